@@ -1,0 +1,3 @@
+"""socketsundso: typed WebSocket APIs. Handler signatures are the protocol."""
+
+__version__ = "0.1.0"

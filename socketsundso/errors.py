@@ -1,0 +1,84 @@
+"""
+Every exception of the package, with the `code` it has on the wire and the close code it causes.
+
+Three kinds, by whose fault it is and whether the connection goes on:
+
+* `DefinitionError`: a mistake of the programmer. It surfaces at import, with the remedy in its text.
+* `EventError` and its subclasses: the answer to one message. The connection lives on.
+* `FrameError` and its subclasses: what a peer sent cannot be read at all. The connection is closed.
+
+This module knows no other module of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+ErrorDetail = Mapping[str, Any]
+"""One entry of an error frame's `errors`: pydantic's `{"type", "loc", "msg", "input", "ctx"}`."""
+
+
+class SocketsundsoError(Exception):
+    """The root of all exceptions that this package raises on its own account."""
+
+
+class DefinitionError(SocketsundsoError, TypeError, AssertionError):
+    """
+    A handler or endpoint that cannot work, found while its class is being created.
+
+    The text names the event, the parameter and the remedy. It is a `TypeError`, and an `AssertionError` too
+    because socketsundso 0.0.x asserted these rules and its users test for that.
+    """
+
+
+class EventError(SocketsundsoError):
+    """
+    Raise it in a handler to answer the message with an error frame; the connection lives on.
+
+    `EventError("not_found", "no such room")` is answered with
+
+        {"type":"error","code":"not_found","errors":[{"type":"not_found","loc":[],"msg":"no such room"}]}
+
+    and, where the message brought a `ref`, with that `ref`. `errors` replaces the list; each entry is a
+    mapping, ideally with pydantic's keys `type`, `loc` and `msg`.
+    """
+
+    def __init__(self, code: str, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None) -> None:
+        super().__init__(code, msg)
+        self.code = code
+        self.msg = msg
+        if errors is not None:
+            self.errors = [dict(error) for error in errors]
+        elif msg is not None:
+            self.errors = [{"type": code, "loc": [], "msg": msg}]
+        else:
+            self.errors = []
+
+    def __str__(self) -> str:
+        return self.code if self.msg is None else f"{self.code}: {self.msg}"
+
+
+class FrameError(SocketsundsoError):
+    """What the peer sent cannot be read at all: the connection is closed with `close_code` and `reason`."""
+
+    close_code = 1003
+    reason = ""
+
+
+class MalformedFrame(FrameError):
+    """The frame is not JSON (RFC 8259), which includes the tokens NaN and Infinity. Closes 1003."""
+
+    close_code = 1003
+    reason = "malformed JSON"
+
+
+class InvalidUTF8(FrameError):
+    """A binary frame that is not UTF-8. Closes 1007."""
+
+    close_code = 1007
+    reason = "invalid UTF-8"
+
+
+class BackplaneUnavailable(SocketsundsoError):
+    """The engine between the processes is away, and what was asked cannot be promised without it."""
