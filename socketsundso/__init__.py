@@ -1,3 +1,19 @@
-"""socketsundso: typed WebSocket APIs. Handler signatures are the protocol."""
+"""
+socketsundso: typed WebSocket APIs. Handler signatures are the protocol.
+
+    class Chat(Endpoint):
+        @event
+        async def on_message(self, room: str, msg: str) -> Posted: ...
+"""
+
+from socketsundso.endpoints import WebSocketHandlingEndpoint as WebSocketHandlingEndpoint
+from socketsundso.errors import BackplaneUnavailable as BackplaneUnavailable
+from socketsundso.errors import DefinitionError as DefinitionError
+from socketsundso.errors import EventError as EventError
+from socketsundso.handler import Handler as Handler
+from socketsundso.handler import event as event
+from socketsundso.models import EventMessage as EventMessage
+
+Endpoint = WebSocketHandlingEndpoint
 
 __version__ = "0.1.0"

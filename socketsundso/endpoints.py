@@ -1,0 +1,539 @@
+"""
+`WebSocketHandlingEndpoint`: collects handlers, and lives the life of one connection.
+
+Connect, receive, call, answer, disconnect: one task per connection, one message at a time. A message is taken when
+the handler before it is done, so nothing queues in here; the server holds back a peer that sends faster.
+
+The loop calls ASGI's `receive` and `send` itself, since the checks of Starlette's `WebSocket` cost a tenth of a
+round trip; the `WebSocket` that users see keeps its state right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+import anyio
+from pydantic_core import ValidationError
+from starlette.exceptions import HTTPException, WebSocketException
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from socketsundso.decoder import UNDECODABLE, Decoder, Frame, MessageError, Ref, Refused, Route
+from socketsundso.encoder import ResponseError, append_ref, encode_push
+from socketsundso.error_frames import ErrorPolicy, error_frame
+from socketsundso.errors import DefinitionError, EventError, FrameError
+from socketsundso.handler import Handler
+from socketsundso.handler import event as event_decorator
+
+logger = logging.getLogger("socketsundso")
+
+_FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
+_CODE_S = 1.0  # how long to wait for the close code of a peer that is gone
+
+# What the running code answers: the route and `ref` of the message whose handler it is, or was started by.
+_answering: ContextVar[tuple[Route | None, Ref | None] | None] = ContextVar("socketsundso_answering", default=None)
+
+
+class Handlers(MutableMapping[str, Any]):
+    """The handlers by event. Changing them recompiles their endpoint: the class's, or one instance's own."""
+
+    def __init__(self, handlers: Mapping[str, Any], changed: Callable[[dict[str, Any]], None]) -> None:
+        self._handlers = dict(handlers)
+        self._changed = changed
+
+    def __getitem__(self, event: str) -> Any:
+        return self._handlers[event]
+
+    def __setitem__(self, event: str, handler: Any) -> None:
+        if not isinstance(_unbound(handler), Handler):
+            raise DefinitionError(f"event {event!r}: {handler!r} is no handler; wrap it with Handler({event!r}, ...)")
+        self._change({**self._handlers, event: handler})
+
+    def __delitem__(self, event: str) -> None:
+        rest = dict(self._handlers)
+        del rest[event]
+        self._change(rest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._handlers)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._handlers!r})"
+
+    def _change(self, handlers: dict[str, Any]) -> None:
+        self._changed(handlers)  # raises for what cannot be compiled, and then nothing has changed
+        self._handlers = handlers
+
+
+def _unbound(handler: Any) -> Any:
+    return getattr(handler, "__func__", handler)
+
+
+class _HandlersAttribute:
+    """`Cls.handlers` is the class's own mapping; `self.handlers` one of the instance's, with `self` bound."""
+
+    def __get__(self, instance: Any, owner: Any) -> Handlers:
+        if instance is None:
+            return owner._handlers  # type: ignore[no-any-return]  # each class's own
+        own = instance.__dict__.get("_own_handlers")
+        if own is None:
+            bound = {event: handler.bound_to(instance) for event, handler in owner._handlers.items()}
+            own = instance.__dict__["_own_handlers"] = Handlers(bound, instance._recompile)
+        return own  # type: ignore[no-any-return]  # from __dict__
+
+
+class _ASGIClass:
+    """
+    Lets an endpoint class itself be an ASGI application: `await Chat(scope, receive, send)`.
+
+    A class of its own below the endpoint's, so that `inspect.signature(Chat)` shows `__init__`, in which FastAPI
+    looks for dependencies.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 3 and not kwargs and isinstance(args[0], MutableMapping):
+            return cls._asgi(*args)
+        return super().__new__(cls)
+
+    @classmethod
+    async def _asgi(cls, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await cls(WebSocket(scope, receive, send))
+        elif scope["type"] == "http":
+            headers = {"upgrade": "websocket", "connection": "Upgrade"}
+            await PlainTextResponse("This is a WebSocket endpoint.\n", 426, headers)(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+class WebSocketHandlingEndpoint(_ASGIClass):
+    """
+    A WebSocket API: one class, one instance per connection, one handler per event.
+
+        class Chat(WebSocketHandlingEndpoint):
+            @event
+            async def on_message(self, room: str, msg: str) -> Posted: ...
+
+    Mount it as `WebSocketRoute("/ws", Chat)`, with FastAPI's `@app.websocket("/ws")`, or serve the class itself.
+    Override `on_connect`, `on_disconnect`, `respond` or `send_exception` to change what they do. The class keyword
+    `overwrite_existing=False` refuses handlers for events that a base class has.
+
+    Class attributes: `ref_key`, the key that requests and their answers share; `include_input=False` keeps what
+    peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an unknown one;
+    `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
+    `errors`.
+    """
+
+    ref_key: ClassVar[str] = "ref"
+    include_input: ClassVar[bool] = True
+    disclose_events: ClassVar[bool] = True
+    max_errors: ClassVar[int] = 100
+    max_error_bytes: ClassVar[int] = 65_536
+    legacy_errors: ClassVar[bool] = False
+
+    handlers = _HandlersAttribute()
+    websocket: WebSocket
+
+    _handlers: ClassVar[Handlers]
+    _routes: ClassVar[dict[str, Route]] = {}
+    _decoder: Decoder = Decoder({})
+    _error_policy: ClassVar[ErrorPolicy] = ErrorPolicy()
+    _responds_plainly: ClassVar[bool] = True
+
+    # The state of a connection. On the class until it differs: an idle connection stays small.
+    _receive: Receive
+    _send: Send
+    _accepted = False
+    _closed: int | None = None  # the code this side closed with
+    _gone = False  # a send failed: the peer is not there any more
+
+    # ------------------------------------------------------------------ definition
+
+    def __init_subclass__(cls, /, overwrite_existing: bool = True, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        handlers = _inherited(cls)
+        for event, handler in _declared(cls).items():
+            if event in handlers and not overwrite_existing:
+                raise DefinitionError(
+                    f"event {event!r}: {cls.__name__} would overwrite an inherited handler; "
+                    "allow it with the class keyword overwrite_existing=True"
+                )
+            handlers[event] = handler
+        cls._error_policy = ErrorPolicy(
+            cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key
+        )
+        cls._responds_plainly = cls.respond is WebSocketHandlingEndpoint.respond
+        cls._routes = {}
+        cls._handlers = Handlers(handlers, cls._compile)
+        cls._compile(handlers)
+
+    @classmethod
+    def _compile(cls, handlers: Mapping[str, Handler[..., Any]]) -> None:
+        cls._routes, cls._decoder = cls._compiled(handlers, cls._handlers)
+
+    def _recompile(self, handlers: Mapping[str, Any]) -> None:
+        self._decoder = self._compiled(handlers, self.handlers)[1]
+
+    @classmethod
+    def _compiled(cls, handlers: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[dict[str, Route], Decoder]:
+        namespace = dict(vars(cls))
+        routes = {}
+        for event, handler in handlers.items():
+            known = cls._routes.get(event)
+            if known is None or _unbound(before.get(event)) is not _unbound(handler):
+                known = _unbound(handler).compile(namespace, ref_key=cls.ref_key, event=event)
+            routes[event] = known
+        return routes, Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
+
+    @classmethod
+    def event(cls, event: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """`socketsundso.event` for a function outside of the class: makes the handler and attaches it here."""
+
+        def attach(function: Callable[..., Any]) -> Handler[..., Any]:
+            handler: Handler[..., Any] = event_decorator(name, *args, **kwargs)(function)
+            cls.attach_handler(handler)
+            return handler
+
+        if event is None or isinstance(event, str):
+            name = event
+            return attach
+        name = None
+        return attach(event)
+
+    @classmethod
+    def attach_handler(cls, handler: Handler[..., Any], *, overwrite_existing: bool = False) -> None:
+        """Add a handler to this class. Raises `DefinitionError` if its event has one already."""
+        if not isinstance(handler, Handler):
+            raise DefinitionError(f"{handler!r} is no handler; decorate it with @event, or wrap it with Handler")
+        if handler.event in cls._handlers and not overwrite_existing:
+            raise DefinitionError(
+                f"event {handler.event!r}: duplicate handler; overwrite_existing=True replaces the other one"
+            )
+        cls._handlers[handler.event] = handler
+
+    # ------------------------------------------------------------------ what users override and call
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.dispatch().__await__()
+
+    async def on_connect(self) -> None:
+        """
+        Called first. Accepts the connection; an override calls `await self.websocket.accept()` itself.
+
+        To refuse, close `self.websocket` or raise Starlette's `HTTPException` or `WebSocketException` before that.
+        """
+        if self.websocket.application_state is WebSocketState.CONNECTING:
+            await self.websocket.accept()
+
+    async def on_disconnect(self, close_code: int) -> None:
+        """Called once for every connection that was accepted, with the code that it was closed with."""
+
+    async def respond(self, response: Any) -> None:
+        """
+        Answer the message that is being handled with what a handler may return, and with its `ref`.
+
+        In a task that a handler started it still answers that handler's message; elsewhere it is `send`. Raises
+        `WebSocketDisconnect` if the peer is gone, `ResponseError` if the value is no valid reply.
+        """
+        route, ref = _answering.get() or (None, None)
+        if route is None:
+            await self.send(response)
+            return
+        body = route.encode(response)
+        await self._send_body(body if ref is None else append_ref(body, self.ref_key, ref))
+
+    async def send(self, message: Any) -> None:
+        """
+        Send a message of its own: a model, Struct, dataclass, or dict with a `type`.
+
+        May be called from any task of the connection's event loop; messages go out whole, in the order of the
+        calls. Raises `WebSocketDisconnect` if the peer is gone.
+        """
+        await self._send_body(encode_push(message, self.ref_key))
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Close the connection, once; a second call does nothing. `on_disconnect` gets `code`."""
+        if self._closed is None and not self._gone:
+            await self.websocket.close(code, reason)
+
+    async def send_exception(self, exc: Exception) -> None:
+        """Answer with the error frame for `exc`. Override it to tell more, or less."""
+        answering = _answering.get()
+        await self._send_body(error_frame(exc, self._error_policy, answering[1] if answering else None))
+
+    # ------------------------------------------------------------------ the life of a connection
+
+    async def dispatch(self) -> None:
+        """Live the whole life of the connection. Called by the framework; awaiting the endpoint is the same."""
+        self._observe()
+        code = 1011
+        try:
+            if await self._connected():
+                code = await self._serve()
+            elif self._closed is not None:
+                code = self._closed
+        except WebSocketDisconnect as exc:
+            code = await self._departure(exc)
+        except asyncio.CancelledError:
+            code = 1012
+            raise
+        finally:
+            try:
+                if self._accepted:
+                    await self._disconnected(code)
+            finally:
+                self.websocket._send = self._send  # no cycle keeps the endpoint alive
+
+    def _observe(self) -> None:
+        """Note what users do through `self.websocket`: accept, close, and sends that find the peer gone."""
+        websocket = self.websocket
+        self._receive, self._send = websocket._receive, websocket._send
+        self._accepted = websocket.application_state is WebSocketState.CONNECTED
+        websocket._send = self._observed_send
+
+    async def _observed_send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.close":
+            self._closed = int(message.get("code") or 1000)
+        try:
+            await self._send(message)
+        except OSError:
+            self._gone = True
+            raise
+        if kind == "websocket.accept":
+            self._accepted = True
+
+    async def _connected(self) -> bool:
+        try:
+            await self.on_connect()
+        except WebSocketDisconnect:
+            raise
+        except Exception as exc:
+            await self._connect_failed(exc)
+            return False
+        if self.websocket.application_state is WebSocketState.CONNECTING:
+            logger.error("%s.on_connect neither accepted nor closed the connection: refused", type(self).__name__)
+            await self.websocket.close(1011)
+        return self._closed is None and self._accepted
+
+    async def _connect_failed(self, exc: Exception) -> None:
+        expected = isinstance(exc, HTTPException | WebSocketException)
+        if not expected:
+            logger.exception("%s.on_connect failed for %s", type(self).__name__, _peer(self.websocket))
+        if self._closed is not None or self._gone:
+            return
+        if self._accepted or isinstance(exc, WebSocketException):
+            await self.close(*_close_for(exc))
+        elif "websocket.http.response" in self.websocket.scope.get("extensions", {}):
+            status = exc.status_code if isinstance(exc, HTTPException) else 500
+            detail = exc.detail if isinstance(exc, HTTPException) else "Internal Server Error"
+            await self.websocket.send_denial_response(PlainTextResponse(detail, status))
+        elif expected:
+            await self.close(*_close_for(exc))
+        else:
+            raise exc  # the server answers 500
+
+    async def _serve(self) -> int:
+        """The receive loop. Gives the code that the connection was closed with."""
+        receive = self._receive
+        while True:
+            received = await receive()
+            if received["type"] != "websocket.receive":
+                return self._left(received)
+            frame = received.get("text")
+            if frame is None:
+                frame = received.get("bytes") or b""
+            try:
+                message = self._decoder.decode(frame)
+            except UNDECODABLE:
+                await self._judge(frame)
+            else:
+                route = message.route
+                _answering.set((route, message.ref))
+                try:
+                    value = message.call(self, frame)
+                    if route.awaited:
+                        value = await value
+                    if value is not None:
+                        await self._reply(route, value, message.ref)
+                except Refused:
+                    await self._judge(frame)
+                except Exception as exc:
+                    await self._answer(exc)
+            if self._closed is not None:
+                return self._closed
+            # The next message may be long in coming, and this one may be large.
+            received = frame = message = value = None  # type: ignore[assignment]
+
+    def _left(self, received: Message) -> int:
+        self.websocket.client_state = WebSocketState.DISCONNECTED
+        code = received.get("code")
+        return 1005 if code is None else int(code)
+
+    async def _reply(self, route: Route, value: Any, ref: Ref | None) -> None:
+        if not self._responds_plainly:
+            await self.respond(route.encoder.validate(value))
+            return
+        body = route.encode(value)
+        if ref is not None:
+            body = append_ref(body, self.ref_key, ref)
+        if self._closed is None and not self._gone:
+            try:
+                await self._send({"type": "websocket.send", "text": body.decode()})
+            except OSError:
+                self._gone = True  # the next receive tells the code
+
+    async def _judge(self, frame: Frame) -> None:
+        """The exact slow path, for a frame that the fast one refused."""
+        try:
+            judgement = self._decoder.judge(frame)
+        except FrameError as exc:
+            logger.info("%s sent %s (%s): closed %d", _peer(self.websocket), exc.reason, exc, exc.close_code)
+            await self.close(exc.close_code, exc.reason)
+            return
+        except MessageError as exc:
+            _answering.set((None, exc.ref))
+            await self._answer(exc)
+            return
+        route = judgement.route
+        _answering.set((route, judgement.ref))
+        if judgement.error is not None:
+            await self._answer(judgement.error)
+            return
+        try:
+            value = route.call_exact(judgement.arguments, self)
+            if route.awaited:
+                value = await value
+            if value is not None:
+                await self._reply(route, value, judgement.ref)
+        except Exception as exc:
+            await self._answer(exc)
+
+    async def _answer(self, exc: Exception) -> None:
+        """Answer an exception; the connection lives on, unless it says that it should not."""
+        if isinstance(exc, WebSocketDisconnect):
+            raise exc
+        if isinstance(exc, WebSocketException):
+            await self.close(exc.code, exc.reason)
+            return
+        if not isinstance(exc, EventError | ValidationError | HTTPException) or isinstance(exc, ResponseError):
+            self._log(exc)
+        if self._closed is not None or self._gone:
+            return
+        try:
+            await self.send_exception(exc)
+        except WebSocketDisconnect:
+            if not self._gone:
+                raise
+        except Exception as failure:
+            self._log(failure)
+
+    def _log(self, exc: Exception) -> None:
+        answering = _answering.get()
+        event = answering[0].event if answering and answering[0] else None
+        logger.error(
+            "%s: event %r of %s failed", type(self).__name__, event, _peer(self.websocket), exc_info=exc
+        )  # fmt: skip
+
+    async def _send_body(self, body: bytes) -> None:
+        if self._closed is not None:
+            raise WebSocketDisconnect(self._closed)
+        if self._gone:
+            raise WebSocketDisconnect(1006)
+        try:
+            await self._send({"type": "websocket.send", "text": body.decode()})
+        except OSError as exc:
+            self._gone = True
+            raise WebSocketDisconnect(1006) from exc
+
+    async def _departure(self, exc: WebSocketDisconnect) -> int:
+        """The code of a connection that ended within user code."""
+        if self._closed is not None:
+            return self._closed
+        if self.websocket.client_state is WebSocketState.DISCONNECTED:
+            return exc.code
+        if not self._gone:  # raised by the application itself
+            await self.close(exc.code if exc.code == 1000 or exc.code >= 3000 else 1000)
+            return exc.code
+        with anyio.move_on_after(_CODE_S):
+            while True:
+                received = await self._receive()
+                if received["type"] == "websocket.disconnect":
+                    return self._left(received)
+        return 1006
+
+    async def _disconnected(self, code: int) -> None:
+        _answering.set(None)
+        try:
+            if code == 1012:
+                # Under cancellation every await would raise again: the farewell has its own, bounded time.
+                with anyio.move_on_after(_FAREWELL_S, shield=True):
+                    await self.on_disconnect(code)
+            else:
+                await self.on_disconnect(code)
+        except WebSocketDisconnect:
+            pass  # it tried to send to the peer that has just left
+        except Exception:
+            logger.exception("%s.on_disconnect failed for %s", type(self).__name__, _peer(self.websocket))
+
+
+WebSocketHandlingEndpoint._handlers = Handlers({}, WebSocketHandlingEndpoint._compile)
+
+
+def _inherited(cls: type) -> dict[str, Handler[..., Any]]:
+    """The handlers of all bases, endpoints and plain mix-ins, the nearest winning."""
+    handlers: dict[str, Handler[..., Any]] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if issubclass(base, WebSocketHandlingEndpoint):
+            handlers.update(base._handlers)
+        else:
+            handlers.update(_declared(base))
+    return handlers
+
+
+def _declared(cls: type) -> dict[str, Handler[..., Any]]:
+    handlers: dict[str, Handler[..., Any]] = {}
+    for name, handler in list(vars(cls).items()):
+        if not isinstance(handler, Handler):
+            continue
+        if handler.event in handlers:
+            raise DefinitionError(
+                f"event {handler.event!r}: duplicate handler {name} in {cls.__name__}; give one of them another name "
+                "with @event('name')"
+            )
+        handlers[handler.event] = handler
+        if issubclass(cls, WebSocketHandlingEndpoint) and hasattr(WebSocketHandlingEndpoint, name):
+            delattr(cls, name)  # an event may be called `close`; the method of that name stays the method
+    return handlers
+
+
+def _close_for(exc: Exception) -> tuple[int, str | None]:
+    if isinstance(exc, WebSocketException):
+        return exc.code, exc.reason
+    if isinstance(exc, HTTPException):
+        return 4000 + exc.status_code, exc.detail
+    return 1011, None
+
+
+def _peer(websocket: WebSocket) -> str:
+    client = websocket.client
+    return f"{client.host}:{client.port}" if client else "a client"

@@ -1,0 +1,167 @@
+"""
+Exceptions -> `error` frames, bounded in number and size.
+
+    {"type":"error","code":"validation_error","ref":7,
+     "errors":[{"type":"missing","loc":["room"],"msg":"Field required","input":{...}}]}
+
+Only what pydantic or the application says goes into `errors`; the text of an unexpected exception never does.
+"""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from pydantic_core import PydanticUndefinedType, ValidationError
+from starlette.exceptions import HTTPException
+
+from socketsundso.errors import EventError
+
+_MAX_INPUT = 1024  # bytes of one `input` once the whole answer may become large
+_MAX_DEPTH = 200  # of an `input` that is not plain JSON, as pydantic's own limit
+_HTTP_CODES = {
+    401: "unauthorized",
+    403: "forbidden",
+    408: "timeout",
+    429: "rate_limited",
+    500: "internal_error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPolicy:
+    """
+    How much an error frame tells: at most `max_errors` entries and `max_bytes` bytes.
+
+    `include_input=False` leaves out every `input`, so that no secret is echoed; `legacy` is the 0.0.x frame, which
+    has only `errors`.
+    """
+
+    include_input: bool = True
+    max_errors: int = 100
+    max_bytes: int = 65_536
+    legacy: bool = False
+    ref_key: str = "ref"
+
+
+def error_frame(exc: Exception, policy: ErrorPolicy, ref: int | str | None = None) -> bytes:
+    """The error frame that answers `exc`."""
+    code, errors = _describe(exc, policy)
+    body = _encode(code, errors, policy, ref)
+    if len(body) > policy.max_bytes:
+        body = _encode(code, [_without_input(error) for error in errors], policy, ref)
+    if len(body) > policy.max_bytes:
+        body = _encode(code, [_summary(len(errors))], policy, ref)
+    return body
+
+
+def http_code(status: int) -> str:
+    """The `code` for an HTTP status: 404 is `not_found`."""
+    if status in _HTTP_CODES:
+        return _HTTP_CODES[status]
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:
+        return f"http_{status}"
+    return "".join(c if c.isalnum() else "_" for c in phrase.lower())
+
+
+def _describe(exc: Exception, policy: ErrorPolicy) -> tuple[str, list[dict[str, Any]]]:
+    if isinstance(exc, ValidationError):
+        return "validation_error", _validation_errors(exc, policy)
+    if isinstance(exc, EventError):
+        errors = exc.errors[: policy.max_errors]
+        return exc.code, errors if policy.include_input else [_without_input(error) for error in errors]
+    if isinstance(exc, HTTPException):
+        detail = {"type": "HTTPException", "loc": [], "msg": exc.detail, "status_code": exc.status_code}
+        return http_code(exc.status_code), [detail]
+    return "internal_error", []
+
+
+def _validation_errors(exc: ValidationError, policy: ErrorPolicy) -> list[dict[str, Any]]:
+    # Counting is free, the list of ten thousand errors is not.
+    if exc.error_count() > policy.max_errors:
+        return [_summary(exc.error_count())]
+    try:
+        errors: Any = exc.errors(include_url=False, include_input=policy.include_input)
+    except Exception:  # a custom error whose message template fails
+        return [_summary(exc.error_count())]
+    return _bounded_inputs([_presentable(error, policy) for error in errors])
+
+
+def _presentable(error: dict[str, Any], policy: ErrorPolicy) -> dict[str, Any]:
+    if isinstance(error.get("input"), PydanticUndefinedType) or error["loc"] == (policy.ref_key,):
+        return _without_input(error)
+    return error
+
+
+def _bounded_inputs(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each error may echo the whole message: with several of them, only small inputs are kept."""
+    if len(errors) < 2:
+        return errors
+    sizes: dict[int, int] = {}
+    bounded = []
+    for error in errors:
+        value = error.get("input")
+        if isinstance(value, dict | list | str):
+            size = sizes.get(id(value))
+            if size is None:
+                size = sizes[id(value)] = len(value) if isinstance(value, str) else len(_json(value))
+            if size * len(errors) > _MAX_INPUT * 64 and size > _MAX_INPUT:
+                error = _without_input(error)
+        bounded.append(error)
+    return bounded
+
+
+def _without_input(error: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in error.items() if key != "input"}
+
+
+def _summary(count: int) -> dict[str, Any]:
+    return {
+        "type": "too_many_errors",
+        "loc": [],
+        "msg": f"{count} validation errors, too many or too large to list",
+        "ctx": {"error_count": count},
+    }
+
+
+def _encode(code: str, errors: Iterable[dict[str, Any]], policy: ErrorPolicy, ref: int | str | None) -> bytes:
+    listed = list(errors)
+    if policy.legacy:
+        return _json({"errors": listed})
+    head: dict[str, Any] = {"type": "error", "code": code}
+    if ref is not None:
+        head[policy.ref_key] = ref
+    head["errors"] = listed
+    return _json(head)
+
+
+def _json(value: Any) -> bytes:
+    # `ctx` may hold exceptions and any object that a validator put there
+    try:
+        return msgspec.json.encode(value, enc_hook=str)
+    except (TypeError, ValueError, UnicodeError, RecursionError, OverflowError):
+        return msgspec.json.encode(_plain(value))
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """The same value of nothing but JSON types, cut where it nests deeply; what has none is written as text."""
+    if isinstance(value, dict | list | tuple) and depth > _MAX_DEPTH:
+        return "…"
+    if isinstance(value, dict):
+        return {_text(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= 64 else float(value) if value.bit_length() < 1024 else str(type(value))
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return str(value).encode("utf-8", "replace").decode()

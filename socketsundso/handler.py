@@ -1,0 +1,247 @@
+"""
+`Handler` and `@event`: a function, the event it handles and the shape of its reply.
+
+A handler is declared once and compiled by each endpoint that it is attached to; it holds no endpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from types import FrameType, MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from pydantic import BaseModel, ConfigDict, create_model
+from starlette.concurrency import run_in_threadpool
+
+from socketsundso import signature
+from socketsundso.decoder import Route, json_model_fields
+from socketsundso.encoder import ResponseOptions, encoder_for, is_model
+from socketsundso.errors import DefinitionError
+from socketsundso.models import EventMessage
+from socketsundso.signature import Signature, Unresolvable
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _Unset:
+    """`response_model` was not given: the return annotation decides."""
+
+    def __repr__(self) -> str:
+        return "<the return annotation>"
+
+
+UNSET = _Unset()
+
+
+class Handler(Generic[P, R]):
+    """
+    One event's handler. Call it like the function it wraps: `await handler(room="lobby", msg="hi")`.
+
+    Attributes: `event`, the name in a message's `type`; `method`, the function; `response_model`, what its replies
+    are validated by, or None; `model`, a pydantic model of the incoming message.
+
+    `thread=False` runs a function that is not async right in the event loop: only for functions that never block.
+    The `response_model_*` arguments mean what they mean in FastAPI. Raises `DefinitionError` for what can never
+    work.
+    """
+
+    def __init__(
+        self,
+        event: str | None = None,
+        method: Callable[P, Any] | None = None,
+        response_model: Any = UNSET,
+        *,
+        thread: bool = True,
+        response_model_include: Any = None,
+        response_model_exclude: Any = None,
+        response_model_exclude_unset: bool = False,
+        response_model_exclude_defaults: bool = False,
+        response_model_exclude_none: bool = False,
+        response_model_by_alias: bool = True,
+        _frame: FrameType | None = None,
+    ) -> None:
+        if isinstance(method, Handler):
+            raise DefinitionError(f"{method!r}: this is a handler already; it cannot be wrapped in another")
+        if isinstance(method, classmethod):
+            raise DefinitionError(
+                f"{method.__func__.__qualname__}: a classmethod cannot be a handler; take `self` and use type(self)"
+            )
+        if not callable(method):
+            raise DefinitionError(f"a handler's method has to be callable, not {method!r}")
+        self.method: Callable[P, Any] = method.__func__ if isinstance(method, staticmethod) else method
+        self.event = event if event is not None else signature.event_name(self.method)
+        if not isinstance(self.event, str) or not self.event or self.event == "error":
+            raise DefinitionError(f"{self.event!r} cannot be an event's name: it has to be a string, and not 'error'")
+        self.is_coroutine = signature.is_async(self.method)
+        self.thread = thread
+        self._wanted = response_model
+        self._options = ResponseOptions(
+            include=response_model_include,
+            exclude=response_model_exclude,
+            by_alias=response_model_by_alias,
+            exclude_unset=response_model_exclude_unset,
+            exclude_defaults=response_model_exclude_defaults,
+            exclude_none=response_model_exclude_none,
+        )
+        self._signature: Signature | None = None
+        # Where the function was defined: its local names may be needed once more at class creation, not later.
+        self._frame = _frame
+        self.__doc__ = self.method.__doc__
+        self.__name__ = getattr(self.method, "__name__", self.event)
+        try:
+            self.resolve({})
+        except Unresolvable:
+            pass  # names of the class body or of later statements: the endpoint tries again
+        else:
+            self._frame = None
+
+    def __repr__(self) -> str:
+        return f"<Handler of {self.event!r}: {getattr(self.method, '__qualname__', self.method)}>"
+
+    def resolve(self, namespace: Mapping[str, Any]) -> Signature:
+        """The signature; `namespace` (a class's) helps with annotations written as strings."""
+        if self._signature is None:
+            namespaces = [namespace, *_locals(self._frame)]
+            self._signature = signature.read(
+                self.event, self.method, namespaces, returns=isinstance(self._wanted, _Unset)
+            )
+        return self._signature
+
+    @property
+    def response_model(self) -> Any:
+        """What replies are validated by, or None."""
+        if not isinstance(self._wanted, _Unset):
+            return self._wanted
+        returns = self.resolve({}).returns
+        return returns if is_model(returns) else None
+
+    @functools.cached_property
+    def model(self) -> type[BaseModel]:
+        """A pydantic model of the incoming message: `type` and one field per parameter."""
+        read = self.resolve({})
+        if read.message_model is not None:
+            return read.message_model
+        fields: dict[str, Any] = json_model_fields(read)
+        return create_model(
+            f"EventMessage_{self.event}",
+            __config__=ConfigDict(extra="forbid", protected_namespaces=()),
+            **fields,
+        )
+
+    def compile(self, namespace: Mapping[str, Any], *, ref_key: str, event: str | None = None) -> Route:
+        """This handler for one endpoint, as `event` there. Raises `DefinitionError` for what cannot be built."""
+        try:
+            read = self.resolve(namespace)
+        finally:
+            self._frame = None
+        if event is not None and event != read.event:
+            read = dataclasses.replace(read, event=event)
+        encoder = encoder_for(read.event, self.response_model, self._options, ref_key)
+        return Route(read, self.method, encoder, ref_key=ref_key, in_thread=self.thread and not self.is_coroutine)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, in a worker thread if it is not async. Nothing is validated."""
+        message = kwargs.get("event_message")
+        if isinstance(message, EventMessage) and len(kwargs) == 1:
+            return await self.handle_event(message, *args)  # type: ignore[no-any-return]  # the reply, as in 0.0.x
+        if self.is_coroutine:
+            value: R = await self.method(*args, **kwargs)
+            return value
+        if not self.thread:
+            return self.method(*args, **kwargs)  # type: ignore[no-any-return]  # the function's own type
+        return await run_in_threadpool(self.method, *args, **kwargs)
+
+    async def handle_event(self, message: EventMessage, *instance: Any) -> Any:
+        """
+        Validate a message that came as a model, call the function with it, validate its reply.
+
+        Raises pydantic's `ValidationError` for the message, `ResponseError` for the reply.
+        """
+        route = self.compile({}, ref_key="ref")
+        values = route.exact(message.model_dump_json(by_alias=True))
+        value = route.call_exact(values, instance[0] if instance else None)
+        value = await value if route.awaited else value
+        return None if value is None else route.encoder.validate(value)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Handler[P, R]: ...
+    @overload
+    def __get__(
+        self: Handler[Concatenate[Any, Q], R], instance: object, owner: type
+    ) -> Callable[Q, Coroutine[Any, Any, R]]: ...
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        return self if instance is None else self.bound_to(instance)
+
+    def bound_to(self, instance: object) -> Any:
+        """Callable without `self`; all attributes of the handler show through."""
+        return MethodType(self, instance) if self._takes_self() else self
+
+    def _takes_self(self) -> bool:
+        return self._signature is None or self._signature.self_position is not None
+
+
+def _locals(frame: FrameType | None) -> list[Mapping[str, Any]]:
+    """The local names where a handler was written, innermost first."""
+    scopes: list[Mapping[str, Any]] = []
+    while frame is not None and frame.f_locals is not frame.f_globals:
+        scopes.append(frame.f_locals)
+        # The caller of a class body is the scope around it; the caller of a function is not.
+        frame = None if frame.f_code.co_flags & inspect.CO_OPTIMIZED else frame.f_back
+    return scopes
+
+
+class EventDecorator(Protocol):
+    """`@event(...)`: takes the function, gives its `Handler`."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Handler[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Handler[P, R]: ...
+
+
+@overload
+def event(function: Callable[P, Awaitable[R]], /) -> Handler[P, R]: ...
+@overload
+def event(function: Callable[P, R], /) -> Handler[P, R]: ...
+@overload
+def event(
+    event: str | None = None,
+    response_model: Any = UNSET,
+    *,
+    thread: bool = True,
+    response_model_include: Any = None,
+    response_model_exclude: Any = None,
+    response_model_exclude_unset: bool = False,
+    response_model_exclude_defaults: bool = False,
+    response_model_exclude_none: bool = False,
+    response_model_by_alias: bool = True,
+) -> EventDecorator: ...
+def event(event: Any = None, response_model: Any = UNSET, **options: Any) -> Any:
+    """
+    Make a function the handler of an event, named like the function without `on_` or `handle_`.
+
+        @event
+        async def on_message(self, room: str, msg: str) -> Posted: ...
+
+        @event("ping", response_model=Pong)
+        def pingpong(self): ...
+
+    Takes the arguments of `Handler`.
+    """
+    frame = sys._getframe(1)
+
+    def decorate(function: Any) -> Handler[Any, Any]:
+        return Handler(name, function, response_model, _frame=frame, **options)
+
+    if event is None or isinstance(event, str):
+        name = event
+        return decorate
+    name = None
+    return decorate(event)

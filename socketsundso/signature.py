@@ -1,0 +1,259 @@
+"""
+One function -> one `Signature`: what a message must hold for the function to be called, as plain data.
+
+Reads functions, never calls them. Knows nothing of JSON decoding, endpoints or connections. Every mistake that
+a signature can hold is found here and raised as a `DefinitionError` that names event, parameter and remedy.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Optional
+
+from pydantic import AliasChoices, AliasPath, Field
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from socketsundso.annotations import UnsupportedAnnotation, check
+from socketsundso.errors import DefinitionError
+from socketsundso.models import EventMessage
+
+EMPTY: Any = inspect.Parameter.empty
+_ATOMS = (type(None), bool, int, float, str, bytes, enum.Enum)
+
+
+class Unresolvable(DefinitionError):
+    """An annotation that cannot be evaluated yet; a later try, with the class's names, may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """
+    One parameter of a handler: `name` in Python, `key` in the message.
+
+    `default` is None for a required one, else a callable that makes a fresh default for every call.
+    `exact_only`: only pydantic's view of the whole message can fill it (alias paths, validated defaults).
+    """
+
+    name: str
+    key: str
+    annotation: Any
+    field: FieldInfo
+    default: Callable[[], Any] | None
+    constant: Any
+    keyword_only: bool
+    exact_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What `event`'s function takes and returns. `self_position` is the index of `self`, or None."""
+
+    event: str
+    parameters: tuple[Parameter, ...]
+    returns: Any
+    self_position: int | None
+    by_keyword: bool
+    is_async: bool
+    message_model: type[EventMessage] | None
+
+
+def event_name(function: Callable[..., Any]) -> str:
+    """The function's name without a leading `on_` or `handle_`."""
+    name = getattr(function, "__name__", None)
+    if name is None:
+        raise DefinitionError(
+            f"{function!r} has no name to take the event's from; write @event('name') or Handler('name', ...)"
+        )
+    for prefix in ("on_", "handle_"):
+        if name.startswith(prefix):
+            name = name[len(prefix) :]
+            break
+    if not name:
+        raise DefinitionError(f"the name of {function.__qualname__} leaves no event; write @event('name')")
+    return str(name)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Does calling `function` give an awaitable? Looks through wrappers, partials and callable objects."""
+    candidates = (function, inspect.unwrap(function), getattr(function, "__call__", None))  # noqa: B004
+    return any(inspect.iscoroutinefunction(c) for c in candidates)
+
+
+def read(
+    event: str,
+    function: Callable[..., Any],
+    namespaces: Iterable[Mapping[str, Any]] = (),
+    *,
+    returns: bool = True,
+) -> Signature:
+    """
+    The signature of `function` as handler of `event`.
+
+    `namespaces` help to resolve annotations written as strings. With `returns=False` the return annotation is
+    not looked at. Raises `DefinitionError`; its subclass `Unresolvable` for a name that is not defined (yet).
+    """
+    _refuse_kinds(event, function)
+    try:
+        signature = inspect.signature(function)
+    except (NameError, ValueError) as exc:
+        raise Unresolvable(f"event {event!r}: the signature cannot be read: {exc}") from exc
+    scope = _scope(function, namespaces)
+    parameters: list[Parameter] = []
+    self_position = None
+    for position, parameter in enumerate(signature.parameters.values()):
+        if parameter.name == "self":
+            self_position = position
+        else:
+            parameters.append(_parameter(event, parameter, scope))
+    message_model = None
+    if len(parameters) == 1 and _is_message_model(parameters[0].annotation):
+        message_model = _message_model(event, parameters[0].annotation)
+    return Signature(
+        event=event,
+        parameters=tuple(parameters),
+        returns=_resolve(event, "the return annotation", signature.return_annotation, scope) if returns else EMPTY,
+        self_position=self_position,
+        by_keyword=hasattr(function, "__wrapped__"),
+        is_async=is_async(function),
+        message_model=message_model,
+    )
+
+
+def _refuse_kinds(event: str, function: Callable[..., Any]) -> None:
+    target = inspect.unwrap(getattr(function, "func", function))
+    if inspect.isasyncgenfunction(target) or inspect.isgeneratorfunction(target):
+        raise DefinitionError(
+            f"event {event!r}: a generator cannot be a handler (yet); return one value, or send several with "
+            "`await self.send(...)`"
+        )
+
+
+def _scope(
+    function: Callable[..., Any], namespaces: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    target = function
+    while isinstance(target, functools.partial):
+        target = target.func
+    target = inspect.unwrap(target)
+    if not hasattr(target, "__globals__"):
+        target = getattr(type(target), "__call__", target)  # noqa: B004  # the function, not the question
+    local: dict[str, Any] = {}
+    for namespace in namespaces:
+        local = {**namespace, **local}
+    local.update({p.__name__: p for p in getattr(target, "__type_params__", ())})
+    return getattr(target, "__globals__", {}), local
+
+
+def _resolve(event: str, what: str, annotation: Any, scope: tuple[dict[str, Any], dict[str, Any]]) -> Any:
+    if annotation is EMPTY:
+        return EMPTY
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(holder, scope[0], scope[1], include_extras=True)["it"]
+    except NameError as exc:
+        raise Unresolvable(
+            f"event {event!r}: {what}, {annotation!r}, cannot be resolved: {exc}. Import the name at module level, "
+            "not under `if TYPE_CHECKING:`"
+        ) from exc
+    except (TypeError, SyntaxError, AttributeError) as exc:
+        raise DefinitionError(f"event {event!r}: {what}, {annotation!r}, is not a type: {exc}") from exc
+
+
+def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, Any], dict[str, Any]]) -> Parameter:
+    where = f"event {event!r}, parameter {parameter.name!r}"
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+        raise DefinitionError(
+            f"{where}: {stars}{parameter.name} says nothing about the message; name each parameter, or take one "
+            "`dict` parameter"
+        )
+    annotation = _resolve(event, f"the annotation of parameter {parameter.name!r}", parameter.annotation, scope)
+    annotation = Any if annotation is EMPTY else annotation
+    _refuse_dependencies(where, annotation, parameter.default)
+    if parameter.default is None:
+        annotation = Optional[annotation]  # `a: int = None` has always meant Optional[int]
+    try:
+        check(annotation)
+    except UnsupportedAnnotation as exc:
+        raise DefinitionError(f"{where}: {exc}") from exc
+    if isinstance(parameter.default, FieldInfo):
+        field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
+        annotation = Annotated[annotation, parameter.default]
+    else:
+        field = FieldInfo.from_annotation(annotation)
+    default, constant = _default(parameter, field)
+    key, exact = _key(parameter.name, field)
+    return Parameter(
+        name=parameter.name,
+        key=key,
+        annotation=annotation,
+        field=field,
+        default=default,
+        constant=constant,
+        keyword_only=parameter.kind is parameter.KEYWORD_ONLY,
+        exact_only=exact or bool(field.validate_default and default) or _takes_data(field),
+    )
+
+
+def _refuse_dependencies(where: str, annotation: Any, default: Any) -> None:
+    for marker in (default, *getattr(annotation, "__metadata__", ())):
+        if hasattr(marker, "dependency") and hasattr(marker, "use_cache"):
+            raise DefinitionError(
+                f"{where}: a dependency belongs to the connection, not to a message; take it in the endpoint's "
+                "__init__ and keep it on self"
+            )
+
+
+def _takes_data(field: FieldInfo) -> bool:
+    return field.default_factory is not None and bool(field.default_factory_takes_validated_data)
+
+
+def _default(parameter: inspect.Parameter, field: FieldInfo) -> tuple[Callable[[], Any] | None, Any]:
+    """A maker of fresh defaults, and the default itself where it can never change (else EMPTY)."""
+    value = parameter.default
+    if value is EMPTY or isinstance(value, FieldInfo):
+        if field.default_factory is not None:
+            return typing.cast("Callable[[], Any]", field.default_factory), EMPTY
+        if field.default is PydanticUndefined or field.default is ...:
+            return None, EMPTY
+        value = field.default
+    if isinstance(value, _ATOMS) or value == ():
+        return (lambda: value), value
+    return (lambda: copy.deepcopy(value)), EMPTY
+
+
+def _key(name: str, field: FieldInfo) -> tuple[str, bool]:
+    alias = field.validation_alias or field.alias
+    if isinstance(alias, AliasPath | AliasChoices):
+        return name, True
+    return alias or name, False
+
+
+def _is_message_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, EventMessage) and annotation is not EventMessage
+
+
+def _message_model(event: str, model: type[EventMessage]) -> type[EventMessage]:
+    hint = model.model_fields["type"].annotation
+    permitted = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal and event not in permitted:
+        raise DefinitionError(
+            f"event {event!r}: {model.__name__}.type permits only {', '.join(map(repr, permitted))}; "
+            f"write @event({permitted[0]!r})"
+        )
+    return model
+
+
+def exact_annotation(parameter: Parameter) -> Any:
+    """The parameter's annotation with its default, as a field of a TypedDict takes it."""
+    if parameter.default is None or parameter.exact_only:
+        return parameter.annotation
+    return Annotated[parameter.annotation, Field(default_factory=parameter.default)]
