@@ -14,6 +14,7 @@ Knows nothing of connections. What a peer sends raises only what is listed at `D
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, Protocol, Union
 
@@ -131,7 +132,7 @@ class Route:
         return self._exact(frame)
 
 
-class Judgement(msgspec.Struct, frozen=True, gc=False):
+class Judgement(msgspec.Struct, frozen=True):
     """What the judge found: the arguments, or the error that is the answer. Never both."""
 
     route: Route
@@ -148,6 +149,7 @@ class Decoder:
         self.ref_key = ref_key
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
+        self._peek = _peek_decoder(ref_key)
 
     def _first_decode(self, frame: Frame) -> Message:
         # With a single Struct in the union msgspec would make the tag optional; without any it cannot be built.
@@ -171,19 +173,26 @@ class Decoder:
         """
         text = _text(frame)
         try:
-            msgspec.json.decode(text, type=Raw)
-        except UNDECODABLE as exc:
-            raise MalformedFrame(str(exc)) from None
+            peek = self._peek(text)
+            route = self.routes[peek.type]
+        except (*UNDECODABLE, KeyError):
+            _check_syntax(text)
+            route, ref, ref_is_valid = self._envelope(text)
+            return _judged(route, text, ref, ref_is_valid)
+        judgement = _judged(route, text, peek.ref)
+        # Pydantic would take NaN and Infinity, and may find an error before it finds that the frame is not JSON.
+        if judgement.error is not None or "N" in text or "Infinity" in text:
+            _check_syntax(text)
+        return judgement
+
+    def _envelope(self, text: str) -> tuple[Route, Ref | None, bool]:
+        """The slow look at a frame whose `type` or `ref` is not as it should be."""
         try:
             envelope = msgspec.json.decode(text, type=dict[str, Raw])
         except UNDECODABLE:
             raise MalformedMessage([_detail("dict_type", [], "Input should be an object")]) from None
         ref, ref_is_valid = _ref(envelope.get(self.ref_key))
-        route = self._route(envelope, text, ref)
-        try:
-            return Judgement(route, ref, arguments=route.exact(text))
-        except Exception as exc:  # the validators are the application's code: anything may come
-            return Judgement(route, ref if ref_is_valid else None, error=exc)
+        return self._route(envelope, text, ref), ref, ref_is_valid
 
     def _route(self, envelope: Mapping[str, Raw], text: str, ref: Ref | None) -> Route:
         if "type" not in envelope:
@@ -211,6 +220,32 @@ class Decoder:
             "input": given,
             "ctx": {"expected": expected, "given": given, "permitted": permitted},
         }
+
+
+@functools.cache
+def _peek_decoder(ref_key: str) -> Callable[[Frame], Any]:
+    """Finds `type` and `ref` alone, in one call."""
+    peek: type = msgspec.defstruct(
+        "Peek", [("type", str), ("ref", _REF_TYPE, msgspec.field(name=ref_key, default=None))], gc=False
+    )
+    return msgspec.json.Decoder(peek).decode
+
+
+def _judged(route: Route, text: str, ref: Ref | None, ref_is_valid: bool = True) -> Judgement:
+    try:
+        return Judgement(route, ref, arguments=route.exact(text))
+    except ValidationError as exc:
+        # Its traceback says nothing, and would keep the endpoint alive until the collector comes.
+        return Judgement(route, ref if ref_is_valid else None, error=exc.with_traceback(None))
+    except Exception as exc:  # the validators are the application's code: anything may come
+        return Judgement(route, ref if ref_is_valid else None, error=exc)
+
+
+def _check_syntax(text: str) -> None:
+    try:
+        msgspec.json.decode(text, type=Raw)
+    except UNDECODABLE as exc:
+        raise MalformedFrame(str(exc)) from None
 
 
 def _fitting(names: Mapping[str, Any]) -> list[str]:

@@ -301,7 +301,9 @@ class WebSocketHandlingEndpoint(_ASGIClass):
                 if self._accepted:
                     await self._disconnected(code)
             finally:
-                self.websocket._send = self._send  # no cycle keeps the endpoint alive
+                # No cycle keeps the endpoint alive until the collector comes.
+                self.websocket._send = self._send
+                self.__dict__.pop("_own_handlers", None)
 
     def _observe(self) -> None:
         """Note what users do through `self.websocket`: accept, close, and sends that find the peer gone."""
@@ -362,10 +364,11 @@ class WebSocketHandlingEndpoint(_ASGIClass):
             frame = received.get("text")
             if frame is None:
                 frame = received.get("bytes") or b""
+            refused = False
             try:
                 message = self._decoder.decode(frame)
             except UNDECODABLE:
-                await self._judge(frame)
+                refused = True
             else:
                 route = message.route
                 _answering.set((route, message.ref))
@@ -376,9 +379,11 @@ class WebSocketHandlingEndpoint(_ASGIClass):
                     if value is not None:
                         await self._reply(route, value, message.ref)
                 except Refused:
-                    await self._judge(frame)
+                    refused = True
                 except Exception as exc:
                     await self._answer(exc)
+            if refused:  # not within `except`, so that the answer's exception carries no other one along
+                await self._judge(frame)
             if self._closed is not None:
                 return self._closed
             # The next message may be long in coming, and this one may be large.
