@@ -477,13 +477,9 @@ def json_model_fields(signature: Signature) -> dict[str, Any]:
     """Fields of a pydantic model that documents the incoming message: `{name: (annotation, default)}`."""
     fields: dict[str, Any] = {"type": (Literal[signature.event], ...)}
     for parameter in signature.parameters:
-        name = (
-            parameter.name
-            if parameter.name.isidentifier() and not parameter.name.startswith("_")
-            else f"p{parameter.name}"
-        )
+        name = parameter.name.lstrip("_") or "field"
+        while name in fields or name == "model_config" or hasattr(BaseModel, name):
+            name += "_"
         default = ... if parameter.default is None else Field(default_factory=parameter.default)
-        fields["model_config_" if name in ("model_config", "type") else name] = (
-            Annotated[pydantic_form(parameter.annotation), Field(alias=parameter.key)], default
-        )  # fmt: skip
+        fields[name] = (Annotated[pydantic_form(parameter.annotation), Field(alias=parameter.key)], default)
     return fields
