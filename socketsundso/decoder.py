@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NotRequired, Protocol, Union
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Union
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, WithJsonSchema
-from pydantic_core import PydanticCustomError, ValidationError
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 from starlette.concurrency import run_in_threadpool
-from typing_extensions import TypedDict
 
 from socketsundso.annotations import native, pydantic_form
 from socketsundso.errors import DefinitionError, EventError, InvalidUTF8, MalformedFrame
-from socketsundso.signature import EMPTY, Parameter, Signature, exact_annotation
+from socketsundso.signature import EMPTY, Parameter, Signature
 
 Frame = str | bytes
 Ref = int | str
@@ -426,21 +425,54 @@ def _first_line(exc: Exception) -> str:
 def _exact_validator(signature: Signature, ref_key: str) -> Callable[[Frame], dict[str, Any]]:
     if signature.message_model is not None:
         return _whole_validator(signature, signature.message_model, ref_key)
-    fields: dict[str, Any] = {parameter.name: _exact_field(parameter) for parameter in signature.parameters}
-    # Names that no parameter can have; their aliases are the reserved keys.
-    fields["type key"] = Annotated[Any, Field(alias="type")]
-    fields["ref key"] = NotRequired[
-        Annotated[Any, PlainValidator(_check_ref), WithJsonSchema({}), Field(alias=ref_key)]
-    ]
-    shape = TypedDict(f"Message_{_identifier(signature.event)}", fields)  # type: ignore[misc]  # made at run time
-    shape.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # pydantic's own name
-    validate: Callable[[Frame], dict[str, Any]] = TypeAdapter(shape).validator.validate_json
+    validate: Callable[[Frame], dict[str, Any]] = TypeAdapter(_whole_schema(signature, ref_key)).validator.validate_json
     return validate
 
 
-def _exact_field(parameter: Parameter) -> Any:
-    annotation = pydantic_form(exact_annotation(parameter))
-    return annotation if parameter.default is None else NotRequired[annotation]
+def _whole_schema(signature: Signature, ref_key: str) -> type:
+    """
+    A type whose pydantic schema is the whole message: an object of just these keys.
+
+    Written as a schema and not as a TypedDict, since the latter's `extra="forbid"` would reach into every plain
+    dataclass and TypedDict below, and they would no longer be what they are on their own.
+    """
+
+    class WholeMessage:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+            fields = {
+                parameter.name: core_schema.typed_dict_field(
+                    _field_schema(parameter, handler.generate_schema(pydantic_form(parameter.annotation))),
+                    required=parameter.default is None,
+                    validation_alias=_core_alias(parameter),
+                )
+                for parameter in signature.parameters
+            }
+            # Names that no parameter can have; their aliases are the reserved keys.
+            fields["type key"] = core_schema.typed_dict_field(core_schema.any_schema(), validation_alias="type")
+            fields["ref key"] = core_schema.typed_dict_field(
+                core_schema.no_info_plain_validator_function(_check_ref), required=False, validation_alias=ref_key
+            )
+            return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
+
+    return WholeMessage
+
+
+def _field_schema(parameter: Parameter, schema: CoreSchema) -> CoreSchema:
+    field = parameter.field
+    if parameter.default is None:
+        return schema
+    return core_schema.with_default_schema(
+        schema,
+        default_factory=parameter.default,
+        default_factory_takes_data=bool(field.default_factory and field.default_factory_takes_validated_data),
+        validate_default=field.validate_default,
+    )
+
+
+def _core_alias(parameter: Parameter) -> Any:
+    alias = parameter.field.validation_alias
+    return parameter.key if alias is None or isinstance(alias, str) else alias.convert_to_aliases()
 
 
 def _whole_validator(signature: Signature, model: type[BaseModel], ref_key: str) -> Callable[[Frame], dict[str, Any]]:
@@ -481,5 +513,10 @@ def json_model_fields(signature: Signature) -> dict[str, Any]:
         while name in fields or name == "model_config" or hasattr(BaseModel, name):
             name += "_"
         default = ... if parameter.default is None else Field(default_factory=parameter.default)
-        fields[name] = (Annotated[pydantic_form(parameter.annotation), Field(alias=parameter.key)], default)
+        fields[name] = (Annotated[pydantic_form(parameter.annotation), _documented(parameter)], default)
     return fields
+
+
+def _documented(parameter: Parameter) -> Any:
+    field = parameter.field
+    return Field(alias=parameter.key, title=field.title, description=field.description, examples=field.examples)

@@ -186,7 +186,6 @@ def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, 
         raise DefinitionError(f"{where}: {exc}") from exc
     if isinstance(parameter.default, FieldInfo):
         field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
-        annotation = Annotated[annotation, parameter.default]
     else:
         field = FieldInfo.from_annotation(annotation)
     default, constant = _default(parameter, field)
@@ -194,7 +193,7 @@ def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, 
     return Parameter(
         name=parameter.name,
         key=key,
-        annotation=annotation,
+        annotation=_bare(field),
         field=field,
         default=default,
         constant=constant,
@@ -210,6 +209,14 @@ def _refuse_dependencies(where: str, annotation: Any, default: Any) -> None:
                 f"{where}: a dependency belongs to the connection, not to a message; take it in the endpoint's "
                 "__init__ and keep it on self"
             )
+
+
+def _bare(field: FieldInfo) -> Any:
+    """The type and all that decides what is valid, without what belongs to a field (alias, default, title)."""
+    metadata = list(field.metadata)
+    if field.discriminator is not None:
+        metadata.append(Field(discriminator=field.discriminator))
+    return Annotated[(field.annotation, *metadata)] if metadata else field.annotation
 
 
 def _takes_data(field: FieldInfo) -> bool:
@@ -250,10 +257,3 @@ def _message_model(event: str, model: type[EventMessage]) -> type[EventMessage]:
             f"write @event({permitted[0]!r})"
         )
     return model
-
-
-def exact_annotation(parameter: Parameter) -> Any:
-    """The parameter's annotation with its default, as a field of a TypedDict takes it."""
-    if parameter.default is None or parameter.exact_only:
-        return parameter.annotation
-    return Annotated[parameter.annotation, Field(default_factory=parameter.default)]
