@@ -1,0 +1,99 @@
+"""Each example, started under a real uvicorn and spoken to by a real client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.serving import free_port, serving
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextmanager
+def example(name: str) -> Iterator[int]:
+    port = free_port()
+    with serving("-m", f"examples.{name}", str(port), port=port):
+        yield port
+
+
+def ask(client: ClientConnection, **message: Any) -> Any:
+    client.send(json.dumps(message))
+    return json.loads(client.recv(timeout=20))
+
+
+def test_chat() -> None:
+    """Two clients enter a room, hear each other, and see who is there."""
+    with example("chat") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
+        assert ask(ada, type="message", msg="hello?")["code"] == "not_entered"
+        assert ask(ada, type="enter", room="lobby", name="ada")["members"] == ["ada"]
+        with connect(f"ws://127.0.0.1:{port}/ws") as grace:
+            assert ask(grace, type="enter", room="lobby", name="grace")["members"] == ["ada", "grace"]
+            assert json.loads(ada.recv(timeout=20))["members"] == ["ada", "grace"]
+            said = {"type": "said", "sender": "grace", "msg": "hi"}
+            assert ask(grace, type="message", msg="hi") == said
+            assert json.loads(ada.recv(timeout=20)) == said
+        assert json.loads(ada.recv(timeout=20))["members"] == ["ada"]
+        assert ask(ada, type="message", msg="")["errors"][0]["type"] == "string_too_short"
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()
+        assert "<title>socketsundso chat</title>" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_chat_page_in_a_browser(tmp_path: Path) -> None:
+    """The page connects, enters its room, and shows who is there."""
+    assert CHROMIUM is not None
+    with example("chat") as port:
+        command = [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000", "--dump-dom", f"http://127.0.0.1:{port}/",
+        ]  # fmt: skip
+        page = subprocess.run(command, capture_output=True, timeout=100, check=True).stdout.decode()
+    assert "lobby: guest" in page
+
+
+def test_decorator() -> None:
+    """Every way to register a handler answers."""
+    with example("decorator") as port, connect(f"ws://127.0.0.1:{port}/") as client:
+        assert ask(client, type="message", msg="m") == {"type": "reply", "msg": "m"}
+        assert ask(client, type="time").keys() == {"type", "now"}
+        assert ask(client, type="ping", ref=1).keys() == {"type", "time", "ref"}
+        assert ask(client, type="add", a=1, b=2) == {"type": "add", "sum": 3}
+        assert ask(client, type="echo", message="m") == {"type": "echoed", "message": "m"}
+        assert ask(client, type="shout", text="m") == {"type": "shout", "text": "M"}
+        assert ask(client, type="goodbye")["type"] == "goodbye"
+
+
+def test_pydantic_models() -> None:
+    """Discriminated unions, validators, aliases and secrets are pydantic's."""
+    with example("pydantic_models") as port, connect(f"ws://127.0.0.1:{port}/") as client:
+        card = {"kind": "card", "number": "123456789012"}
+        paid = ask(client, type="pay", order=1, payment=card)
+        assert paid == {"type": "pay", "order": 1, "paidBy": "card", "note": None}
+        wrong = ask(client, type="pay", order=0, payment={"kind": "card", "number": "x"})
+        assert [e["loc"] for e in wrong["errors"]] == [["order"], ["payment", "card", "number"]]
+        assert "input" not in wrong["errors"][0]
+        assert ask(client, type="receipt", order=5) == {"type": "receipt", "order": 5, "paidBy": "card"}
+        assert ask(client, type="receipt", order=500)["code"] == "not_found"
+        assert ask(client, type="login", password="hunter2")["length"] == 7
+        assert ask(client, type="rename", name="n") == {"type": "rename", "name": "n"}
+
+
+def test_fastapi_app() -> None:
+    """Dependencies reach `__init__`; both ways to mount work."""
+    with example("fastapi_app") as port:
+        with connect(f"ws://127.0.0.1:{port}/ws?lang=de") as client:
+            assert ask(client, type="greet", name="Ada") == {"type": "greet", "text": "hallo Ada"}
+        with connect(f"ws://127.0.0.1:{port}/count") as client:
+            assert ask(client, type="count", by="5")["count"] == 5
+            assert ask(client, type="count")["count"] == 6
