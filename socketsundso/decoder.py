@@ -195,9 +195,9 @@ class Decoder:
 
     def _route(self, envelope: Mapping[str, Raw], text: str, ref: Ref | None) -> Route:
         if "type" not in envelope:
-            whole = msgspec.json.decode(text)
-            raise MalformedMessage([{**_detail("missing", ["type"], "Field required"), "input": whole}], ref)
-        given = msgspec.json.decode(envelope["type"])
+            missing = {**_detail("missing", ["type"], "Field required"), "input": _shown(text)}
+            raise MalformedMessage([missing], ref)
+        given = _shown(envelope["type"])
         if isinstance(given, str):
             if given in self.routes:
                 return self.routes[given]
@@ -265,6 +265,14 @@ def _enumerate(names: list[str]) -> str:
 
 def _detail(kind: str, loc: list[str | int], msg: str) -> dict[str, Any]:
     return {"type": kind, "loc": loc, "msg": msg}
+
+
+def _shown(text: str | Raw) -> Any:
+    """A value for showing it in an error; None for numbers that Python could not hold."""
+    try:
+        return msgspec.json.decode(text)
+    except UNDECODABLE:
+        return None
 
 
 def _text(frame: Frame) -> str:

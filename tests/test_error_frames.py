@@ -1,0 +1,208 @@
+"""Error frames: how exceptions look on the wire, and what may be hidden or overridden."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import pytest
+from pydantic import AfterValidator, BaseModel, SecretStr
+from starlette.exceptions import HTTPException
+
+from socketsundso import EventError, WebSocketHandlingEndpoint, event
+from tests.harness import ask, talk
+
+
+def failing(value: int) -> int:
+    raise KeyError("a bug in a validator")
+
+
+class Item(BaseModel):
+    x: int
+
+
+class App(WebSocketHandlingEndpoint):
+    @event
+    async def on_event_error(self) -> None:
+        raise EventError("sold_out", errors=[{"type": "stock", "loc": ["item"], "msg": "none left", "left": 0}])
+
+    @event
+    async def on_http(self, status: int) -> None:
+        raise HTTPException(status, "because")
+
+    @event
+    async def on_validation(self) -> None:
+        Item.model_validate({"x": "y"})
+
+    @event
+    async def on_bug(self) -> None:
+        raise RuntimeError("the password is hunter2")
+
+    @event(thread=False)
+    def on_inline_bug(self) -> None:
+        raise UnicodeDecodeError("utf-8", b"", 0, 1, "not the frame's fault")
+
+    @event
+    async def on_validator_bug(self, n: Annotated[int, AfterValidator(failing)]) -> None: ...
+
+    @event
+    async def on_secret(self, secret: Annotated[SecretStr, AfterValidator(lambda v: v)], n: int) -> None: ...
+
+
+def test_event_error() -> None:
+    """Its code and its list, with the ref."""
+    assert ask(App, {"type": "event_error", "ref": 1}) == {
+        "type": "error",
+        "code": "sold_out",
+        "ref": 1,
+        "errors": [{"type": "stock", "loc": ["item"], "msg": "none left", "left": 0}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, "unauthorized"), (403, "forbidden"), (404, "not_found"), (408, "timeout"), (409, "conflict"),
+     (429, "rate_limited"), (500, "internal_error"), (799, "http_799")],
+)  # fmt: skip
+def test_http_exception(status: int, code: str) -> None:
+    """Starlette's exception becomes the code that HTTP would have said."""
+    answer = ask(App, {"type": "http", "status": status})
+    assert (answer["code"], answer["errors"][0]["msg"], answer["errors"][0]["status_code"]) == (code, "because", status)
+
+
+def test_a_validation_error_that_a_handler_raises() -> None:
+    """Pydantic's own exception is an answer, as in 0.0.x."""
+    answer = ask(App, {"type": "validation"})
+    assert (answer["code"], answer["errors"][0]["loc"]) == ("validation_error", ["x"])
+
+
+@pytest.mark.parametrize("name", ["bug", "inline_bug"])
+def test_an_unexpected_exception(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Logged with event, client and traceback; answered without its text; the connection lives."""
+    peer = talk(App, {"type": name, "ref": 1}, {"type": name, "ref": 2})
+    want = {"type": "error", "code": "internal_error", "errors": []}
+    assert peer.answers == [{**want, "ref": 1}, {**want, "ref": 2}]
+    record = caplog.records[0]
+    assert f"'{name}'" in record.getMessage()
+    assert "192.0.2.1:1234" in record.getMessage()
+    assert record.exc_info
+
+
+def test_a_validator_with_a_bug_is_the_applications_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """Not the client's: logged and answered internal_error."""
+    assert ask(App, {"type": "validator_bug", "n": 1})["code"] == "internal_error"
+    assert "a bug in a validator" in caplog.text
+
+
+def test_input_can_be_kept_out() -> None:
+    """`include_input=False` echoes nothing of what was sent."""
+
+    class Quiet(App):
+        include_input = False
+
+    loud, quiet = (talk(app, {"type": "secret", "secret": "hunter2"}).sent[1]["text"] for app in (App, Quiet))
+    assert "hunter2" in loud
+    assert "hunter2" not in quiet
+    assert "hunter2" not in talk(Quiet, {"hunter2": 1}).sent[1]["text"]
+
+
+def test_events_can_be_kept_secret() -> None:
+    """`disclose_events=False` lists no event, and still says what was given."""
+
+    class Closed(App):
+        disclose_events = False
+
+    answer = ask(Closed, {"type": "nope"})
+    assert answer["errors"][0]["ctx"] == {"given": "nope"}
+    assert "event_error" not in str(answer)
+
+
+def test_many_events_are_not_all_listed() -> None:
+    """An unknown event's answer stays small on an endpoint of a thousand events."""
+
+    class Big(WebSocketHandlingEndpoint):
+        pass
+
+    for n in range(1000):
+        Big.event(f"event_number_{n}")(lambda: {})
+    answer = talk(Big, {"type": "nope"}).sent[1]["text"]
+    assert len(answer) < 20_000
+    assert ask(Big, {"type": "event_number_999"}) == {"type": "event_number_999"}
+
+
+def test_legacy_errors() -> None:
+    """The 0.0.x frame has only `errors`."""
+
+    class Old(App):
+        legacy_errors = True
+
+    assert ask(Old, {"type": "secret", "secret": "s", "ref": 1}).keys() == {"errors"}
+
+
+def test_the_ref_key_can_be_renamed() -> None:
+    """`ref_key` is the key of requests and answers; `ref` is then an ordinary one."""
+
+    class Renamed(WebSocketHandlingEndpoint):
+        ref_key = "id"
+
+        @event
+        async def on_x(self, ref: int) -> Any:
+            return {"ref": ref}
+
+    assert ask(Renamed, {"type": "x", "ref": 5, "id": 6}) == {"type": "x", "ref": 5, "id": 6}
+    assert ask(Renamed, {"type": "x", "id": 6})["id"] == 6
+
+
+def test_send_exception_can_be_overridden(caplog: pytest.LogCaptureFixture) -> None:
+    """It gets every exception that is answered; one that fails itself is logged."""
+
+    class Own(App):
+        async def send_exception(self, exc: Exception) -> None:
+            if isinstance(exc, EventError):
+                raise RuntimeError("send_exception failed")
+            await self.send({"type": "oops", "kind": type(exc).__name__})
+
+    peer = talk(Own, {"type": "secret"}, {"type": "bug"}, {"type": "nope"}, {"type": "bug"})
+    assert [a["kind"] for a in peer.answers] == ["ValidationError", "RuntimeError", "RuntimeError"]
+    assert "send_exception failed" in caplog.text
+
+
+def test_respond_can_be_overridden() -> None:
+    """It gets the validated reply, as in 0.0.x, and may send what it likes."""
+
+    class Own(WebSocketHandlingEndpoint):
+        @event
+        async def on_item(self) -> Item:
+            return {"x": "1"}  # type: ignore[return-value]
+
+        async def respond(self, response: Any) -> None:
+            seen.append(response)
+            await super().respond(response)
+
+    seen: list[Any] = []
+    assert ask(Own, {"type": "item", "ref": 3}) == {"type": "item", "x": 1, "ref": 3}
+    assert seen == [Item(x=1)]
+
+
+def test_a_bad_reply_is_logged_and_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """`response_error` with loc ["response", ...], no value of the server's, and the connection lives."""
+
+    class Bad(WebSocketHandlingEndpoint):
+        @event
+        async def on_item(self) -> Item:
+            return {"x": "hunter2"}  # type: ignore[return-value]
+
+        @event
+        async def on_list(self) -> Any:
+            return [1]
+
+        @event
+        async def on_object(self) -> Any:
+            return {"o": object()}
+
+    peer = talk(Bad, {"type": "item", "ref": 1}, {"type": "list"}, {"type": "object"})
+    assert [a["code"] for a in peer.answers] == ["response_error"] * 3
+    assert peer.answers[0]["errors"][0]["loc"] == ["response", "x"]
+    assert peer.answers[0]["ref"] == 1
+    assert "hunter2" not in peer.sent[1]["text"]
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 3
