@@ -32,6 +32,7 @@ from socketsundso.errors import DefinitionError, EventError
 _MAX_ERRORS = 100
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 _UNIONS = (Union, types.UnionType)
+_BRACE = ord("{")
 _EXPECTED = re.compile(r"(ValueError|AssertionError|PydanticSerializationError|TypeError: Unable)\b")
 
 
@@ -63,7 +64,7 @@ class ResponseOptions:
     def arguments(self) -> dict[str, Any]:
         """Only what differs from pydantic's defaults, since each argument costs."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in given.items() if value or name == "by_alias"}
+        return {name: value for name, value in given.items() if name == "by_alias" or value not in (None, False)}
 
     @property
     def drops_fields(self) -> bool:
@@ -86,8 +87,13 @@ def _members(annotation: Any) -> list[Any]:
     return [type(None) if annotation is None else annotation]
 
 
+def _kind(annotation: Any) -> Any:
+    """The class of a parametrised one."""
+    return typing.get_origin(annotation) or annotation
+
+
 def _is_one_model(annotation: Any) -> bool:
-    kind = typing.get_origin(annotation) or annotation
+    kind = _kind(annotation)
     return isinstance(kind, type) and (
         issubclass(kind, BaseModel | msgspec.Struct)
         or dataclasses.is_dataclass(kind)
@@ -101,7 +107,7 @@ def _is_typed_dict(kind: Any) -> bool:
 
 
 def _is_struct(annotation: Any) -> bool:
-    kind = typing.get_origin(annotation) or annotation
+    kind = _kind(annotation)
     return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or hasattr(kind, "__attrs_attrs__"))
 
 
@@ -133,7 +139,10 @@ class _Typing:
         """
         if not body.startswith(b"{"):
             raise ResponseError([_not_an_object()])
-        keys = msgspec.json.decode(body, type=dict[str, Raw])
+        try:
+            keys = msgspec.json.decode(body, type=dict[str, Raw])
+        except msgspec.DecodeError as exc:  # a model that is configured to write NaN
+            raise ResponseError([_detail("serialization_error", [], f"Not JSON: {exc}")]) from exc
         if self.ref_key in keys:
             raise ResponseError([_brings_ref(self.ref_key)])
         given = bytes(keys["type"]) if "type" in keys else b"null"
@@ -158,10 +167,28 @@ def _brings_ref(ref_key: str) -> dict[str, Any]:
     return _detail("reserved_key", [ref_key], f"The key {ref_key!r} is reserved for the message that is answered")
 
 
-def _own_type(value: Any) -> Any:
+def _own_type(value: Any, by_alias: bool = True) -> Any:
     """The value's own `type`, or its model's default, where an option left it out of the body."""
-    own = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+    if isinstance(value, Mapping):
+        own = value.get("type")
+    elif isinstance(value, BaseModel):
+        own = (value.model_extra or {}).get("type")
+        attribute = _type_attribute(type(value), by_alias)
+        own = own if attribute is None else getattr(value, attribute)
+    else:
+        own = getattr(value, "type", None)
     return getattr(own, "value", own)
+
+
+def _type_attribute(model: type[BaseModel], by_alias: bool) -> str | None:
+    """The attribute that this model writes as `type`."""
+    for name, field in model.model_fields.items():
+        if ((by_alias and field.serialization_alias) or name) == "type":
+            return name
+    for name, computed in model.model_computed_fields.items():
+        if ((by_alias and computed.alias) or name) == "type":
+            return name
+    return None
 
 
 # ---------------------------------------------------------------------- values without a response model
@@ -172,27 +199,37 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return orjson.Fragment(_pydantic_json(value))
     if _is_struct(type(value)):
-        return orjson.Fragment(msgspec.json.encode(value, enc_hook=to_jsonable_python))
-    return to_jsonable_python(value, inf_nan_mode="null")
+        return orjson.Fragment(_struct_json(value))
+    return _builtins_of(value)
 
 
-def _struct_builtins(value: Any) -> Any:
+def _builtins_of(value: Any) -> Any:
+    """msgspec's hook, too, for what it does not know."""
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=_unknown_to_pydantic)
+
+
+def _unknown_to_pydantic(value: Any) -> Any:
     if _is_struct(type(value)):
-        return msgspec.to_builtins(value, enc_hook=to_jsonable_python)
+        return msgspec.to_builtins(value, enc_hook=_builtins_of)
+    if type(value).__module__ == "numpy":  # by name: numpy is no dependency; orjson knows only some arrays
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"Unable to serialize {type(value).__name__}")
 
 
+def _struct_json(value: Any) -> bytes:
+    return msgspec.json.encode(value, enc_hook=_builtins_of)
+
+
 def _pydantic_json(value: Any) -> bytes:
-    return to_json(value, inf_nan_mode="null", fallback=_struct_builtins)
+    return to_json(value, inf_nan_mode="null", fallback=_unknown_to_pydantic)
 
 
 def _dict_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value, _jsonable, _ORJSON)
-    except (
-        TypeError,
-        RecursionError,
-    ):  # JSONEncodeError is a TypeError: what orjson refuses, pydantic may know
+    except (TypeError, RecursionError):  # JSONEncodeError is a TypeError; what orjson refuses, pydantic may know
         return _pydantic_json(value)
 
 
@@ -200,7 +237,7 @@ def _json(value: Any) -> bytes:
     if isinstance(value, dict):
         return _dict_json(value)
     if _is_struct(type(value)):
-        return msgspec.json.encode(value, enc_hook=to_jsonable_python)
+        return _struct_json(value)
     return _pydantic_json(value)
 
 
@@ -246,9 +283,11 @@ def _closed_keys(kind: type) -> frozenset[str] | None:
 def _find_keys(kind: Any) -> frozenset[str] | None:
     if issubclass(kind, BaseModel):
         decorators = kind.__pydantic_decorators__
+        if kind.model_config.get("ser_json_inf_nan") == "constants":  # may be no JSON: has to be looked at
+            return None
         if kind.model_config.get("extra") == "allow" or decorators.model_serializers or issubclass(kind, RootModel):
             return None
-        if "__get_pydantic_core_schema__" in vars(kind):
+        if kind.__get_pydantic_core_schema__.__func__ is not BaseModel.__get_pydantic_core_schema__.__func__:  # type: ignore[attr-defined]  # the functions of two classmethods
             return None
         keys = {k for name, f in kind.model_fields.items() for k in (name, f.alias, f.serialization_alias) if k}
         for name, computed in kind.model_computed_fields.items():
@@ -296,7 +335,10 @@ class ModelEncoder(Encoder):
         self._to_json = adapter.serializer.to_json
         self._arguments = options.arguments()
         self._fills_type = any(_requires_type(member) for member in _members(model))
+        # Annotated may bring a serializer of its own, so only what is named plainly is surely closed
+        plain = typing.get_args(model) if typing.get_origin(model) in _UNIONS else (model,)
         closed = [_closed_keys(m) if isinstance(m, type) else None for m in _members(model)]
+        self._by_alias = options.by_alias
         known = [keys for keys in closed if keys is not None]
         for keys in known:
             if ref_key in keys:
@@ -304,8 +346,8 @@ class ModelEncoder(Encoder):
                     f"event {event!r}: the response model {model!r} has a field {ref_key!r}, which is the key of the "
                     "message that is answered; rename it, or set another ref_key on the endpoint"
                 )
-        self._always_splices = len(known) == len(closed) and not any("type" in keys for keys in known)
-        if self._always_splices:
+        is_closed = len(known) == len(closed) and all(isinstance(m, type) for m in plain)
+        if is_closed and not any("type" in keys for keys in known):
             self.encode = self._encode_closed  # type: ignore[method-assign]  # chosen once, not for every reply
 
     def validate(self, value: Any) -> Any:
@@ -324,17 +366,18 @@ class ModelEncoder(Encoder):
         except PydanticSerializationError as exc:
             _raise_unexpected(exc)
             raise _unserializable(value) from exc
-        if body == b"null":
+        if body[0] != _BRACE:
             raise ResponseError([_not_an_object()])
         return self._typing.splice(body)
 
     def encode(self, value: Any) -> bytes:
         valid = self.validate(value)
         body = _guarded(lambda v: self._to_json(v, **self._arguments), valid)
-        return self._typing.complete(body, _own_type(valid))
+        return self._typing.complete(body, _own_type(valid, self._by_alias))
 
 
 def _requires_type(model: Any) -> bool:
+    model = _kind(model)
     if isinstance(model, type) and issubclass(model, BaseModel):
         return any(
             (field.validation_alias or field.alias or name) == "type" and field.is_required()
@@ -354,8 +397,14 @@ def _response_error(exc: ValidationError) -> ResponseError:
     errors: list[dict[str, Any]] = []
     for error in exc.errors(include_url=False, include_input=False):
         detail: dict[str, Any] = {**error, "loc": ["response", *error["loc"]]}
+        if "ctx" in detail:  # holds exceptions, and whatever else a validator put there
+            detail["ctx"] = {key: _plain_context(item) for key, item in detail["ctx"].items()}
         errors.append(detail)
     return ResponseError(errors)
+
+
+def _plain_context(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
@@ -378,19 +427,31 @@ class StructEncoder(Encoder):
         super().__init__(event, ref_key)
         self._model = model
         self._members = tuple(m for m in _members(model) if m is not type(None))
-        self._exact = frozenset(typing.get_origin(m) or m for m in self._members)
-        self._nested = _struct_tree(self._members)
+        self._exact = frozenset(_kind(m) for m in self._members)
+        try:
+            self._nested = _struct_tree(self._members)
+        except NameError as exc:
+            raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
 
     def validate(self, value: Any) -> Any:
         if type(value) in self._exact and not self._may_leak():
             return value
         error: Exception | None = None
-        for member in self._members:
+        for member in sorted(self._members, key=lambda m: _kind(m) is not type(value)):
             try:
-                return msgspec.convert(_builtins(value), member, from_attributes=True)
-            except (msgspec.ValidationError, TypeError) as exc:
+                return self._convert(value, member)
+            except (msgspec.ValidationError, TypeError, PydanticSerializationError) as exc:
                 error = exc
         raise ResponseError([_detail("struct_type", [], str(error))]) from error
+
+    def _convert(self, value: Any, member: Any) -> Any:
+        kind = _kind(member)
+        if isinstance(value, kind):  # a subclass, or with one inside: as the declared fields alone
+            return msgspec.convert(_retagged(_builtins_of(value), kind), member, dec_hook=_from_builtins)
+        valid = msgspec.convert(value, member, from_attributes=True, dec_hook=_from_builtins)
+        if self._may_leak():
+            return msgspec.convert(_builtins_of(valid), member, dec_hook=_from_builtins)
+        return valid
 
     def encode(self, value: Any) -> bytes:
         valid = self.validate(value)
@@ -405,28 +466,36 @@ class StructEncoder(Encoder):
         return any(kind.__subclasses__() for kind in self._nested)
 
 
-def _builtins(value: Any) -> Any:
-    return msgspec.to_builtins(value) if _is_struct(type(value)) else value
+def _from_builtins(kind: type, value: Any) -> Any:
+    """msgspec's hook for the classes that it cannot build: pydantic does."""
+    try:
+        return TypeAdapter(kind).validate_python(value, from_attributes=True)
+    except PydanticUserError as exc:
+        raise TypeError(f"neither msgspec nor pydantic can build {kind!r}") from exc
+
+
+def _retagged(value: Any, kind: Any) -> Any:
+    """A subclass has a tag of its own; the declared class's goes out."""
+    config = getattr(kind, "__struct_config__", None)
+    return {**value, config.tag_field: config.tag} if config and config.tag_field else value
 
 
 def _struct_tree(members: tuple[Any, ...]) -> list[type]:
-    """The Structs that are nested in these, without themselves."""
+    """The Structs, dataclasses and attrs classes nested in these; themselves only where they nest in one."""
     found: list[type] = []
-    todo = [info.type for m in members for info in _fields(m)]
+    todo = [hint for member in members for hint in _hints(member)]
     while todo:
-        kind = todo.pop()
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            if kind not in found:
-                found.append(kind)
-                todo += [info.type for info in _fields(kind)]
-        else:
-            todo += typing.get_args(kind)
+        annotation = todo.pop()
+        kind = _kind(annotation)
+        todo += typing.get_args(annotation)
+        if isinstance(kind, type) and kind not in found and _is_one_model(kind):
+            found.append(kind)
+            todo += _hints(kind)
     return found
 
 
-def _fields(kind: Any) -> tuple[Any, ...]:
-    origin = typing.get_origin(kind) or kind
-    return msgspec.structs.fields(kind) if issubclass(origin, msgspec.Struct) else ()
+def _hints(kind: Any) -> list[Any]:
+    return list(typing.get_type_hints(_kind(kind)).values())
 
 
 class UnionEncoder(Encoder):
@@ -494,15 +563,16 @@ def _no_object(event: str, model: Any) -> DefinitionError:
 
 
 def _refuse_array(event: str, member: Any) -> None:
-    kind = typing.get_origin(member) or member
+    kind = _kind(member)
     if issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like:
         raise _no_object(event, member)
     if issubclass(kind, RootModel):
-        root = kind.model_fields["root"].annotation
-        origin = typing.get_origin(root) or root
-        is_object = is_model(root) or (isinstance(origin, type) and issubclass(origin, Mapping))
-        if not is_object:
-            raise _no_object(event, member)
+        for root in _members(kind.model_fields["root"].annotation):
+            origin = _kind(root)
+            if root is not type(None) and not (
+                is_model(root) or (isinstance(origin, type) and issubclass(origin, Mapping))
+            ):
+                raise _no_object(event, member)
 
 
 # ---------------------------------------------------------------------- pushes
