@@ -14,7 +14,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union
 from weakref import WeakKeyDictionary
@@ -33,6 +33,7 @@ _MAX_ERRORS = 100
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 _UNIONS = (Union, types.UnionType)
 _BRACE = ord("{")
+_TYPE_FIRST = b'{"type":"'
 _EXPECTED = re.compile(r"(ValueError|AssertionError|PydanticSerializationError|TypeError: Unable)\b")
 
 
@@ -125,11 +126,12 @@ class _Typing:
     def __init__(self, event: str, ref_key: str) -> None:
         self.event = event
         self.ref_key = ref_key
-        self.head = b'{"type":%b' % msgspec.json.encode(event)
+        self.bare = msgspec.json.encode({"type": event})
+        self.open = self.bare[:-1] + b","
 
     def splice(self, body: bytes) -> bytes:
         """For a body that is known to be an object without `type`."""
-        return self.head + (b"}" if body == b"{}" else b"," + body[1:])
+        return self.bare if body == b"{}" else self.open + body[1:]
 
     def complete(self, body: bytes, own: Any = None) -> bytes:
         """
@@ -218,8 +220,7 @@ def _unknown_to_pydantic(value: Any) -> Any:
     raise TypeError(f"Unable to serialize {type(value).__name__}")
 
 
-def _struct_json(value: Any) -> bytes:
-    return msgspec.json.encode(value, enc_hook=_builtins_of)
+_struct_json = msgspec.json.Encoder(enc_hook=_builtins_of).encode
 
 
 def _pydantic_json(value: Any) -> bytes:
@@ -231,14 +232,6 @@ def _dict_json(value: Any) -> bytes:
         return orjson.dumps(value, _jsonable, _ORJSON)
     except (TypeError, RecursionError):  # JSONEncodeError is a TypeError; what orjson refuses, pydantic may know
         return _pydantic_json(value)
-
-
-def _json(value: Any) -> bytes:
-    if isinstance(value, dict):
-        return _dict_json(value)
-    if _is_struct(type(value)):
-        return _struct_json(value)
-    return _pydantic_json(value)
 
 
 def _guarded(encode: Callable[[Any], bytes], value: Any) -> bytes:
@@ -267,36 +260,92 @@ def _unserializable(value: Any) -> ResponseError:
     return ResponseError([_detail("serialization_error", [], f"A {type(value).__name__} that JSON cannot hold")])
 
 
-# Per class of value: do its top-level keys surely lack `type` and the ref key? Weak, so that classes can go.
-_CLOSED: WeakKeyDictionary[type, frozenset[str] | None] = WeakKeyDictionary()
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How values of one class are written: by what, and all keys that can then stand at the top, if that is known."""
+
+    write: Callable[[Any], bytes]
+    keys: frozenset[str] | None = None
 
 
-def _closed_keys(kind: type) -> frozenset[str] | None:
-    """All keys that a model of this class can write at its top level, or None if that is not known."""
-    if kind in _CLOSED:
-        return _CLOSED[kind]
-    keys = _find_keys(kind)
-    _CLOSED[kind] = keys
+# Per class of value. Weak, and not on the class itself: a subclass would inherit it.
+_FORMS: WeakKeyDictionary[type, _Form] = WeakKeyDictionary()
+
+
+def _form(kind: type) -> _Form:
+    form = _FORMS.get(kind)
+    if form is None:
+        form = _FORMS[kind] = _find_form(kind)
+    return form
+
+
+def _find_form(kind: type) -> _Form:
+    if issubclass(kind, dict):
+        return _Form(_dict_json)
+    if issubclass(kind, msgspec.Struct):
+        return _Form(_struct_json, _struct_keys(kind))
+    if _is_struct(kind):
+        return _Form(_struct_json, frozenset(field.name for field in kind.__attrs_attrs__))  # type: ignore[attr-defined]  # attrs
+    if issubclass(kind, BaseModel) or hasattr(kind, "__pydantic_serializer__"):
+        try:
+            return _Form(_pydantic_json, _schema_keys(TypeAdapter(kind).core_schema))
+        except PydanticUserError:  # cannot be built, yet there is a value of it: by `model_construct`
+            return _Form(_pydantic_json)
+    if dataclasses.is_dataclass(kind):
+        return _Form(_pydantic_json, frozenset(field.name for field in dataclasses.fields(kind)))
+    return _Form(_pydantic_json)
+
+
+def _struct_keys(kind: type[msgspec.Struct]) -> frozenset[str]:
+    tag = kind.__struct_config__.tag_field
+    return frozenset(kind.__struct_encode_fields__) | ({tag} if tag else frozenset())
+
+
+def _schema_keys(schema: Any, definitions: Mapping[str, Any] = types.MappingProxyType({})) -> frozenset[str] | None:
+    """All keys that pydantic can write at the top level of a value with this core schema, or None if not known."""
+    config = schema.get("config") or {}
+    if (
+        "serialization" in schema
+        or schema.get("root_model")
+        or "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
+        or config.get("ser_json_inf_nan") == "constants"  # may be no JSON: has to be looked at
+        or config.get("polymorphic_serialization")
+    ):
+        return None
+    match schema["type"]:
+        case "definitions":
+            known = {each["ref"]: each for each in schema["definitions"]}
+            return _schema_keys(schema["schema"], known)
+        case "definition-ref" if schema["schema_ref"] in definitions:
+            return _schema_keys(definitions[schema["schema_ref"]], definitions)
+        case "union":
+            return _keys_of_all([c[0] if isinstance(c, tuple) else c for c in schema["choices"]], definitions)
+        case "tagged-union":
+            return _keys_of_all(list(schema["choices"].values()), definitions)
+        case "model" | "dataclass" | "nullable" | "function-before" | "function-after" | "function-wrap":
+            return _schema_keys(schema["schema"], definitions)
+        case "model-fields" | "typed-dict":
+            return _field_keys(schema, schema["fields"].items())
+        case "dataclass-args":
+            return _field_keys(schema, [(field["name"], field) for field in schema["fields"]])
+    return None
+
+
+def _keys_of_all(schemas: list[Any], definitions: Mapping[str, Any]) -> frozenset[str] | None:
+    keys: frozenset[str] = frozenset()
+    for schema in schemas:
+        found = _schema_keys(schema, definitions)
+        if found is None:
+            return None
+        keys |= found
     return keys
 
 
-def _find_keys(kind: Any) -> frozenset[str] | None:
-    if issubclass(kind, BaseModel):
-        decorators = kind.__pydantic_decorators__
-        if kind.model_config.get("ser_json_inf_nan") == "constants":  # may be no JSON: has to be looked at
-            return None
-        if kind.model_config.get("extra") == "allow" or decorators.model_serializers or issubclass(kind, RootModel):
-            return None
-        if kind.__get_pydantic_core_schema__.__func__ is not BaseModel.__get_pydantic_core_schema__.__func__:  # type: ignore[attr-defined]  # the functions of two classmethods
-            return None
-        keys = {k for name, f in kind.model_fields.items() for k in (name, f.alias, f.serialization_alias) if k}
-        for name, computed in kind.model_computed_fields.items():
-            keys |= {name, computed.alias or name}
-        return frozenset(keys)
-    if issubclass(kind, msgspec.Struct):
-        tag = kind.__struct_config__.tag_field
-        return frozenset(kind.__struct_encode_fields__) | ({tag} if tag else frozenset())
-    return None
+def _field_keys(schema: Any, fields: Iterable[tuple[str, Any]]) -> frozenset[str]:
+    keys = {key for name, field in fields for key in (name, field.get("serialization_alias")) if key}
+    for computed in schema.get("computed_fields", ()):
+        keys |= {computed["property_name"], computed.get("alias") or computed["property_name"]}
+    return frozenset(keys)
 
 
 class Encoder:
@@ -304,6 +353,7 @@ class Encoder:
 
     def __init__(self, event: str, ref_key: str) -> None:
         self._typing = _Typing(event, ref_key)
+        self._ref_key = ref_key
 
     def validate(self, value: Any) -> Any:
         """The value as its response model has it; itself without one."""
@@ -311,14 +361,24 @@ class Encoder:
 
     def encode(self, value: Any) -> bytes:
         """One JSON object with `type`. Raises `ResponseError`, or what user code raised unexpectedly."""
-        if type(value) is dict and self._typing.ref_key not in value and "type" not in value:
-            body = _guarded(_dict_json, value)
+        if type(value) is dict and self._ref_key not in value:
+            try:  # as `_dict_json`, without two calls
+                body = orjson.dumps(value, _jsonable, _ORJSON)
+            except (TypeError, RecursionError):
+                body = _guarded(_pydantic_json, value)
             # a key that only looks like "type" once it is written (an enum) needs the careful way
-            return self._typing.splice(body) if b'"type"' not in body else self._typing.complete(body)
-        body = _guarded(_json, value)
-        keys = _closed_keys(type(value)) if isinstance(value, BaseModel | msgspec.Struct) else None
-        if keys is not None and "type" not in keys and self._typing.ref_key not in keys and body.startswith(b"{"):
-            return self._typing.splice(body)
+            if b'"type"' not in body:
+                return self._typing.splice(body)
+            return body if body.startswith(_TYPE_FIRST) else self._typing.complete(body, _own_type(value))
+        return self._encode_by_form(value, _form(type(value)))
+
+    def _encode_by_form(self, value: Any, form: _Form) -> bytes:
+        body = _guarded(form.write, value)
+        if form.keys is not None and self._ref_key not in form.keys:
+            if "type" not in form.keys and body[0] == _BRACE:
+                return self._typing.splice(body)
+            if body.startswith(_TYPE_FIRST):
+                return body
         return self._typing.complete(body, _own_type(value))
 
 
@@ -335,20 +395,12 @@ class ModelEncoder(Encoder):
         self._to_json = adapter.serializer.to_json
         self._arguments = options.arguments()
         self._fills_type = any(_requires_type(member) for member in _members(model))
-        # Annotated may bring a serializer of its own, so only what is named plainly is surely closed
-        plain = typing.get_args(model) if typing.get_origin(model) in _UNIONS else (model,)
-        closed = [_closed_keys(m) if isinstance(m, type) else None for m in _members(model)]
         self._by_alias = options.by_alias
-        known = [keys for keys in closed if keys is not None]
-        for keys in known:
-            if ref_key in keys:
-                raise DefinitionError(
-                    f"event {event!r}: the response model {model!r} has a field {ref_key!r}, which is the key of the "
-                    "message that is answered; rename it, or set another ref_key on the endpoint"
-                )
-        is_closed = len(known) == len(closed) and all(isinstance(m, type) for m in plain)
-        if is_closed and not any("type" in keys for keys in known):
-            self.encode = self._encode_closed  # type: ignore[method-assign]  # chosen once, not for every reply
+        self._keys = keys = _schema_keys(adapter.core_schema)
+        if keys is not None and ref_key in keys:
+            raise _has_ref(event, model, ref_key)
+        if keys is not None:  # chosen once, not for every reply
+            self.encode = self._encode_typed if "type" in keys else self._encode_closed  # type: ignore[method-assign]
 
     def validate(self, value: Any) -> Any:
         if self._fills_type and isinstance(value, Mapping) and "type" not in value:
@@ -370,9 +422,17 @@ class ModelEncoder(Encoder):
             raise ResponseError([_not_an_object()])
         return self._typing.splice(body)
 
+    def _encode_typed(self, value: Any) -> bytes:
+        valid = self.validate(value)
+        body = _guarded(self._write, valid)
+        return body if body.startswith(_TYPE_FIRST) else self._typing.complete(body, _own_type(valid, self._by_alias))
+
+    def _write(self, valid: Any) -> bytes:
+        return self._to_json(valid, **self._arguments)
+
     def encode(self, value: Any) -> bytes:
         valid = self.validate(value)
-        body = _guarded(lambda v: self._to_json(v, **self._arguments), valid)
+        body = _guarded(self._write, valid)
         return self._typing.complete(body, _own_type(valid, self._by_alias))
 
 
@@ -427,14 +487,14 @@ class StructEncoder(Encoder):
         super().__init__(event, ref_key)
         self._model = model
         self._members = tuple(m for m in _members(model) if m is not type(None))
-        self._exact = frozenset(_kind(m) for m in self._members)
+        self._forms = {_kind(m): _form(_kind(m)) for m in self._members}
         try:
             self._nested = _struct_tree(self._members)
         except NameError as exc:
             raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
 
     def validate(self, value: Any) -> Any:
-        if type(value) in self._exact and not self._may_leak():
+        if type(value) in self._forms and not (self._nested and self._may_leak()):
             return value
         error: Exception | None = None
         for member in sorted(self._members, key=lambda m: _kind(m) is not type(value)):
@@ -455,11 +515,7 @@ class StructEncoder(Encoder):
 
     def encode(self, value: Any) -> bytes:
         valid = self.validate(value)
-        body = _guarded(_json, valid)
-        keys = _closed_keys(type(valid)) if isinstance(valid, msgspec.Struct) else None
-        if keys is not None and "type" not in keys:
-            return self._typing.splice(body)
-        return self._typing.complete(body, _own_type(valid))
+        return self._encode_by_form(valid, self._forms.get(type(valid)) or _form(type(valid)))
 
     def _may_leak(self) -> bool:
         """A Struct below could be of a subclass, with fields that nobody declared."""
@@ -543,9 +599,8 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_k
             "use its own omit_defaults and rename"
         )
     for struct in structs:
-        keys = _closed_keys(struct) if isinstance(struct, type) and issubclass(struct, msgspec.Struct) else None
-        if keys and ref_key in keys:
-            raise DefinitionError(f"event {event!r}: the response model {struct!r} has a field {ref_key!r}; rename it")
+        if ref_key in (_form(_kind(struct)).keys or ()):
+            raise _has_ref(event, struct, ref_key)
     if not structs:
         return ModelEncoder(event, response_model, options, ref_key)
     others = [member for member in members if member not in structs]
@@ -559,6 +614,13 @@ def _no_object(event: str, model: Any) -> DefinitionError:
     return DefinitionError(
         f"event {event!r}: the response model {model!r} is no object, and a message is one; wrap it in a model with "
         "a field for it, or switch it off with response_model=None"
+    )
+
+
+def _has_ref(event: str, model: Any, ref_key: str) -> DefinitionError:
+    return DefinitionError(
+        f"event {event!r}: the response model {model!r} has a field {ref_key!r}, which is the key of the message "
+        "that is answered; rename it, or set another ref_key on the endpoint"
     )
 
 

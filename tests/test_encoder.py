@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import decimal
@@ -13,11 +14,12 @@ import types
 import uuid
 import weakref
 from pathlib import Path
-from typing import Annotated, Any, Generic, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
 
 import attrs
 import msgspec
 import numpy as np
+import pydantic.dataclasses
 import pydantic_core
 import pytest
 from pydantic import (
@@ -342,6 +344,7 @@ def test_type_of_a_reply_with_response_model(value: Any, model: Any, options: An
         ({"a": '"type"'}, {"type": "ev", "a": '"type"'}),
         ({b"type": "bytes key"}, {"type": "bytes key"}),
         (types.MappingProxyType({"a": 1}), {"type": "ev", "a": 1}),
+        (collections.OrderedDict(a=1), {"type": "ev", "a": 1}),
         (Pong(time=1), {"type": "ev", "time": 1, "note": None}),
         (Leaky(time=1), {"type": "ev", "time": 1, "note": None, "secret": SECRET}),
         (Typed(), {"type": "own", "x": 1}),
@@ -423,6 +426,58 @@ def test_schema_of_an_inherited_hook_is_not_trusted() -> None:
         x: int = 1
 
     assert reply(Child(), Child) == {"type": "hooked"}
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+
+
+class Tree(BaseModel):
+    children: list[Tree] = []
+
+
+class Checked(BaseModel):
+    x: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def check(cls, value: Any) -> Any:
+        return value
+
+
+@pydantic.dataclasses.dataclass
+class PydanticPoint:
+    kind: str = Field("point", serialization_alias="type")
+    x: int = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "expected"),
+    [
+        ({"kind": "dog"}, Annotated[Union[Cat, Dog], Field(discriminator="kind")], {"type": "ev", "kind": "dog"}),
+        (Cat(), Union[Cat, Open], {"type": "ev", "kind": "cat"}),
+        (Tree(children=[Tree()]), Tree, {"type": "ev", "children": [{"children": []}]}),
+        (Tree(), None, {"type": "ev", "children": []}),
+        (Checked(), Checked, {"type": "ev", "x": 1}),
+        (PydanticPoint(), PydanticPoint, {"type": "point", "x": 1}),
+        (PydanticPoint(), None, {"type": "point", "x": 1}),
+        ({"x": 1}, TypeAliasType("Later", Checked), {"type": "ev", "x": 1}),
+        (msgspec.defstruct("Typeless", [("x", int, 1)], rename={"x": "type"})("own"), None, {"type": "own"}),
+    ],
+)
+def test_all_kinds_of_schemas(value: Any, model: Any, expected: Any) -> None:
+    """Discriminated unions, recursive models, validators and pydantic's dataclasses keep the order of precedence."""
+    assert reply(value, model) == expected
+
+
+def test_constructed_value_of_a_model_that_cannot_be_built() -> None:
+    """`model_construct` gives values of models with open names; pydantic refuses to write them."""
+    with pytest.raises(ResponseError):
+        Encoder("ev", "ref").encode(Unresolved.model_construct(other=1))
 
 
 # ---------------------------------------------------------------------- nothing leaks
