@@ -14,7 +14,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union
 from weakref import WeakKeyDictionary
@@ -32,6 +32,8 @@ from socketsundso.errors import DefinitionError, EventError
 _MAX_ERRORS = 100
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 _UNIONS = (Union, types.UnionType)
+_BRACE = ord("{")
+_TYPE_FIRST = b'{"type":"'
 _EXPECTED = re.compile(r"(ValueError|AssertionError|PydanticSerializationError|TypeError: Unable)\b")
 
 
@@ -63,7 +65,7 @@ class ResponseOptions:
     def arguments(self) -> dict[str, Any]:
         """Only what differs from pydantic's defaults, since each argument costs."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in given.items() if value or name == "by_alias"}
+        return {name: value for name, value in given.items() if name == "by_alias" or value not in (None, False)}
 
     @property
     def drops_fields(self) -> bool:
@@ -86,8 +88,13 @@ def _members(annotation: Any) -> list[Any]:
     return [type(None) if annotation is None else annotation]
 
 
+def _kind(annotation: Any) -> Any:
+    """The class of a parametrised one."""
+    return typing.get_origin(annotation) or annotation
+
+
 def _is_one_model(annotation: Any) -> bool:
-    kind = typing.get_origin(annotation) or annotation
+    kind = _kind(annotation)
     return isinstance(kind, type) and (
         issubclass(kind, BaseModel | msgspec.Struct)
         or dataclasses.is_dataclass(kind)
@@ -101,7 +108,7 @@ def _is_typed_dict(kind: Any) -> bool:
 
 
 def _is_struct(annotation: Any) -> bool:
-    kind = typing.get_origin(annotation) or annotation
+    kind = _kind(annotation)
     return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or hasattr(kind, "__attrs_attrs__"))
 
 
@@ -119,11 +126,12 @@ class _Typing:
     def __init__(self, event: str, ref_key: str) -> None:
         self.event = event
         self.ref_key = ref_key
-        self.head = b'{"type":%b' % msgspec.json.encode(event)
+        self.bare = msgspec.json.encode({"type": event})
+        self.open = self.bare[:-1] + b","
 
     def splice(self, body: bytes) -> bytes:
         """For a body that is known to be an object without `type`."""
-        return self.head + (b"}" if body == b"{}" else b"," + body[1:])
+        return self.bare if body == b"{}" else self.open + body[1:]
 
     def complete(self, body: bytes, own: Any = None) -> bytes:
         """
@@ -133,7 +141,10 @@ class _Typing:
         """
         if not body.startswith(b"{"):
             raise ResponseError([_not_an_object()])
-        keys = msgspec.json.decode(body, type=dict[str, Raw])
+        try:
+            keys = msgspec.json.decode(body, type=dict[str, Raw])
+        except msgspec.DecodeError as exc:  # a model that is configured to write NaN
+            raise ResponseError([_detail("serialization_error", [], f"Not JSON: {exc}")]) from exc
         if self.ref_key in keys:
             raise ResponseError([_brings_ref(self.ref_key)])
         given = bytes(keys["type"]) if "type" in keys else b"null"
@@ -158,10 +169,28 @@ def _brings_ref(ref_key: str) -> dict[str, Any]:
     return _detail("reserved_key", [ref_key], f"The key {ref_key!r} is reserved for the message that is answered")
 
 
-def _own_type(value: Any) -> Any:
+def _own_type(value: Any, by_alias: bool = True) -> Any:
     """The value's own `type`, or its model's default, where an option left it out of the body."""
-    own = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+    if isinstance(value, Mapping):
+        own = value.get("type")
+    elif isinstance(value, BaseModel):
+        own = (value.model_extra or {}).get("type")
+        attribute = _type_attribute(type(value), by_alias)
+        own = own if attribute is None else getattr(value, attribute)
+    else:
+        own = getattr(value, "type", None)
     return getattr(own, "value", own)
+
+
+def _type_attribute(model: type[BaseModel], by_alias: bool) -> str | None:
+    """The attribute that this model writes as `type`."""
+    for name, field in model.model_fields.items():
+        if ((by_alias and field.serialization_alias) or name) == "type":
+            return name
+    for name, computed in model.model_computed_fields.items():
+        if ((by_alias and computed.alias) or name) == "type":
+            return name
+    return None
 
 
 # ---------------------------------------------------------------------- values without a response model
@@ -172,36 +201,37 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return orjson.Fragment(_pydantic_json(value))
     if _is_struct(type(value)):
-        return orjson.Fragment(msgspec.json.encode(value, enc_hook=to_jsonable_python))
-    return to_jsonable_python(value, inf_nan_mode="null")
+        return orjson.Fragment(_struct_json(value))
+    return _builtins_of(value)
 
 
-def _struct_builtins(value: Any) -> Any:
+def _builtins_of(value: Any) -> Any:
+    """msgspec's hook, too, for what it does not know."""
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=_unknown_to_pydantic)
+
+
+def _unknown_to_pydantic(value: Any) -> Any:
     if _is_struct(type(value)):
-        return msgspec.to_builtins(value, enc_hook=to_jsonable_python)
+        return msgspec.to_builtins(value, enc_hook=_builtins_of)
+    if type(value).__module__ == "numpy":  # by name: numpy is no dependency; orjson knows only some arrays
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"Unable to serialize {type(value).__name__}")
 
 
+_struct_json = msgspec.json.Encoder(enc_hook=_builtins_of).encode
+
+
 def _pydantic_json(value: Any) -> bytes:
-    return to_json(value, inf_nan_mode="null", fallback=_struct_builtins)
+    return to_json(value, inf_nan_mode="null", fallback=_unknown_to_pydantic)
 
 
 def _dict_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value, _jsonable, _ORJSON)
-    except (
-        TypeError,
-        RecursionError,
-    ):  # JSONEncodeError is a TypeError: what orjson refuses, pydantic may know
+    except (TypeError, RecursionError):  # JSONEncodeError is a TypeError; what orjson refuses, pydantic may know
         return _pydantic_json(value)
-
-
-def _json(value: Any) -> bytes:
-    if isinstance(value, dict):
-        return _dict_json(value)
-    if _is_struct(type(value)):
-        return msgspec.json.encode(value, enc_hook=to_jsonable_python)
-    return _pydantic_json(value)
 
 
 def _guarded(encode: Callable[[Any], bytes], value: Any) -> bytes:
@@ -230,34 +260,92 @@ def _unserializable(value: Any) -> ResponseError:
     return ResponseError([_detail("serialization_error", [], f"A {type(value).__name__} that JSON cannot hold")])
 
 
-# Per class of value: do its top-level keys surely lack `type` and the ref key? Weak, so that classes can go.
-_CLOSED: WeakKeyDictionary[type, frozenset[str] | None] = WeakKeyDictionary()
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How values of one class are written: by what, and all keys that can then stand at the top, if that is known."""
+
+    write: Callable[[Any], bytes]
+    keys: frozenset[str] | None = None
 
 
-def _closed_keys(kind: type) -> frozenset[str] | None:
-    """All keys that a model of this class can write at its top level, or None if that is not known."""
-    if kind in _CLOSED:
-        return _CLOSED[kind]
-    keys = _find_keys(kind)
-    _CLOSED[kind] = keys
+# Per class of value. Weak, and not on the class itself: a subclass would inherit it.
+_FORMS: WeakKeyDictionary[type, _Form] = WeakKeyDictionary()
+
+
+def _form(kind: type) -> _Form:
+    form = _FORMS.get(kind)
+    if form is None:
+        form = _FORMS[kind] = _find_form(kind)
+    return form
+
+
+def _find_form(kind: type) -> _Form:
+    if issubclass(kind, dict):
+        return _Form(_dict_json)
+    if issubclass(kind, msgspec.Struct):
+        return _Form(_struct_json, _struct_keys(kind))
+    if _is_struct(kind):
+        return _Form(_struct_json, frozenset(field.name for field in kind.__attrs_attrs__))  # type: ignore[attr-defined]  # attrs
+    if issubclass(kind, BaseModel) or hasattr(kind, "__pydantic_serializer__"):
+        try:
+            return _Form(_pydantic_json, _schema_keys(TypeAdapter(kind).core_schema))
+        except PydanticUserError:  # cannot be built, yet there is a value of it: by `model_construct`
+            return _Form(_pydantic_json)
+    if dataclasses.is_dataclass(kind):
+        return _Form(_pydantic_json, frozenset(field.name for field in dataclasses.fields(kind)))
+    return _Form(_pydantic_json)
+
+
+def _struct_keys(kind: type[msgspec.Struct]) -> frozenset[str]:
+    tag = kind.__struct_config__.tag_field
+    return frozenset(kind.__struct_encode_fields__) | ({tag} if tag else frozenset())
+
+
+def _schema_keys(schema: Any, definitions: Mapping[str, Any] = types.MappingProxyType({})) -> frozenset[str] | None:
+    """All keys that pydantic can write at the top level of a value with this core schema, or None if not known."""
+    config = schema.get("config") or {}
+    if (
+        "serialization" in schema
+        or schema.get("root_model")
+        or "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
+        or config.get("ser_json_inf_nan") == "constants"  # may be no JSON: has to be looked at
+        or config.get("polymorphic_serialization")
+    ):
+        return None
+    match schema["type"]:
+        case "definitions":
+            known = {each["ref"]: each for each in schema["definitions"]}
+            return _schema_keys(schema["schema"], known)
+        case "definition-ref" if schema["schema_ref"] in definitions:
+            return _schema_keys(definitions[schema["schema_ref"]], definitions)
+        case "union":
+            return _keys_of_all([c[0] if isinstance(c, tuple) else c for c in schema["choices"]], definitions)
+        case "tagged-union":
+            return _keys_of_all(list(schema["choices"].values()), definitions)
+        case "model" | "dataclass" | "nullable" | "function-before" | "function-after" | "function-wrap":
+            return _schema_keys(schema["schema"], definitions)
+        case "model-fields" | "typed-dict":
+            return _field_keys(schema, schema["fields"].items())
+        case "dataclass-args":
+            return _field_keys(schema, [(field["name"], field) for field in schema["fields"]])
+    return None
+
+
+def _keys_of_all(schemas: list[Any], definitions: Mapping[str, Any]) -> frozenset[str] | None:
+    keys: frozenset[str] = frozenset()
+    for schema in schemas:
+        found = _schema_keys(schema, definitions)
+        if found is None:
+            return None
+        keys |= found
     return keys
 
 
-def _find_keys(kind: Any) -> frozenset[str] | None:
-    if issubclass(kind, BaseModel):
-        decorators = kind.__pydantic_decorators__
-        if kind.model_config.get("extra") == "allow" or decorators.model_serializers or issubclass(kind, RootModel):
-            return None
-        if "__get_pydantic_core_schema__" in vars(kind):
-            return None
-        keys = {k for name, f in kind.model_fields.items() for k in (name, f.alias, f.serialization_alias) if k}
-        for name, computed in kind.model_computed_fields.items():
-            keys |= {name, computed.alias or name}
-        return frozenset(keys)
-    if issubclass(kind, msgspec.Struct):
-        tag = kind.__struct_config__.tag_field
-        return frozenset(kind.__struct_encode_fields__) | ({tag} if tag else frozenset())
-    return None
+def _field_keys(schema: Any, fields: Iterable[tuple[str, Any]]) -> frozenset[str]:
+    keys = {key for name, field in fields for key in (name, field.get("serialization_alias")) if key}
+    for computed in schema.get("computed_fields", ()):
+        keys |= {computed["property_name"], computed.get("alias") or computed["property_name"]}
+    return frozenset(keys)
 
 
 class Encoder:
@@ -265,6 +353,7 @@ class Encoder:
 
     def __init__(self, event: str, ref_key: str) -> None:
         self._typing = _Typing(event, ref_key)
+        self._ref_key = ref_key
 
     def validate(self, value: Any) -> Any:
         """The value as its response model has it; itself without one."""
@@ -272,14 +361,24 @@ class Encoder:
 
     def encode(self, value: Any) -> bytes:
         """One JSON object with `type`. Raises `ResponseError`, or what user code raised unexpectedly."""
-        if type(value) is dict and self._typing.ref_key not in value and "type" not in value:
-            body = _guarded(_dict_json, value)
+        if type(value) is dict and self._ref_key not in value:
+            try:  # as `_dict_json`, without two calls
+                body = orjson.dumps(value, _jsonable, _ORJSON)
+            except (TypeError, RecursionError):
+                body = _guarded(_pydantic_json, value)
             # a key that only looks like "type" once it is written (an enum) needs the careful way
-            return self._typing.splice(body) if b'"type"' not in body else self._typing.complete(body)
-        body = _guarded(_json, value)
-        keys = _closed_keys(type(value)) if isinstance(value, BaseModel | msgspec.Struct) else None
-        if keys is not None and "type" not in keys and self._typing.ref_key not in keys and body.startswith(b"{"):
-            return self._typing.splice(body)
+            if b'"type"' not in body:
+                return self._typing.splice(body)
+            return body if body.startswith(_TYPE_FIRST) else self._typing.complete(body, _own_type(value))
+        return self._encode_by_form(value, _form(type(value)))
+
+    def _encode_by_form(self, value: Any, form: _Form) -> bytes:
+        body = _guarded(form.write, value)
+        if form.keys is not None and self._ref_key not in form.keys:
+            if "type" not in form.keys and body[0] == _BRACE:
+                return self._typing.splice(body)
+            if body.startswith(_TYPE_FIRST):
+                return body
         return self._typing.complete(body, _own_type(value))
 
 
@@ -296,17 +395,12 @@ class ModelEncoder(Encoder):
         self._to_json = adapter.serializer.to_json
         self._arguments = options.arguments()
         self._fills_type = any(_requires_type(member) for member in _members(model))
-        closed = [_closed_keys(m) if isinstance(m, type) else None for m in _members(model)]
-        known = [keys for keys in closed if keys is not None]
-        for keys in known:
-            if ref_key in keys:
-                raise DefinitionError(
-                    f"event {event!r}: the response model {model!r} has a field {ref_key!r}, which is the key of the "
-                    "message that is answered; rename it, or set another ref_key on the endpoint"
-                )
-        self._always_splices = len(known) == len(closed) and not any("type" in keys for keys in known)
-        if self._always_splices:
-            self.encode = self._closed_encode()  # type: ignore[method-assign, assignment]  # chosen once, not for every reply
+        self._by_alias = options.by_alias
+        self._keys = keys = _schema_keys(adapter.core_schema)
+        if keys is not None and ref_key in keys:
+            raise _has_ref(event, model, ref_key)
+        if keys is not None:  # chosen once, not for every reply
+            self.encode = self._encode_typed if "type" in keys else self._encode_closed  # type: ignore[method-assign]
 
     def validate(self, value: Any) -> Any:
         if self._fills_type and isinstance(value, Mapping) and "type" not in value:
@@ -316,34 +410,34 @@ class ModelEncoder(Encoder):
         except ValidationError as exc:
             raise _response_error(exc) from exc
 
-    def _closed_encode(self) -> Callable[[Any], bytes]:
-        """For models without `type`: names bound once, since a reply takes only a microsecond."""
-        validate, to_json, arguments = self._validate, self._to_json, self._arguments
-        head = self._typing.head
+    def _encode_closed(self, value: Any) -> bytes:
+        try:
+            body = self._to_json(self._validate(value, from_attributes=True), **self._arguments)
+        except ValidationError as exc:
+            raise _response_error(exc) from exc
+        except PydanticSerializationError as exc:
+            _raise_unexpected(exc)
+            raise _unserializable(value) from exc
+        if body[0] != _BRACE:
+            raise ResponseError([_not_an_object()])
+        return self._typing.splice(body)
 
-        def encode(value: Any) -> bytes:
-            try:
-                body = to_json(validate(value, from_attributes=True), **arguments)
-            except ValidationError as exc:
-                raise _response_error(exc) from exc
-            except PydanticSerializationError as exc:
-                _raise_unexpected(exc)
-                raise _unserializable(value) from exc
-            if len(body) < 5:  # {} or null
-                if body != b"{}":
-                    raise ResponseError([_not_an_object()])
-                return head + b"}"
-            return b"%b,%b" % (head, body[1:])
+    def _encode_typed(self, value: Any) -> bytes:
+        valid = self.validate(value)
+        body = _guarded(self._write, valid)
+        return body if body.startswith(_TYPE_FIRST) else self._typing.complete(body, _own_type(valid, self._by_alias))
 
-        return encode
+    def _write(self, valid: Any) -> bytes:
+        return self._to_json(valid, **self._arguments)
 
     def encode(self, value: Any) -> bytes:
         valid = self.validate(value)
-        body = _guarded(lambda v: self._to_json(v, **self._arguments), valid)
-        return self._typing.complete(body, _own_type(valid))
+        body = _guarded(self._write, valid)
+        return self._typing.complete(body, _own_type(valid, self._by_alias))
 
 
 def _requires_type(model: Any) -> bool:
+    model = _kind(model)
     if isinstance(model, type) and issubclass(model, BaseModel):
         return any(
             (field.validation_alias or field.alias or name) == "type" and field.is_required()
@@ -363,8 +457,14 @@ def _response_error(exc: ValidationError) -> ResponseError:
     errors: list[dict[str, Any]] = []
     for error in exc.errors(include_url=False, include_input=False):
         detail: dict[str, Any] = {**error, "loc": ["response", *error["loc"]]}
+        if "ctx" in detail:  # holds exceptions, and whatever else a validator put there
+            detail["ctx"] = {key: _plain_context(item) for key, item in detail["ctx"].items()}
         errors.append(detail)
     return ResponseError(errors)
+
+
+def _plain_context(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
@@ -387,55 +487,71 @@ class StructEncoder(Encoder):
         super().__init__(event, ref_key)
         self._model = model
         self._members = tuple(m for m in _members(model) if m is not type(None))
-        self._exact = frozenset(typing.get_origin(m) or m for m in self._members)
-        self._nested = _struct_tree(self._members)
+        self._forms = {_kind(m): _form(_kind(m)) for m in self._members}
+        try:
+            self._nested = _struct_tree(self._members)
+        except NameError as exc:
+            raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
 
     def validate(self, value: Any) -> Any:
-        if type(value) in self._exact and not self._may_leak():
+        if type(value) in self._forms and not (self._nested and self._may_leak()):
             return value
         error: Exception | None = None
-        for member in self._members:
+        for member in sorted(self._members, key=lambda m: _kind(m) is not type(value)):
             try:
-                return msgspec.convert(_builtins(value), member, from_attributes=True)
-            except (msgspec.ValidationError, TypeError) as exc:
+                return self._convert(value, member)
+            except (msgspec.ValidationError, TypeError, PydanticSerializationError) as exc:
                 error = exc
         raise ResponseError([_detail("struct_type", [], str(error))]) from error
 
+    def _convert(self, value: Any, member: Any) -> Any:
+        kind = _kind(member)
+        if isinstance(value, kind):  # a subclass, or with one inside: as the declared fields alone
+            return msgspec.convert(_retagged(_builtins_of(value), kind), member, dec_hook=_from_builtins)
+        valid = msgspec.convert(value, member, from_attributes=True, dec_hook=_from_builtins)
+        if self._may_leak():
+            return msgspec.convert(_builtins_of(valid), member, dec_hook=_from_builtins)
+        return valid
+
     def encode(self, value: Any) -> bytes:
         valid = self.validate(value)
-        body = _guarded(_json, valid)
-        keys = _closed_keys(type(valid)) if isinstance(valid, msgspec.Struct) else None
-        if keys is not None and "type" not in keys:
-            return self._typing.splice(body)
-        return self._typing.complete(body, _own_type(valid))
+        return self._encode_by_form(valid, self._forms.get(type(valid)) or _form(type(valid)))
 
     def _may_leak(self) -> bool:
         """A Struct below could be of a subclass, with fields that nobody declared."""
         return any(kind.__subclasses__() for kind in self._nested)
 
 
-def _builtins(value: Any) -> Any:
-    return msgspec.to_builtins(value) if _is_struct(type(value)) else value
+def _from_builtins(kind: type, value: Any) -> Any:
+    """msgspec's hook for the classes that it cannot build: pydantic does."""
+    try:
+        return TypeAdapter(kind).validate_python(value, from_attributes=True)
+    except PydanticUserError as exc:
+        raise TypeError(f"neither msgspec nor pydantic can build {kind!r}") from exc
+
+
+def _retagged(value: Any, kind: Any) -> Any:
+    """A subclass has a tag of its own; the declared class's goes out."""
+    config = getattr(kind, "__struct_config__", None)
+    return {**value, config.tag_field: config.tag} if config and config.tag_field else value
 
 
 def _struct_tree(members: tuple[Any, ...]) -> list[type]:
-    """The Structs that are nested in these, without themselves."""
+    """The Structs, dataclasses and attrs classes nested in these; themselves only where they nest in one."""
     found: list[type] = []
-    todo = [info.type for m in members for info in _fields(m)]
+    todo = [hint for member in members for hint in _hints(member)]
     while todo:
-        kind = todo.pop()
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            if kind not in found:
-                found.append(kind)
-                todo += [info.type for info in _fields(kind)]
-        else:
-            todo += typing.get_args(kind)
+        annotation = todo.pop()
+        kind = _kind(annotation)
+        todo += typing.get_args(annotation)
+        if isinstance(kind, type) and kind not in found and _is_one_model(kind):
+            found.append(kind)
+            todo += _hints(kind)
     return found
 
 
-def _fields(kind: Any) -> tuple[Any, ...]:
-    origin = typing.get_origin(kind) or kind
-    return msgspec.structs.fields(kind) if issubclass(origin, msgspec.Struct) else ()
+def _hints(kind: Any) -> list[Any]:
+    return list(typing.get_type_hints(_kind(kind)).values())
 
 
 class UnionEncoder(Encoder):
@@ -483,9 +599,8 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_k
             "use its own omit_defaults and rename"
         )
     for struct in structs:
-        keys = _closed_keys(struct) if isinstance(struct, type) and issubclass(struct, msgspec.Struct) else None
-        if keys and ref_key in keys:
-            raise DefinitionError(f"event {event!r}: the response model {struct!r} has a field {ref_key!r}; rename it")
+        if ref_key in (_form(_kind(struct)).keys or ()):
+            raise _has_ref(event, struct, ref_key)
     if not structs:
         return ModelEncoder(event, response_model, options, ref_key)
     others = [member for member in members if member not in structs]
@@ -502,16 +617,24 @@ def _no_object(event: str, model: Any) -> DefinitionError:
     )
 
 
+def _has_ref(event: str, model: Any, ref_key: str) -> DefinitionError:
+    return DefinitionError(
+        f"event {event!r}: the response model {model!r} has a field {ref_key!r}, which is the key of the message "
+        "that is answered; rename it, or set another ref_key on the endpoint"
+    )
+
+
 def _refuse_array(event: str, member: Any) -> None:
-    kind = typing.get_origin(member) or member
+    kind = _kind(member)
     if issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like:
         raise _no_object(event, member)
     if issubclass(kind, RootModel):
-        root = kind.model_fields["root"].annotation
-        origin = typing.get_origin(root) or root
-        is_object = is_model(root) or (isinstance(origin, type) and issubclass(origin, Mapping))
-        if not is_object:
-            raise _no_object(event, member)
+        for root in _members(kind.model_fields["root"].annotation):
+            origin = _kind(root)
+            if root is not type(None) and not (
+                is_model(root) or (isinstance(origin, type) and issubclass(origin, Mapping))
+            ):
+                raise _no_object(event, member)
 
 
 # ---------------------------------------------------------------------- pushes
