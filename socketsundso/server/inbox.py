@@ -38,10 +38,10 @@ class Inbox:
         "_loop",
         "_outbox",
         "_queue",
-        "_size",
         "_transport",
         "_waiter",
         "paused",
+        "size",
     )
 
     def __init__(
@@ -57,7 +57,7 @@ class Inbox:
         self._connection: Served | None = connection
         self._queue: list[Message] = []  # from _head on; a deque would cost every idle connection 600 bytes
         self._head = 0
-        self._size = 0  # bytes put since the queue was last empty
+        self.size = 0  # bytes put since the queue was last empty
         self._final: Message | None = None
         self._waiter: asyncio.Future[Message] | None = None
         self.paused = False
@@ -73,8 +73,8 @@ class Inbox:
             except asyncio.InvalidStateError:  # its task was cancelled, but did not run yet
                 pass
         self._queue.append(message)
-        self._size += size
-        if self._size > MAX_QUEUED_BYTES and not self.paused:
+        self.size += size
+        if self.size > MAX_QUEUED_BYTES and not self.paused:
             self.pause()
             if self._connection is not None:
                 self._connection.app_is_behind()
@@ -119,7 +119,7 @@ class Inbox:
         self._head += 1
         if self._head == len(self._queue):
             self._queue.clear()
-            self._head = self._size = 0
+            self._head = self.size = 0
             self._outbox.eager = True
             self.release()
         return message

@@ -437,12 +437,27 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    # --- pings
+    # --- what others may know and want
 
     @property
     def reading_paused(self) -> bool:
         """Whether the peer could not be heard even if it spoke."""
         return self._inbox.paused
+
+    @property
+    def writing_blocked(self) -> bool:
+        """Whether the peer reads too slowly for what is sent."""
+        return self._outbox.blocked
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload that the application has not taken."""
+        return self._inbox.size
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Outbound bytes that the kernel has not taken."""
+        return self._outbox.buffered
 
     def ping(self, payload: bytes) -> None:
         """Send a ping."""
