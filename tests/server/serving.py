@@ -36,7 +36,7 @@ def run(main: Awaitable[Any], loop: str = "uvloop") -> Any:
 async def until(condition: Callable[[], object]) -> None:
     """Return when `condition` holds."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition, not only events
             await asyncio.sleep(0.005)
 
 
