@@ -167,7 +167,9 @@ def test_ws_max_size_bounds_the_whole_message(size: int, fragments: int, opcode:
 
 
 @both_loops
-@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "tab closed"), (4999, "\u00fc" * 61), (None, "")])
+@pytest.mark.parametrize(
+    ("code", "reason"), [(1000, ""), (1001, "tab closed"), (4999, "\u00fc" * 61), (None, "")]
+)
 def test_peer_closes(loop: str, code: int | None, reason: str) -> None:
     """The peer's code is echoed, and the application is told code and reason (1005 for none)."""
     recorder = Recorder()
@@ -492,7 +494,9 @@ def test_response_that_streams() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await responder(START, {"type": "body", "body": b"one", "more_body": True})(scope, receive, send)
         await go.wait()
-        await responder({"type": "body", "more_body": True}, {"type": "body", "body": b"two"})(scope, receive, send)
+        await responder({"type": "body", "more_body": True}, {"type": "body", "body": b"two"})(
+            scope, receive, send
+        )
 
     async def main() -> None:
         async with serving(app) as served, peer(served, request()) as client:
@@ -736,7 +740,10 @@ def test_busy_application_is_no_dead_peer() -> None:
             pass
 
     async def main() -> None:
-        async with serving(busy, ws_ping_interval=0.05, ws_ping_timeout=0.05) as served, peer(served) as client:
+        async with (
+            serving(busy, ws_ping_interval=0.05, ws_ping_timeout=0.05) as served,
+            peer(served) as client,
+        ):
             client.say(*[masked(BINARY, bytes(50_000))] * 10)
             frame = await client.frame()
             assert frame is not None
