@@ -8,7 +8,6 @@ between processes. Further commands are added to `main`.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import sys
@@ -80,7 +79,11 @@ def _imported(name: str) -> Any:
 
 
 def _websocket_protocol() -> str:
-    if importlib.util.find_spec("picows") is not None:
+    try:
+        import_from_string(PROTOCOL)
+    except ImportError:
+        pass
+    else:
         return PROTOCOL
     click.echo("Warning: picows is not installed: serving with uvicorn's own WebSocket protocol", err=True)
     return "auto"
