@@ -1,0 +1,226 @@
+"""
+Frames on their way to the peer: in order, and as few writes as possible.
+
+An event loop writes each `transport.write()` by itself, and a system call is the dearest part of a small
+message. So an answer to the last message that was received leaves at once, and everything else is joined
+with what the same turn of the event loop still brings. While the transport is above its high-water mark
+frames stay here, where a broadcast frame is one object for all connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Any
+
+from uvicorn.protocols.utils import ClientDisconnected
+
+from socketsundso.server.frames import FIN_BINARY, frame, text_frame
+
+JOIN_BYTES = 1 << 16
+
+
+class Flusher:
+    """The outboxes of one event loop that are to be written at the end of this turn."""
+
+    __slots__ = ("_dirty", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._dirty: list[Outbox] = []
+
+    def add(self, outbox: Outbox) -> None:
+        """Flush `outbox` before the loop waits for input again."""
+        if not self._dirty:
+            self._loop.call_soon(self._run)
+        self._dirty.append(outbox)
+
+    def _run(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for outbox in dirty:
+            outbox.flush()
+
+
+_flushers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flusher] = weakref.WeakKeyDictionary()
+
+
+def flusher_of(loop: asyncio.AbstractEventLoop) -> Flusher:
+    """The one flusher of `loop`."""
+    flusher = _flushers.get(loop)
+    if flusher is None:
+        flusher = _flushers[loop] = Flusher(loop)
+    return flusher
+
+
+class Outbox:
+    """The frames of one connection. Nothing here ever waits, except `writable`."""
+
+    __slots__ = ("_blocked", "_flusher", "_frames", "_loop", "_size", "_transport", "closed", "eager")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._loop = loop
+        self._flusher = flusher_of(loop)
+        self._transport = transport
+        self._frames: list[bytes] = []
+        self._size = 0  # bytes in _frames
+        self._blocked: asyncio.Future[None] | None = None  # pending while above the high-water mark
+        self.eager = False  # whether the next frame answers the last message that was received
+        self.closed = True  # before accept, after the close frame, when the peer is gone: frames are dropped
+
+    def open(self) -> None:
+        """The connection is accepted."""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        """Send the frame `data` after all that was written before."""
+        if self.closed:
+            return
+        if self.eager:
+            self.eager = False
+            if not self._frames and self._blocked is None:
+                self._transport.write(data)
+                return
+            self._frames.append(data)
+            self._size += len(data)
+            self.flush()
+        else:
+            self.push(data)
+
+    def push(self, data: bytes) -> None:
+        """Send the frame `data` with the others of this turn of the event loop."""
+        if self.closed:
+            return
+        if not self._frames:
+            self._flusher.add(self)
+        self._frames.append(data)
+        self._size += len(data)
+        if self._size > JOIN_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over to the transport what it takes."""
+        frames = self._frames
+        if not frames or self._blocked is not None:
+            return
+        if self._size <= JOIN_BYTES:
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            frames.clear()
+            self._size = 0
+            self._transport.write(data)
+        else:
+            self._flush_in_parts()
+
+    def _flush_in_parts(self) -> None:
+        done = 0
+        while done < len(self._frames) and self._blocked is None:
+            part, size = [], 0
+            while done < len(self._frames) and size < JOIN_BYTES:
+                part.append(self._frames[done])
+                size += len(self._frames[done])
+                done += 1
+            self._size -= size
+            self._transport.write(part[0] if len(part) == 1 else b"".join(part))
+        del self._frames[:done]
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written here and are not yet in the kernel's hands."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the transport has been given everything."""
+        return not self._frames
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the transport is above its high-water mark."""
+        return self._blocked is not None
+
+    async def writable(self) -> None:
+        """Wait until the transport is below its high-water mark, or gone."""
+        while self._blocked is not None:
+            await asyncio.shield(self._blocked)
+
+    def block(self) -> None:
+        """The transport is above its high-water mark."""
+        if self._blocked is None:
+            self._blocked = self._loop.create_future()
+
+    def unblock(self) -> None:
+        """The transport is below its low-water mark."""
+        blocked, self._blocked = self._blocked, None
+        if blocked is not None:
+            blocked.set_result(None)
+            self.flush()
+
+    def finish(self, last: bytes) -> None:
+        """Send `last` behind everything else, and nothing after it."""
+        if self.closed:
+            return
+        self._frames.append(last)
+        self._size += len(last)
+        self.closed = True
+        self.flush()
+
+    def drop(self) -> None:
+        """Forget what is queued and wake who waits: the peer is gone."""
+        self.closed = True
+        self._frames.clear()
+        self._size = 0
+        self.unblock()
+
+
+class Push:
+    """
+    `scope["extensions"]["socketsundso.push"]`: ready frames without a coroutine.
+
+    For code that sends the same message to many connections: make the frame once with `frame`, hand it to
+    each connection with `push`. Frames and `websocket.send` keep the order of their calls. The entry exists
+    only where the peer takes the same bytes as every other peer, which means without permessage-deflate.
+    """
+
+    __slots__ = ("_outbox",)
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    @staticmethod
+    def frame(payload: bytes | str, *, binary: bool = False) -> bytes:
+        """The frame around `payload`: a text frame (bytes must be UTF-8), or a binary one."""
+        data = payload.encode() if isinstance(payload, str) else payload
+        return frame(FIN_BINARY, data) if binary else text_frame(data)
+
+    @property
+    def open(self) -> bool:
+        """
+        Whether a frame that is pushed now will be sent: after `websocket.accept`, until the connection
+        ends.
+        """
+        return not self._outbox.closed
+
+    def push(self, frame: bytes) -> bool:
+        """Send `frame`, joined with the others of this turn of the event loop. False: not open, dropped."""
+        if self._outbox.closed:
+            return False
+        self._outbox.push(frame)
+        return True
+
+    @property
+    def buffered(self) -> int:
+        """Outbound bytes that the kernel has not taken yet."""
+        return self._outbox.buffered
+
+    async def drain(self) -> None:
+        """
+        Wait until the outbound bytes are below the transport's high-water mark; OSError if the peer is
+        gone.
+        """
+        await self._outbox.writable()
+        if self._outbox.closed:
+            raise ClientDisconnected
+
+
+def as_extension(outbox: Outbox) -> dict[str, Any]:
+    """What goes into `scope["extensions"]`."""
+    return {"socketsundso.push": Push(outbox)}

@@ -1,0 +1,621 @@
+"""
+The life of one connection: uvicorn's protocol class, ASGI's two functions, and the closing handshakes.
+
+A connection is in one of six stages, and what an application's `send` means depends on it alone:
+
+    CONNECTING  the request is valid, the application runs, nothing is answered yet
+    RESPONDING  the application answers with an HTTP response of its own
+    OPEN        accepted
+    CLOSING     our close frame is out, the peer's is awaited
+    CLOSED      nothing more will be said; what the peer still sends is read and dropped until it hangs up
+    LOST        the transport is gone
+
+Every stage but OPEN has a timer, every way leads to LOST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import enum
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from uvicorn.config import Config
+from uvicorn.logging import TRACE_LOG_LEVEL
+from uvicorn.protocols.utils import (
+    ClientDisconnected,
+    get_client_addr,
+    get_local_addr,
+    get_path_with_query_string,
+    get_remote_addr,
+    is_ssl,
+)
+from uvicorn.server import ServerState
+
+from socketsundso.server import deflate, frames, handshake
+from socketsundso.server.early import bytes_behind_request
+from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
+from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox
+from socketsundso.server.keepalive import Keepalive
+from socketsundso.server.messages import Messages, Violation
+from socketsundso.server.outbox import Outbox, as_extension
+from socketsundso.server.parser import INITIAL_BUFFER_BYTES, FrameParser, Metered, feed, new_parser
+from socketsundso.server.rejection import Rejection
+
+HANDSHAKE_TIMEOUT_S = 60.0  # for the application's answer to the upgrade request
+CLOSE_TIMEOUT_S = 10.0  # for the peer's close frame, and again for its hanging up
+SHUTDOWN_TIMEOUT_S = 2.0  # for the peer's hanging up when the server goes down
+HOLD_S = 0.1  # how long the last frame waits for the application's answers to what came before
+LARGE_BYTES = 1 << 16  # messages from here on leave a read buffer behind that is worth giving back
+
+Message = dict[str, Any]
+
+_TEXT = WSMsgType.TEXT
+
+
+class Stage(enum.Enum):
+    """Where a connection is; the module's docstring says what each one means."""
+
+    CONNECTING = enum.auto()
+    RESPONDING = enum.auto()
+    OPEN = enum.auto()
+    CLOSING = enum.auto()
+    CLOSED = enum.auto()
+    LOST = enum.auto()
+
+
+class WebSocketProtocol(WSListener, asyncio.Protocol):
+    """
+    What uvicorn makes for each upgrade request, given as `--ws` or `uvicorn.run(ws=...)`.
+
+    It is the transport's protocol until the connection is accepted and again after its end; in between that
+    is a parser, whose listener it is.
+    """
+
+    __slots__ = (
+        "_accepts_text",
+        "_app_state",
+        "_closed_by_app",
+        "_config",
+        "_default_headers",
+        "_early",
+        "_inbox",
+        "_keepalive",
+        "_last_frame",
+        "_latest_ping",
+        "_loop",
+        "_messages",
+        "_metered",
+        "_outbox",
+        "_parser",
+        "_peer_closed",
+        "_receiving",
+        "_rejection",
+        "_request",
+        "_scope",
+        "_sends_plain",
+        "_server_state",
+        "_stage",
+        "_timer",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._server_state = server_state
+        self._default_headers: Headers = server_state.default_headers
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._stage = Stage.CONNECTING
+        self._request: UpgradeRequest | None = None
+        self._rejection: Rejection | None = None
+        self._early = b""  # what came behind the request, before accept
+        self._parser: FrameParser | None = None
+        self._keepalive: Keepalive | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._metered = False  # whether the peer once sent more than the application takes
+        self._receiving = False  # from accept until the peer's close frame, a violation, or our own close
+        self._accepts_text = False  # receiving, and no fragmented message under way
+        self._sends_plain = False  # open, and nothing is compressed
+        self._last_frame: bytes | None = None  # the close frame that waits for the application's last answers
+        self._latest_ping: bytes | None = None  # came while the peer does not read: answered when it does
+        self._peer_closed = False  # the peer sent a close frame
+        self._closed_by_app = False  # further sends are the application's mistake
+
+    # --- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._outbox = Outbox(self._loop, self._transport)
+        self._inbox = Inbox(self._loop, self._transport, self._outbox, self)
+        self._server_state.connections.add(cast(Any, self))
+        self._trace("made")
+
+    def data_received(self, data: bytes) -> None:
+        """The request, as uvicorn passes it on; then whatever comes while no parser is in place."""
+        if self._request is None and self._stage is Stage.CONNECTING:
+            self._handle_request(data)
+        elif self._stage is Stage.CONNECTING:
+            self._early += data
+            if len(self._early) > MAX_QUEUED_BYTES:
+                self._inbox.pause()
+        elif self._receiving and self._parser is not None:
+            feed(self._parser, data)
+
+    def eof_received(self) -> None:
+        """The transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._stage is Stage.LOST:
+            return
+        self._stage = Stage.LOST
+        self._stop_receiving()
+        self._sends_plain = False
+        self._cancel_timer()
+        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL, "reason": ""})
+        self._inbox.detach()
+        self._outbox.drop()
+        self._parser = None
+        self._server_state.connections.discard(cast(Any, self))
+        self._trace("lost")
+
+    def pause_writing(self) -> None:
+        self._outbox.block()
+
+    def resume_writing(self) -> None:
+        if self._latest_ping is not None:
+            ping, self._latest_ping = self._latest_ping, None
+            self._outbox.push(frames.frame(frames.FIN_PONG, ping))
+        self._outbox.unblock()
+        if self._stage is Stage.CLOSED:
+            self._hang_up()
+
+    # --- the handshake
+
+    def _handle_request(self, head: bytes) -> None:
+        try:
+            self._request = handshake.parse_request(head)
+            agreed = self._negotiated_deflate(self._request)
+        except HandshakeRefused as refused:
+            logging.getLogger("uvicorn.error").info("WebSocket handshake refused: %s", refused)
+            self._answer(handshake.plain_response(refused.status, refused.text, refused.headers))
+            return
+        self._early = bytes_behind_request(self._transport)
+        self._messages = Messages(self._config.ws_max_size, agreed)
+        self._scope = handshake.build_scope(
+            self._request,
+            self._config,
+            server=get_local_addr(self._transport),
+            client=get_remote_addr(self._transport),
+            scheme="wss" if is_ssl(self._transport) else "ws",
+            state=self._app_state.copy(),
+            # a frame that is ready for every peer is not compressed
+            extensions={"websocket.http.response": {}} | ({} if agreed else as_extension(self._outbox)),
+        )
+        self._set_timer(HANDSHAKE_TIMEOUT_S, self._handshake_timed_out)
+        self._inbox.put({"type": "websocket.connect"}, 0)
+        self._start_app()
+
+    def _negotiated_deflate(self, request: UpgradeRequest) -> deflate.Deflate | None:
+        offers = request.lines(b"sec-websocket-extensions")
+        return deflate.negotiate(offers) if offers and self._config.ws_per_message_deflate else None
+
+    def _start_app(self) -> None:
+        context = contextvars.Context() if getattr(self._config, "reset_contextvars", False) else None
+        task = self._loop.create_task(self._run_app(), context=context)
+        self._server_state.tasks.add(task)
+        task.add_done_callback(self._server_state.tasks.discard)
+
+    def _accept(self, message: Message) -> None:
+        request = cast(UpgradeRequest, self._request)
+        agreed = self._messages.deflate
+        headers = [*self._default_headers, *((bytes(n), bytes(v)) for n, v in message.get("headers") or ())]
+        if agreed is not None:
+            headers.append((b"Sec-WebSocket-Extensions", agreed.response.encode()))
+        if message.get("subprotocol"):
+            headers.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode("latin-1")))
+        response = handshake.accept_response(request, headers)
+        self._log_access("[accepted]")
+        self._cancel_timer()
+        self._transport.write(response)
+        self._stage = Stage.OPEN
+        self._receiving = self._accepts_text = True
+        self._sends_plain = agreed is None
+        self._outbox.open()
+        self._start_parser()
+        early, self._early = self._early, b""
+        feed(cast(FrameParser, self._parser), early)
+        if self._receiving:
+            self._keepalive = Keepalive(
+                self._loop,
+                self,
+                interval_s=self._config.ws_ping_interval,
+                timeout_s=self._config.ws_ping_timeout,
+            )
+            self._keepalive.start()
+
+    def _start_parser(self) -> None:
+        self._parser = new_parser(self, self._fail, self._config.ws_max_size)
+        self._read_into(self._parser)
+
+    def _read_into(self, parser: FrameParser) -> None:
+        protocol = Metered(parser) if self._metered else parser
+        self._transport.set_protocol(cast(asyncio.BaseProtocol, protocol))
+
+    def app_is_behind(self) -> None:
+        """The inbox is full: from now on, one read brings only so much."""
+        if not self._metered and self._parser is not None and self._receiving:
+            self._metered = True
+            self._read_into(self._parser)
+
+    def _handshake_timed_out(self) -> None:
+        logging.getLogger("uvicorn.error").warning(
+            "ASGI callable did not answer a WebSocket handshake within %g s.", HANDSHAKE_TIMEOUT_S
+        )
+        self._answer(handshake.plain_response(503, "Service Unavailable", self._default_headers))
+
+    def _answer(self, response: bytes) -> None:
+        """Send the last HTTP response of this connection."""
+        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL, "reason": ""})
+        self._transport.write(response)
+        self._linger(CLOSE_TIMEOUT_S)
+
+    # --- frames from the peer
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if (
+            self._accepts_text
+            and frame.msg_type is _TEXT
+            and frame.fin
+            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+        ):
+            try:
+                text = frame.get_payload_as_utf8_text()
+            except UnicodeDecodeError:
+                self._fail(1007, "invalid UTF-8")
+                return
+            size = frame.payload_size
+            self._inbox.put({"type": "websocket.receive", "text": text}, size)
+            if size >= LARGE_BYTES:
+                self._renew_parser(frame)
+        elif self._receiving:
+            try:
+                _ON_FRAME[frame.msg_type](self, frame)
+            except Violation as violation:
+                self._fail(violation.code, violation.reason)
+        elif self._stage is Stage.CLOSING and frame.msg_type is WSMsgType.CLOSE:
+            self._linger(CLOSE_TIMEOUT_S)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.connection_lost(None)
+
+    def _on_data(self, frame: WSFrame) -> None:
+        if frame.rsv2 or frame.rsv3:
+            raise Violation(1002, "reserved bits")
+        message = self._messages.add(
+            frame.msg_type.value, frame.get_payload_as_bytes(), fin=bool(frame.fin), rsv1=bool(frame.rsv1)
+        )
+        self._accepts_text = not self._messages.under_way
+        if message is not None:
+            self._inbox.put(*message)
+            if message[1] >= LARGE_BYTES:
+                self._renew_parser(frame)
+
+    def _on_ping(self, frame: WSFrame) -> None:
+        payload = _control_payload(frame)
+        # RFC 6455 5.5.3: if not answered yet, MAY elect to send a Pong for only the most recently processed
+        # Ping
+        if self._outbox.blocked:
+            self._latest_ping = payload
+        else:
+            self._outbox.push(frames.frame(frames.FIN_PONG, payload))
+
+    def _on_pong(self, frame: WSFrame) -> None:
+        payload = _control_payload(frame)
+        if self._keepalive is not None:
+            self._keepalive.pong(payload)
+        self._renew_parser(frame)
+
+    def _on_close(self, frame: WSFrame) -> None:
+        closed = frames.parse_close(_control_payload(frame))
+        if closed is None:
+            raise Violation(1002, "invalid close code")
+        code, reason = closed
+        self._peer_closed = True
+        # RFC 6455 5.5.1: the endpoint typically echos the status code it received
+        self._end(frames.close_frame(code), code, reason)
+
+    def _renew_parser(self, frame: WSFrame) -> None:
+        """Give back the read buffer, which never shrinks, if it has grown and nothing is left in it."""
+        parser = cast(FrameParser, self._parser)
+        if frame.tail_size == 0 and self._receiving and len(parser.get_buffer(-1)) > INITIAL_BUFFER_BYTES:
+            self._start_parser()
+            self._loop.call_soon(_keep_alive, parser)  # the event loop is still inside its buffer_updated
+
+    # --- the ends of a connection
+
+    def _fail(self, code: int, reason: str) -> None:
+        """The peer broke the protocol: RFC 6455 7.1.7."""
+        if self._receiving:
+            self._end(frames.close_frame(code, reason), code, reason)
+        elif self._stage is Stage.CLOSING:
+            self._linger(CLOSE_TIMEOUT_S)
+
+    def _end(self, last_frame: bytes, code: int, reason: str) -> None:
+        """
+        Answer with `last_frame`, but not before the application had its chance to answer what came before.
+        """
+        self._stop_receiving()
+        self._last_frame = last_frame
+        self._set_timer(HOLD_S, self._finish)
+        self._transport.set_protocol(self)
+        self._inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def app_saw_everything(self) -> None:
+        """The application took the disconnect: nothing it might answer is left."""
+        self._finish()
+
+    def _finish(self) -> None:
+        """Send the frame that `_end` held back, if there is one."""
+        if self._stage is Stage.OPEN and self._last_frame is not None:
+            self._outbox.finish(self._last_frame)
+            self._linger(CLOSE_TIMEOUT_S)
+
+    def _close(self, code: int, reason: str) -> None:
+        """Close from our side, unless the peer or a violation came first."""
+        if self._last_frame is not None:
+            self._finish()
+            return
+        self._stop_receiving()
+        self._outbox.finish(frames.close_frame(code, reason))
+        self._stage = Stage.CLOSING
+        self._sends_plain = False
+        self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
+        self._inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self._inbox.release()
+
+    def _stop_receiving(self) -> None:
+        self._receiving = self._accepts_text = False
+        if self._keepalive is not None:
+            self._keepalive.stop()
+            self._keepalive = None
+
+    def _linger(self, timeout_s: float) -> None:
+        """
+        Stop sending, and read until the peer has hung up too, but not for ever.
+
+        RFC 6455 7.1.1 asks for this order: closing at once while the peer still sends makes TCP reset the
+        connection, and the peer may never see the last frame.
+        """
+        self._stage = Stage.CLOSED
+        self._sends_plain = False
+        self._stop_receiving()
+        self._set_timer(timeout_s, self._transport.abort)
+        self._transport.set_protocol(self)
+        self._inbox.release()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._transport.is_closing() or not self._outbox.empty:
+            return
+        if not self._transport.can_write_eof():  # TLS has no half-closed connections
+            self._transport.close()
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer was faster
+            self._transport.abort()
+
+    def shutdown(self) -> None:
+        """The server goes down: called by uvicorn."""
+        if self._stage is Stage.CONNECTING:
+            self._answer(handshake.plain_response(500, "Internal Server Error", self._default_headers))
+        elif self._stage is Stage.OPEN:
+            self._inbox.end({"type": "websocket.disconnect", "code": 1012, "reason": ""})
+            self._outbox.finish(frames.close_frame(1012) if self._last_frame is None else self._last_frame)
+            self._linger(SHUTDOWN_TIMEOUT_S)
+        elif self._stage in (Stage.CLOSING, Stage.CLOSED):
+            self._linger(SHUTDOWN_TIMEOUT_S)
+
+    def _set_timer(self, seconds: float, callback: Callable[[], object]) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.call_later(seconds, callback)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- what others may know and want
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the peer could not be heard even if it spoke."""
+        return self._inbox.paused
+
+    @property
+    def writing_blocked(self) -> bool:
+        """Whether the peer reads too slowly for what is sent."""
+        return self._outbox.blocked
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload that the application has not taken."""
+        return self._inbox.size
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Outbound bytes that the kernel has not taken."""
+        return self._outbox.buffered
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping."""
+        self._outbox.push(frames.frame(frames.FIN_PING, payload))
+
+    def peer_is_silent(self) -> None:
+        """No pong came: the peer is half open or gone."""
+        reason = "keepalive ping timeout"
+        self._inbox.end({"type": "websocket.disconnect", "code": 1011, "reason": reason})
+        self._outbox.finish(frames.close_frame(1011, reason))
+        self._linger(CLOSE_TIMEOUT_S)
+
+    # --- the application's side
+
+    async def _run_app(self) -> None:
+        logger = logging.getLogger("uvicorn.error")
+        code = 1011
+        try:
+            result = await self._config.loaded_app(self._scope, self._inbox.receive, self.send)
+        except ClientDisconnected:
+            if self._stage is Stage.OPEN:  # some other connection's
+                logger.exception("Exception in ASGI application\n")
+        except BaseException:
+            logger.exception("Exception in ASGI application\n")
+        else:
+            code = 1000
+            if self._stage is Stage.CONNECTING:
+                logger.error("ASGI callable returned without completing handshake.")
+            elif self._stage is Stage.RESPONDING:
+                logger.error("ASGI callable returned without completing its response.")
+            elif result is not None:
+                logger.error("ASGI callable should return None, but returned '%s'.", result)
+        self._app_ended(code)
+
+    def _app_ended(self, code: int) -> None:
+        if self._stage is Stage.CONNECTING:
+            self._answer(handshake.plain_response(500, "Internal Server Error", self._default_headers))
+        elif self._stage is Stage.RESPONDING:
+            self._transport.abort()
+        elif self._stage is Stage.OPEN:
+            self._close(code, "")
+
+    async def send(self, message: Message) -> None:
+        """ASGI's `send`."""
+        if self._sends_plain and message["type"] == "websocket.send" and not self._outbox.blocked:
+            text = message.get("text")
+            if text is not None:
+                self._outbox.write(frames.text_frame(text.encode()))
+                return
+        await self._send(message)
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "websocket.send":
+            await self._outbox.writable()
+        if self._stage is Stage.LOST:
+            raise ClientDisconnected
+        if self._closed_by_app:
+            raise RuntimeError(
+                f"Unexpected ASGI message '{message['type']}', "
+                "after sending 'websocket.close' or response already completed."
+            )
+        _SEND[self._stage](self, message)
+
+    def _send_connecting(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            self._log_access("403")
+            self._closed_by_app = True
+            self._answer(handshake.plain_response(403, "", self._default_headers))
+        elif kind == "websocket.http.response.start":
+            self._rejection = Rejection(message, self._default_headers)
+            self._log_access(str(message["status"]))
+            self._stage = Stage.RESPONDING
+        else:
+            raise RuntimeError(
+                "Expected ASGI message 'websocket.accept', 'websocket.close' "
+                f"or 'websocket.http.response.start' but got '{kind}'."
+            )
+
+    def _send_responding(self, message: Message) -> None:
+        rejection = cast(Rejection, self._rejection)
+        part = rejection.body(message)
+        if rejection.finished:
+            self._closed_by_app = True
+            self._answer(part)
+        else:
+            self._transport.write(part)
+
+    def _send_open(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.send":
+            self._outbox.write(self._frame(message))
+        elif kind == "websocket.close":
+            code = message.get("code")
+            self._close(frames.check_close_code(1000 if code is None else code), message.get("reason") or "")
+            self._closed_by_app = True
+        else:
+            raise RuntimeError(
+                f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'."
+            )
+
+    def _send_ended(self, message: Message) -> None:
+        # closing what the peer has closed is no mistake; everything else cannot reach it any more
+        if message["type"] != "websocket.close" or not self._peer_closed:
+            raise ClientDisconnected
+        self._closed_by_app = True
+
+    def _frame(self, message: Message) -> bytes:
+        text, data = message.get("text"), message.get("bytes")
+        if text is None and data is None:
+            raise RuntimeError("ASGI message 'websocket.send' needs 'text' or 'bytes'.")
+        payload: bytes = text.encode() if text is not None else bytes(cast(Any, data))
+        if self._messages.deflate is not None:
+            return self._messages.deflate.frame(payload, text=text is not None)
+        return frames.frame(frames.FIN_TEXT if text is not None else frames.FIN_BINARY, payload)
+
+    # --- logs
+
+    def _log_access(self, outcome: str) -> None:
+        logging.getLogger("uvicorn.error").info(
+            '%s - "WebSocket %s" %s',
+            get_client_addr(cast(Any, self._scope)),
+            get_path_with_query_string(cast(Any, self._scope)),
+            outcome,
+        )
+
+    def _trace(self, what: str) -> None:
+        logger = logging.getLogger("uvicorn.error")
+        if logger.level <= TRACE_LOG_LEVEL:
+            client = get_remote_addr(self._transport)
+            prefix = f"{client[0]}:{client[1]} - " if client else ""
+            logger.log(TRACE_LOG_LEVEL, "%sWebSocket connection %s", prefix, what)
+
+
+def _control_payload(frame: WSFrame) -> bytes:
+    if frame.rsv1 or frame.rsv2 or frame.rsv3:
+        raise Violation(1002, "reserved bits in a control frame")
+    return frame.get_payload_as_bytes()
+
+
+def _keep_alive(_: object) -> None:
+    """Hold a reference until the next turn of the event loop."""
+
+
+_ON_FRAME: dict[WSMsgType, Callable[[WebSocketProtocol, WSFrame], None]] = {
+    WSMsgType.CONTINUATION: WebSocketProtocol._on_data,
+    WSMsgType.TEXT: WebSocketProtocol._on_data,
+    WSMsgType.BINARY: WebSocketProtocol._on_data,
+    WSMsgType.PING: WebSocketProtocol._on_ping,
+    WSMsgType.PONG: WebSocketProtocol._on_pong,
+    WSMsgType.CLOSE: WebSocketProtocol._on_close,
+}
+_SEND: dict[Stage, Callable[[WebSocketProtocol, Message], None]] = {
+    Stage.CONNECTING: WebSocketProtocol._send_connecting,
+    Stage.RESPONDING: WebSocketProtocol._send_responding,
+    Stage.OPEN: WebSocketProtocol._send_open,
+    Stage.CLOSING: WebSocketProtocol._send_ended,
+    Stage.CLOSED: WebSocketProtocol._send_ended,
+}

@@ -1,0 +1,83 @@
+"""Autobahn's cases, driven by kosoku against an echo server in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KOSOKU = Path(sysconfig.get_path("scripts")) / "kosoku"
+
+
+@dataclass
+class Autobahn:
+    """One server under test."""
+
+    port: int
+    directory: Path
+
+    def start(self, *cases: str, parallel: int = 1) -> Run:
+        """Start `cases` (Autobahn's numbers, with `*`)."""
+        out = self.directory / f"{len(list(self.directory.iterdir()))}"
+        out.mkdir()
+        arguments = [argument for case in cases for argument in ("-i", case)]
+        command = [str(KOSOKU), f"127.0.0.1:{self.port}", *arguments, "-p", str(parallel), "-o", str(out)]
+        with (out / "log").open("wb") as log:
+            return Run(subprocess.Popen(command, stdout=log, stderr=log), out)
+
+
+@dataclass
+class Run:
+    """Cases under way."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """Wait for the end, return the verdict of each case."""
+        self.process.wait(280)
+        (report,) = json.loads((self.out / "index.json").read_text()).values()
+        return dict(report)
+
+
+def _server(loop: str, directory: Path) -> Iterator[Autobahn]:
+    command = [sys.executable, "-m", "tests.conformance.echo_server", loop]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        try:
+            yield Autobahn(int(process.stdout.readline()), directory)
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def on_uvloop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Autobahn]:
+    yield from _server("uvloop", tmp_path_factory.mktemp("uvloop"))
+
+
+@pytest.fixture(scope="session")
+def on_asyncio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Autobahn]:
+    yield from _server("asyncio", tmp_path_factory.mktemp("asyncio"))
+
+
+@pytest.fixture(scope="session")
+def long_run(on_uvloop: Autobahn) -> Iterator[Run]:
+    """The groups that take minutes: they run while the other tests do."""
+    run = on_uvloop.start("9.*", "12.*", "13.*", parallel=4)
+    try:
+        yield run
+    finally:
+        run.process.kill()
+        run.process.wait()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for the long run comes last, what starts it first."""
+    items.sort(key=lambda item: (bool(item.get_closest_marker("last")), not item.get_closest_marker("first")))

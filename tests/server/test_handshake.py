@@ -1,0 +1,172 @@
+"""The upgrade request and its answers, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import socket
+from typing import Any
+
+import pytest
+
+from socketsundso.server import handshake
+from socketsundso.server.handshake import HandshakeRefused
+from tests.server.serving import KEY, echo, masked, peer, request, run, serving, until
+
+
+def refusal(head: bytes) -> HandshakeRefused:
+    with pytest.raises(HandshakeRefused) as refused:
+        handshake.parse_request(head)
+    return refused.value
+
+
+def test_request_is_parsed() -> None:
+    """A request's target, headers and key are what the client sent, names in lower case."""
+    parsed = handshake.parse_request(request("/chat?a=b", "X-Y:  1 "))
+    assert parsed.target == b"/chat?a=b"
+    assert parsed.key == KEY
+    assert parsed.headers[-1] == (b"x-y", b"1")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (request(method="POST"), 405),
+        (request(drop="Sec-WebSocket-Version"), 400),
+        (request(drop="Sec-WebSocket-Key"), 400),
+        (request(drop="Host"), 400),
+        (request("/", "Sec-WebSocket-Key: " + KEY.decode()), 400),
+        (request("/", "Sec-WebSocket-Key: short", drop="Sec-WebSocket-Key"), 400),
+        (request("/", "Sec-WebSocket-Key: !!!!AAAAAAAAAAAAAAAAAA==", drop="Sec-WebSocket-Key"), 400),
+        (request("/", "Sec-WebSocket-Version: 8", drop="Sec-WebSocket-Version"), 426),
+        (request("/", "Sec-WebSocket-Version: 13, 8", drop="Sec-WebSocket-Version"), 426),
+        (request("/", "X: " + "y" * (1 << 16)), 431),
+        (request("/\xff"), 400),
+    ],
+)
+def test_invalid_requests_are_refused(head: bytes, status: int) -> None:
+    """Each way to break RFC 6455 4.1 has its HTTP status."""
+    assert refusal(head).status == status
+
+
+def test_wrong_version_names_the_right_one() -> None:
+    """A 426 carries Sec-WebSocket-Version: 13 and the Upgrade header that RFC 9110 asks for."""
+    refused = refusal(request("/", "Sec-WebSocket-Version: 12", drop="Sec-WebSocket-Version"))
+    assert (b"Sec-WebSocket-Version", b"13") in refused.headers
+    assert (b"Upgrade", b"websocket") in refused.headers
+
+
+def test_accept_key() -> None:
+    """The accept header is the SHA-1 of the key and RFC 6455's GUID."""
+    response = handshake.accept_response(handshake.parse_request(request()), [(b"x-a", b"1")])
+    digest = hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    assert b"Sec-WebSocket-Accept: " + base64.b64encode(digest) in response.split(b"\r\n")
+    assert response.endswith(b"\r\nx-a: 1\r\n\r\n")
+
+
+@pytest.mark.parametrize("header", [(b"x", b"a\r\nb: c"), (b"x\r\n", b"a"), (b"", b"a"), (b"x y", b"a")])
+def test_no_header_can_be_smuggled_in(header: tuple[bytes, bytes]) -> None:
+    """A header that would end its line is refused, whoever sets it."""
+    with pytest.raises(RuntimeError, match="Invalid HTTP header"):
+        handshake.accept_response(handshake.parse_request(request()), [header])
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (request("/", "Sec-WebSocket-Version: 8", drop="Sec-WebSocket-Version"), 426),
+        (request(drop="Sec-WebSocket-Key"), 400),
+        (request(method="POST"), 405),
+        (request("/", "Sec-WebSocket-Extensions: ;;"), 400),
+    ],
+)
+def test_refusals_reach_the_client(http: str, head: bytes, status: int) -> None:
+    """A refused handshake is answered by a whole HTTP response, after which the server hangs up."""
+
+    async def main() -> None:
+        async with serving(echo, http=http) as served:
+            async with peer(served, head) as client:
+                assert await client.response() == status
+                assert len(await client.rest()) == int(client.headers["content-length"])
+            await served.idle()
+
+    run(main())
+
+
+@pytest.mark.parametrize("connection", ["keep-alive, Upgrade", "UPGRADE", "upgrade,keep-alive"])
+def test_connection_header_is_a_list(connection: str) -> None:
+    """Firefox's `Connection: keep-alive, Upgrade` is accepted."""
+
+    async def main() -> None:
+        async with serving(echo) as served:
+            head = request("/", f"Connection: {connection}", drop="Connection")
+            async with peer(served, head) as client:
+                assert await client.response() == 101
+
+    run(main())
+
+
+def test_many_and_large_headers_are_accepted() -> None:
+    """200 headers and 30 kB of cookies are an ordinary browser's request."""
+
+    async def main() -> None:
+        async with serving(echo) as served:
+            head = request("/", *[f"X-{i}: {i}" for i in range(200)], "Cookie: " + "c" * 30_000)
+            async with peer(served, head) as client:
+                assert await client.response() == 101
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_eager_client_loses_nothing(http: str, loop: str) -> None:
+    """Frames in the segment of the upgrade request, and right after it, are all delivered in order."""
+
+    async def main() -> None:
+        async with serving(echo, http=http) as served:
+            frame = masked(1, b"two")
+            async with peer(served, request() + masked(1, b"one") + frame[:3]) as client:
+                client.say(frame[3:])
+                assert await client.response() == 101
+                assert [await client.text(), await client.text()] == ["one", "two"]
+
+    run(main(), loop)
+
+
+def test_early_frames_wait_for_accept() -> None:
+    """What comes between the request and a late accept is kept, beyond 64 KiB by not reading on."""
+    many = 40
+    started = asyncio.Event()
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await started.wait()
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(late) as served, peer(served, request()) as client:
+            client.say(*[masked(1, b"x" * 20_000)] * many)
+            await until(lambda: any(getattr(c, "reading_paused", False) for c in served.connections))
+            started.set()
+            assert await client.response() == 101
+            assert [len(await client.text()) for _ in range(many)] == [20_000] * many
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_request_in_single_bytes(http: str) -> None:
+    """A request that trickles in byte by byte, with a frame behind it, is served like any other."""
+
+    async def main() -> None:
+        async with serving(echo, http=http) as served, peer(served, b"") as client:
+            client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in request() + masked(1, b"hi"):
+                client.say(bytes([byte]))
+                await client.writer.drain()
+            assert await client.response() == 101
+            assert await client.text() == "hi"
+
+    run(main())
