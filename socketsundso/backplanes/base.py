@@ -100,6 +100,9 @@ class Backplane(Protocol):
     owner: str
     """Names this backplane among all that use the engine; what it holds is held under this name."""
 
+    ttl_s: float
+    """How long after its last sign of life the entries of a killed process may last."""
+
     @property
     def state(self) -> State: ...
 
@@ -117,7 +120,8 @@ class Backplane(Protocol):
         on.
         """
 
-    async def unsubscribe(self, topic: str) -> None: ...
+    def unsubscribe(self, topic: str) -> None:
+        """Nothing of the topic arrives any more; the engine is told in the background."""
 
     def publish(self, topics: tuple[str, ...], payload: bytes) -> None:
         """

@@ -59,6 +59,7 @@ class Engine(ABC):
         self._outbox: list[tuple[str, bytes]] = []  # (encoded topic, payload) waiting for the writer
         self._outbox_bytes = 0
         self._writer: asyncio.Task[None] | None = None
+        self._errands: set[asyncio.Task[None]] = set()  # unsubscriptions under way
         self._unsent = 0  # payloads that a loss took with it; `flush` compares before and after
 
     # ---- what a subclass knows
@@ -80,7 +81,8 @@ class Engine(ABC):
         """Subscribe and wait for the engine's confirmation."""
 
     @abstractmethod
-    async def _unsubscribe(self, encoded: str) -> None: ...
+    async def _unsubscribe(self, encoded: str) -> None:
+        """Unsubscribe, unless the topic has come back into `_topics` before the command could be sent."""
 
     @abstractmethod
     async def _write(self, batch: list[tuple[str, bytes]]) -> None:
@@ -124,7 +126,7 @@ class Engine(ABC):
                 await self._quietly(self._release(encode_topic(topic), key))
             await self._quietly(self.flush())
         self.state, self._linked = "closed", False
-        for task in (self._supervisor, self._writer):
+        for task in (self._supervisor, self._writer, *self._errands):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -235,11 +237,13 @@ class Engine(ABC):
             # A link lost meanwhile is no error: the supervisor subscribes to all of `_topics` again.
             await self._quietly(self._subscribe([encoded]))
 
-    async def unsubscribe(self, topic: str) -> None:
+    def unsubscribe(self, topic: str) -> None:
         encoded = encode_topic(topic)
         self._topics.pop(encoded, None)
         if self._linked:
-            await self._quietly(self._unsubscribe(encoded))
+            task = asyncio.create_task(self._quietly(self._unsubscribe(encoded)))
+            self._errands.add(task)
+            task.add_done_callback(self._errands.discard)
 
     def _arrived(self, encoded: str, payload: bytes, seq: int = 0, epoch: str = "") -> None:
         topic = self._topics.get(encoded)

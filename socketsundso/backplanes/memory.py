@@ -16,7 +16,7 @@ import uuid
 from collections import deque
 from typing import NamedTuple
 
-from .base import LOG_GRACE_S, Delivery, Keep, Log, Receiver, State, new_owner
+from .base import LOG_GRACE_S, PRESENCE_TTL_S, Delivery, Keep, Log, Receiver, State, new_owner
 
 
 class Entry(NamedTuple):
@@ -163,6 +163,7 @@ class MemoryBackplane:
     def __init__(self, url: str) -> None:
         self.owner = new_owner()
         self.bus = bus_of(url)
+        self.ttl_s = PRESENCE_TTL_S
         self.state: State = "closed"
         self._topics: set[str] = set()
 
@@ -174,7 +175,7 @@ class MemoryBackplane:
     async def aclose(self) -> None:
         self.state = "closed"
         for topic in tuple(self._topics):
-            await self.unsubscribe(topic)
+            self.unsubscribe(topic)
         self.bus.release_all(self.owner)
 
     def enqueue(self, delivery: Delivery) -> None:
@@ -192,7 +193,7 @@ class MemoryBackplane:
         self._topics.add(topic)
         self.bus.subscribe(topic, self)
 
-    async def unsubscribe(self, topic: str) -> None:
+    def unsubscribe(self, topic: str) -> None:
         self._topics.discard(topic)
         self.bus.unsubscribe(topic, self)
 

@@ -86,7 +86,8 @@ class NatsBackplane(Engine):
         self._nc = await nats.connect(
             self.url,
             allow_reconnect=False,
-            max_reconnect_attempts=0,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             connect_timeout=int(CALL_TIMEOUT_S / 2),
             ping_interval=5,
             closed_cb=closed,
@@ -127,7 +128,7 @@ class NatsBackplane(Engine):
         await client.flush(timeout=int(CALL_TIMEOUT_S))
 
     async def _unsubscribe(self, encoded: str) -> None:
-        subscription = self._subscriptions.pop(encoded, None)
+        subscription = None if encoded in self._topics else self._subscriptions.pop(encoded, None)
         if subscription is not None:
             await subscription.unsubscribe()
 

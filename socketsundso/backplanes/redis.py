@@ -176,7 +176,9 @@ class RedisBackplane(Engine):
             raise ConnectionError("link lost before the subscription was confirmed") from None
 
     async def _unsubscribe(self, encoded: str) -> None:
-        await self._send("UNSUBSCRIBE", self._key("live", encoded))
+        async with self._sending:
+            if encoded not in self._topics and self._link is not None:
+                await self._link.send_command("UNSUBSCRIBE", self._key("live", encoded), check_health=False)
 
     async def _write(self, batch: list[tuple[str, bytes]]) -> None:
         async with self._client.pipeline(transaction=False) as pipeline:

@@ -87,9 +87,23 @@ def test_nothing_arrives_after_unsubscribe(url: str) -> None:
 
     async def main() -> None:
         async with opened(url, "a", "b") as (ours, ears):
-            await ours.unsubscribe("a")
+            ours.unsubscribe("a")
             ours.publish(("a",), b"unheard")
             ours.publish(("b",), b"heard")
+            await ears.receives(b"heard")
+
+    run(main)
+
+
+def test_unsubscribing_and_subscribing_again_in_one_breath_stays_subscribed(url: str) -> None:
+    """The engine is told in the background, but never in the wrong order."""
+
+    async def main() -> None:
+        async with opened(url, "a") as (ours, ears):
+            for _ in range(5):
+                ours.unsubscribe("a")
+                await ours.subscribe("a")
+            ours.publish(("a",), b"heard")
             await ears.receives(b"heard")
 
     run(main)
