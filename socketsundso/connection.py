@@ -1,11 +1,13 @@
 """
 What is on its way to one peer: in order, bounded in bytes, with a policy for a peer that reads too slowly.
 
-`Outgoing` is one message, encoded once however many peers it goes to. `OutboundQueue` is the logic, without I/O:
-what waits, what is dropped. `Connection` moves it: `push` never waits and never raises, `send` waits for its turn.
+`Outgoing` is one message, encoded once however many peers it goes to. `OutboundQueue` is the logic, without
+I/O: what waits, what is dropped. `Connection` moves it: `push` never waits and never raises, `send` waits
+for its turn.
 
-A peer is slow only if its bytes stay above the bound after the event loop had a turn to write; a burst within one
-turn is not slowness. The bound is for pushes: what is sent with `send` is never dropped, its sender waits instead.
+A peer is slow only if its bytes stay above the bound after the event loop had a turn to write; a burst
+within one turn is not slowness. The bound is for pushes: what is sent with `send` is never dropped, its
+sender waits instead.
 """
 
 from __future__ import annotations
@@ -22,17 +24,36 @@ logger = logging.getLogger("socketsundso.rooms")
 
 SLOW_CLOSE_CODE = 1013
 WIRE_BYTES = 64 << 10
-"""Above so many bytes in the server's own buffer, pushes wait in ours, where a policy can still reach them."""
+"""
+Above so many bytes in the server's own buffer, pushes wait in ours, where a policy can still reach them.
+"""
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Wire(Protocol):
+    """
+    `scope["extensions"]["socketsundso.push"]`: what our own server offers beside ASGI's `send`. See
+    docs/server.md.
+    """
+
+    def frame(self, payload: bytes) -> bytes: ...
+
+    def push(self, frame: bytes) -> bool: ...
+
+    @property
+    def buffered(self) -> int: ...
+
+    async def drain(self) -> None: ...
 
 
 class Conflate:
     """
     For a slow reader keep only the newest value per key: `on_slow = Conflate(key=lambda m: m.symbol)`.
 
-    The key function gets the message as it is on the wire, its fields both as attributes and as items, the same in
-    every process. Messages whose key is None are all kept. What is above the bound even so is dropped, oldest first.
+    The key function gets the message as it is on the wire, its fields both as attributes and as items, the
+    same in every process. Messages whose key is None are all kept. What is above the bound even so is
+    dropped, oldest first.
     """
 
     def __init__(self, key: Callable[[Any], object]) -> None:
@@ -59,22 +80,43 @@ class Fields(dict[str, Any]):
 class Outgoing:
     """One message on its way: its payload (JSON, UTF-8) and what is made of it at most once."""
 
-    __slots__ = ("_event", "_fields", "payload", "room", "size", "ttl_s")
+    __slots__ = ("_event", "_fields", "_frame", "payload", "room", "size", "ttl_s")
+
+    @classmethod
+    def of_event(cls, event: MutableMapping[str, Any]) -> Outgoing:
+        """An ASGI message as somebody else has made it: text, bytes or a close. It is passed on as it is."""
+        body = event.get("text") or event.get("bytes") or b""
+        out = cls(b"")
+        out.size = len(body)
+        out._event = event
+        return out
+
+    @property
+    def foreign(self) -> bool:
+        """Made by `of_event`: only the server's `send` knows what to do with it."""
+        return not self.payload
 
     def __init__(self, payload: bytes, room: str | None = None, ttl_s: float | None = None) -> None:
         self.payload = payload
         self.size = len(payload)
         self.room = room  # named in a gap notice if this message is dropped
         self.ttl_s = ttl_s
-        self._event: dict[str, Any] | None = None
+        self._event: MutableMapping[str, Any] | None = None
+        self._frame: bytes | None = None
         self._fields: Fields | None = None
 
     @property
-    def event(self) -> dict[str, Any]:
+    def event(self) -> MutableMapping[str, Any]:
         """The ASGI message, shared by all peers."""
         if self._event is None:
             self._event = {"type": "websocket.send", "text": self.payload.decode()}
         return self._event
+
+    def frame(self, wire: Wire) -> bytes:
+        """The WebSocket frame, shared by all peers of our own server."""
+        if self._frame is None:
+            self._frame = wire.frame(self.payload)
+        return self._frame
 
     @property
     def fields(self) -> Fields:
@@ -94,25 +136,59 @@ class Waiting(NamedTuple):
 NEVER = float("inf")
 
 
+def _fail(sent: asyncio.Future[None] | None, error: Exception) -> None:
+    if sent is not None and not sent.done():
+        sent.set_exception(error)
+
+
+class Counters:
+    """What has happened since the beginning, in this process and on this event loop."""
+
+    __slots__ = ("delivered", "dropped", "published", "refused")
+
+    def __init__(self) -> None:
+        self.published = 0  # broadcasts
+        self.delivered = 0  # messages pushed to local connections
+        self.dropped = 0  # messages that a slow reader's policy dropped
+        self.refused = 0  # broadcasts that the engine could not take
+
+
 class OutboundQueue:
     """
     What waits to be written to one peer.
 
-    `put` only adds. `judge`, called after the loop had its turn, is where the policy acts; until then, everything
-    that was put is there.
+    `put` only adds. `judge`, called after the loop had its turn, is where the policy acts; until then,
+    everything that was put is there.
     """
 
-    __slots__ = ("bytes", "dropped", "gaps", "max_bytes", "on_slow", "stalled", "tell_gaps", "ttl_s", "waiting")
+    __slots__ = (
+        "bytes",
+        "counters",
+        "gaps",
+        "max_bytes",
+        "on_slow",
+        "stalled",
+        "tell_gaps",
+        "ttl_s",
+        "waiting",
+    )
 
     def __init__(
-        self, max_bytes: int, on_slow: SlowPolicy, ttl_s: float | None = None, tell_gaps: bool = False
+        self,
+        max_bytes: int,
+        on_slow: SlowPolicy,
+        ttl_s: float | None = None,
+        tell_gaps: bool = False,
+        counters: Counters | None = None,
     ) -> None:
         self.max_bytes, self.on_slow, self.ttl_s, self.tell_gaps = max_bytes, on_slow, ttl_s, tell_gaps
         self.waiting: deque[Waiting] = deque()
         self.bytes = 0  # of all that waits
-        self.dropped = 0  # messages, since the beginning
+        self.counters = counters or Counters()  # where drops are counted; shared by the connections of a loop
         self.gaps: dict[str, int] = {}  # room -> messages dropped and not yet told
-        self.stalled = False  # the peer did not take everything in the last turn; ends when the queue is empty
+        self.stalled = (
+            False  # the peer did not take everything in the last turn; ends when the queue is empty
+        )
 
     def put(self, out: Outgoing, now: float, sent: asyncio.Future[None] | None = None) -> None:
         if self.gaps and self.on_slow == "drop_newest":
@@ -157,23 +233,26 @@ class OutboundQueue:
         return False
 
     def clear(self) -> None:
-        """Drop everything; senders that wait get cancelled futures."""
+        """Drop everything; senders that wait get a ConnectionResetError."""
         for place in self.waiting:
             if place.sent is None:
-                self.dropped += 1
-            elif not place.sent.done():
-                place.sent.cancel()
+                self.counters.dropped += 1
+            else:
+                _fail(
+                    place.sent,
+                    ConnectionResetError("the connection was closed before the message was written"),
+                )
         self.waiting.clear()
         self.bytes = 0
         self.gaps.clear()
 
     def _shrink(self, newest: bool) -> None:
-        excess = self.bytes - self.max_bytes
+        """Drop from one end until the rest fits, but not the last that is left."""
+        left = len(self.waiting)
         kept: deque[Waiting] = deque()
-        places = reversed(self.waiting) if newest else iter(self.waiting)
-        for place in places:
-            if excess > 0 and place.sent is None:
-                excess -= place.out.size
+        for place in reversed(self.waiting) if newest else iter(self.waiting):
+            if self.bytes > self.max_bytes and place.sent is None and left > 1:
+                left -= 1
                 self.bytes -= place.out.size
                 self._count(place.out)
             else:
@@ -222,7 +301,7 @@ class OutboundQueue:
         return id(place.out) if key is None else (key,)
 
     def _count(self, out: Outgoing) -> None:
-        self.dropped += 1
+        self.counters.dropped += 1
         if self.tell_gaps and out.room is not None:
             self.gaps[out.room] = self.gaps.get(out.room, 0) + 1
 
@@ -242,26 +321,21 @@ def gap_notice(room: str, dropped: int | None) -> bytes:
     return msgspec.json.encode({"type": "gap", "room": room, "dropped": dropped})
 
 
-class Wire(Protocol):
-    """What our own server offers beside ASGI: writing without waiting. See docs/server.md."""
-
-    def write(self, event: dict[str, Any], out: Outgoing) -> None: ...
-
-    def buffered(self) -> int: ...
-
-
 class Connection:
     """
     The outbound side of one peer.
 
-    Without anything to write it is a few attributes; the task that writes lives only while something waits.
+    Without anything that waits it is a few attributes; the task that writes lives only while something does.
     `on_slow_peer` is called once, when the policy is to close.
     """
 
-    __slots__ = ("_judging", "_loop", "_on_slow_peer", "_send", "_writer", "closed", "queue")
+    __slots__ = ("_judging", "_loop", "_on_slow_peer", "_send", "_wire", "_writer", "closed", "queue")
 
-    def __init__(self, send: Send, queue: OutboundQueue, on_slow_peer: Callable[[], None]) -> None:
+    def __init__(
+        self, send: Send, queue: OutboundQueue, on_slow_peer: Callable[[], None], wire: Wire | None = None
+    ) -> None:
         self._send = send
+        self._wire = wire
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
@@ -271,30 +345,35 @@ class Connection:
 
     @property
     def busy(self) -> bool:
-        """Something is being written or waits; whatever is sent now has to go through `send`."""
+        """Something waits; whatever is sent now has to go through `send` to keep the order."""
         return self._writer is not None
 
-    @property
-    def near_bound(self) -> bool:
-        return self.queue.bytes * 2 > self.queue.max_bytes
-
-    def push(self, out: Outgoing) -> None:
-        if self.closed:
-            return
+    def push(self, out: Outgoing) -> bool:
+        """
+        Write it, or let it wait; True if what waits comes near the bound, so that a turn of the loop is
+        due.
+        """
+        if self._writer is None:
+            wire = self._wire
+            if wire is not None and wire.buffered <= WIRE_BYTES:
+                wire.push(out.frame(wire))
+                return False
+            if self.closed:
+                return False
+            self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
         queue = self.queue
         queue.put(out, self._loop.time())
-        if self._writer is None:
-            self._writer = self._loop.create_task(self._write())
-        elif queue.stalled or queue.bytes > queue.max_bytes:
+        if queue.stalled or queue.bytes > queue.max_bytes:
             self._judge_soon()
+        return queue.bytes * 2 > queue.max_bytes
 
-    async def send(self, out: Outgoing) -> None:
-        """Wait for the turn of a message, then until it is written. Raises what the server's `send` raises."""
-        if self._writer is None:
-            await self._send(out.event)
-            return
+    def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
+        """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
+        return self._send(event) if self._writer is None else self._send_in_turn(event)
+
+    async def _send_in_turn(self, event: MutableMapping[str, Any]) -> None:
         sent = self._loop.create_future()
-        self.queue.put(out, self._loop.time(), sent)
+        self.queue.put(Outgoing.of_event(event), self._loop.time(), sent)
         await sent
 
     def _judge_soon(self) -> None:
@@ -310,6 +389,28 @@ class Connection:
             self._on_slow_peer()
 
     async def _write(self) -> None:
+        """Write through ASGI's `send`, which waits while the peer does not read."""
+
+        async def write(out: Outgoing) -> None:
+            await self._send(out.event)
+
+        await self._write_all(write)
+
+    async def _write_to(self, wire: Wire) -> None:
+        """Write ready frames, several in one turn of the loop where the transport takes them."""
+
+        async def write(out: Outgoing) -> None:
+            if out.foreign:
+                await self._send(out.event)
+                return
+            if wire.buffered > WIRE_BYTES:
+                await wire.drain()
+            wire.push(out.frame(wire))
+
+        await wire.drain()
+        await self._write_all(write)
+
+    async def _write_all(self, write: Callable[[Outgoing], Awaitable[None]]) -> None:
         """Ends when nothing waits. One failed write ends it all: the peer is gone."""
         sent: asyncio.Future[None] | None = None
         try:
@@ -317,20 +418,22 @@ class Connection:
                 sent = place.sent
                 if self.queue.waiting:
                     self._judge_soon()
-                await self._send(place.out.event)
+                await write(place.out)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
             self._writer = None
+        except asyncio.CancelledError:  # by `close`
+            _fail(sent, ConnectionResetError("the connection was closed while the message was written"))
+            raise
         except Exception as error:  # each server has its own exception for a peer that has gone
+            _fail(sent, error)
             self._writer = None
             self.close()
-            if sent is not None and not sent.done():
-                sent.set_exception(error)
 
     def close(self) -> None:
         """Write nothing more; what waits is dropped."""
         self.closed = True
         self.queue.clear()
-        if self._writer is not None:
-            self._writer.cancel()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.cancel()

@@ -6,7 +6,7 @@ import importlib
 from typing import cast
 from urllib.parse import urlsplit
 
-from .base import Backplane, Delivery, Keep, Log, Receiver, State
+from socketsundso.backplanes.base import Backplane, Delivery, Keep, Log, Receiver, State
 
 __all__ = ["Backplane", "Delivery", "Keep", "Log", "Receiver", "State", "open_url"]
 

@@ -15,8 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from ..errors import BackplaneUnavailable
-from .base import (
+from socketsundso.errors import BackplaneUnavailable
+from socketsundso.backplanes.base import (
     PRESENCE_TTL_S,
     Delivery,
     Keep,

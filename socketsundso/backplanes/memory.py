@@ -16,7 +16,7 @@ import uuid
 from collections import deque
 from typing import NamedTuple
 
-from .base import LOG_GRACE_S, PRESENCE_TTL_S, Delivery, Keep, Log, Receiver, State, new_owner
+from socketsundso.backplanes.base import LOG_GRACE_S, PRESENCE_TTL_S, Delivery, Keep, Log, Receiver, State, new_owner
 
 
 class Entry(NamedTuple):
@@ -89,8 +89,14 @@ class Bus:
 
     def _deliver(self, delivery: Delivery) -> None:
         """With the lock held, so that all loops see one order."""
-        for backplane in self.subscribers.get(delivery.topic, ()):
-            backplane.enqueue(delivery)
+        members = self.subscribers.get(delivery.topic)
+        if members is None:
+            return
+        ended = [backplane for backplane in members if not backplane.enqueue(delivery)]
+        for backplane in ended:
+            del members[backplane]
+        if not members:
+            del self.subscribers[delivery.topic]
 
     def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         now = time.monotonic()
@@ -178,12 +184,13 @@ class MemoryBackplane:
             self.unsubscribe(topic)
         self.bus.release_all(self.owner)
 
-    def enqueue(self, delivery: Delivery) -> None:
-        """Called by any thread; arrives on this backplane's loop, unless that has ended meanwhile."""
+    def enqueue(self, delivery: Delivery) -> bool:
+        """Called by any thread; arrives on this backplane's loop. False if that was closed and its members gone."""
         try:
             self._loop.call_soon_threadsafe(self._arrive, delivery)
-        except RuntimeError:  # the loop was closed with subscriptions left; its members are gone with it
-            self._topics.discard(delivery.topic)
+        except RuntimeError:
+            return False
+        return True
 
     def _arrive(self, delivery: Delivery) -> None:
         if delivery.topic in self._topics:

@@ -28,8 +28,8 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, StreamInfo
 from nats.js.kv import KeyValue
 
-from .base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
-from .engine import CALL_TIMEOUT_S, Engine
+from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
