@@ -186,9 +186,7 @@ class OutboundQueue:
         self.bytes = 0  # of all that waits
         self.counters = counters or Counters()  # where drops are counted; shared by the connections of a loop
         self.gaps: dict[str, int] = {}  # room -> messages dropped and not yet told
-        self.stalled = (
-            False  # the peer did not take everything in the last turn; ends when the queue is empty
-        )
+        self.stalled = False  # the peer did not take everything in the last turn; ends when the queue is empty
 
     def put(self, out: Outgoing, now: float, sent: asyncio.Future[None] | None = None) -> None:
         if self.gaps and self.on_slow == "drop_newest":

@@ -44,9 +44,7 @@ class EventError(SocketsundsoError):
     mapping, ideally with pydantic's keys `type`, `loc` and `msg`.
     """
 
-    def __init__(
-        self, code: str, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None
-    ) -> None:
+    def __init__(self, code: str, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None) -> None:
         super().__init__(code, msg)
         self.code = code
         self.msg = msg

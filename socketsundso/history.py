@@ -47,9 +47,7 @@ def check_own_fields(payload: bytes, room: str) -> bool:
     """
     own = msgspec.json.decode(payload, type=_Own)
     if own.seq is not UNSET:
-        raise ValueError(
-            f"a message for {room!r}, which keeps history, has a `seq` of its own; the room numbers it"
-        )
+        raise ValueError(f"a message for {room!r}, which keeps history, has a `seq` of its own; the room numbers it")
     if own.room is UNSET:
         return False
     if msgspec.json.decode(own.room) != room:
@@ -71,9 +69,7 @@ def position_notice(room: str, seq: int, epoch: str) -> bytes:
 
 def resumed(rooms: Mapping[str, tuple[bool, Log]]) -> dict[str, Any]:
     """`{"type":"resumed","rooms":{"r1":{"recovered":true,"seq":145,"epoch":"a"}}}`"""
-    told = {
-        room: {"recovered": whole, "seq": log.seq, "epoch": log.epoch} for room, (whole, log) in rooms.items()
-    }
+    told = {room: {"recovered": whole, "seq": log.seq, "epoch": log.epoch} for room, (whole, log) in rooms.items()}
     return {"type": "resumed", "rooms": told}
 
 

@@ -7,8 +7,8 @@ Rooms from anywhere: an HTTP route, a background task, a worker that serves no s
     with SyncHub("redis://localhost") as hub:
         hub.to_user("user-42").send({"type": "invoice", "number": 7})
 
-A `Hub` sends to the connections of all processes on the same backplane. With `memory://` these are the ones of its
-own process, whichever event loop or thread they belong to.
+A `Hub` sends to the connections of all processes on the same backplane. With `memory://` these are the ones
+of its own process, whichever event loop or thread they belong to.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ class Hub:
     """
     Broadcasts and presence without a connection of one's own. Opens at its first use, or with `async with`.
 
-    `on_unavailable` decides what a send does while the engine is away: "raise" `BackplaneUnavailable`, or "count"
-    it in `status.refused`. `history` declares rooms as an endpoint does; a hub that was not told asks the engine.
+    `on_unavailable` decides what a send does while the engine is away: "raise" `BackplaneUnavailable`, or
+    "count" it in `status.refused`. `history` declares rooms as an endpoint does; a hub that was not told
+    asks the engine.
     """
 
     def __init__(
@@ -134,9 +135,7 @@ class Hub:
         """Every connection that has identified itself as one of the users."""
         return Target(self, [user_topic(valid_name(user)) for user in users])
 
-    async def _send(
-        self, topics: list[str], message: Any, excluded: frozenset[str], ttl_s: float | None
-    ) -> None:
+    async def _send(self, topics: list[str], message: Any, excluded: frozenset[str], ttl_s: float | None) -> None:
         payload = self._encode(message)
         rooms = await self._opened()
         try:
@@ -153,7 +152,10 @@ class Presence:
         self._hub = hub
 
     async def list(self, room: str) -> list[Member]:
-        """`[Member(id, meta)]` of everybody tracked in the room. Raises `BackplaneUnavailable` while it is away."""
+        """
+        `[Member(id, meta)]` of everybody tracked in the room. Raises `BackplaneUnavailable` while it is
+        away.
+        """
         rooms = await self._hub._opened()
         return await rooms.members(valid_name(room))
 

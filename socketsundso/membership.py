@@ -1,9 +1,9 @@
 """
 What an endpoint can do with rooms: `join`, `leave`, `broadcast`, `track`, `identify`, `presence`, `hub`.
 
-A mix-in of `WebSocketHandlingEndpoint`. An endpoint that never joins pays nothing: what a connection needs is made
-at its first `join` or `identify`, and only then do its sends go through the queue that keeps them in order with
-broadcasts.
+A mix-in of `WebSocketHandlingEndpoint`. An endpoint that never joins pays nothing: what a connection needs
+is made at its first `join` or `identify`, and only then do its sends go through the queue that keeps them
+in order with broadcasts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any, ClassVar, is_typeddict
 
-import msgspec
 from pydantic_core import to_json
 
 from socketsundso import history
@@ -31,7 +30,7 @@ from socketsundso.connection import (
 from socketsundso.encoder import encode_push, pushed_type
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.history import Resume
-from socketsundso.hub import Hub, Presence, ids_of
+from socketsundso.hub import Hub, Presence
 from socketsundso.rooms import (
     Participant,
     Rooms,
@@ -66,12 +65,13 @@ class Membership:
     """
     Rooms for endpoints. Class attributes:
 
-    `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else memory.
-    `emits` lists the types of messages that are pushed; anything else is refused then. `history` maps shell-style
-    patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes` bounds what waits for a slow
-    reader and `on_slow` says what happens to it: "close", "drop_oldest", "drop_newest" or a `Conflate`. `ttl_s`
-    drops what waits longer. `notify_gaps` tells a client of what was dropped. `presence_events` sends
-    `presence_state` and `presence_diff`; None, the default, means: if a method of the class calls `self.track`.
+    `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
+    memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
+    maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
+    bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
+    "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
+    dropped. `presence_events` sends `presence_state` and `presence_diff`; None, the default, means: if a
+    method of the class calls `self.track`.
     """
 
     backplane: ClassVar[str | None] = None
@@ -159,8 +159,8 @@ class Membership:
         """
         Send a message to everybody in a room or several, each connection once; one need not be in them.
 
-        Never waits for a peer. In a room with history it is numbered, and `BackplaneUnavailable` raised while the
-        engine is away; other rooms get it in this process then, which the hub's status counts.
+        Never waits for a peer. In a room with history it is numbered, and `BackplaneUnavailable` raised
+        while the engine is away; other rooms get it in this process then, which the hub's status counts.
         """
         topics = [room_topic(name) for name in names_of(room)]
         payload = self._encode_push(message)
@@ -199,13 +199,17 @@ class Membership:
         """Check what the class declares. Raises DefinitionError."""
         if cls.on_slow not in POLICIES and not isinstance(cls.on_slow, Conflate):
             known = ", ".join(map(repr, POLICIES))
-            raise DefinitionError(f"{cls.__name__}.on_slow is {cls.on_slow!r}; it is one of {known} or Conflate(key=...)")
+            raise DefinitionError(
+                f"{cls.__name__}.on_slow is {cls.on_slow!r}; it is one of {known} or Conflate(key=...)"
+            )
         if any(not isinstance(keep, Keep) for keep in cls.history.values()):
             raise DefinitionError(f"{cls.__name__}.history maps patterns to Keep(messages=..., seconds=...)")
         cls._emitted = tuple(each for each in cls.emits if not is_typeddict(each))
         cls._emitted_types = frozenset(map(pushed_type, cls.emits))
         cls._wants_presence = _mentions(cls, "track") if cls.presence_events is None else cls.presence_events
-        reserved = (HISTORY_TYPES if cls.history else frozenset()) | (PRESENCE_TYPES if cls._wants_presence else frozenset())
+        reserved = (HISTORY_TYPES if cls.history else frozenset()) | (
+            PRESENCE_TYPES if cls._wants_presence else frozenset()
+        )
         for taken in reserved & {*events, *cls._emitted_types}:
             raise DefinitionError(
                 f"{taken!r}: {cls.__name__} uses a feature that reserves this name on the wire; "
@@ -249,7 +253,9 @@ class Membership:
         """This connection as a participant, made when it is first needed."""
         if self._participant is None:
             if not self._accepted:
-                raise RuntimeError("join after the connection is accepted: in on_connect, after `await super().on_connect()`")
+                raise RuntimeError(
+                    "join after the connection is accepted: in on_connect, after `await super().on_connect()`"
+                )
             self._require_peer()
             self._participant = self._new_participant()
         return self._participant
@@ -283,7 +289,7 @@ class Membership:
         return next(iter(rooms))
 
     async def _authorize(self, room: str) -> None:
-        allowed = self.authorize(room)
+        allowed: Any = self.authorize(room)
         if inspect.isawaitable(allowed):
             allowed = await allowed
         if allowed is False:

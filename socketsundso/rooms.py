@@ -180,9 +180,7 @@ class Room:
     def __init__(self, topic: str, keep: Keep | None) -> None:
         self.topic, self.name, self.keep = topic, topic[1:], keep
         self.live: dict[Participant, None] = {}  # gets everything at once
-        self.behind: dict[
-            Participant, list[tuple[int, Outgoing]]
-        ] = {}  # still reading the log; what came meanwhile
+        self.behind: dict[Participant, list[tuple[int, Outgoing]]] = {}  # still reading the log; what came meanwhile
         self.skip: dict[Participant, int] = {}  # has had the messages up to this number from the log
         self.ready: asyncio.Future[None] | None = None  # while the subscription is under way
         self.log: Position | None = None
@@ -419,10 +417,7 @@ class Rooms:
             audience = dict.fromkeys(itertools.chain.from_iterable(room.live for room in rooms))
         if excluded or covered:
             numbered = {
-                who
-                for topic in covered
-                if (room := self.topics.get(topic))
-                for who in (*room.live, *room.behind)
+                who for topic in covered if (room := self.topics.get(topic)) for who in (*room.live, *room.behind)
             }
             audience = [who for who in audience if who.id not in excluded and who not in numbered]
         return self._push_all(audience, out)
@@ -436,9 +431,7 @@ class Rooms:
         self.counters.delivered += count
         return near
 
-    async def _append(
-        self, topic: str, payload: bytes, excluded: Collection[str], ttl_s: float | None
-    ) -> None:
+    async def _append(self, topic: str, payload: bytes, excluded: Collection[str], ttl_s: float | None) -> None:
         keep = await self._logged(topic)
         assert keep is not None
         history.check_own_fields(payload, topic[1:])
@@ -697,9 +690,7 @@ class Rooms:
     def _announce(self, room: Room, joins: dict[str, Entry], leaves: list[str]) -> None:
         """Tell the local participants what is new, and the other processes."""
         self._apply(room, joins, leaves)
-        news = PresenceNews(
-            self.origin, {member: bytes(entry.meta) for member, entry in joins.items()}, leaves
-        )
+        news = PresenceNews(self.origin, {member: bytes(entry.meta) for member, entry in joins.items()}, leaves)
         try:
             sealed = seal(Envelope("presence", self.origin), msgspec.msgpack.encode(news))
             self.backplane.publish((room.topic,), sealed)
@@ -738,10 +729,8 @@ class Rooms:
         """
         while True:
             await asyncio.sleep(self.backplane.ttl_s / 20)
-            views = [room for room in self.topics.values() if room.view is not None and room.view.entries]
-            owners = frozenset(owner for room in views for owner in room.view.owners() if room.view) - {
-                self.origin
-            }
+            views = {room: room.view for room in self.topics.values() if room.view is not None}
+            owners = frozenset(owner for view in views.values() for owner in view.owners()) - {self.origin}
             if not owners or self.state != "connected" or time.monotonic() < self._judge_owners_at:
                 continue
             try:

@@ -54,9 +54,7 @@ class Keep(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.messages < 1 or self.seconds <= 0:
-            raise ValueError(
-                f"Keep needs messages >= 1 and seconds > 0, not {self.messages} and {self.seconds}"
-            )
+            raise ValueError(f"Keep needs messages >= 1 and seconds > 0, not {self.messages} and {self.seconds}")
 
 
 class Delivery(NamedTuple):
@@ -170,9 +168,7 @@ def encode_topic(topic: str) -> str:
 
     `room:1` becomes `room=3A1`.
     """
-    encoded = _UNSAFE.sub(
-        lambda hit: b"=%02X" % hit.group()[0], topic.encode("utf-8", "surrogatepass")
-    ).decode()
+    encoded = _UNSAFE.sub(lambda hit: b"=%02X" % hit.group()[0], topic.encode("utf-8", "surrogatepass")).decode()
     if len(encoded) <= MAX_ENCODED_TOPIC:
         return encoded
     # `=h` cannot come from the line above, so a hashed topic never equals an unhashed one.

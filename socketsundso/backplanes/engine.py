@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from socketsundso.errors import BackplaneUnavailable
 from socketsundso.backplanes.base import (
     PRESENCE_TTL_S,
     Delivery,
@@ -28,6 +27,7 @@ from socketsundso.backplanes.base import (
     new_owner,
     valid_prefix,
 )
+from socketsundso.errors import BackplaneUnavailable
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -220,9 +220,7 @@ class Engine(ABC):
         try:
             return await asyncio.wait_for(call, CALL_TIMEOUT_S)
         except self.errors as error:
-            raise BackplaneUnavailable(
-                f"{self.name} at {self._where()}: {error or type(error).__name__}"
-            ) from error
+            raise BackplaneUnavailable(f"{self.name} at {self._where()}: {error or type(error).__name__}") from error
 
     def _require_link(self) -> None:
         if not self._linked:

@@ -57,9 +57,7 @@ class NatsBackplane(Engine):
         self._nc: Client | None = None
         self._js: JetStreamContext
         self._subscriptions: dict[str, Subscription] = {}
-        self._epochs: dict[
-            str, tuple[Keep, str]
-        ] = {}  # encoded topic -> how its stream is set up, and its epoch
+        self._epochs: dict[str, tuple[Keep, str]] = {}  # encoded topic -> how its stream is set up, and its epoch
         self._bucket: KeyValue | None = None
         self._swept = False
 
@@ -203,9 +201,7 @@ class NatsBackplane(Engine):
         if after is not None and info.state.messages:
             wanted = range(max(after + 1, first), last + 1)
             for start in range(0, len(wanted), READ_AT_ONCE):
-                some = await asyncio.gather(
-                    *(self._entry(encoded, n) for n in wanted[start : start + READ_AT_ONCE])
-                )
+                some = await asyncio.gather(*(self._entry(encoded, n) for n in wanted[start : start + READ_AT_ONCE]))
                 entries += [entry for entry in some if entry is not None]
         return Log(_epoch_of(info), last, entries)
 
@@ -255,9 +251,7 @@ class NatsBackplane(Engine):
             try:
                 self._bucket = await self._js.key_value(name)
             except nats.js.errors.NotFoundError:
-                self._bucket = await self._js.create_key_value(
-                    KeyValueConfig(bucket=name, ttl=ttl_s, history=1)
-                )
+                self._bucket = await self._js.create_key_value(KeyValueConfig(bucket=name, ttl=ttl_s, history=1))
         return self._bucket
 
     async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:

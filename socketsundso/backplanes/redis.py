@@ -94,9 +94,7 @@ class RedisBackplane(Engine):
         self._append_script = self._client.register_script(APPEND)
         self._read_script = self._client.register_script(READ)
         self._link: AbstractConnection | None = None
-        self._confirmations: dict[
-            bytes, asyncio.Future[None]
-        ] = {}  # channel -> set when SUBSCRIBE is confirmed
+        self._confirmations: dict[bytes, asyncio.Future[None]] = {}  # channel -> set when SUBSCRIBE is confirmed
         self._heard_at = 0.0
         self._sending = asyncio.Lock()  # one command at a time on the listening link
 

@@ -65,9 +65,7 @@ class EngineServer:
         return [str(nats_server()), "-js", "-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):

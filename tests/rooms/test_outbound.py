@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socketsundso.connection import Conflate, Outgoing, OutboundQueue
+from socketsundso.connection import Conflate, OutboundQueue, Outgoing
 
 
 def message(number: int, key: str = "a", size: int = 0, room: str = "r") -> Outgoing:
@@ -74,7 +74,10 @@ def test_conflate_keeps_the_newest_of_each_key_in_the_order_of_sending() -> None
 
 
 def test_conflate_goes_on_until_the_peer_has_caught_up() -> None:
-    """Once a turn has left something behind, each new value replaces its elder at once; an empty queue ends that."""
+    """
+    Once a turn has left something behind, each new value replaces its elder at once; an empty queue ends
+    that.
+    """
     queue = OutboundQueue(1 << 20, Conflate(lambda m: m["key"]))
     queue.put(message(0), 0.0)
     queue.judge(0.0)
@@ -188,7 +191,10 @@ STEPS = st.lists(
 
 @given(on_slow=POLICIES, bound=st.integers(1, 600), steps=STEPS)
 def test_any_history_keeps_order_counts_and_the_bound(on_slow: Any, bound: int, steps: list[Any]) -> None:
-    """What is taken is in the order of putting; taken + dropped + waiting = put; bytes are right; judged, they fit."""
+    """
+    What is taken is in the order of putting; taken + dropped + waiting = put; bytes are right; judged, they
+    fit.
+    """
     queue = OutboundQueue(bound, on_slow)
     put, taken = 0, []
     for step in steps:
