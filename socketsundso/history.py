@@ -25,6 +25,11 @@ class Resume(Struct):
     seq: int
     epoch: str
 
+    @property
+    def possible_seq(self) -> int | None:
+        """The number, unless no log can have given it: a client may send any."""
+        return self.seq if 0 <= self.seq < 1 << 53 else None
+
 
 class _Own(Struct):
     room: Raw | UnsetType = UNSET

@@ -580,7 +580,7 @@ class Rooms:
         """
         assert room.keep is not None
         try:
-            log = await self.backplane.read(room.topic, room.keep, None if wanted is None else wanted.seq)
+            log = await self.backplane.read(room.topic, room.keep, wanted.possible_seq if wanted else None)
         except BaseException:
             self.leave(who, room.topic)
             raise

@@ -10,6 +10,7 @@ back, and tells the receiver. Everything else either works on the present link o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
@@ -33,6 +34,9 @@ logger = logging.getLogger("socketsundso.backplane")
 
 CALL_TIMEOUT_S = 5.0
 """The longest that any single question to an engine may take."""
+
+FAREWELL_S = 1.0
+"""The longest that the end of a backplane may take."""
 
 OUTBOX_BYTES = 8 << 20
 """What may wait for an engine that reads too slowly; beyond it, `publish` raises."""
@@ -120,17 +124,34 @@ class Engine(ABC):
         await tried.wait()
 
     async def aclose(self) -> None:
-        held, self._held = self._held, {}
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+
+    async def _end(self) -> None:
+        """
+        Release what is held and drop the link. Part of the supervisor, so that it also happens when nobody closes
+        the backplane and the event loop ends, which cancels all tasks.
+        """
+        self.state = "closed"
         if self._linked:
-            for topic, key in held:
-                await self._quietly(self._release(encode_topic(topic), key))
-            await self._quietly(self.flush())
-        self.state, self._linked = "closed", False
-        for task in (self._supervisor, self._writer, *self._errands):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._say_farewell()
+        self._linked = False
+        for task in (self._writer, *self._errands):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         await self._disconnect()
+
+    async def _say_farewell(self) -> None:
+        held, self._held = self._held, {}
+        for topic, key in held:
+            await self._quietly(self._release(encode_topic(topic), key))
+        await self._written()
+        if self._outbox:
+            await self._write_out()
 
     async def _quietly(self, call: Awaitable[object]) -> None:
         """For what the supervisor will do again, or a time-to-live will end, if the engine is away."""
@@ -140,6 +161,13 @@ class Engine(ABC):
             logger.debug("%s", error)
 
     async def _supervise(self, tried: asyncio.Event) -> None:
+        try:
+            await self._stay_linked(tried)
+        finally:
+            tried.set()
+            await self._end()
+
+    async def _stay_linked(self, tried: asyncio.Event) -> None:
         waits, known, came_before = backoff(), False, False
         while True:
             try:
