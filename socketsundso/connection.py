@@ -327,12 +327,12 @@ class Connection:
     `on_slow_peer` is called once, when the policy is to close.
     """
 
-    __slots__ = ("_judging", "_loop", "_on_slow_peer", "_send", "_wire", "_writer", "closed", "queue")
+    __slots__ = ("_judging", "_loop", "_on_slow_peer", "_wire", "_writer", "closed", "queue", "send_at_once")
 
     def __init__(
         self, send: Send, queue: OutboundQueue, on_slow_peer: Callable[[], None], wire: Wire | None = None
     ) -> None:
-        self._send = send
+        self.send_at_once = send  # the server's own, which knows nothing of what waits here
         self._wire = wire
         self.queue = queue
         self._on_slow_peer = on_slow_peer
@@ -367,7 +367,7 @@ class Connection:
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
-        return self._send(event) if self._writer is None else self._send_in_turn(event)
+        return self.send_at_once(event) if self._writer is None else self._send_in_turn(event)
 
     async def _send_in_turn(self, event: MutableMapping[str, Any]) -> None:
         sent = self._loop.create_future()
@@ -390,7 +390,7 @@ class Connection:
         """Write through ASGI's `send`, which waits while the peer does not read."""
 
         async def write(out: Outgoing) -> None:
-            await self._send(out.event)
+            await self.send_at_once(out.event)
 
         await self._write_all(write)
 
@@ -399,7 +399,7 @@ class Connection:
 
         async def write(out: Outgoing) -> None:
             if out.foreign:
-                await self._send(out.event)
+                await self.send_at_once(out.event)
                 return
             if wire.buffered > WIRE_BYTES:
                 await wire.drain()

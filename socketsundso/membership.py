@@ -233,6 +233,7 @@ class Membership:
         if who is not None:
             self._all.leave_all(who)
             who.connection.close()
+            self._send = who.connection.send_at_once  # and no cycle through the connection is left
 
     # ---- how it is done
 
