@@ -655,6 +655,18 @@ def encode_push(value: Any, ref_key: str = "ref") -> bytes:
     return _push_encoder(name, ref_key).encode(value)
 
 
+def pushed_type(kind: Any) -> str:
+    """The `type` that a pushed instance of a class has: its tag, its field's default or Literal, else its name."""
+    tag = kind.__struct_config__.tag if issubclass(kind, msgspec.Struct) else None
+    fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None) or {}
+    default = getattr(fields.get("type"), "default", None)
+    literals = typing.get_args(typing.get_type_hints(kind).get("type"))
+    for candidate in (tag, default, *literals):
+        if isinstance(candidate, str):
+            return candidate
+    return _snake_case(kind.__name__)
+
+
 _push_encoders: dict[tuple[str, str], Encoder] = {}
 
 

@@ -24,11 +24,12 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.decoder import UNDECODABLE, Decoder, Frame, MessageError, Ref, Refused, Route
-from socketsundso.encoder import ResponseError, append_ref, encode_push
+from socketsundso.encoder import ResponseError, append_ref
 from socketsundso.error_frames import ErrorPolicy, error_frame
 from socketsundso.errors import DefinitionError, EventError, FrameError
 from socketsundso.handler import Handler
 from socketsundso.handler import event as event_decorator
+from socketsundso.membership import Membership
 
 logger = logging.getLogger("socketsundso")
 
@@ -122,7 +123,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-class WebSocketHandlingEndpoint(_ASGIClass):
+class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     """
     A WebSocket API: one class, one instance per connection, one handler per event.
 
@@ -179,6 +180,9 @@ class WebSocketHandlingEndpoint(_ASGIClass):
             cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key
         )
         cls._responds_plainly = cls.respond is WebSocketHandlingEndpoint.respond
+        cls._define_rooms(handlers)
+        if cls.history:
+            handlers["resume"] = _RESUME
         cls._routes = {}
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers)
@@ -268,7 +272,7 @@ class WebSocketHandlingEndpoint(_ASGIClass):
         May be called from any task of the connection's event loop; messages go out whole, in the order of the
         calls. Raises `WebSocketDisconnect` if the peer is gone.
         """
-        await self._send_body(encode_push(message, self.ref_key))
+        await self._send_body(self._encode_push(message))
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close the connection, once; a second call does nothing. `on_disconnect` gets `code`."""
@@ -301,6 +305,7 @@ class WebSocketHandlingEndpoint(_ASGIClass):
                 if self._accepted:
                     await self._disconnected(code)
             finally:
+                self._leave_everything()
                 # No cycle keeps the endpoint alive until the collector comes.
                 self.websocket._send = self._send
                 self.__dict__.pop("_own_handlers", None)
@@ -360,7 +365,8 @@ class WebSocketHandlingEndpoint(_ASGIClass):
         while True:
             received = await receive()
             if received["type"] != "websocket.receive":
-                return self._left(received)
+                code = self._left(received)
+                return code if self._closed is None else self._closed
             frame = received.get("text")
             if frame is None:
                 frame = received.get("bytes") or b""
@@ -459,11 +465,15 @@ class WebSocketHandlingEndpoint(_ASGIClass):
             "%s: event %r of %s failed", type(self).__name__, event, _peer(self.websocket), exc_info=exc
         )  # fmt: skip
 
-    async def _send_body(self, body: bytes) -> None:
+    def _require_peer(self) -> None:
+        """Raise the quiet disconnect if the connection has ended."""
         if self._closed is not None:
             raise WebSocketDisconnect(self._closed)
         if self._gone:
             raise WebSocketDisconnect(1006)
+
+    async def _send_body(self, body: bytes) -> None:
+        self._require_peer()
         try:
             await self._send({"type": "websocket.send", "text": body.decode()})
         except OSError as exc:
@@ -502,6 +512,9 @@ class WebSocketHandlingEndpoint(_ASGIClass):
 
 
 WebSocketHandlingEndpoint._handlers = Handlers({}, WebSocketHandlingEndpoint._compile)
+
+# The event of endpoints with history; not an attribute of theirs, so that others may have a `resume` of their own.
+_RESUME: Handler[..., Any] = event_decorator("resume")(Membership._resume)
 
 
 def _inherited(cls: type) -> dict[str, Handler[..., Any]]:

@@ -1,0 +1,38 @@
+"""Backplanes: payloads from process to process, chosen by URL. See `base` for the contract."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+from urllib.parse import urlsplit
+
+from socketsundso.backplanes.base import Backplane, Delivery, Keep, Log, Receiver, State
+
+__all__ = ["Backplane", "Delivery", "Keep", "Log", "Receiver", "State", "open_url"]
+
+# scheme -> (module, class, extra); engines are imported only when a URL names them
+_SCHEMES = {
+    "memory": ("memory", "MemoryBackplane", None),
+    "redis": ("redis", "RedisBackplane", "redis"),
+    "rediss": ("redis", "RedisBackplane", "redis"),
+    "unix": ("redis", "RedisBackplane", "redis"),
+    "nats": ("nats", "NatsBackplane", "nats"),
+    "tls": ("nats", "NatsBackplane", "nats"),
+}
+
+
+def open_url(url: str) -> Backplane:
+    """
+    The backplane that a URL names, not yet opened. Raises ValueError for an unknown one, ImportError for a
+    missing extra.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in _SCHEMES:
+        known = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise ValueError(f"no backplane for {url!r}; the URL begins with one of {known}")
+    module, name, extra = _SCHEMES[scheme]
+    try:
+        found = importlib.import_module(f"{__name__}.{module}")
+    except ImportError as error:
+        raise ImportError(f"{scheme}:// needs an extra: pip install 'socketsundso[{extra}]'") from error
+    return cast(Backplane, getattr(found, name)(url))

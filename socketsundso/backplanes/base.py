@@ -1,0 +1,204 @@
+"""
+The contract between rooms and the engines that carry payloads from process to process.
+
+In: opaque payloads (bytes) for a *topic* (a string, any characters; each engine encodes it with
+`encode_topic`, so that no name can be a wildcard or leave its own prefix). Out: the same payloads, to every
+subscribed backplane, the publishing one included. A backplane knows topics, never connections, rooms or
+messages.
+
+Three services, of which a process pays only for those it uses:
+
+* **publish/subscribe**: at most once, in order per publisher.
+* **a log per topic** (`append`, `read`): the engine numbers the payloads 1, 2, 3..., keeps the latest of
+  them and publishes each. An `epoch` names one run of the numbers: another epoch means that the log was
+  lost and began anew.
+* **held entries** (`hold`, `release`, `held`): small values that end with the process that holds them, at
+  the latest `ttl_s` after its last sign of life.
+
+Nothing here blocks for ever: what the engine cannot do now raises `BackplaneUnavailable`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from msgspec import Struct
+
+State = Literal["connected", "reconnecting", "closed"]
+
+DEFAULT_PREFIX = "socketsundso"
+PRESENCE_TTL_S = 30.0
+LOG_GRACE_S = 86_400.0
+"""How long an engine remembers a log's numbers after its last entry has expired."""
+
+MAX_ENCODED_TOPIC = 120
+"""Longer encodings end in a hash: a NATS stream's name becomes the name of a directory."""
+
+
+class Keep(Struct, frozen=True):
+    """
+    How much of a room's past is kept: the latest `messages`, none of them older than `seconds`.
+
+    `Keep(messages=100, seconds=300)` lets a client that was away for up to five minutes, and missed up to a
+    hundred messages, recover all of them.
+    """
+
+    messages: int = 100
+    seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.messages < 1 or self.seconds <= 0:
+            raise ValueError(f"Keep needs messages >= 1 and seconds > 0, not {self.messages} and {self.seconds}")
+
+
+class Delivery(NamedTuple):
+    """One payload as it reaches a subscriber. `seq` is 0 and `epoch` empty where it was not logged."""
+
+    topic: str
+    payload: bytes
+    seq: int = 0
+    epoch: str = ""
+
+
+class Log(NamedTuple):
+    """
+    What `read` found: the last number given, its epoch, and `(seq, payload)` of what is kept and was asked
+    for.
+    """
+
+    epoch: str
+    seq: int
+    entries: list[tuple[int, bytes]]
+
+
+class Receiver(Protocol):
+    """What a backplane calls, always on the event loop that opened it."""
+
+    def on_delivery(self, delivery: Delivery) -> None:
+        """A payload has come in for a subscribed topic."""
+
+    def on_lost(self) -> None:
+        """The engine is away; payloads may be missed from now on."""
+
+    def on_restored(self) -> None:
+        """
+        The engine is back and every subscription is in force again. Not called for the first connection.
+        """
+
+
+class Backplane(Protocol):
+    """One connection of one event loop to an engine. Opened once, closed once."""
+
+    owner: str
+    """Names this backplane among all that use the engine; what it holds is held under this name."""
+
+    ttl_s: float
+    """How long after its last sign of life the entries of a killed process may last."""
+
+    @property
+    def state(self) -> State: ...
+
+    async def open(self, receiver: Receiver) -> None:
+        """
+        Connect; returns after the first attempt, also where that failed (`state` is then "reconnecting").
+        """
+
+    async def aclose(self) -> None:
+        """Release what is held and end the connection."""
+
+    async def subscribe(self, topic: str) -> None:
+        """
+        From the return on, every payload of the topic arrives; while the engine is away, from its return
+        on.
+        """
+
+    def unsubscribe(self, topic: str) -> None:
+        """Nothing of the topic arrives any more; the engine is told in the background."""
+
+    def publish(self, topics: tuple[str, ...], payload: bytes) -> None:
+        """
+        Hand the payload over without waiting. Raises `BackplaneUnavailable` where it certainly goes
+        nowhere.
+        """
+
+    async def flush(self) -> None:
+        """
+        Wait until the engine has what was published so far. Raises `BackplaneUnavailable` where a part was
+        lost.
+        """
+
+    async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+        """Number, store and publish a payload; returns its `(seq, epoch)`."""
+
+    async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
+        """
+        The log's end, and the entries numbered above `after` (none if that is None). Begins a missing log.
+        """
+
+    async def logged(self, topic: str) -> Keep | None:
+        """How the topic is logged, by whichever process; None if it is not."""
+
+    async def hold(self, topic: str, key: str, value: bytes) -> None: ...
+
+    async def release(self, topic: str, key: str) -> None: ...
+
+    async def held(self, topic: str) -> dict[str, bytes]:
+        """What living backplanes hold for the topic, all processes together."""
+
+    async def alive(self, owners: frozenset[str]) -> frozenset[str]:
+        """Those of the owners (which hold something) that have not missed their beats."""
+
+
+def new_owner() -> str:
+    return uuid.uuid4().hex[:16]
+
+
+_UNSAFE = re.compile(rb"[^A-Za-z0-9_-]")
+
+
+def encode_topic(topic: str) -> str:
+    """
+    The topic in letters, digits, `_`, `-` and `=`, which no engine interprets; different topics never meet.
+
+    `room:1` becomes `room=3A1`.
+    """
+    encoded = _UNSAFE.sub(lambda hit: b"=%02X" % hit.group()[0], topic.encode("utf-8", "surrogatepass")).decode()
+    if len(encoded) <= MAX_ENCODED_TOPIC:
+        return encoded
+    # `=h` cannot come from the line above, so a hashed topic never equals an unhashed one.
+    return f"{encoded[:64]}=h{hashlib.sha256(encoded.encode()).hexdigest()[:40]}"
+
+
+def backoff(first_s: float = 0.05, cap_s: float = 2.0) -> Iterator[float]:
+    """
+    Endless waits between attempts: doubling up to the cap, each drawn from its upper half so that processes
+    spread.
+    """
+    wait_s = first_s
+    while True:
+        yield wait_s * random.uniform(0.5, 1.0)
+        wait_s = min(cap_s, wait_s * 2)
+
+
+def split_options(url: str, own: Mapping[str, Callable[[str], Any]]) -> tuple[str, dict[str, Any]]:
+    """
+    Take our own options out of a URL's query: `redis://h/0?prefix=app&ssl=1` -> `redis://h/0?ssl=1`,
+    `{"prefix": "app"}`.
+    """
+    parts = urlsplit(url)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    options = {key: own[key](value) for key, value in pairs if key in own}
+    rest = "&".join(f"{key}={value}" for key, value in pairs if key not in own)
+    return urlunsplit(parts._replace(query=rest)), options
+
+
+def valid_prefix(prefix: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", prefix):
+        raise ValueError(f"a backplane's prefix is 1 to 64 letters, digits, `_` or `-`, not {prefix!r}")
+    return prefix

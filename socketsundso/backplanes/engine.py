@@ -1,0 +1,344 @@
+"""
+What the backplanes on an engine have in common: one supervised connection and a bounded outbox.
+
+A subclass says how to connect, subscribe, write and notice a loss; this class decides when. The supervisor
+is the only one that connects: it tries with growing, jittered waits, puts every subscription and held entry
+back, and tells the receiver. Everything else either works on the present link or raises
+`BackplaneUnavailable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from socketsundso.backplanes.base import (
+    PRESENCE_TTL_S,
+    Delivery,
+    Keep,
+    Log,
+    Receiver,
+    State,
+    backoff,
+    encode_topic,
+    new_owner,
+    valid_prefix,
+)
+from socketsundso.errors import BackplaneUnavailable
+
+logger = logging.getLogger("socketsundso.backplane")
+
+CALL_TIMEOUT_S = 5.0
+"""The longest that any single question to an engine may take."""
+
+FAREWELL_S = 1.0
+"""The longest that the end of a backplane may take."""
+
+OUTBOX_BYTES = 8 << 20
+"""What may wait for an engine that reads too slowly; beyond it, `publish` raises."""
+
+T = TypeVar("T")
+
+
+class Engine(ABC):
+    """A backplane on a server reached over the network. `name` is what logs call it."""
+
+    name = "engine"
+    errors: tuple[type[Exception], ...] = ()
+    """What says that the engine is away: its library's exceptions, and those of any network."""
+
+    def __init__(self, url: str, *, prefix: str, ttl_s: float = PRESENCE_TTL_S) -> None:
+        self.url, self.prefix, self.ttl_s = url, valid_prefix(prefix), ttl_s
+        self.owner = new_owner()
+        self.state: State = "closed"
+        self._receiver: Receiver
+        self._supervisor: asyncio.Task[None] | None = None
+        self._linked = False  # commands can be sent; True a moment before `state` says "connected"
+        self._topics: dict[str, str] = {}  # encoded topic -> topic, of every subscription
+        self._held: dict[tuple[str, str], bytes] = {}  # (topic, key) -> value, put back after every loss
+        self._outbox: list[tuple[str, bytes]] = []  # (encoded topic, payload) waiting for the writer
+        self._outbox_bytes = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._errands: set[asyncio.Task[None]] = set()  # unsubscriptions under way
+        self._unsent = 0  # payloads that a loss took with it; `flush` compares before and after
+
+    # ---- what a subclass knows
+
+    @abstractmethod
+    async def _connect(self) -> None:
+        """Open the link; raises one of `errors`, OSError or TimeoutError."""
+
+    @abstractmethod
+    async def _serve(self) -> None:
+        """Read until the link is lost, then return or raise."""
+
+    @abstractmethod
+    async def _disconnect(self) -> None:
+        """Drop the link, whatever state it is in. Raises nothing."""
+
+    @abstractmethod
+    async def _subscribe(self, encoded: list[str]) -> None:
+        """Subscribe and wait for the engine's confirmation."""
+
+    @abstractmethod
+    async def _unsubscribe(self, encoded: str) -> None:
+        """Unsubscribe, unless the topic has come back into `_topics` before the command could be sent."""
+
+    @abstractmethod
+    async def _write(self, batch: list[tuple[str, bytes]]) -> None:
+        """Publish all of it, in order."""
+
+    @abstractmethod
+    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]: ...
+
+    @abstractmethod
+    async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log: ...
+
+    @abstractmethod
+    async def _logged(self, encoded: str) -> Keep | None: ...
+
+    @abstractmethod
+    async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
+        """Store entries (by encoded topic and key) under this owner until the next beat is overdue."""
+
+    @abstractmethod
+    async def _release(self, encoded: str, key: str) -> None: ...
+
+    @abstractmethod
+    async def _held_by_all(self, encoded: str) -> dict[str, bytes]: ...
+
+    @abstractmethod
+    async def _alive(self, owners: frozenset[str]) -> frozenset[str]: ...
+
+    # ---- life
+
+    async def open(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self.state = "reconnecting"
+        tried = asyncio.Event()
+        self._supervisor = asyncio.create_task(self._supervise(tried), name=f"{self.name} backplane")
+        await tried.wait()
+
+    async def aclose(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+
+    async def _end(self) -> None:
+        """
+        Release what is held and drop the link. Part of the supervisor, so that it also happens when nobody closes
+        the backplane and the event loop ends, which cancels all tasks.
+        """
+        self.state = "closed"
+        if self._linked:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._say_farewell()
+        self._linked = False
+        for task in (self._writer, *self._errands):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self._disconnect()
+
+    async def _say_farewell(self) -> None:
+        held, self._held = self._held, {}
+        for topic, key in held:
+            await self._quietly(self._release(encode_topic(topic), key))
+        await self._written()
+        if self._outbox:
+            await self._write_out()
+
+    async def _quietly(self, call: Awaitable[object]) -> None:
+        """For what the supervisor will do again, or a time-to-live will end, if the engine is away."""
+        try:
+            await self._ask(call)
+        except BackplaneUnavailable as error:
+            logger.debug("%s", error)
+
+    async def _supervise(self, tried: asyncio.Event) -> None:
+        try:
+            await self._stay_linked(tried)
+        finally:
+            tried.set()
+            await self._end()
+
+    async def _stay_linked(self, tried: asyncio.Event) -> None:
+        waits, known, came_before = backoff(), False, False
+        while True:
+            try:
+                await asyncio.wait_for(self._connect(), CALL_TIMEOUT_S)
+                self._linked = True
+                await asyncio.wait_for(self._put_back(), CALL_TIMEOUT_S + len(self._topics) / 1000)
+            except Exception as error:  # whatever the library raises: a supervisor that ends restores nothing
+                await self._lost()
+                if not known:
+                    logger.warning(
+                        "%s at %s is away: %s; rooms go on in this process only",
+                        self.name,
+                        self._where(),
+                        error,
+                    )
+                    known = True
+                tried.set()
+                await asyncio.sleep(next(waits))
+                continue
+            waits, self.state = backoff(), "connected"
+            tried.set()
+            if known:
+                logger.warning("%s at %s is back; every subscription is restored", self.name, self._where())
+            if came_before:
+                self._receiver.on_restored()
+            came_before = True
+            error_text = await self._serve_until_lost()
+            await self._lost()
+            self._receiver.on_lost()
+            logger.warning(
+                "%s at %s is away: %s; rooms go on in this process only", self.name, self._where(), error_text
+            )
+            known = True
+
+    async def _serve_until_lost(self) -> str:
+        beat = asyncio.create_task(self._beat())
+        serve = asyncio.create_task(self._serve())
+        try:
+            done, _ = await asyncio.wait({beat, serve}, return_when=asyncio.FIRST_COMPLETED)
+            error = next(iter(done)).exception()
+            if error is not None and not isinstance(error, self.errors):
+                logger.error("%s backplane", self.name, exc_info=error)
+            return str(error or "connection lost")
+        finally:
+            for task in (beat, serve):
+                task.cancel()
+            await asyncio.gather(beat, serve, return_exceptions=True)
+
+    async def _lost(self) -> None:
+        self._linked = False
+        if self.state == "connected":
+            self.state = "reconnecting"
+        self._unsent += len(self._outbox)
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        await self._disconnect()
+
+    async def _put_back(self) -> None:
+        if self._topics:
+            await self._subscribe(list(self._topics))
+        await self._keep_held()
+
+    async def _beat(self) -> None:
+        """A sign of life every third of the time-to-live, so that one lost beat ends nothing."""
+        while True:
+            await asyncio.sleep(self.ttl_s / 3)
+            await asyncio.wait_for(self._keep_held(), CALL_TIMEOUT_S)
+
+    async def _keep_held(self) -> None:
+        await self._hold({(encode_topic(topic), key): value for (topic, key), value in self._held.items()})
+
+    def _where(self) -> str:
+        """The URL without its password."""
+        return self.url.rpartition("@")[2]
+
+    async def _ask(self, call: Awaitable[T]) -> T:
+        """Await one question to the engine; bounded, and with one exception for all the ways of failing."""
+        try:
+            return await asyncio.wait_for(call, CALL_TIMEOUT_S)
+        except self.errors as error:
+            raise BackplaneUnavailable(f"{self.name} at {self._where()}: {error or type(error).__name__}") from error
+
+    def _require_link(self) -> None:
+        if not self._linked:
+            raise BackplaneUnavailable(f"{self.name} at {self._where()} is away")
+
+    # ---- publish/subscribe
+
+    async def subscribe(self, topic: str) -> None:
+        encoded = encode_topic(topic)
+        self._topics[encoded] = topic
+        if self._linked:
+            # A link lost meanwhile is no error: the supervisor subscribes to all of `_topics` again.
+            await self._quietly(self._subscribe([encoded]))
+
+    def unsubscribe(self, topic: str) -> None:
+        encoded = encode_topic(topic)
+        self._topics.pop(encoded, None)
+        if self._linked:
+            task = asyncio.create_task(self._quietly(self._unsubscribe(encoded)))
+            self._errands.add(task)
+            task.add_done_callback(self._errands.discard)
+
+    def _arrived(self, encoded: str, payload: bytes, seq: int = 0, epoch: str = "") -> None:
+        topic = self._topics.get(encoded)
+        if topic is None:  # left while the payload was under way
+            return
+        try:
+            self._receiver.on_delivery(Delivery(topic, payload, seq, epoch))
+        except Exception:  # one payload must not end the link that all the others come by
+            logger.exception("a payload for %r could not be delivered", topic)
+
+    def publish(self, topics: tuple[str, ...], payload: bytes) -> None:
+        self._require_link()
+        if self._outbox_bytes > OUTBOX_BYTES:
+            raise BackplaneUnavailable(f"{self.name} at {self._where()} takes payloads too slowly")
+        for topic in topics:
+            self._outbox.append((encode_topic(topic), payload))
+            self._outbox_bytes += len(payload)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_out())
+
+    async def _write_out(self) -> None:
+        while self._outbox:
+            batch, self._outbox = self._outbox, []
+            try:
+                await asyncio.wait_for(self._write(batch), CALL_TIMEOUT_S)
+            except self.errors as error:
+                self._unsent += len(batch)
+                logger.info("%s: %d payloads may be lost: %s", self.name, len(batch), error)
+            self._outbox_bytes = sum(len(payload) for _, payload in self._outbox)
+
+    async def flush(self) -> None:
+        unsent = self._unsent
+        await self._written()
+        if self._unsent != unsent:
+            raise BackplaneUnavailable(f"{self.name} at {self._where()} went away during a publish")
+
+    async def _written(self) -> None:
+        while self._writer is not None and not self._writer.done():
+            await asyncio.wait({self._writer})
+
+    # ---- logs and held entries
+
+    async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+        self._require_link()
+        await self._written()  # what was published before arrives before
+        return await self._ask(self._append(encode_topic(topic), payload, keep))
+
+    async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
+        self._require_link()
+        return await self._ask(self._read(encode_topic(topic), keep, after))
+
+    async def logged(self, topic: str) -> Keep | None:
+        self._require_link()
+        return await self._ask(self._logged(encode_topic(topic)))
+
+    async def hold(self, topic: str, key: str, value: bytes) -> None:
+        self._held[topic, key] = value
+        if self._linked:
+            await self._quietly(self._hold({(encode_topic(topic), key): value}))
+
+    async def release(self, topic: str, key: str) -> None:
+        self._held.pop((topic, key), None)
+        if self._linked:
+            await self._quietly(self._release(encode_topic(topic), key))
+
+    async def held(self, topic: str) -> dict[str, bytes]:
+        self._require_link()
+        return await self._ask(self._held_by_all(encode_topic(topic)))
+
+    async def alive(self, owners: frozenset[str]) -> frozenset[str]:
+        self._require_link()
+        return await self._ask(self._alive(owners))

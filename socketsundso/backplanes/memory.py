@@ -1,0 +1,234 @@
+"""
+The backplane of one process: no engine, nothing to install, everything gone with the process.
+
+It joins the event loops of a process (Starlette's TestClient runs one per connection, a `SyncHub` one of
+its own). All of them share a `Bus`, found by the URL; whatever crosses from one loop to another goes
+through `call_soon_threadsafe`, in order. Reads and writes of the bus are guarded by one lock and never
+wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections import deque
+from typing import NamedTuple
+
+from socketsundso.backplanes.base import LOG_GRACE_S, PRESENCE_TTL_S, Delivery, Keep, Log, Receiver, State, new_owner
+
+
+class Entry(NamedTuple):
+    seq: int
+    at: float
+    payload: bytes
+
+
+class RingLog:
+    """The latest payloads of one topic and their numbers."""
+
+    __slots__ = ("entries", "epoch", "keep", "seq", "used_at")
+
+    def __init__(self, keep: Keep) -> None:
+        self.keep = keep
+        self.epoch = uuid.uuid4().hex[:8]
+        self.seq = 0
+        self.entries: deque[Entry] = deque(maxlen=keep.messages)
+        self.used_at = time.monotonic()  # last append or read; decides when the whole log is forgotten
+
+    def adopt(self, keep: Keep) -> None:
+        if keep != self.keep:
+            self.keep = keep
+            self.entries = deque(self.entries, maxlen=keep.messages)
+
+    def expire(self, now: float) -> None:
+        self.used_at = now
+        while self.entries and self.entries[0].at < now - self.keep.seconds:
+            self.entries.popleft()
+
+    def append(self, payload: bytes, now: float) -> int:
+        self.expire(now)
+        self.seq += 1
+        self.entries.append(Entry(self.seq, now, payload))
+        return self.seq
+
+    def after(self, seq: int, now: float) -> list[tuple[int, bytes]]:
+        self.expire(now)
+        return [(entry.seq, entry.payload) for entry in self.entries if entry.seq > seq]
+
+
+class Bus:
+    """What the memory backplanes of one URL share. Every method may be called from any thread."""
+
+    SWEEP_EVERY = 256
+    """Appends between two looks for logs that nobody has used for a day."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.subscribers: dict[str, dict[MemoryBackplane, None]] = {}
+        self.logs: dict[str, RingLog] = {}
+        self.entries: dict[str, dict[tuple[str, str], bytes]] = {}  # topic -> (owner, key) -> value
+        self._appends = 0
+
+    def subscribe(self, topic: str, who: MemoryBackplane) -> None:
+        with self.lock:
+            self.subscribers.setdefault(topic, {})[who] = None
+
+    def unsubscribe(self, topic: str, who: MemoryBackplane) -> None:
+        with self.lock:
+            members = self.subscribers.get(topic)
+            if members is not None:
+                members.pop(who, None)
+                if not members:
+                    del self.subscribers[topic]
+
+    def deliver(self, delivery: Delivery) -> None:
+        with self.lock:
+            self._deliver(delivery)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """With the lock held, so that all loops see one order."""
+        members = self.subscribers.get(delivery.topic)
+        if members is None:
+            return
+        ended = [backplane for backplane in members if not backplane.enqueue(delivery)]
+        for backplane in ended:
+            del members[backplane]
+        if not members:
+            del self.subscribers[delivery.topic]
+
+    def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+        now = time.monotonic()
+        with self.lock:
+            log = self._log(topic, keep)
+            seq = log.append(payload, now)
+            self._deliver(Delivery(topic, payload, seq, log.epoch))
+            self._appends += 1
+            if self._appends % self.SWEEP_EVERY == 0:
+                self._forget_old_logs(now)
+            return seq, log.epoch
+
+    def read(self, topic: str, keep: Keep, after: int | None) -> Log:
+        now = time.monotonic()
+        with self.lock:
+            log = self._log(topic, keep)
+            return Log(log.epoch, log.seq, [] if after is None else log.after(after, now))
+
+    def _log(self, topic: str, keep: Keep) -> RingLog:
+        log = self.logs.get(topic)
+        if log is None:
+            log = self.logs[topic] = RingLog(keep)
+        log.adopt(keep)
+        return log
+
+    def _forget_old_logs(self, now: float) -> None:
+        old = [name for name, log in self.logs.items() if log.used_at + log.keep.seconds + LOG_GRACE_S < now]
+        for topic in old:
+            del self.logs[topic]
+
+    def hold(self, topic: str, owner: str, key: str, value: bytes) -> None:
+        with self.lock:
+            self.entries.setdefault(topic, {})[owner, key] = value
+
+    def release(self, topic: str, owner: str, key: str) -> None:
+        with self.lock:
+            held = self.entries.get(topic)
+            if held is not None:
+                held.pop((owner, key), None)
+                if not held:
+                    del self.entries[topic]
+
+    def release_all(self, owner: str) -> None:
+        with self.lock:
+            mine = [(topic, key) for topic, held in self.entries.items() for who, key in held if who == owner]
+        for topic, key in mine:
+            self.release(topic, owner, key)
+
+    def held(self, topic: str) -> dict[str, bytes]:
+        with self.lock:
+            return {key: value for (_, key), value in self.entries.get(topic, {}).items()}
+
+    def owners(self) -> frozenset[str]:
+        with self.lock:
+            return frozenset(owner for held in self.entries.values() for owner, _ in held)
+
+
+_buses: dict[str, Bus] = {}
+_buses_lock = threading.Lock()
+
+
+def bus_of(url: str) -> Bus:
+    with _buses_lock:
+        return _buses.setdefault(url, Bus())
+
+
+class MemoryBackplane:
+    """One event loop's place on the bus of its URL (`memory://`, or `memory://name` for one apart)."""
+
+    def __init__(self, url: str) -> None:
+        self.owner = new_owner()
+        self.bus = bus_of(url)
+        self.ttl_s = PRESENCE_TTL_S
+        self.state: State = "closed"
+        self._topics: set[str] = set()
+
+    async def open(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self.state = "connected"
+
+    async def aclose(self) -> None:
+        self.state = "closed"
+        for topic in tuple(self._topics):
+            self.unsubscribe(topic)
+        self.bus.release_all(self.owner)
+
+    def enqueue(self, delivery: Delivery) -> bool:
+        """Called by any thread; arrives on this backplane's loop. False if that was closed and its members gone."""
+        try:
+            self._loop.call_soon_threadsafe(self._arrive, delivery)
+        except RuntimeError:
+            return False
+        return True
+
+    def _arrive(self, delivery: Delivery) -> None:
+        if delivery.topic in self._topics:
+            self._receiver.on_delivery(delivery)
+
+    async def subscribe(self, topic: str) -> None:
+        self._topics.add(topic)
+        self.bus.subscribe(topic, self)
+
+    def unsubscribe(self, topic: str) -> None:
+        self._topics.discard(topic)
+        self.bus.unsubscribe(topic, self)
+
+    def publish(self, topics: tuple[str, ...], payload: bytes) -> None:
+        for topic in topics:
+            self.bus.deliver(Delivery(topic, payload))
+
+    async def flush(self) -> None:
+        """Nothing waits here."""
+
+    async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+        return self.bus.append(topic, payload, keep)
+
+    async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
+        return self.bus.read(topic, keep, after)
+
+    async def logged(self, topic: str) -> Keep | None:
+        log = self.bus.logs.get(topic)
+        return None if log is None else log.keep
+
+    async def hold(self, topic: str, key: str, value: bytes) -> None:
+        self.bus.hold(topic, self.owner, key, value)
+
+    async def release(self, topic: str, key: str) -> None:
+        self.bus.release(topic, self.owner, key)
+
+    async def held(self, topic: str) -> dict[str, bytes]:
+        return self.bus.held(topic)
+
+    async def alive(self, owners: frozenset[str]) -> frozenset[str]:
+        return owners & self.bus.owners()

@@ -1,0 +1,305 @@
+"""
+The backplane on NATS (2.10 or later): `nats://host:4222?prefix=socketsundso`.
+
+Core NATS carries payloads. History and presence need JetStream (`nats-server -js`): a stream per room with
+history, whose stored messages the server itself republishes to the subscribers together with their numbers,
+and one key-value bucket for presence, whose entries expire unless they are renewed. Every subject begins
+with the prefix.
+
+A stream per room suits thousands of rooms with history; use Redis for millions. Streams that nobody has
+written to for a day longer than they keep anything are deleted when a process connects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from datetime import UTC, datetime
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, StreamInfo
+from nats.js.kv import KeyValue
+
+from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
+
+logger = logging.getLogger("socketsundso.backplane")
+
+BEAT_SHARE = 0.8
+"""Part of the time-to-live that an entry of the bucket lasts: the rest is for the others to notice."""
+
+READ_AT_ONCE = 200
+"""Entries of a log that are asked for in one go."""
+
+
+class NatsBackplane(Engine):
+    """
+    One link. nats-py would reconnect by itself, without growing waits or a word about what was lost: that
+    is off.
+    """
+
+    name = "NATS"
+    errors = (nats.errors.Error, OSError, EOFError)  # TimeoutError is an OSError
+
+    def __init__(self, url: str, *, ttl_s: float = PRESENCE_TTL_S) -> None:
+        plain, options = split_options(url, {"prefix": str, "presence_ttl_s": float})
+        super().__init__(
+            plain, prefix=options.get("prefix", DEFAULT_PREFIX), ttl_s=options.get("presence_ttl_s", ttl_s)
+        )
+        self._nc: Client | None = None
+        self._js: JetStreamContext
+        self._subscriptions: dict[str, Subscription] = {}
+        self._epochs: dict[str, tuple[Keep, str]] = {}  # encoded topic -> how its stream is set up, and its epoch
+        self._bucket: KeyValue | None = None
+        self._swept = False
+
+    def _live(self, encoded: str) -> str:
+        return f"{self.prefix}.live.{encoded}"
+
+    def _log(self, encoded: str) -> str:
+        return f"{self.prefix}.log.{encoded}"
+
+    def _stream(self, encoded: str) -> str:
+        return f"{self.prefix}_log_{encoded}"
+
+    # ---- the link
+
+    async def _connect(self) -> None:
+        self._closed = asyncio.Event()
+
+        async def closed() -> None:
+            self._closed.set()
+
+        async def failed(error: Exception) -> None:
+            logger.info("NATS: %s", error)
+
+        self._nc = await nats.connect(
+            self.url,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=int(CALL_TIMEOUT_S / 2),
+            ping_interval=5,
+            closed_cb=closed,
+            disconnected_cb=closed,
+            error_cb=failed,
+        )
+        self._js = self._nc.jetstream(timeout=CALL_TIMEOUT_S)
+
+    async def _serve(self) -> None:
+        if not self._swept:
+            self._swept = True
+            await self._quietly(self._sweep())
+        await self._closed.wait()
+
+    async def _disconnect(self) -> None:
+        nc, self._nc = self._nc, None
+        self._subscriptions.clear()
+        self._epochs.clear()  # the engine may come back without its data
+        self._bucket = None
+        if nc is not None:
+            await self._quietly(nc.close())
+
+    def _client(self) -> Client:
+        if self._nc is None:
+            raise nats.errors.ConnectionClosedError
+        return self._nc
+
+    # ---- publish/subscribe
+
+    async def _subscribe(self, encoded: list[str]) -> None:
+        client = self._client()
+        for topic in encoded:
+            if topic not in self._subscriptions:
+                self._subscriptions[topic] = await client.subscribe(self._live(topic), cb=self._on_message)
+        # Twice: nats-py writes the first PING ahead of the SUBs that are still in its buffer, so only the
+        # second PONG says that the server has them.
+        await client.flush(timeout=int(CALL_TIMEOUT_S))
+        await client.flush(timeout=int(CALL_TIMEOUT_S))
+
+    async def _unsubscribe(self, encoded: str) -> None:
+        subscription = None if encoded in self._topics else self._subscriptions.pop(encoded, None)
+        if subscription is not None:
+            await subscription.unsubscribe()
+
+    async def _on_message(self, message: Msg) -> None:
+        encoded = message.subject.rpartition(".")[2]
+        headers = message.headers
+        if headers is None or "Nats-Sequence" not in headers:
+            self._arrived(encoded, message.data)
+        else:
+            self._arrived(encoded, message.data, int(headers["Nats-Sequence"]), await self._epoch(encoded))
+
+    async def _write(self, batch: list[tuple[str, bytes]]) -> None:
+        client = self._client()
+        for encoded, payload in batch:
+            await client.publish(self._live(encoded), payload)
+        await client.flush(timeout=int(CALL_TIMEOUT_S))
+
+    # ---- logs
+
+    async def _epoch(self, encoded: str) -> str:
+        """
+        Of a stream that exists. Nothing is awaited once it is known, so that deliveries keep their order.
+        """
+        known = self._epochs.get(encoded)
+        if known is None:
+            info = await self._js.stream_info(self._stream(encoded))
+            known = self._epochs[encoded] = (_keep(info), _epoch_of(info))
+        return known[1]
+
+    async def _ensure(self, encoded: str, keep: Keep) -> str:
+        """The epoch of the stream, created or brought in line with `keep` where needed."""
+        known = self._epochs.get(encoded)
+        if known is None or known[0] != keep:
+            known = self._epochs[encoded] = (keep, _epoch_of(await self._set_up(encoded, keep)))
+        return known[1]
+
+    async def _set_up(self, encoded: str, keep: Keep) -> StreamInfo:
+        config = StreamConfig(
+            name=self._stream(encoded),
+            subjects=[self._log(encoded)],
+            max_msgs=keep.messages,
+            max_age=keep.seconds,
+            duplicate_window=min(keep.seconds, 120.0),
+            discard=DiscardPolicy.OLD,
+            allow_direct=True,
+            republish=RePublish(src=self._log(encoded), dest=self._live(encoded)),
+        )
+        try:
+            info = await self._js.stream_info(self._stream(encoded))
+        except nats.js.errors.NotFoundError:
+            try:
+                return await self._js.add_stream(config)
+            except nats.js.errors.BadRequestError:  # another process was first, with another Keep
+                return await self._js.update_stream(config)
+        return info if _keep(info) == keep else await self._js.update_stream(config)
+
+    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+        epoch = await self._ensure(encoded, keep)
+        try:
+            ack = await self._js.publish(self._log(encoded), payload)
+        except nats.js.errors.NoStreamResponseError:  # deleted since: the numbers begin anew
+            del self._epochs[encoded]
+            epoch = await self._ensure(encoded, keep)
+            ack = await self._js.publish(self._log(encoded), payload)
+        return ack.seq, epoch
+
+    async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
+        await self._ensure(encoded, keep)
+        info = await self._js.stream_info(self._stream(encoded))
+        first, last = info.state.first_seq, info.state.last_seq
+        entries: list[tuple[int, bytes]] = []
+        if after is not None and info.state.messages:
+            wanted = range(max(after + 1, first), last + 1)
+            for start in range(0, len(wanted), READ_AT_ONCE):
+                some = await asyncio.gather(*(self._entry(encoded, n) for n in wanted[start : start + READ_AT_ONCE]))
+                entries += [entry for entry in some if entry is not None]
+        return Log(_epoch_of(info), last, entries)
+
+    async def _entry(self, encoded: str, seq: int) -> tuple[int, bytes] | None:
+        try:
+            message = await self._js.get_msg(self._stream(encoded), seq=seq, direct=True)
+        except nats.js.errors.NotFoundError:  # expired a moment ago
+            return None
+        return seq, message.data or b""
+
+    async def _logged(self, encoded: str) -> Keep | None:
+        known = self._epochs.get(encoded)
+        if known is not None:
+            return known[0]
+        try:
+            return _keep(await self._js.stream_info(self._stream(encoded)))
+        except (
+            nats.js.errors.NotFoundError,
+            nats.js.errors.ServiceUnavailableError,
+            nats.errors.NoRespondersError,
+        ):
+            return None  # no such stream, or no JetStream at all: nobody can have logged it
+
+    async def _sweep(self) -> None:
+        """Delete the streams that a day of grace has passed over."""
+        start = self._stream("")
+        for info in await self._js.streams_info():
+            name = info.config.name or ""
+            if name.startswith(start) and await self._idle_s(name) > (info.config.max_age or 0) + LOG_GRACE_S:
+                await self._js.delete_stream(name)
+
+    async def _idle_s(self, stream: str) -> float:
+        """
+        Since the last message, or the creation of a stream that never had one. nats-py leaves `last_ts`
+        out.
+        """
+        answer = await self._client().request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=CALL_TIMEOUT_S)
+        info = json.loads(answer.data)
+        latest = max(info["created"], info["state"]["last_ts"])[:19]
+        return (datetime.now(UTC) - datetime.fromisoformat(latest + "+00:00")).total_seconds()
+
+    # ---- held entries: keys `held.<topic>.<owner>.<key>` and `lease.<owner>`
+
+    async def _held_bucket(self) -> KeyValue:
+        if self._bucket is None:
+            name, ttl_s = f"{self.prefix}_held", self.ttl_s * BEAT_SHARE
+            try:
+                self._bucket = await self._js.key_value(name)
+            except nats.js.errors.NotFoundError:
+                self._bucket = await self._js.create_key_value(KeyValueConfig(bucket=name, ttl=ttl_s, history=1))
+        return self._bucket
+
+    async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
+        if not entries:
+            return
+        bucket = await self._held_bucket()
+        await bucket.put(f"lease.{self.owner}", b"1")
+        for (encoded, key), value in entries.items():
+            await bucket.put(f"held.{encoded}.{self.owner}.{_key(key)}", key.encode() + b"\0" + value)
+
+    async def _release(self, encoded: str, key: str) -> None:
+        bucket = await self._held_bucket()
+        await bucket.delete(f"held.{encoded}.{self.owner}.{_key(key)}")
+
+    async def _held_by_all(self, encoded: str) -> dict[str, bytes]:
+        bucket = await self._held_bucket()
+        watcher = await bucket.watch(f"held.{encoded}.>", ignore_deletes=True)
+        held: dict[str, bytes] = {}
+        try:
+            async for entry in watcher:
+                if entry is None:
+                    break
+                key, _, value = (entry.value or b"").partition(b"\0")
+                held[key.decode()] = value
+        finally:
+            await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py's KeyWatcher is untyped
+        return held
+
+    async def _alive(self, owners: frozenset[str]) -> frozenset[str]:
+        bucket = await self._held_bucket()
+        leases = await asyncio.gather(*(self._lease(bucket, owner) for owner in owners))
+        return frozenset(owner for owner in leases if owner is not None)
+
+    async def _lease(self, bucket: KeyValue, owner: str) -> str | None:
+        try:
+            await bucket.get(f"lease.{owner}")
+        except nats.js.errors.NotFoundError:
+            return None
+        return owner
+
+
+def _key(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _keep(info: StreamInfo) -> Keep:
+    return Keep(messages=info.config.max_msgs or 1, seconds=float(info.config.max_age or 0) or 1.0)
+
+
+def _epoch_of(info: StreamInfo) -> str:
+    return hashlib.sha256(str(info.created).encode()).hexdigest()[:8]

@@ -1,0 +1,248 @@
+"""
+The backplane on Redis (6.2 or later; Valkey and KeyDB speak the same):
+`redis://host:6379/0?prefix=socketsundso`.
+
+PUBLISH/SUBSCRIBE carries payloads, a Stream per room keeps history, a hash per room and one lease per
+process keep presence. Every key and channel begins with the prefix. Scripts make "number, store and
+publish" one step, so that subscribers see a room's payloads in the order of their numbers.
+
+A published payload begins with `-`, a logged one with `+<seq> <epoch> `.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any, cast
+
+import redis.asyncio as redis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
+
+IDLE_S = 5.0
+"""
+After so long without a word from the engine it is asked for one; after twice that, the link counts as lost.
+"""
+
+LEASE_SHARE = 0.8
+"""Part of the time-to-live that a lease lasts: the rest is for the others to notice."""
+
+# KEYS: log, meta. ARGV: channel, payload, messages, milliseconds, epoch if new, milliseconds of grace
+APPEND = """
+local epoch = redis.call('HGET', KEYS[2], 'epoch')
+if not epoch then epoch = ARGV[5]; redis.call('DEL', KEYS[1]) end
+local seq = redis.call('HINCRBY', KEYS[2], 'seq', 1)
+redis.call('HSET', KEYS[2], 'epoch', epoch, 'messages', ARGV[3], 'ms', ARGV[4])
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], seq .. '-0', 'p', ARGV[2], 't', ms)
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[4] + ARGV[6])
+redis.call('PUBLISH', ARGV[1], '+' .. seq .. ' ' .. epoch .. ' ' .. ARGV[2])
+return {seq, epoch}
+"""
+
+# KEYS: log, meta. ARGV: after or '', messages, milliseconds, epoch if new, milliseconds of grace
+READ = """
+local epoch = redis.call('HGET', KEYS[2], 'epoch')
+if not epoch then
+  epoch = ARGV[4]
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'seq', 0, 'messages', ARGV[2], 'ms', ARGV[3])
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[3] + ARGV[5])
+local seq = tonumber(redis.call('HGET', KEYS[2], 'seq'))
+local found = {}
+if ARGV[1] ~= '' then
+  local now = redis.call('TIME')
+  local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[3]
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+')) do
+    if tonumber(entry[2][4]) >= oldest then
+      found[#found + 1] = string.match(entry[1], '%d+')
+      found[#found + 1] = entry[2][2]
+    end
+  end
+end
+return {epoch, seq, found}
+"""
+
+
+class RedisBackplane(Engine):
+    """Two links: one that listens, and a small pool for everything that is asked or published."""
+
+    name = "Redis"
+    errors = (RedisError, OSError, EOFError)  # TimeoutError is an OSError
+
+    def __init__(self, url: str, *, ttl_s: float = PRESENCE_TTL_S) -> None:
+        plain, options = split_options(url, {"prefix": str, "presence_ttl_s": float})
+        super().__init__(
+            plain, prefix=options.get("prefix", DEFAULT_PREFIX), ttl_s=options.get("presence_ttl_s", ttl_s)
+        )
+        settings: dict[str, Any] = {
+            "socket_connect_timeout": CALL_TIMEOUT_S / 2,
+            "retry": Retry(NoBackoff(), 0),  # trying again is the supervisor's job
+            "protocol": 2,
+        }
+        self._listening = ConnectionPool.from_url(plain, **settings)
+        self._client = redis.Redis.from_url(plain, socket_timeout=CALL_TIMEOUT_S, **settings)
+        self._append_script = self._client.register_script(APPEND)
+        self._read_script = self._client.register_script(READ)
+        self._link: AbstractConnection | None = None
+        self._confirmations: dict[bytes, asyncio.Future[None]] = {}  # channel -> set when SUBSCRIBE is confirmed
+        self._heard_at = 0.0
+        self._sending = asyncio.Lock()  # one command at a time on the listening link
+
+    def _key(self, kind: str, encoded: str) -> str:
+        return f"{self.prefix}:{kind}:{encoded}"
+
+    # ---- the link
+
+    async def _connect(self) -> None:
+        self._link = self._listening.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
+        await self._link.connect()
+        await self._client.ping()
+        self._heard_at = time.monotonic()
+        self._reader = asyncio.create_task(self._listen(self._link))
+
+    async def _serve(self) -> None:
+        while not self._reader.done():
+            await asyncio.wait({self._reader}, timeout=IDLE_S)
+            silence_s = time.monotonic() - self._heard_at
+            if silence_s > 2 * IDLE_S:
+                raise TimeoutError(f"silent for {silence_s:.0f} s")
+            if silence_s > IDLE_S and not self._reader.done():
+                await asyncio.wait_for(self._send("PING"), CALL_TIMEOUT_S)
+        self._reader.result()
+
+    async def _listen(self, link: AbstractConnection) -> None:
+        channel_start = len(self._key("live", ""))
+        while True:
+            kind, channel, payload = (await link.read_response(disconnect_on_error=False) + [None])[:3]
+            self._heard_at = time.monotonic()
+            if kind == b"message":
+                self._take(channel[channel_start:].decode(), payload)
+            elif kind == b"subscribe":
+                confirmed = self._confirmations.pop(channel, None)
+                if confirmed is not None and not confirmed.done():
+                    confirmed.set_result(None)
+
+    def _take(self, encoded: str, payload: bytes) -> None:
+        if payload[:1] == b"-":
+            self._arrived(encoded, payload[1:])
+        else:
+            seq, epoch, body = payload[1:].split(b" ", 2)
+            self._arrived(encoded, body, int(seq), epoch.decode())
+
+    async def _disconnect(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            reader = getattr(self, "_reader", None)
+            if reader is not None:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+            await link.disconnect(nowait=True)
+        for confirmed in self._confirmations.values():
+            confirmed.cancel()
+        self._confirmations.clear()
+        await self._client.connection_pool.disconnect(inuse_connections=True)
+
+    async def _send(self, *command: str) -> None:
+        if self._link is None:
+            raise ConnectionError("no link")
+        async with self._sending:
+            await self._link.send_command(*command, check_health=False)
+
+    # ---- publish/subscribe
+
+    async def _subscribe(self, encoded: list[str]) -> None:
+        channels = [self._key("live", topic) for topic in encoded]
+        loop = asyncio.get_running_loop()
+        confirmed = [self._confirmations.setdefault(name.encode(), loop.create_future()) for name in channels]
+        await self._send("SUBSCRIBE", *channels)
+        waiting = asyncio.gather(*confirmed)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
+                raise
+            raise ConnectionError("link lost before the subscription was confirmed") from None
+
+    async def _unsubscribe(self, encoded: str) -> None:
+        async with self._sending:
+            if encoded not in self._topics and self._link is not None:
+                await self._link.send_command("UNSUBSCRIBE", self._key("live", encoded), check_health=False)
+
+    async def _write(self, batch: list[tuple[str, bytes]]) -> None:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for encoded, payload in batch:
+                pipeline.publish(self._key("live", encoded), b"-" + payload)
+            await pipeline.execute()
+
+    # ---- logs
+
+    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+        seq, epoch = await self._append_script(
+            keys=[self._key("log", encoded), self._key("logmeta", encoded)],
+            args=[
+                self._key("live", encoded), payload, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
+                _ms(LOG_GRACE_S),
+            ],
+        )  # fmt: skip
+        return seq, epoch.decode()
+
+    async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
+        epoch, seq, found = await self._read_script(
+            keys=[self._key("log", encoded), self._key("logmeta", encoded)],
+            args=[
+                "" if after is None else after, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
+                _ms(LOG_GRACE_S),
+            ],
+        )  # fmt: skip
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return Log(epoch.decode(), seq, [(int(number), payload) for number, payload in pairs])
+
+    async def _logged(self, encoded: str) -> Keep | None:
+        messages, ms = await self._client.hmget(self._key("logmeta", encoded), "messages", "ms")
+        return None if messages is None or ms is None else Keep(int(messages), int(ms) / 1000)
+
+    # ---- held entries
+
+    async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
+        if not entries:
+            return
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.set(self._key("lease", self.owner), b"1", px=_ms(self.ttl_s * LEASE_SHARE))
+            for (encoded, key), value in entries.items():
+                pipeline.hset(self._key("held", encoded), f"{self.owner}:{key}", value)
+                # A hash whose processes have all died is listed by nobody; it ends by itself.
+                pipeline.pexpire(self._key("held", encoded), _ms(10 * self.ttl_s))
+            await pipeline.execute()
+
+    async def _release(self, encoded: str, key: str) -> None:
+        await self._client.hdel(self._key("held", encoded), f"{self.owner}:{key}")
+
+    async def _held_by_all(self, encoded: str) -> dict[str, bytes]:
+        fields = cast("dict[bytes, bytes]", await self._client.hgetall(self._key("held", encoded)))
+        held = {tuple(field.decode().split(":", 1)): (field, value) for field, value in fields.items()}
+        alive = await self._alive(frozenset(owner for owner, _ in held))
+        dead = [field for (owner, _), (field, _) in held.items() if owner not in alive]
+        if dead:
+            await self._client.hdel(self._key("held", encoded), *dead)
+        return {key: value for (owner, key), (_, value) in held.items() if owner in alive}
+
+    async def _alive(self, owners: frozenset[str]) -> frozenset[str]:
+        if not owners:
+            return frozenset()
+        names = sorted(owners)
+        leases = await self._client.mget([self._key("lease", owner) for owner in names])
+        return frozenset(owner for owner, lease in zip(names, leases, strict=True) if lease is not None)
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,123 @@
+"""
+Rooms that number their messages: what a room knows of its log, and what goes on the wire.
+
+The numbers come from the backplane, which is also what hands the messages out again, in order, to every
+process (the publishing one included). A `Position` is how far this process has handed them on. This module
+knows no I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from socketsundso.backplanes import Keep, Log
+
+
+class Resume(Struct):
+    """How far a client has got in a room: `{"seq": 141, "epoch": "a"}`."""
+
+    seq: int
+    epoch: str
+
+    @property
+    def possible_seq(self) -> int | None:
+        """The number, unless no log can have given it: a client may send any."""
+        return self.seq if 0 <= self.seq < 1 << 53 else None
+
+
+class _Own(Struct):
+    room: Raw | UnsetType = UNSET
+    seq: Raw | UnsetType = UNSET
+
+
+def keep_for(room: str, history: Mapping[str, Keep]) -> Keep | None:
+    """The first pattern that matches counts; patterns are shell-style and match case."""
+    for pattern, keep in history.items():
+        if fnmatchcase(room, pattern):
+            return keep
+    return None
+
+
+def check_own_fields(payload: bytes, room: str) -> bool:
+    """
+    Whether the message names its room itself.
+
+    Raises ValueError where that is another room, or where the message has a `seq`, which the room gives.
+    """
+    own = msgspec.json.decode(payload, type=_Own)
+    if own.seq is not UNSET:
+        raise ValueError(f"a message for {room!r}, which keeps history, has a `seq` of its own; the room numbers it")
+    if own.room is UNSET:
+        return False
+    if msgspec.json.decode(own.room) != room:
+        raise ValueError(f"a message for {room!r}, which keeps history, has another value in its `room`")
+    return True
+
+
+def numbered(payload: bytes, room: str, seq: int) -> bytes:
+    """The message with its place: `{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
+    own_room = msgspec.json.decode(payload, type=_Own).room is not UNSET
+    room_part = b"" if own_room else b',"room":' + msgspec.json.encode(room)
+    return b'%b%b,"seq":%d}' % (payload[:-1], room_part, seq)
+
+
+def position_notice(room: str, seq: int, epoch: str) -> bytes:
+    """`{"type":"room_position","room":"r1","seq":141,"epoch":"a"}`"""
+    return msgspec.json.encode({"type": "room_position", "room": room, "seq": seq, "epoch": epoch})
+
+
+def resumed(rooms: Mapping[str, tuple[bool, Log]]) -> dict[str, Any]:
+    """`{"type":"resumed","rooms":{"r1":{"recovered":true,"seq":145,"epoch":"a"}}}`"""
+    told = {room: {"recovered": whole, "seq": log.seq, "epoch": log.epoch} for room, (whole, log) in rooms.items()}
+    return {"type": "resumed", "rooms": told}
+
+
+def recovered(log: Log, wanted: Resume) -> bool:
+    """
+    Whether the log holds exactly what came after the position: all of it, of the same epoch, without a
+    hole.
+    """
+    if log.epoch != wanted.epoch or not 0 <= wanted.seq <= log.seq:
+        return False
+    return [seq for seq, _ in log.entries] == list(range(wanted.seq + 1, log.seq + 1))
+
+
+class Position:
+    """How far this process has handed a room's messages on, and who waits for that to change."""
+
+    __slots__ = ("_waiters", "epoch", "seq")
+
+    def __init__(self, seq: int, epoch: str) -> None:
+        self.seq, self.epoch = seq, epoch
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    def move(self, seq: int, epoch: str) -> None:
+        self.seq, self.epoch = seq, epoch
+        if self._waiters:
+            due = [waiter for wanted, waiter in self._waiters if wanted <= seq]
+            self._waiters = [pair for pair in self._waiters if pair[0] > seq]
+            _wake(due)
+
+    def release(self) -> None:
+        """The room ends: nobody waits any longer."""
+        waiters, self._waiters = self._waiters, []
+        _wake(waiter for _, waiter in waiters)
+
+    async def reached(self, seq: int, timeout_s: float) -> None:
+        """Wait until the message has been handed on; not for ever."""
+        if self.seq < seq:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append((seq, waiter))
+            await asyncio.wait({waiter}, timeout=timeout_s)
+
+
+def _wake(waiters: Iterable[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

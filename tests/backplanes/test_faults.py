@@ -1,0 +1,192 @@
+"""
+An engine that dies and comes back, and a process that dies and does not: what the backplane does about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from socketsundso.backplanes import Keep, open_url
+from socketsundso.backplanes.base import backoff, encode_topic
+from socketsundso.errors import BackplaneUnavailable
+
+from .engines import EngineServer, running
+from .listener import opened, until
+
+KEEP = Keep(messages=100, seconds=60)
+HOLDER = """
+import asyncio, sys
+from socketsundso.backplanes import open_url
+async def main():
+    backplane = open_url(sys.argv[1])
+    await backplane.open(None)
+    await backplane.hold("r", "killed", backplane.owner.encode())
+    print("held", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=["redis", "nats"])
+def engine(request: pytest.FixtureRequest) -> Iterator[EngineServer]:
+    """An engine of the test's own, since it will be killed."""
+    with running(request.param) as server:
+        yield server
+
+
+def test_subscriptions_and_held_entries_come_back_with_the_engine(engine: EngineServer) -> None:
+    """Killed and restarted: the receiver is told of both, and everything is as it was, without a call."""
+
+    async def main() -> None:
+        async with opened(engine.url, "a", "b") as (ours, here), opened(engine.url, "a") as (theirs, there):
+            await ours.hold("r", "me", b"1")
+            for round_ in (1, 2):
+                engine.kill()
+                await until(lambda: ours.state == theirs.state == "reconnecting", "both noticed")
+                assert here.lost == round_
+                with pytest.raises(BackplaneUnavailable):
+                    ours.publish(("a",), b"lost")
+                with pytest.raises(BackplaneUnavailable):
+                    await ours.append("r", b"lost", KEEP)
+                await ours.subscribe("while-away")
+                engine.start()
+                await until(lambda: ours.state == theirs.state == "connected", "both are back")
+                assert here.restored == round_
+                for topic in ("a", "b", "while-away"):
+                    theirs.publish((topic,), topic.encode())
+                await until(lambda: len(here.deliveries) == 3 * round_, "deliveries")  # noqa: B023
+                await until(lambda: len(there.deliveries) == round_, "deliveries")  # noqa: B023
+                assert await theirs.held("r") == {"me": b"1"}
+
+    asyncio.run(main())
+
+
+def test_a_log_tells_whether_it_survived(engine: EngineServer) -> None:
+    """
+    The epoch is the same exactly where the entries are still there (JetStream's files; not Redis without
+    persistence).
+    """
+
+    async def main() -> None:
+        async with opened(engine.url) as (ours, _):
+            _, epoch = await ours.append("r", b"a", KEEP)
+            engine.kill()
+            await until(lambda: ours.state == "reconnecting")
+            engine.start()
+            await until(lambda: ours.state == "connected")
+            log = await ours.read("r", KEEP, 0)
+            assert (log.epoch == epoch) == (log.entries == [(1, b"a")])
+            assert (log.epoch == epoch) == (engine.kind == "nats")
+
+    asyncio.run(main())
+
+
+def test_a_killed_process_holds_nothing_after_its_time_to_live(engine: EngineServer) -> None:
+    """
+    SIGKILL releases nothing; the missing beats do, within the time-to-live. The living keep what they hold.
+    """
+    url = f"{engine.url}?presence_ttl_s=3"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+
+        async def main() -> None:
+            async with opened(url) as (ours, _):
+                await ours.hold("r", "living", b"1")
+                held = await ours.held("r")
+                owner = held["killed"].decode()
+                assert await ours.alive(frozenset({owner})) == {owner}
+                holder.kill()
+                started = time.monotonic()
+                while "killed" in await ours.held("r") or owner in await ours.alive(frozenset({owner})):
+                    assert time.monotonic() - started < 3
+                    await asyncio.sleep(0.05)
+                assert await ours.alive(frozenset({owner, ours.owner})) == {ours.owner}
+                assert await ours.held("r") == {"living": b"1"}
+
+        asyncio.run(main())
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()  # type: ignore[union-attr]  # it is a pipe
+
+
+def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A stopped (not dead) Redis answers nothing: the link is given up, and taken up again when it goes on.
+    """
+    import signal
+
+    from socketsundso.backplanes import redis as module
+
+    monkeypatch.setattr(module, "IDLE_S", 0.2)
+    with running("redis") as server:
+
+        async def main() -> None:
+            async with opened(server.url, "a") as (ours, ears):
+                assert server._process is not None
+                server._process.send_signal(signal.SIGSTOP)
+                try:
+                    await until(lambda: ours.state == "reconnecting")
+                finally:
+                    server._process.send_signal(signal.SIGCONT)
+                await until(lambda: ours.state == "connected")
+                ours.publish(("a",), b"1")
+                await ears.receives(b"1")
+
+        asyncio.run(main())
+
+
+def test_waits_between_attempts_grow_are_bounded_and_differ() -> None:
+    """Two processes that lost the same engine do not come back in step."""
+    ours, theirs = backoff(), backoff()
+    first = [next(ours) for _ in range(12)]
+    assert first != [next(theirs) for _ in range(12)]
+    assert 0.025 <= first[0] <= 0.05
+    assert all(1.0 <= wait_s <= 2.0 for wait_s in first[8:])
+
+
+def test_a_burst_above_the_outbox_is_refused_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays bounded when an engine takes payloads too slowly."""
+    from socketsundso.backplanes import engine as module
+
+    monkeypatch.setattr(module, "OUTBOX_BYTES", 1000)
+    with running("redis") as server:
+
+        async def main() -> None:
+            async with opened(server.url, "a") as (ours, ears):
+                ours.publish(("a",), b"x" * 1001)
+                with pytest.raises(BackplaneUnavailable, match="too slowly"):
+                    ours.publish(("a",), b"y")
+                await ours.flush()
+                ours.publish(("a",), b"z")
+                await ears.receives(b"x" * 1001, b"z")
+
+        asyncio.run(main())
+
+
+def test_passwords_stay_out_of_errors_and_logs() -> None:
+    """What names the engine is the URL without its user and password."""
+
+    async def main() -> None:
+        backplane = open_url("redis://user:secret@127.0.0.1:1")
+        with pytest.raises(BackplaneUnavailable) as caught:
+            await backplane.append("r", b"x", KEEP)
+        assert "secret" not in str(caught.value)
+        assert "127.0.0.1:1" in str(caught.value)
+
+    asyncio.run(main())
+
+
+def test_different_topics_are_encoded_differently() -> None:
+    """Also the long ones, which end in a hash."""
+    topics = ["a", "A", "a b", "a=20b", "=h", "ä", "x" * 120, "x" * 121, "x" * 122, "", "."]
+    assert len({encode_topic(topic) for topic in topics}) == len(topics)
+    assert all(len(encode_topic(topic)) <= 120 for topic in topics)

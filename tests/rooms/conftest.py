@@ -1,0 +1,16 @@
+"""The engines of the backplane tests, and a backplane that the environment names."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..backplanes.conftest import nats_engine, redis_engine, url
+
+__all__ = ["everywhere", "nats_engine", "redis_engine", "url"]
+
+
+@pytest.fixture
+def everywhere(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each backplane in turn, chosen as a deployment does: by the environment."""
+    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
+    return url

@@ -1,0 +1,77 @@
+"""A real uvicorn in the test's own event loop, and real clients (`websockets`) that speak JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from websockets.asyncio.client import ClientConnection, connect
+
+WAIT_S = 15.0
+
+
+class Client:
+    """Sends and receives JSON messages; every wait has an end."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, type_: str, **fields: Any) -> None:
+        await self.connection.send(json.dumps({"type": type_, **fields}))
+
+    async def receive(self) -> dict[str, Any]:
+        async with asyncio.timeout(WAIT_S):
+            return json.loads(await self.connection.recv())  # type: ignore[no-any-return]  # a JSON object
+
+    async def receives(self, count: int) -> list[dict[str, Any]]:
+        return [await self.receive() for _ in range(count)]
+
+    async def call(self, type_: str, **fields: Any) -> dict[str, Any]:
+        """Send an event and receive the answer to it; what comes before that is dropped."""
+        await self.send(type_, ref="call", **fields)
+        while (message := await self.receive()).get("ref") != "call":
+            pass
+        return message
+
+    async def closed(self) -> int:
+        """The close code, after reading whatever still comes."""
+        async with asyncio.timeout(WAIT_S):
+            async for _ in self.connection:
+                pass
+        return self.connection.close_code or 0
+
+
+Connect = Callable[..., Awaitable[Client]]
+
+
+@asynccontextmanager
+async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
+    """Serve an endpoint class (or an ASGI app); gives a function that opens one more client."""
+    app = Starlette(routes=[WebSocketRoute("/", endpoint)]) if isinstance(endpoint, type) else endpoint
+    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1, **options)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions of uvicorn
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        task = asyncio.create_task(server._serve([listening]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        port = listening.getsockname()[1]
+        clients: list[Client] = []
+
+        async def client(**options: Any) -> Client:
+            clients.append(Client(await connect(f"ws://127.0.0.1:{port}/", compression=None, **options)))
+            return clients[-1]
+
+        try:
+            yield client
+        finally:
+            await asyncio.gather(*(each.connection.close() for each in clients), return_exceptions=True)
+            server.should_exit = True
+            await task
