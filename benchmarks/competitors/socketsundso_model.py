@@ -1,0 +1,22 @@
+"""socketsundso, the reply validated by a pydantic response model."""
+
+from pydantic import BaseModel
+
+from socketsundso import WebSocketHandlingEndpoint, event
+
+VALIDATES = "pydantic, input and reply"
+
+
+class Message(BaseModel):
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class Chat(WebSocketHandlingEndpoint):
+    @event
+    async def on_message(self, room: str, msg: str, sender: int | None = None) -> Message:
+        return Message(room=room, msg=msg, sender=sender)
+
+
+app = Chat

@@ -1,0 +1,50 @@
+"""Options of the benchmarks, and the figures they leave behind."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+FIGURES: dict[str, Any] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="longer runs and more sizes")
+    parser.addoption("--only", default="", help="only the questions whose name holds this, e.g. roundtrip")
+    parser.addoption("--json", default="", help="write all figures of the servers to this file")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    only = str(config.getoption("--only"))
+    items[:] = [item for item in items if only in item.nodeid]
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
+def figures() -> dict[str, Any]:
+    """What a benchmark puts here ends in the file of `--json`."""
+    return FIGURES
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--json")
+    if path:
+        packages = ["msgspec", "pydantic", "orjson", "starlette", "uvicorn", "uvloop", "picows", "fastapi"]
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        machine = {
+            "machine": platform.platform(),
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in packages},
+            "commit": commit.stdout.strip(),
+        }
+        with open(path, "w") as file:
+            json.dump({**machine, "figures": FIGURES}, file, indent=1)

@@ -1,0 +1,199 @@
+"""
+Decode, dispatch and encode in process, without a socket: what a message costs before and after the server.
+
+`pytest benchmarks/ --only inprocess`; pytest-benchmark's own options (`--benchmark-save`, `--benchmark-compare`) work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, Field
+
+from socketsundso import WebSocketHandlingEndpoint, event
+
+Benchmark = Callable[..., Any]
+
+
+class Item(BaseModel):
+    a: int
+    b: str
+    c: float = 1.0
+
+
+class Reply(BaseModel):
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class Message(BaseModel):
+    type: str
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class ItemMessage(BaseModel):
+    type: str
+    item: Item
+
+
+class App(WebSocketHandlingEndpoint):
+    @event(thread=False)
+    def on_message(self, room: str, msg: str, sender: int | None = None) -> None: ...
+
+    @event(thread=False)
+    def on_limited(
+        self, room: Annotated[str, Field(max_length=50)], msg: str, sender: Annotated[int, Field(gt=0)] = 1
+    ) -> None: ...
+
+    @event(thread=False)
+    def on_item(self, item: Item) -> None: ...
+
+    @event(thread=False)
+    def on_reply(self) -> Reply: ...
+
+
+def frame(kind: str, size: int = 80, sender: Any = 42) -> bytes:
+    text = "hello world, this is a chat message" + "x" * (size - 80)
+    return json.dumps({"type": kind, "room": "lobby", "msg": text, "sender": sender}).encode()
+
+
+ITEM = b'{"type":"item","item":{"a":1,"b":"text","c":2.5}}'
+endpoint = object.__new__(App)
+
+
+def handler(*values: Any) -> None: ...
+
+
+def fast(data: bytes, app: type[WebSocketHandlingEndpoint] = App) -> None:
+    app._decoder.decode(data).call(endpoint, data)
+
+
+def slow(data: bytes) -> None:
+    try:
+        App._decoder.decode(data)
+    except Exception:
+        judgement = App._decoder.judge(data)
+    judgement.route.call_exact(judgement.arguments, endpoint)
+
+
+def naive(data: bytes) -> None:
+    message = Message(**json.loads(data))
+    handler(message.room, message.msg, message.sender)
+
+
+@pytest.mark.benchmark(group="decode and dispatch, 3 native parameters")
+@pytest.mark.parametrize("size", [80, 1024, 102_400])
+def test_native(benchmark: Benchmark, size: int) -> None:
+    benchmark(fast, frame("message", size))
+
+
+@pytest.mark.benchmark(group="decode and dispatch, 3 native parameters")
+@pytest.mark.parametrize("size", [80, 1024, 102_400])
+def test_native_naive(benchmark: Benchmark, size: int) -> None:
+    benchmark(naive, frame("message", size))
+
+
+@pytest.mark.benchmark(group="decode and dispatch, 3 native parameters")
+def test_field_constrained(benchmark: Benchmark) -> None:
+    benchmark(fast, frame("limited"))
+
+
+@pytest.mark.benchmark(group="decode and dispatch, a pydantic model")
+def test_model(benchmark: Benchmark) -> None:
+    benchmark(fast, ITEM)
+
+
+@pytest.mark.benchmark(group="decode and dispatch, a pydantic model")
+def test_model_naive(benchmark: Benchmark) -> None:
+    benchmark(lambda: handler(ItemMessage(**json.loads(ITEM)).item))
+
+
+@pytest.mark.benchmark(group="a frame that pydantic must coerce")
+def test_slow_path(benchmark: Benchmark) -> None:
+    benchmark(slow, frame("message", sender="42"))
+
+
+@pytest.mark.benchmark(group="a frame that pydantic must coerce")
+def test_slow_path_naive(benchmark: Benchmark) -> None:
+    benchmark(naive, frame("message", sender="42"))
+
+
+@pytest.mark.benchmark(group="number of events")
+@pytest.mark.parametrize("events", [1, 10, 100, 1000])
+def test_events(benchmark: Benchmark, events: int) -> None:
+    class Many(WebSocketHandlingEndpoint):
+        pass
+
+    for number in range(events):
+
+        def function(room: str, msg: str, sender: int | None = None) -> None: ...
+
+        Many.event("message" if number == 0 else f"event_{number}", thread=False)(function)
+    benchmark(fast, frame("message"), Many)
+
+
+@pytest.mark.benchmark(group="a refused message, from frame to error frame")
+def test_refused(benchmark: Benchmark) -> None:
+    from socketsundso.error_frames import error_frame
+
+    data = frame("message", sender="x")
+
+    def refuse() -> None:
+        try:
+            App._decoder.decode(data)
+        except Exception:
+            judgement = App._decoder.judge(data)
+        assert judgement.error is not None
+        error_frame(judgement.error, App._error_policy)
+
+    benchmark(refuse)
+
+
+@pytest.mark.benchmark(group="a refused message, from frame to error frame")
+def test_refused_naive(benchmark: Benchmark) -> None:
+    from pydantic import ValidationError
+
+    data = frame("message", sender="x")
+
+    def refuse() -> None:
+        try:
+            Message(**json.loads(data))
+        except ValidationError as exc:
+            json.dumps(exc.errors())
+
+    benchmark(refuse)
+
+
+REPLY = Reply(room="lobby", msg="hello", sender=42)
+
+
+@pytest.mark.benchmark(group="encode a reply, 3-field response model")
+def test_reply(benchmark: Benchmark) -> None:
+    benchmark(App._routes["reply"].encode, REPLY)
+
+
+@pytest.mark.benchmark(group="encode a reply, 3-field response model")
+def test_reply_from_dict(benchmark: Benchmark) -> None:
+    benchmark(App._routes["reply"].encode, REPLY.model_dump())
+
+
+@pytest.mark.benchmark(group="encode a reply, 3-field response model")
+def test_reply_naive(benchmark: Benchmark) -> None:
+    benchmark(lambda: json.dumps(jsonable_encoder(REPLY)))
+
+
+@pytest.mark.benchmark(group="encode a dict without a response model")
+def test_dict(benchmark: Benchmark) -> None:
+    benchmark(App._routes["message"].encode, REPLY.model_dump())
+
+
+@pytest.mark.benchmark(group="encode a dict without a response model")
+def test_dict_naive(benchmark: Benchmark) -> None:
+    benchmark(lambda: json.dumps(jsonable_encoder({"type": "message", **REPLY.model_dump()})))
