@@ -210,6 +210,10 @@ def _native_union(args: tuple[Any, ...]) -> Any | None:
 def _constrained(annotation: Any) -> Any | None:
     base, *metadata = typing.get_args(annotation)
     base = _unwrap(base)
+    optional = _optional_item(base)
+    if optional is not None:  # pydantic lets null through, whatever the constraint
+        item = _native(Annotated[(optional, *metadata)])
+        return None if item is None else Union[item, None]
     constraints: dict[str, Any] = {}
     metas: list[Meta] = []
     for marker in _markers(metadata):
@@ -230,6 +234,13 @@ def _constrained(annotation: Any) -> Any | None:
     return functools.reduce(lambda kind, meta: Annotated[kind, meta], metas, inner)
 
 
+def _optional_item(annotation: Any) -> Any | None:
+    """X of Optional[X]."""
+    args = typing.get_args(annotation) if typing.get_origin(annotation) in _UNIONS else ()
+    rest = [arg for arg in args if arg is not type(None)]
+    return rest[0] if len(rest) == 1 and len(args) == 2 else None
+
+
 def _markers(metadata: list[Any]) -> Iterator[Any]:
     for marker in metadata:
         if isinstance(marker, FieldInfo):
@@ -237,7 +248,7 @@ def _markers(metadata: list[Any]) -> Iterator[Any]:
             yield from marker.metadata
         elif isinstance(marker, at.GroupedMetadata):
             yield from marker
-        else:
+        elif marker is not None:  # conint and its like leave None for what was not asked for
             yield marker
 
 
@@ -354,18 +365,35 @@ def _shim(kind: Any) -> Any:
         except msgspec.ValidationError as exc:
             raise PydanticCustomError("struct_type", "{reason}", {"reason": str(exc)}) from exc
 
-    def schema() -> dict[str, Any]:
-        try:
-            return msgspec.json.schema(kind)
-        except TypeError:
-            return {"type": "object"}
-
     return Annotated[
         Any,
         PlainValidator(convert),
         PlainSerializer(msgspec.to_builtins, when_used="json"),
-        WithJsonSchema(schema()),
+        WithJsonSchema(_struct_schema(kind)),
     ]
+
+
+def _struct_schema(kind: Any) -> dict[str, Any]:
+    """msgspec's JSON schema in one piece, since its definitions would not be pydantic's."""
+    try:
+        schema = msgspec.json.schema(kind)
+    except TypeError:  # it holds a type that msgspec has no schema for
+        return {"type": "object"}
+    definitions = schema.pop("$defs", {})
+
+    def inline(node: Any, within: tuple[str, ...]) -> Any:
+        if isinstance(node, list):
+            return [inline(item, within) for item in node]
+        if not isinstance(node, dict):
+            return node
+        name = node.get("$ref", "").rpartition("/")[2]
+        if name in within:
+            return {"type": "object", "title": name}  # recursive
+        if name:
+            return inline(definitions[name], (*within, name))
+        return {key: inline(item, within) for key, item in node.items() if key != "discriminator"}
+
+    return dict(inline(schema, ()))
 
 
 # ---------------------------------------------------------------------- what can never come from JSON
