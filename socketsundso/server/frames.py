@@ -21,7 +21,7 @@ NO_CODE = 1005
 ABNORMAL = 1006
 
 # Heads of the frames that a chat consists of, made once: building one costs as much as encoding its text.
-_TEXT_HEADS = tuple(bytes((FIN_TEXT, size)) for size in range(126))
+TEXT_HEADS = tuple(bytes((FIN_TEXT, size)) for size in range(126))
 
 logger = logging.getLogger("socketsundso.server")
 
@@ -30,7 +30,7 @@ def text_frame(payload: bytes) -> bytes:
     """The text frame around `payload`, which must be UTF-8."""
     size = len(payload)
     if size < 126:
-        return _TEXT_HEADS[size] + payload
+        return TEXT_HEADS[size] + payload
     return frame(FIN_TEXT, payload)
 
 

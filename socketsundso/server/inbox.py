@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from socketsundso.server.outbox import Outbox
 
 MAX_QUEUED_BYTES = 1 << 16
+MESSAGE_BYTES = 250  # what a queued message weighs besides its payload, which may be empty
 
 Message = dict[str, Any]
 
@@ -73,7 +74,7 @@ class Inbox:
             except asyncio.InvalidStateError:  # its task was cancelled, but did not run yet
                 pass
         self._queue.append(message)
-        self.size += size
+        self.size += size + MESSAGE_BYTES
         if self.size > MAX_QUEUED_BYTES and not self.paused:
             self.pause()
             if self._connection is not None:
@@ -108,23 +109,14 @@ class Inbox:
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""
-        while not self._queue:
-            if (final := self._final) is not None:
-                return self._last(final)
-            if self._waiter is not None:  # another task receives too: it was here first
-                await asyncio.wait([self._waiter])
-                continue
-            return await self._next()
-        message = self._queue[self._head]
-        self._head += 1
-        if self._head == len(self._queue):
-            self._queue.clear()
-            self._head = self.size = 0
-            self._outbox.eager = True
-            self.release()
-        return message
-
-    async def _next(self) -> Message:
+        queue = self._queue
+        if queue:
+            return self._take(queue)
+        if (final := self._final) is not None:
+            return self._last(final)
+        if self._waiter is not None:
+            return await self._receive_after(self._waiter)
+        # waiting is not a coroutine of its own: it would be entered and left for every message
         self._waiter = waiter = self._loop.create_future()
         try:
             message: Message = await waiter
@@ -134,8 +126,22 @@ class Inbox:
         if message is self._final:
             return self._last(message)
         # an answer to the last message taken goes out at once; before that, answers are joined
-        self._outbox.eager = not self._queue
+        self._outbox.eager = not queue
         return message
+
+    def _take(self, queue: list[Message]) -> Message:
+        message = queue[self._head]
+        self._head += 1
+        if self._head == len(queue):
+            queue.clear()
+            self._head = self.size = 0
+            self._outbox.eager = True
+            self.release()
+        return message
+
+    async def _receive_after(self, other: asyncio.Future[Message]) -> Message:
+        await asyncio.wait([other])  # another task receives too: it was here first
+        return await self.receive()
 
     def _last(self, message: Message) -> Message:
         # the application has seen all that came before: what was held back for it may go

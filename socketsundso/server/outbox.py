@@ -55,7 +55,7 @@ def flusher_of(loop: asyncio.AbstractEventLoop) -> Flusher:
 class Outbox:
     """The frames of one connection. Nothing here ever waits, except `writable`."""
 
-    __slots__ = ("_blocked", "_flusher", "_frames", "_loop", "_size", "_transport", "closed", "eager")
+    __slots__ = ("_flusher", "_frames", "_loop", "_size", "_transport", "blocked", "closed", "eager")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
         self._loop = loop
@@ -63,7 +63,7 @@ class Outbox:
         self._transport = transport
         self._frames: list[bytes] = []
         self._size = 0  # bytes in _frames
-        self._blocked: asyncio.Future[None] | None = None  # pending while above the high-water mark
+        self.blocked: asyncio.Future[None] | None = None  # pending while above the high-water mark
         self.eager = False  # whether the next frame answers the last message that was received
         self.closed = True  # before accept, after the close frame, when the peer is gone: frames are dropped
 
@@ -73,18 +73,15 @@ class Outbox:
 
     def write(self, data: bytes) -> None:
         """Send the frame `data` after all that was written before."""
-        if self.closed:
-            return
-        if self.eager:
-            self.eager = False
-            if not self._frames and self._blocked is None:
-                self._transport.write(data)
-                return
-            self._frames.append(data)
-            self._size += len(data)
-            self.flush()
-        else:
+        if not self.eager:
             self.push(data)
+        elif self._frames or self.blocked is not None:
+            self.eager = False
+            self.push(data)
+            self.flush()
+        elif not self.closed:
+            self.eager = False
+            self._transport.write(data)
 
     def push(self, data: bytes) -> None:
         """Send the frame `data` with the others of this turn of the event loop."""
@@ -100,7 +97,7 @@ class Outbox:
     def flush(self) -> None:
         """Hand over to the transport what it takes."""
         frames = self._frames
-        if not frames or self._blocked is not None:
+        if not frames or self.blocked is not None:
             return
         if self._size <= JOIN_BYTES:
             data = frames[0] if len(frames) == 1 else b"".join(frames)
@@ -112,7 +109,7 @@ class Outbox:
 
     def _flush_in_parts(self) -> None:
         done = 0
-        while done < len(self._frames) and self._blocked is None:
+        while done < len(self._frames) and self.blocked is None:
             part, size = [], 0
             while done < len(self._frames) and size < JOIN_BYTES:
                 part.append(self._frames[done])
@@ -132,24 +129,19 @@ class Outbox:
         """Whether the transport has been given everything."""
         return not self._frames
 
-    @property
-    def blocked(self) -> bool:
-        """Whether the transport is above its high-water mark."""
-        return self._blocked is not None
-
     async def writable(self) -> None:
         """Wait until the transport is below its high-water mark, or gone."""
-        while self._blocked is not None:
-            await asyncio.shield(self._blocked)
+        while self.blocked is not None:
+            await asyncio.shield(self.blocked)
 
     def block(self) -> None:
         """The transport is above its high-water mark."""
-        if self._blocked is None:
-            self._blocked = self._loop.create_future()
+        if self.blocked is None:
+            self.blocked = self._loop.create_future()
 
     def unblock(self) -> None:
         """The transport is below its low-water mark."""
-        blocked, self._blocked = self._blocked, None
+        blocked, self.blocked = self.blocked, None
         if blocked is not None:
             blocked.set_result(None)
             self.flush()

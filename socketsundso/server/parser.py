@@ -23,7 +23,7 @@ from socketsundso.server.frames import NO_CODE
 
 READ_BUFFER_BYTES = 2048  # picows' minimum
 INITIAL_BUFFER_BYTES = READ_BUFFER_BYTES - 256  # what one read can fill of it, before it has grown
-METERED_READ_BYTES = 1 << 16
+METERED_READ_BYTES = 1 << 15
 
 logger = logging.getLogger("socketsundso.server")
 
@@ -91,7 +91,7 @@ def feed(parser: FrameParser, data: bytes) -> None:
 
 class Metered(asyncio.BufferedProtocol):
     """
-    A parser that takes at most 64 KiB from one read.
+    A parser that takes at most 32 KiB from one read.
 
     picows doubles its buffer whenever a read fills it, and delivers everything in it at once. Connections
     that have shown to send faster than the application takes get their bytes through this; the others do

@@ -53,7 +53,9 @@ LARGE_BYTES = 1 << 16  # messages from here on leave a read buffer behind that i
 
 Message = dict[str, Any]
 
+# names that the inner loop finds without a look-up in a module
 _TEXT = WSMsgType.TEXT
+_TEXT_HEADS, _FIN_TEXT, _frame = frames.TEXT_HEADS, frames.FIN_TEXT, frames.frame
 
 
 class Stage(enum.Enum):
@@ -316,7 +318,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         payload = _control_payload(frame)
         # RFC 6455 5.5.3: if not answered yet, MAY elect to send a Pong for only the most recently processed
         # Ping
-        if self._outbox.blocked:
+        if self._outbox.blocked is not None:
             self._latest_ping = payload
         else:
             self._outbox.push(frames.frame(frames.FIN_PONG, payload))
@@ -447,7 +449,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     @property
     def writing_blocked(self) -> bool:
         """Whether the peer reads too slowly for what is sent."""
-        return self._outbox.blocked
+        return self._outbox.blocked is not None
 
     @property
     def queued_bytes(self) -> int:
@@ -502,10 +504,14 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     async def send(self, message: Message) -> None:
         """ASGI's `send`."""
-        if self._sends_plain and message["type"] == "websocket.send" and not self._outbox.blocked:
+        outbox = self._outbox
+        if self._sends_plain and message["type"] == "websocket.send" and outbox.blocked is None:
             text = message.get("text")
             if text is not None:
-                self._outbox.write(frames.text_frame(text.encode()))
+                payload = text.encode()
+                # frames.text_frame, unfolded: this runs for every message
+                size = len(payload)
+                outbox.write(_TEXT_HEADS[size] + payload if size < 126 else _frame(_FIN_TEXT, payload))
                 return
         await self._send(message)
 
