@@ -50,7 +50,7 @@ FRAMES = [
     "", " ", "\n", "x", "{", "}", "[", "]", '"', "'", ",", ":", "\ufeff" + GOOD, "\x00" + GOOD, GOOD + "\x00", GOOD + "x", GOOD + GOOD,
     GOOD + "]", GOOD + ",", GOOD[:-1], GOOD + "}", "{" + GOOD, "NaN", "[NaN]", "Infinity", '{"type":"echo",}', '{"type":"echo"',
     '{"type":"echo" "value":1}', '{"type":}', '{type:"echo"}', "[[[[", "[" * 100_000, '{"a":' * 100_000, '[{"a":' * 50_000,
-    '{"type":"echo","value":' + "[" * 100_000, '{"type":"echo","value":' + "[" * 1_100 + "]" * 1_100 + "}", '{"type":"\\ud800"}',
+    '{"type":"echo","value":' + "[" * 100_000, '{"type":"echo","value":' + "[" * 20_000 + "]" * 20_000 + "}", '{"type":"\\ud800"}',
     '{"\\ud800":1,"type":"echo"}', '{"type":"echo","ref":"\\ud800"}', '{"type":"echo","unknown":"\\udfff"}', '{"type":"echo","n":01}',
     '{"type":"echo","n":1.}', '{"type":"nope","x":tru}', '{"type":5,"x":tru}', '{"x":NaN}', '{"type":"nope","x":NaN}',
     '{"type":"echo","n":"1","value":NaN}', '{"type":"echo","n":"1","value":-Infinity}', '{"type":"echo","n":"x","value":Infinity}',
