@@ -55,6 +55,15 @@ def masked_frame(payload: bytes) -> bytes:
 def connect(port: int) -> socket.socket:
     """A connection after its handshake, without compression."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+    try:
+        _shake_hands(sock, port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _shake_hands(sock: socket.socket, port: int) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(
         f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -62,10 +71,12 @@ def connect(port: int) -> socket.socket:
     )
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += sock.recv(1)
+        byte = sock.recv(1)
+        if not byte:
+            raise ConnectionError("the server closed the connection")
+        head += byte
     if b" 101 " not in head.split(b"\r\n")[0]:
         raise ConnectionError(head.decode())
-    return sock
 
 
 def read_frame(sock: socket.socket) -> bytes:
@@ -94,14 +105,24 @@ class Load:
     def __init__(self, port: int, shape: Shape, payload: bytes) -> None:
         self.shape = shape
         self.frame = masked_frame(payload)
-        self.sockets = [connect(port) for _ in range(shape.connections)]
+        self.sockets: list[socket.socket] = []
+        self._poll = select.epoll()
+        try:
+            self._open(port, payload)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, port: int, payload: bytes) -> None:
+        for _ in range(self.shape.connections):
+            self.sockets.append(connect(port))
         self.sockets[0].sendall(self.frame)
         self.reply = read_frame(self.sockets[0])
         body = json.loads(self.reply[self.reply.index(b"{") :])
         if body != json.loads(payload):
             raise AssertionError(f"the server answered {body}")
-        self._poll = select.epoll()
         for sock in self.sockets:
+            sock.settimeout(None)  # with a timeout every call would poll first
             self._poll.register(sock, select.EPOLLIN)
         self._by_fd = {sock.fileno(): sock for sock in self.sockets}
         self._rest = dict.fromkeys(self._by_fd, b"")
@@ -112,19 +133,26 @@ class Load:
             sock.sendall(self.frame * self.shape.in_flight)
         sent = self.shape.connections * self.shape.in_flight
         received, size = 0, len(self.reply)
+        reply, frame, by_fd, rests = self.reply, self.frame, self._by_fd, self._rest
+        whole = {count: reply * count for count in range(1, self.shape.in_flight + 1)}
         start, cpu = time.perf_counter(), time.process_time()
         while received < sent:
             for fd, _ in self._poll.poll(30):
-                data = self._rest[fd] + self._by_fd[fd].recv(1 << 20)
-                count, rest = divmod(len(data), size)
-                if data[: count * size] != self.reply * count:
-                    raise AssertionError("a reply differs from the first one")
-                self._rest[fd] = data[count * size :] if rest else b""
+                sock = by_fd[fd]
+                data = sock.recv(1 << 18)
+                if data == reply and not rests[fd]:
+                    count = 1
+                else:
+                    data = rests[fd] + data
+                    count, rest = divmod(len(data), size)
+                    rests[fd] = data[count * size :] if rest else b""
+                    if count and data[: count * size] != whole[count]:
+                        raise AssertionError("a reply differs from the first one")
                 received += count
                 again = min(count, messages - sent)
                 if again > 0:
                     sent += again
-                    self._by_fd[fd].sendall(self.frame * again)
+                    sock.sendall(frame if again == 1 else frame * again)
         return time.perf_counter() - start, time.process_time() - cpu
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ compression. Trust the CPU column and the ratios: rates depend on the machine's 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 from collections import defaultdict
@@ -21,9 +22,9 @@ SHAPES = [Shape(32, 1), Shape(16, 16)]
 FULL_SHAPES = [Shape(1, 1), *SHAPES, Shape(256, 1)]
 
 
-def measure(shape: Shape, size: int, messages: int, rounds: int, progress: Any) -> dict[str, dict[str, Any]]:
-    server_core, load_core = cores()
-    os.sched_setaffinity(0, {load_core})
+def measure(
+    shape: Shape, size: int, messages: int, rounds: int, server_core: int, progress: Any
+) -> dict[str, dict[str, Any]]:
     payload = message(size)
     samples: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     failures: dict[str, str] = {}
@@ -31,13 +32,14 @@ def measure(shape: Shape, size: int, messages: int, rounds: int, progress: Any) 
         for competitor in COMPETITORS:
             progress(f"{shape} {size} B, round {round_ + 1}/{rounds}: {competitor.name}")
             try:
-                with running(competitor, server_core) as (port, pid):
-                    load = Load(port, shape, payload)
+                with (
+                    running(competitor, server_core) as (port, pid),
+                    contextlib.closing(Load(port, shape, payload)) as load,
+                ):
                     load.run(messages // 4)  # warm-up
                     before = cpu_seconds(pid)
                     seconds, own = load.run(messages)
                     samples[competitor.name].append((seconds, cpu_seconds(pid) - before, own))
-                    load.close()
             except Exception as exc:  # a competitor that fails is a row that says so
                 failures[competitor.name] = f"{type(exc).__name__}: {exc}".splitlines()[0][:80]
     rows = {}
@@ -75,11 +77,13 @@ def test_roundtrip(full: bool, figures: dict[str, Any], capsys: pytest.CaptureFi
             print(f"\r\x1b[K{text}", end="", flush=True)
 
     available = os.sched_getaffinity(0)
+    server_core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
     try:
         for shape in FULL_SHAPES if full else SHAPES:
             for size in (80, 1024, 65536) if full else (80,):
                 messages = (60_000 if full else 20_000) // (20 if size > 2000 else 1)
-                rows = measure(shape, size, messages, 5 if full else 3, progress)
+                rows = measure(shape, size, messages, 5 if full else 3, server_core, progress)
                 figures[f"roundtrip {shape} {size} B"] = rows
                 with capsys.disabled():
                     print("\r\x1b[K" + table(f"Round trip, {shape} in flight, {size} B", rows), flush=True)

@@ -206,3 +206,69 @@ def test_a_bad_reply_is_logged_and_answered(caplog: pytest.LogCaptureFixture) ->
     assert peer.answers[0]["ref"] == 1
     assert "hunter2" not in peer.sent[1]["text"]
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 3
+
+
+def test_what_a_validator_puts_into_ctx_is_made_presentable() -> None:
+    """A custom error may carry any object, other than JSON's, too deep or too large: the answer is still JSON."""
+    from pydantic_core import PydanticCustomError
+
+    deep: Any = "bottom"
+    for _ in range(500):
+        deep = [deep]
+
+    def refuse(value: int) -> int:
+        raise PydanticCustomError(
+            "odd", "odd", {"list": [object], "deep": deep, "big": 2**70, "huge": 2**5000, "x": 1.5}
+        )
+
+    class Odd(WebSocketHandlingEndpoint):
+        @event
+        async def on_x(self, n: Annotated[int, AfterValidator(refuse)]) -> None: ...
+
+    ctx = ask(Odd, {"type": "x", "n": 1})["errors"][0]["ctx"]
+    assert (ctx["x"], ctx["big"]) == (1.5, float(2**70))
+
+
+def test_an_error_whose_text_cannot_be_made_is_counted() -> None:
+    """A validator's error with a str() that fails costs the list, not the connection."""
+
+    class Unprintable(ValueError):
+        def __str__(self) -> str:
+            raise KeyError("no text")
+
+    def refuse(value: int) -> int:
+        raise Unprintable
+
+    class Odd(WebSocketHandlingEndpoint):
+        @event
+        async def on_x(self, n: Annotated[int, AfterValidator(refuse)]) -> None: ...
+
+    peer = talk(Odd, {"type": "x", "n": 1}, {"type": "x", "n": 1})
+    assert len(peer.answers) == 2
+    assert peer.answers[0]["type"] == "error"
+
+
+def test_exceptions_after_the_exact_path_are_answered_alike() -> None:
+    """A frame that pydantic coerced is handled like any other: errors, closes, threads and replies."""
+
+    class Exact(WebSocketHandlingEndpoint):
+        @event
+        async def on_fail(self, n: int) -> None:
+            raise EventError("no")
+
+        @event
+        def on_thread(self, n: int) -> Any:
+            return {"n": n}
+
+        @event
+        async def on_nothing(self, n: int) -> None: ...
+
+        @event
+        async def on_close(self, n: int) -> None:
+            await self.close(4000)
+            raise RuntimeError("too late to be answered")
+
+    frames = [{"type": name, "n": "1"} for name in ("fail", "thread", "nothing", "close")]
+    peer = talk(Exact, *frames)
+    assert [answer.get("code", answer.get("n")) for answer in peer.answers] == ["no", 1]
+    assert peer.closed == 4000

@@ -497,3 +497,47 @@ def test_self_handlers_may_be_changed_for_one_connection() -> None:
     assert answers[1]["code"] == "unknown_event"
     assert ask(App, {"type": "b"}) == {"type": "b"}
     assert sorted(App.handlers) == ["a", "b", "teach"]
+
+
+def test_an_error_for_a_peer_that_left_is_dropped() -> None:
+    """A handler fails after the peer has gone: logged, not sent, and the peer's code still arrives."""
+
+    class App(Recording):
+        @event
+        async def on_x(self) -> None:
+            peer.gone = True
+            raise EventError("no")
+
+    peer = Peer(App, [{"type": "x"}, {"type": "x"}], code=4000)
+    asyncio.run(peer.run())
+    assert (peer.answers, App.codes) == ([], [4000])
+
+
+def test_a_send_after_a_failed_one_is_a_disconnect() -> None:
+    """Once a send has found the peer gone, the next ones do not try."""
+
+    class App(Recording):
+        @event
+        async def on_x(self) -> None:
+            peer.gone = True
+            for _ in range(2):
+                with pytest.raises(WebSocketDisconnect):
+                    await self.send({"type": "x"})
+            seen.append(1)
+
+    seen: list[int] = []
+    peer = Peer(App, [{"type": "x"}], code=4000)
+    asyncio.run(peer.run())
+    assert (seen, App.codes) == ([1], [4000])
+
+
+def test_on_connect_that_fails_for_a_peer_that_left(caplog: pytest.LogCaptureFixture) -> None:
+    """There is nobody to refuse."""
+
+    class App(Recording):
+        async def on_connect(self) -> None:
+            await self.websocket.close(4000)
+            raise KeyError("x")
+
+    peer = talk(App)
+    assert [m["type"] for m in peer.sent] == ["websocket.close"]
