@@ -1,6 +1,9 @@
 """
 Pings, and what follows when nobody answers: how half-open connections are found.
 
+One timer serves all connections of an event loop that have the same intervals: a timer for each would be a
+twentieth of what an idle connection weighs. Since all wait equally long, who came first is due first.
+
 A peer that is not heard because nobody reads is not dead: while the application keeps reading paused, its
 pong may be waiting in the kernel, and the deadline moves on.
 """
@@ -9,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
+from collections import OrderedDict
 from typing import Protocol
 
 
@@ -22,56 +27,86 @@ class Pinged(Protocol):
 
 
 class Keepalive:
-    """The pings of one connection. One timer at a time, none after `stop`."""
+    """The pings of all connections of one event loop with the same intervals. No connection, no timer."""
 
-    __slots__ = ("_connection", "_interval_s", "_loop", "_sent", "_timeout_s", "_timer")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        connection: Pinged,
-        *,
-        interval_s: float | None,
-        timeout_s: float | None,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float, timeout_s: float | None) -> None:
         self._loop = loop
-        self._connection = connection
         self._interval_s = interval_s
         self._timeout_s = timeout_s
-        self._sent: bytes | None = None  # the payload of the ping that has no answer yet
+        self._resting: OrderedDict[Pinged, float] = (
+            OrderedDict()
+        )  # until their next ping, which is at that time
+        self._asked: OrderedDict[Pinged, tuple[bytes, float]] = (
+            OrderedDict()
+        )  # the ping, and until when to answer
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Send the first ping after one interval; no pings at all without an interval."""
-        if self._interval_s:
-            self._timer = self._loop.call_later(self._interval_s, self._send)
+    def add(self, connection: Pinged) -> None:
+        """Ping `connection` after one interval, and so on until `discard`."""
+        self._resting[connection] = self._loop.time() + self._interval_s
+        self._arm()
 
-    def stop(self) -> None:
+    def discard(self, connection: Pinged) -> None:
         """No further ping, no timeout."""
-        if self._timer is not None:
+        self._resting.pop(connection, None)
+        self._asked.pop(connection, None)
+        if not self._resting and not self._asked and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._sent = None
 
-    def pong(self, payload: bytes) -> None:
+    def pong(self, connection: Pinged, payload: bytes) -> None:
         """The peer sent a pong: the right one starts the next interval, any other means nothing."""
-        if payload == self._sent:
-            self._sent = None
-            if self._timeout_s is not None:
-                self.stop()
-                self.start()
+        asked = self._asked.get(connection)
+        if asked is not None and asked[0] == payload:
+            del self._asked[connection]
+            self.add(connection)
 
-    def _send(self) -> None:
-        self._sent = os.urandom(4)
-        self._connection.ping(self._sent)
+    def _arm(self) -> None:
+        first = [next(iter(self._resting.values()))] if self._resting else []
+        if self._asked:
+            first.append(next(iter(self._asked.values()))[1])
+        if not first or (self._timer is not None and self._timer.when() <= min(first)):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(first), self._run)
+
+    def _run(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._asked and next(iter(self._asked.values()))[1] <= now:
+            self._check(*self._asked.popitem(last=False))
+        while self._resting and next(iter(self._resting.values())) <= now:
+            self._ask(self._resting.popitem(last=False)[0], now)
+        self._arm()
+
+    def _ask(self, connection: Pinged, now: float) -> None:
+        payload = os.urandom(4)
         if self._timeout_s is None:
-            self.start()
+            self._resting[connection] = now + self._interval_s
         else:
-            self._timer = self._loop.call_later(self._timeout_s, self._check)
+            self._asked[connection] = payload, now + self._timeout_s
+        connection.ping(payload)
 
-    def _check(self) -> None:
-        if self._connection.reading_paused:
-            self._timer = self._loop.call_later(self._timeout_s or 0, self._check)
+    def _check(self, connection: Pinged, asked: tuple[bytes, float]) -> None:
+        if connection.reading_paused and self._timeout_s is not None:
+            self._asked[connection] = asked[0], self._loop.time() + self._timeout_s
         else:
-            self.stop()
-            self._connection.peer_is_silent()
+            connection.peer_is_silent()
+
+
+Intervals = tuple[float, float | None]
+_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Intervals, Keepalive]]
+_of_loops = weakref.WeakKeyDictionary()
+
+
+def keepalive_of(
+    loop: asyncio.AbstractEventLoop, interval_s: float | None, timeout_s: float | None
+) -> Keepalive | None:
+    """The keepalive of `loop` with these intervals; None without an interval."""
+    if not interval_s:
+        return None
+    known = _of_loops.setdefault(loop, {})
+    if (interval_s, timeout_s) not in known:
+        known[interval_s, timeout_s] = Keepalive(loop, interval_s, timeout_s)
+    return known[interval_s, timeout_s]

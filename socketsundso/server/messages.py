@@ -28,11 +28,11 @@ class Violation(Exception):
 class Messages:
     """The message under way on one connection, if it is fragmented, and the rules for the next frame."""
 
-    __slots__ = ("_buffer", "_compressed", "_max_bytes", "_opcode", "_utf8", "deflate")
+    __slots__ = ("_buffer", "_compressed", "_deflate", "_max_bytes", "_opcode", "_utf8")
 
     def __init__(self, max_bytes: int, deflate: Deflate | None) -> None:
         self._max_bytes = max_bytes
-        self.deflate = deflate
+        self._deflate = deflate
         self._opcode = CONTINUATION  # TEXT or BINARY while a fragmented message is under way
         self._compressed = False
         self._buffer = bytearray()
@@ -59,7 +59,7 @@ class Messages:
         if self._opcode != CONTINUATION:
             raise Violation(1002, "expected a continuation frame")
         # RFC 6455 5.2: a nonzero reserved bit MUST fail the connection unless an extension defines it
-        if rsv1 and self.deflate is None:
+        if rsv1 and self._deflate is None:
             raise Violation(1002, "reserved bit without an extension")
         self._opcode, self._compressed = opcode, rsv1
 
@@ -72,9 +72,9 @@ class Messages:
 
     def _append(self, payload: bytes, opcode: int, *, fin: bool, rsv1: bool) -> None:
         left = self._max_bytes - len(self._buffer)
-        if self._compressed and self.deflate is not None:
+        if self._compressed and self._deflate is not None:
             try:
-                payload = self.deflate.decompress(opcode, payload, fin=fin, rsv1=rsv1, max_bytes=left)
+                payload = self._deflate.decompress(opcode, payload, fin=fin, rsv1=rsv1, max_bytes=left)
             except TooBig:
                 raise self._too_big() from None
             except DeflateError:

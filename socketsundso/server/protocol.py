@@ -39,7 +39,7 @@ from socketsundso.server import deflate, frames, handshake
 from socketsundso.server.early import bytes_behind_request
 from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
 from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox
-from socketsundso.server.keepalive import Keepalive
+from socketsundso.server.keepalive import Keepalive, keepalive_of
 from socketsundso.server.messages import Messages, Violation
 from socketsundso.server.outbox import Outbox, as_extension
 from socketsundso.server.parser import INITIAL_BUFFER_BYTES, FrameParser, Metered, feed, new_parser
@@ -83,6 +83,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_closed_by_app",
         "_config",
         "_default_headers",
+        "_deflate",
         "_early",
         "_inbox",
         "_keepalive",
@@ -97,6 +98,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_receiving",
         "_rejection",
         "_request",
+        "_requested",
         "_scope",
         "_sends_plain",
         "_server_state",
@@ -120,9 +122,12 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._stage = Stage.CONNECTING
-        self._request: UpgradeRequest | None = None
+        self._requested = False  # whether the upgrade request has come
+        self._request: UpgradeRequest | None = None  # until it is accepted
         self._rejection: Rejection | None = None
         self._early = b""  # what came behind the request, before accept
+        self._deflate: deflate.Deflate | None = None  # what was negotiated
+        self._messages: Messages | None = None  # made for the first frame that is no plain text message
         self._parser: FrameParser | None = None
         self._keepalive: Keepalive | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -146,7 +151,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The request, as uvicorn passes it on; then whatever comes while no parser is in place."""
-        if self._request is None and self._stage is Stage.CONNECTING:
+        if not self._requested:
+            self._requested = True
             self._handle_request(data)
         elif self._stage is Stage.CONNECTING:
             self._early += data
@@ -194,7 +200,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._answer(handshake.plain_response(refused.status, refused.text, refused.headers))
             return
         self._early = bytes_behind_request(self._transport)
-        self._messages = Messages(self._config.ws_max_size, agreed)
+        self._deflate = agreed
         self._scope = handshake.build_scope(
             self._request,
             self._config,
@@ -221,7 +227,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def _accept(self, message: Message) -> None:
         request = cast(UpgradeRequest, self._request)
-        agreed = self._messages.deflate
+        agreed = self._deflate
         headers = [*self._default_headers, *((bytes(n), bytes(v)) for n, v in message.get("headers") or ())]
         if agreed is not None:
             headers.append((b"Sec-WebSocket-Extensions", agreed.response.encode()))
@@ -230,6 +236,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         response = handshake.accept_response(request, headers)
         self._log_access("[accepted]")
         self._cancel_timer()
+        self._request = None
         self._transport.write(response)
         self._stage = Stage.OPEN
         self._receiving = self._accepts_text = True
@@ -239,13 +246,10 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         early, self._early = self._early, b""
         feed(cast(FrameParser, self._parser), early)
         if self._receiving:
-            self._keepalive = Keepalive(
-                self._loop,
-                self,
-                interval_s=self._config.ws_ping_interval,
-                timeout_s=self._config.ws_ping_timeout,
-            )
-            self._keepalive.start()
+            config = self._config
+            self._keepalive = keepalive_of(self._loop, config.ws_ping_interval, config.ws_ping_timeout)
+            if self._keepalive is not None:
+                self._keepalive.add(self)
 
     def _start_parser(self) -> None:
         self._parser = new_parser(self, self._fail, self._config.ws_max_size)
@@ -305,6 +309,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     def _on_data(self, frame: WSFrame) -> None:
         if frame.rsv2 or frame.rsv3:
             raise Violation(1002, "reserved bits")
+        if self._messages is None:
+            self._messages = Messages(self._config.ws_max_size, self._deflate)
         message = self._messages.add(
             frame.msg_type.value, frame.get_payload_as_bytes(), fin=bool(frame.fin), rsv1=bool(frame.rsv1)
         )
@@ -326,7 +332,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     def _on_pong(self, frame: WSFrame) -> None:
         payload = _control_payload(frame)
         if self._keepalive is not None:
-            self._keepalive.pong(payload)
+            self._keepalive.pong(self, payload)
         self._renew_parser(frame)
 
     def _on_close(self, frame: WSFrame) -> None:
@@ -390,7 +396,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     def _stop_receiving(self) -> None:
         self._receiving = self._accepts_text = False
         if self._keepalive is not None:
-            self._keepalive.stop()
+            self._keepalive.discard(self)
             self._keepalive = None
 
     def _linger(self, timeout_s: float) -> None:
@@ -578,8 +584,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         if text is None and data is None:
             raise RuntimeError("ASGI message 'websocket.send' needs 'text' or 'bytes'.")
         payload: bytes = text.encode() if text is not None else bytes(cast(Any, data))
-        if self._messages.deflate is not None:
-            return self._messages.deflate.frame(payload, text=text is not None)
+        if self._deflate is not None:
+            return self._deflate.frame(payload, text=text is not None)
         return frames.frame(frames.FIN_TEXT if text is not None else frames.FIN_BINARY, payload)
 
     # --- logs

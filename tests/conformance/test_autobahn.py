@@ -10,8 +10,9 @@ from tests.conformance.conftest import Autobahn, Run
 
 SHORT = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
 
-# Invalid UTF-8 in a frame that arrives in pieces: it is refused when the frame is complete, not at the first bad
-# byte, because picows delivers frames. Autobahn calls that non-strict, as it does for uvicorn's own implementations.
+# Invalid UTF-8 in a frame that arrives in pieces: it is refused when the frame is complete, not at the
+# first bad byte, because picows delivers frames. Autobahn calls that non-strict, as it does for uvicorn's
+# own implementations.
 NOT_STRICT = {"6.4.3", "6.4.4"}
 
 

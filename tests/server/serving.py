@@ -1,4 +1,6 @@
-"""A real uvicorn in this process's event loop, and a client that can say anything, also what RFC 6455 forbids."""
+"""
+A real uvicorn in this process's event loop, and a client that can say anything, also what RFC 6455 forbids.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +168,9 @@ class Peer:
         return payload.decode()
 
     async def closed(self) -> tuple[int, str]:
-        """Code and reason of the close frame, which must be next; it is echoed, and the server must hang up."""
+        """
+        Code and reason of the close frame, which must be next; it is echoed, and the server must hang up.
+        """
         frame = await self.frame()
         assert frame is not None, "the server hung up without a close frame"
         first, payload = frame

@@ -225,10 +225,10 @@ def test_idle_connections_have_no_contexts() -> None:
         async with serving(echo) as served, peer(served, OFFER) as client:
             assert await accepted(client)
             (connection,) = served.connections
-            assert connection._messages.deflate._contexts is None
+            assert connection._deflate._contexts is None
             client.say(masked(TEXT, b"x"))
             await client.frame()
-            assert connection._messages.deflate._contexts is not None
+            assert connection._deflate._contexts is not None
 
     run(main())
 

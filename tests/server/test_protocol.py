@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
 
 from socketsundso.server import protocol
+from socketsundso.server.keepalive import Keepalive
 from tests.server.serving import (
     BINARY,
     CLOSE,
@@ -683,7 +684,11 @@ def test_answered_pings_keep_the_connection() -> None:
     """The right pong starts the next interval; unsolicited and stale ones mean nothing."""
 
     async def main() -> None:
-        async with serving(echo, ws_ping_interval=0.02, ws_ping_timeout=5) as served, peer(served) as client:
+        # a timeout that the test would not live to see: the answer alone starts the next interval
+        async with (
+            serving(echo, ws_ping_interval=0.02, ws_ping_timeout=900) as served,
+            peer(served) as client,
+        ):
             seen = set()
             for _ in range(3):
                 frame = await client.frame()
@@ -726,6 +731,40 @@ def test_no_interval_means_no_timer(interval: float | None) -> None:
             assert not [o for o in owners if type(o).__module__.startswith("socketsundso")]
 
     run(main(), "asyncio")
+
+
+def test_keepalive_serves_many_connections_with_one_timer() -> None:
+    """Everyone is pinged when due, whoever leaves is not, and the last one takes the timer along."""
+
+    class Connection:
+        reading_paused = False
+
+        def __init__(self) -> None:
+            self.pings: list[bytes] = []
+            self.silent = 0
+
+        def ping(self, payload: bytes) -> None:
+            self.pings.append(payload)
+
+        def peer_is_silent(self) -> None:
+            self.silent += 1
+
+    async def main() -> None:
+        keepalive = Keepalive(asyncio.get_running_loop(), 0.02, 0.05)
+        answers, silent, gone = connections = [Connection() for _ in range(3)]
+        for connection in connections:
+            keepalive.add(connection)
+        keepalive.discard(gone)
+        await until(lambda: answers.pings)
+        keepalive.pong(answers, b"not mine")
+        keepalive.pong(answers, answers.pings[0])
+        await until(lambda: silent.silent)
+        assert len(answers.pings) > 1
+        assert (answers.silent, silent.silent, len(silent.pings), gone.pings) == (0, 1, 1, [])
+        keepalive.discard(answers)
+        assert keepalive._timer is None
+
+    run(main())
 
 
 def test_busy_application_is_no_dead_peer() -> None:
