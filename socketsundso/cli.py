@@ -72,9 +72,7 @@ def _imported(name: str) -> Any:
     except ImportFromStringError as exc:
         raise click.ClickException(f"cannot serve {name}: {exc}") from None
     if not callable(app):
-        raise click.ClickException(
-            f"cannot serve {name}: it is {app!r}, not an ASGI application or an endpoint class"
-        )
+        raise click.ClickException(f"cannot serve {name}: it is {app!r}, not an ASGI application or an endpoint class")
     return app
 
 

@@ -33,12 +33,8 @@ class Keepalive:
         self._loop = loop
         self._interval_s = interval_s
         self._timeout_s = timeout_s
-        self._resting: OrderedDict[Pinged, float] = (
-            OrderedDict()
-        )  # until their next ping, which is at that time
-        self._asked: OrderedDict[Pinged, tuple[bytes, float]] = (
-            OrderedDict()
-        )  # the ping, and until when to answer
+        self._resting: OrderedDict[Pinged, float] = OrderedDict()  # until their next ping, which is at that time
+        self._asked: OrderedDict[Pinged, tuple[bytes, float]] = OrderedDict()  # the ping, and until when to answer
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: Pinged) -> None:

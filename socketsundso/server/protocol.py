@@ -569,9 +569,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._close(frames.check_close_code(1000 if code is None else code), message.get("reason") or "")
             self._closed_by_app = True
         else:
-            raise RuntimeError(
-                f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'."
-            )
+            raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'.")
 
     def _send_ended(self, message: Message) -> None:
         # closing what the peer has closed is no mistake; everything else cannot reach it any more

@@ -41,9 +41,7 @@ class Rejection:
     def body(self, message: dict[str, Any]) -> bytes:
         """The bytes for one `websocket.http.response.body`, with the head before the first."""
         if message["type"] != "websocket.http.response.body":
-            raise RuntimeError(
-                f"Expected ASGI message 'websocket.http.response.body' but got '{message['type']}'."
-            )
+            raise RuntimeError(f"Expected ASGI message 'websocket.http.response.body' but got '{message['type']}'.")
         part: bytes = message.get("body", b"")
         self.finished = not message.get("more_body", False)
         head = b"" if self._started else self._head(part)
@@ -57,9 +55,7 @@ class Rejection:
 
     def _head(self, first: bytes) -> bytes:
         # the connection ends with the response: whatever the application says about keeping it is wrong
-        headers = [
-            item for item in self._headers if item[0].lower() not in (b"connection", b"transfer-encoding")
-        ]
+        headers = [item for item in self._headers if item[0].lower() not in (b"connection", b"transfer-encoding")]
         headers.append((b"connection", b"close"))
         if self._status not in _NO_BODY and not any(name.lower() == b"content-length" for name, _ in headers):
             if self.finished:

@@ -38,7 +38,7 @@ def run(main: Awaitable[Any], loop: str = "uvloop") -> Any:
 async def until(condition: Callable[[], object]) -> None:
     """Return when `condition` holds."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - any condition, not only events
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -82,9 +82,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
         await task
 
 
-def masked(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = None
-) -> bytes:
+def masked(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = None) -> bytes:
     """A client's frame. `mask=b""` leaves it unmasked, which no client may do."""
     key = os.urandom(4) if mask is None else mask
     size = len(payload)
@@ -141,9 +139,7 @@ class Peer:
         async with asyncio.timeout(DEADLINE_S):
             self.head = await self.reader.readuntil(b"\r\n\r\n")
         lines = self.head.decode("latin-1").split("\r\n")[1:-2]
-        self.headers = {
-            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
-        }
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         return self.status
 
     async def frame(self) -> tuple[int, bytes] | None:

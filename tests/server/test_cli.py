@@ -112,9 +112,8 @@ def test_what_can_be_served(folder: Path, arguments: list[str], path: str) -> No
 
 def test_endpoints_live_at_the_root_only(folder: Path) -> None:
     """Any other path of a bare endpoint class is refused."""
-    with running(folder, "served:Endpoint") as (url, _):
-        with pytest.raises(websockets.exceptions.InvalidStatus):
-            told(url + "/other")
+    with running(folder, "served:Endpoint") as (url, _), pytest.raises(websockets.exceptions.InvalidStatus):
+        told(url + "/other")
 
 
 def test_it_is_our_protocol(folder: Path) -> None:
@@ -195,9 +194,7 @@ def test_port_in_use(folder: Path, workers: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         arguments = ("served:app", "--port", str(taken.getsockname()[1]), "--workers", workers)
-        ended = subprocess.run(
-            command(*arguments), cwd=folder, capture_output=True, text=True, timeout=60, check=False
-        )
+        ended = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode != 0
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
     assert "ddress already in use" in line
@@ -206,9 +203,7 @@ def test_port_in_use(folder: Path, workers: str) -> None:
 def test_unix_socket(folder: Path) -> None:
     """`--uds` serves a Unix socket."""
     path = folder / "s"
-    process = subprocess.Popen(
-        command("served:app", "--uds", str(path)), cwd=folder, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command("served:app", "--uds", str(path)), cwd=folder, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30
         while not path.exists() and time.monotonic() < deadline:

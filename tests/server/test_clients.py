@@ -180,9 +180,7 @@ client.on("error", (error) => console.log(JSON.stringify({ error: error.message 
 
 
 @compressions
-@pytest.mark.skipif(
-    NODE is None or not NODE_WS.is_dir(), reason="no node, or no `ws`: .ci/setup-e2e installs it"
-)
+@pytest.mark.skipif(NODE is None or not NODE_WS.is_dir(), reason="no node, or no `ws`: .ci/setup-e2e installs it")
 def test_node_ws(deflate: bool) -> None:
     """Node's `ws`: messages, ping, close with code and reason."""
 
@@ -231,9 +229,7 @@ def test_chromium() -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            await send(
-                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]}
-            )
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
             await send({"type": "http.response.body", "body": (PAGE % json.dumps(MESSAGES)).encode()})
             return
         await receive()

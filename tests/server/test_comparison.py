@@ -268,12 +268,8 @@ CASES = {
         refused,
         ["RuntimeError", "ok", 403],
     ),
-    "send after the peer closed": Case(
-        trying(SEND, receive_first=True), saying(closing()), ["ClientDisconnected"]
-    ),
-    "close after the peer closed": Case(
-        trying(CLOSE, receive_first=True), saying(closing()), ["ok"], not_wsproto=True
-    ),
+    "send after the peer closed": Case(trying(SEND, receive_first=True), saying(closing()), ["ClientDisconnected"]),
+    "close after the peer closed": Case(trying(CLOSE, receive_first=True), saying(closing()), ["ok"], not_wsproto=True),
     "send after the peer vanished": Case(trying(SEND, receive_first=True), leaving, ["ClientDisconnected"]),
     "close after the peer vanished": Case(trying(CLOSE, receive_first=True), leaving, ["ClientDisconnected"]),
     "wrong version": Case(
@@ -351,9 +347,7 @@ def test_access_log(implementation: str, caplog: pytest.LogCaptureFixture) -> No
 
     with caplog.at_level(logging.INFO, "uvicorn.error"):
         run(main())
-    lines = [
-        record.getMessage().partition(" - ")[2] for record in caplog.records if "WebSocket" in record.msg
-    ]
+    lines = [record.getMessage().partition(" - ")[2] for record in caplog.records if "WebSocket" in record.msg]
     target = "/a%20b/c?x=1&y=%20"
     assert lines == [
         f'"WebSocket {target}" [accepted]',

@@ -55,8 +55,7 @@ def left() -> dict[str, int]:
         "tasks": len(asyncio.all_tasks()),
         "files": len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0,
         "timers": sum(
-            not handle.cancelled() and "socketsundso" in repr(handle)
-            for handle in getattr(loop, "_scheduled", [])
+            not handle.cancelled() and "socketsundso" in repr(handle) for handle in getattr(loop, "_scheduled", [])
         ),
     }
 

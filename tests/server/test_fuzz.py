@@ -55,9 +55,7 @@ class Pair:
             self.messages.append(message.get("text", message.get("bytes")))
         self.messages.append(message["code"])
 
-    async def run(
-        self, *segments: bytes, extension: bool = False
-    ) -> tuple[list[Any], list[tuple[int, bytes]]]:
+    async def run(self, *segments: bytes, extension: bool = False) -> tuple[list[Any], list[tuple[int, bytes]]]:
         """Send `segments` one by one after the handshake; return the application's messages and the frames."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
@@ -110,9 +108,7 @@ def valid_stream(rng: random.Random) -> tuple[bytes, list[Any]]:
         text = rng.random() < 0.6
         size = rng.choice([0, 1, 5, 125, 126, 127, 1000, 4000])
         content: Any = (
-            "".join(rng.choice("ab\u00fc\u20ac\U0001f600") for _ in range(size // 4))
-            if text
-            else rng.randbytes(size)
+            "".join(rng.choice("ab\u00fc\u20ac\U0001f600") for _ in range(size // 4)) if text else rng.randbytes(size)
         )
         payload = content.encode() if text else content
         cuts = sorted(rng.randint(0, len(payload)) for _ in range(rng.choice([0, 0, 1, 3])))
@@ -176,9 +172,7 @@ def test_every_single_split() -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("extension", [False, True], ids=["plain", "deflate"])
 @pytest.mark.parametrize("kind", ["random", "mutated"])
-def test_any_bytes_give_a_clean_close(
-    kind: str, extension: bool, loop: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_any_bytes_give_a_clean_close(kind: str, extension: bool, loop: str, caplog: pytest.LogCaptureFixture) -> None:
     """Random and mutated streams end with one valid close frame or a plain hang-up, and no traceback."""
 
     async def main() -> None:

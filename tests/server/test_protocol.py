@@ -168,9 +168,7 @@ def test_ws_max_size_bounds_the_whole_message(size: int, fragments: int, opcode:
 
 
 @both_loops
-@pytest.mark.parametrize(
-    ("code", "reason"), [(1000, ""), (1001, "tab closed"), (4999, "\u00fc" * 61), (None, "")]
-)
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "tab closed"), (4999, "\u00fc" * 61), (None, "")])
 def test_peer_closes(loop: str, code: int | None, reason: str) -> None:
     """The peer's code is echoed, and the application is told code and reason (1005 for none)."""
     recorder = Recorder()
@@ -371,9 +369,7 @@ def test_application_that_returns(stage: str, status: int) -> None:
     run(main())
 
 
-@pytest.mark.parametrize(
-    "message", [{}, {"text": None}, {"text": None, "bytes": None}, {"text": "\ud800"}], ids=str
-)
+@pytest.mark.parametrize("message", [{}, {"text": None}, {"text": None, "bytes": None}, {"text": "\ud800"}], ids=str)
 def test_messages_that_cannot_be_sent(message: dict[str, Any]) -> None:
     """A `websocket.send` without content, or with a lone surrogate, raises and leaves the connection open."""
     log: list[Any] = []
@@ -495,9 +491,7 @@ def test_response_that_streams() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await responder(START, {"type": "body", "body": b"one", "more_body": True})(scope, receive, send)
         await go.wait()
-        await responder({"type": "body", "more_body": True}, {"type": "body", "body": b"two"})(
-            scope, receive, send
-        )
+        await responder({"type": "body", "more_body": True}, {"type": "body", "body": b"two"})(scope, receive, send)
 
     async def main() -> None:
         async with serving(app) as served, peer(served, request()) as client:
