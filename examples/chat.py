@@ -1,11 +1,11 @@
 """
-A chat with rooms. Run `python -m examples.chat`, open http://127.0.0.1:8000 in two tabs and talk.
+A chat with rooms, presence and recovery. Run `python -m examples.chat` and open http://127.0.0.1:8000 in two tabs.
 
-The page is plain HTML; the protocol is what the three handlers' signatures say.
+The page is plain HTML; the protocol is what the handlers' signatures say. Over several processes, unchanged:
+`socketsundso run examples.chat:app --workers 2 --backplane redis://127.0.0.1`
 """
 
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,70 +16,40 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocketDisconnect
 
-from socketsundso import EventError, WebSocketHandlingEndpoint, event
+from socketsundso import EventError, Keep, WebSocketHandlingEndpoint, event
 
 PAGE = Path(__file__).with_name("chat.html")
 Name = Annotated[str, Field(min_length=1, max_length=40)]
 
 
-class Entered(msgspec.Struct, tag_field="type", tag="entered"):
-    """{"type":"entered","room":"lobby","members":["ada","grace"]}"""
-
-    room: str
-    members: list[str]
-
-
 class Said(msgspec.Struct, tag_field="type", tag="said"):
-    """{"type":"said","sender":"ada","msg":"hello"}"""
+    """{"type":"said","sender":"ada","msg":"hello","room":"lobby","seq":7}, the last two added by the room"""
 
     sender: str
     msg: str
 
 
 class Chat(WebSocketHandlingEndpoint):
-    """One instance per connection; the rooms are shared by all of this process."""
+    """One instance per connection. Who is in a room is presence; what was said is kept for those who reconnect."""
 
-    rooms_by_name: defaultdict[str, list["Chat"]] = defaultdict(list)
-    room: str | None = None
+    emits = [Said]
+    history = {"*": Keep(messages=100, seconds=3600)}
     name = ""
 
     @event
     async def on_enter(self, room: Name, name: Name) -> None:
-        await self.go()
-        self.room, self.name = room, name
-        self.rooms_by_name[room].append(self)
-        await self.tell_members(room)
+        for left in self.rooms:
+            await self.leave(left)
+        self.name = name
+        await self.join(room)
+        await self.track({"name": name}, room=room)
 
     @event
     async def on_message(self, msg: Annotated[str, Field(min_length=1, max_length=2000)]) -> None:
-        if self.room is None:
+        if not self.rooms:
             raise EventError("not_entered", "enter a room first")
-        await self.tell(self.room, Said(self.name, msg))
-
-    async def on_disconnect(self, close_code: int) -> None:
-        await self.go()
-
-    async def go(self) -> None:
-        if self.room is not None:
-            members = self.rooms_by_name[self.room]
-            members.remove(self)
-            if not members:
-                del self.rooms_by_name[self.room]
-            room, self.room = self.room, None
-            await self.tell_members(room)
-
-    async def tell_members(self, room: str) -> None:
-        members = self.rooms_by_name.get(room, [])
-        await self.tell(room, Entered(room, [member.name for member in members]))
-
-    async def tell(self, room: str, message: msgspec.Struct) -> None:
-        for member in list(self.rooms_by_name.get(room, [])):
-            try:
-                await member.send(message)
-            except WebSocketDisconnect:
-                continue  # it is leaving right now; its own task takes it out
+        await self.broadcast(Said(self.name, msg), room=self.rooms)
 
 
 async def page(request: Request) -> FileResponse:

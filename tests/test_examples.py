@@ -31,19 +31,39 @@ def ask(client: ClientConnection, **message: Any) -> Any:
     return json.loads(client.recv(timeout=20))
 
 
+def until(client: ClientConnection, kind: str) -> Any:
+    """The next message of that type."""
+    while True:
+        message = json.loads(client.recv(timeout=20))
+        if message["type"] == kind:
+            return message
+
+
+def names(members: dict[str, Any]) -> list[str]:
+    return sorted(meta["name"] for meta in members.values())
+
+
 def test_chat() -> None:
-    """Two clients enter a room, hear each other, and see who is there."""
+    """Two clients see and hear each other; a third recovers what was said."""
     with example("chat") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
         assert ask(ada, type="message", msg="hello?")["code"] == "not_entered"
-        assert ask(ada, type="enter", room="lobby", name="ada")["members"] == ["ada"]
+        ada.send(json.dumps({"type": "enter", "room": "lobby", "name": "ada"}))
+        position = until(ada, "room_position")
+        assert position["seq"] == 0
+        assert names(until(ada, "presence_diff")["joins"]) == ["ada"]
         with connect(f"ws://127.0.0.1:{port}/ws") as grace:
-            assert ask(grace, type="enter", room="lobby", name="grace")["members"] == ["ada", "grace"]
-            assert json.loads(ada.recv(timeout=20))["members"] == ["ada", "grace"]
-            said = {"type": "said", "sender": "grace", "msg": "hi"}
-            assert ask(grace, type="message", msg="hi") == said
-            assert json.loads(ada.recv(timeout=20)) == said
-        assert json.loads(ada.recv(timeout=20))["members"] == ["ada"]
+            grace.send(json.dumps({"type": "enter", "room": "lobby", "name": "grace"}))
+            assert names(until(grace, "presence_state")["members"]) == ["ada"]
+            assert names(until(ada, "presence_diff")["joins"]) == ["grace"]
+            grace.send(json.dumps({"type": "message", "msg": "hi"}))
+            said = {"type": "said", "sender": "grace", "msg": "hi", "room": "lobby", "seq": 1}
+            assert until(grace, "said") == until(ada, "said") == said
+        assert len(until(ada, "presence_diff")["leaves"]) == 1
         assert ask(ada, type="message", msg="")["errors"][0]["type"] == "string_too_short"
+        with connect(f"ws://127.0.0.1:{port}/ws") as back:
+            rooms = {"lobby": {"seq": 0, "epoch": position["epoch"]}}
+            assert ask(back, type="resume", rooms=rooms)["rooms"]["lobby"]["recovered"] is True
+            assert until(back, "said") == said
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()
         assert "<title>socketsundso chat</title>" in page
 
