@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from typing import Any
@@ -500,6 +501,64 @@ def test_response_that_streams() -> None:
             assert await client.reader.readexactly(8) == b"3\r\none\r\n"
             go.set()
             assert await client.rest() == b"3\r\ntwo\r\n0\r\n\r\n"
+
+    run(main())
+
+
+def test_response_that_takes_longer_than_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for an answer starts again with each part of a streamed response, and ends one that stalls."""
+    monkeypatch.setattr(protocol, "HANDSHAKE_TIMEOUT_S", 0.2)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await responder(START)(scope, receive, send)
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            await responder({"type": "body", "body": b"x", "more_body": True})(scope, receive, send)
+        assert (await receive(), await receive())[1]["code"] == 1006
+
+    async def main() -> None:
+        async with serving(app) as served, peer(served, request()) as client:
+            assert await client.response() == 401
+            assert await client.reader.readexactly(8 * 6) == b"1\r\nx\r\n" * 8
+            with contextlib.suppress(ConnectionError):
+                assert await client.rest() == b""
+            await served.idle()
+
+    run(main())
+
+
+def test_response_waits_for_a_slow_reader() -> None:
+    """A streamed body is held back while the peer does not read, like messages are."""
+    sent = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await responder(START)(scope, receive, send)
+        with contextlib.suppress(OSError):
+            while True:
+                part = {"type": "body", "body": bytes(1 << 20), "more_body": True}
+                await responder(part)(scope, receive, send)
+                sent.append(1)
+
+    async def main() -> None:
+        async with serving(app) as served:
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+            writer.write(request())
+            await until(lambda: any(getattr(c, "writing_blocked", False) for c in served.connections))
+            assert len(sent) < 100
+            writer.transport.abort()
+            await served.idle()
+
+    run(main())
+
+
+def test_no_limit_on_messages() -> None:
+    """ws_max_size=None means no limit, fragmented or not."""
+
+    async def main() -> None:
+        async with serving(echo, ws_max_size=None) as served, peer(served) as client:
+            client.say(masked(BINARY, bytes(1 << 20)), masked(BINARY, b"a", fin=False), masked(CONTINUATION, b"b"))
+            assert await client.frame() == (0x82, bytes(1 << 20))
+            assert await client.frame() == (0x82, b"ab")
 
     run(main())
 
