@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -817,6 +818,33 @@ def test_keepalive_serves_many_connections_with_one_timer() -> None:
         keepalive.discard(answers)
         assert keepalive._timer is None
 
+    run(main())
+
+
+def test_keepalive_catches_up_after_a_busy_event_loop() -> None:
+    """When pings are overdue because the loop was busy, connections that join meanwhile change nothing."""
+    pings = []
+
+    class Connection:
+        reading_paused = False
+
+        def ping(self, payload: bytes) -> None:
+            pings.append(payload)
+            if len(pings) < 5:
+                keepalive.add(Connection())
+
+        def peer_is_silent(self) -> None: ...
+
+    async def main() -> None:
+        nonlocal keepalive
+        keepalive = Keepalive(asyncio.get_running_loop(), 0.0001, None)
+        for _ in range(20):
+            keepalive.add(Connection())
+            time.sleep(0.001)  # noqa: ASYNC251 - the point of it
+        keepalive.add(Connection())
+        await until(lambda: len(pings) > 40)
+
+    keepalive: Any = None
     run(main())
 
 
