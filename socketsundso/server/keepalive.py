@@ -36,6 +36,7 @@ class Keepalive:
         self._resting: OrderedDict[Pinged, float] = OrderedDict()  # until their next ping, which is at that time
         self._asked: OrderedDict[Pinged, tuple[bytes, float]] = OrderedDict()  # the ping, and until when to answer
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer fires: for what is due already uvloop's handle does not know
 
     def add(self, connection: Pinged) -> None:
         """Ping `connection` after one interval, and so on until `discard`."""
@@ -61,11 +62,12 @@ class Keepalive:
         first = [next(iter(self._resting.values()))] if self._resting else []
         if self._asked:
             first.append(next(iter(self._asked.values()))[1])
-        if not first or (self._timer is not None and self._timer.when() <= min(first)):
+        if not first or (self._timer is not None and self._due <= min(first)):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(min(first), self._run)
+        self._due = min(first)
+        self._timer = self._loop.call_at(self._due, self._run)
 
     def _run(self) -> None:
         self._timer = None

@@ -19,6 +19,7 @@ import asyncio
 import contextvars
 import enum
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -45,7 +46,7 @@ from socketsundso.server.outbox import Outbox, as_extension
 from socketsundso.server.parser import INITIAL_BUFFER_BYTES, FrameParser, Metered, feed, new_parser
 from socketsundso.server.rejection import Rejection
 
-HANDSHAKE_TIMEOUT_S = 60.0  # for the application's answer to the upgrade request
+HANDSHAKE_TIMEOUT_S = 60.0  # for the application's answer to the upgrade request, and each part of a response
 CLOSE_TIMEOUT_S = 10.0  # for the peer's close frame, and again for its hanging up
 SHUTDOWN_TIMEOUT_S = 2.0  # for the peer's hanging up when the server goes down
 HOLD_S = 0.1  # how long the last frame waits for the application's answers to what came before
@@ -252,8 +253,13 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 self._keepalive.add(self)
 
     def _start_parser(self) -> None:
-        self._parser = new_parser(self, self._fail, self._config.ws_max_size)
+        self._parser = new_parser(self, self._fail, self._max_bytes)
         self._read_into(self._parser)
+
+    @property
+    def _max_bytes(self) -> int:
+        limit: int | None = self._config.ws_max_size
+        return sys.maxsize if limit is None else limit
 
     def _read_into(self, parser: FrameParser) -> None:
         protocol = Metered(parser) if self._metered else parser
@@ -310,7 +316,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         if frame.rsv2 or frame.rsv3:
             raise Violation(1002, "reserved bits")
         if self._messages is None:
-            self._messages = Messages(self._config.ws_max_size, self._deflate)
+            self._messages = Messages(self._max_bytes, self._deflate)
         message = self._messages.add(
             frame.msg_type.value, frame.get_payload_as_bytes(), fin=bool(frame.fin), rsv1=bool(frame.rsv1)
         )
@@ -522,7 +528,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         await self._send(message)
 
     async def _send(self, message: Message) -> None:
-        if message["type"] == "websocket.send":
+        if message["type"] in ("websocket.send", "websocket.http.response.body"):
             await self._outbox.writable()
         if self._stage is Stage.LOST:
             raise ClientDisconnected
@@ -545,6 +551,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._rejection = Rejection(message, self._default_headers)
             self._log_access(str(message["status"]))
             self._stage = Stage.RESPONDING
+            self._set_timer(HANDSHAKE_TIMEOUT_S, self._transport.abort)
         else:
             raise RuntimeError(
                 "Expected ASGI message 'websocket.accept', 'websocket.close' "
@@ -559,6 +566,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._answer(part)
         else:
             self._transport.write(part)
+            self._set_timer(HANDSHAKE_TIMEOUT_S, self._transport.abort)
 
     def _send_open(self, message: Message) -> None:
         kind = message["type"]

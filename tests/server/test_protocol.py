@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -504,6 +506,64 @@ def test_response_that_streams() -> None:
     run(main())
 
 
+def test_response_that_takes_longer_than_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for an answer starts again with each part of a streamed response, and ends one that stalls."""
+    monkeypatch.setattr(protocol, "HANDSHAKE_TIMEOUT_S", 0.2)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await responder(START)(scope, receive, send)
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            await responder({"type": "body", "body": b"x", "more_body": True})(scope, receive, send)
+        assert (await receive(), await receive())[1]["code"] == 1006
+
+    async def main() -> None:
+        async with serving(app) as served, peer(served, request()) as client:
+            assert await client.response() == 401
+            assert await client.reader.readexactly(8 * 6) == b"1\r\nx\r\n" * 8
+            with contextlib.suppress(ConnectionError):
+                assert await client.rest() == b""
+            await served.idle()
+
+    run(main())
+
+
+def test_response_waits_for_a_slow_reader() -> None:
+    """A streamed body is held back while the peer does not read, like messages are."""
+    sent = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await responder(START)(scope, receive, send)
+        with contextlib.suppress(OSError):
+            while True:
+                part = {"type": "body", "body": bytes(1 << 20), "more_body": True}
+                await responder(part)(scope, receive, send)
+                sent.append(1)
+
+    async def main() -> None:
+        async with serving(app) as served:
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+            writer.write(request())
+            await until(lambda: any(getattr(c, "writing_blocked", False) for c in served.connections))
+            assert len(sent) < 100
+            writer.transport.abort()
+            await served.idle()
+
+    run(main())
+
+
+def test_no_limit_on_messages() -> None:
+    """ws_max_size=None means no limit, fragmented or not."""
+
+    async def main() -> None:
+        async with serving(echo, ws_max_size=None) as served, peer(served) as client:
+            client.say(masked(BINARY, bytes(1 << 20)), masked(BINARY, b"a", fin=False), masked(CONTINUATION, b"b"))
+            assert await client.frame() == (0x82, bytes(1 << 20))
+            assert await client.frame() == (0x82, b"ab")
+
+    run(main())
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_responses_without_a_body(status: int) -> None:
     """204 and 304 carry no body and no length, whatever the application sends."""
@@ -758,6 +818,33 @@ def test_keepalive_serves_many_connections_with_one_timer() -> None:
         keepalive.discard(answers)
         assert keepalive._timer is None
 
+    run(main())
+
+
+def test_keepalive_catches_up_after_a_busy_event_loop() -> None:
+    """When pings are overdue because the loop was busy, connections that join meanwhile change nothing."""
+    pings = []
+
+    class Connection:
+        reading_paused = False
+
+        def ping(self, payload: bytes) -> None:
+            pings.append(payload)
+            if len(pings) < 5:
+                keepalive.add(Connection())
+
+        def peer_is_silent(self) -> None: ...
+
+    async def main() -> None:
+        nonlocal keepalive
+        keepalive = Keepalive(asyncio.get_running_loop(), 0.0001, None)
+        for _ in range(20):
+            keepalive.add(Connection())
+            time.sleep(0.001)  # noqa: ASYNC251 - the point of it
+        keepalive.add(Connection())
+        await until(lambda: len(pings) > 40)
+
+    keepalive: Any = None
     run(main())
 
 
