@@ -14,7 +14,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union
 from weakref import WeakKeyDictionary
@@ -202,6 +202,8 @@ def _jsonable(value: Any) -> Any:
         return orjson.Fragment(_pydantic_json(value))
     if _is_struct(type(value)):
         return orjson.Fragment(_struct_json(value))
+    if isinstance(value, Iterator):  # read once only: were orjson to refuse what follows, pydantic would find it empty
+        raise TypeError
     return _builtins_of(value)
 
 
