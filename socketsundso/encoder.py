@@ -243,8 +243,6 @@ def _guarded(encode: Callable[[Any], bytes], value: Any) -> bytes:
     except PydanticSerializationError as exc:
         _raise_unexpected(exc)
         raise _unserializable(value) from exc
-    except ResponseError:
-        raise
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise _unserializable(value) from exc
 
@@ -303,50 +301,51 @@ def _struct_keys(kind: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(kind.__struct_encode_fields__) | ({tag} if tag else frozenset())
 
 
-def _schema_keys(schema: Any, definitions: Mapping[str, Any] = types.MappingProxyType({})) -> frozenset[str] | None:
+def _schema_keys(schema: Any, by_alias: bool = True, definitions: Any = None) -> frozenset[str] | None:
     """All keys that pydantic can write at the top level of a value with this core schema, or None if not known."""
-    config = schema.get("config") or {}
-    if (
-        "serialization" in schema
-        or schema.get("root_model")
-        or "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
-        or config.get("ser_json_inf_nan") == "constants"  # may be no JSON: has to be looked at
-        or config.get("polymorphic_serialization")
-    ):
+    if not _writes_its_fields(schema):
         return None
     match schema["type"]:
         case "definitions":
             known = {each["ref"]: each for each in schema["definitions"]}
-            return _schema_keys(schema["schema"], known)
-        case "definition-ref" if schema["schema_ref"] in definitions:
-            return _schema_keys(definitions[schema["schema_ref"]], definitions)
+            return _schema_keys(schema["schema"], by_alias, known)
+        case "definition-ref" if definitions and schema["schema_ref"] in definitions:
+            return _schema_keys(definitions[schema["schema_ref"]], by_alias, definitions)
         case "union":
-            return _keys_of_all([c[0] if isinstance(c, tuple) else c for c in schema["choices"]], definitions)
+            choices = [choice[0] if isinstance(choice, tuple) else choice for choice in schema["choices"]]
+            return _keys_of_all([_schema_keys(choice, by_alias, definitions) for choice in choices])
         case "tagged-union":
-            return _keys_of_all(list(schema["choices"].values()), definitions)
+            return _keys_of_all([_schema_keys(each, by_alias, definitions) for each in schema["choices"].values()])
         case "model" | "dataclass" | "nullable" | "function-before" | "function-after" | "function-wrap":
-            return _schema_keys(schema["schema"], definitions)
+            return _schema_keys(schema["schema"], by_alias, definitions)
         case "model-fields" | "typed-dict":
-            return _field_keys(schema, schema["fields"].items())
+            return _field_keys(schema, schema["fields"].items(), by_alias)
         case "dataclass-args":
-            return _field_keys(schema, [(field["name"], field) for field in schema["fields"]])
+            return _field_keys(schema, [(field["name"], field) for field in schema["fields"]], by_alias)
     return None
 
 
-def _keys_of_all(schemas: list[Any], definitions: Mapping[str, Any]) -> frozenset[str] | None:
-    keys: frozenset[str] = frozenset()
-    for schema in schemas:
-        found = _schema_keys(schema, definitions)
-        if found is None:
-            return None
-        keys |= found
-    return keys
+def _writes_its_fields(schema: Any) -> bool:
+    """Nothing but the declared fields, that is, and those as JSON: no serializer of its own, no extras, no NaN."""
+    config = schema.get("config") or {}
+    return not (
+        "serialization" in schema
+        or schema.get("root_model")
+        or "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
+        or config.get("ser_json_inf_nan") == "constants"
+        or config.get("polymorphic_serialization")
+    )
 
 
-def _field_keys(schema: Any, fields: Iterable[tuple[str, Any]]) -> frozenset[str]:
-    keys = {key for name, field in fields for key in (name, field.get("serialization_alias")) if key}
+def _keys_of_all(alternatives: list[frozenset[str] | None]) -> frozenset[str] | None:
+    known = [keys for keys in alternatives if keys is not None]
+    return frozenset().union(*known) if len(known) == len(alternatives) else None
+
+
+def _field_keys(schema: Any, fields: Iterable[tuple[str, Any]], by_alias: bool) -> frozenset[str]:
+    keys = {(by_alias and field.get("serialization_alias")) or name for name, field in fields}
     for computed in schema.get("computed_fields", ()):
-        keys |= {computed["property_name"], computed.get("alias") or computed["property_name"]}
+        keys.add((by_alias and computed.get("alias")) or computed["property_name"])
     return frozenset(keys)
 
 
@@ -398,11 +397,12 @@ class ModelEncoder(Encoder):
         self._arguments = options.arguments()
         self._fills_type = any(_requires_type(member) for member in _members(model))
         self._by_alias = options.by_alias
-        self._keys = keys = _schema_keys(adapter.core_schema)
+        keys = _schema_keys(adapter.core_schema, options.by_alias)
         if keys is not None and ref_key in keys:
             raise _has_ref(event, model, ref_key)
         if keys is not None:  # chosen once, not for every reply
-            self.encode = self._encode_typed if "type" in keys else self._encode_closed  # type: ignore[method-assign]
+            is_typeless = "type" not in keys and not self._fills_type
+            self.encode = self._encode_closed if is_typeless else self._encode_typed  # type: ignore[method-assign]
 
     def validate(self, value: Any) -> Any:
         if self._fills_type and isinstance(value, Mapping) and "type" not in value:
@@ -504,7 +504,7 @@ class StructEncoder(Encoder):
                 return self._convert(value, member)
             except (msgspec.ValidationError, TypeError, PydanticSerializationError) as exc:
                 error = exc
-        raise ResponseError([_detail("struct_type", [], str(error))]) from error
+        raise ResponseError([_struct_error(str(error))]) from error
 
     def _convert(self, value: Any, member: Any) -> Any:
         kind = _kind(member)
@@ -524,10 +524,22 @@ class StructEncoder(Encoder):
         return any(kind.__subclasses__() for kind in self._nested)
 
 
+def _struct_error(text: str) -> dict[str, Any]:
+    """msgspec's text, "Expected `int`, got `str` - at `$.items[0].x`", as a detail. The server's values stay here."""
+    msg, _, path = text.partition(" - at `$")
+    loc = [
+        name or (int(index) if index.isdecimal() else index)
+        for name, index in re.findall(r"\.([^.\[]+)|\[([^\]]*)\]", path.rstrip("`"))
+    ]
+    return _detail("struct_type", loc, re.sub(r"^(Invalid (?:enum )?value) .*", r"\1", msg))
+
+
 def _from_builtins(kind: type, value: Any) -> Any:
     """msgspec's hook for the classes that it cannot build: pydantic does."""
     try:
         return TypeAdapter(kind).validate_python(value, from_attributes=True)
+    except ValidationError as exc:  # whose own text has the value in it
+        raise ValueError("; ".join(error["msg"] for error in exc.errors(include_input=False))) from exc
     except PydanticUserError as exc:
         raise TypeError(f"neither msgspec nor pydantic can build {kind!r}") from exc
 

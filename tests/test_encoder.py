@@ -51,6 +51,10 @@ T = TypeVar("T")
 SECRET = "hunter2"
 
 
+class Color(enum.Enum):
+    RED = "red"
+
+
 class Pong(BaseModel):
     time: int
     note: str | None = None
@@ -100,6 +104,15 @@ class Aliased(BaseModel):
 
 class TypeElsewhere(BaseModel):
     type: str = Field("hidden", serialization_alias="kind")
+
+
+class TypeRead(BaseModel):
+    kind: str = Field(validation_alias="type")
+    x: int = 1
+
+
+class AliasedRef(BaseModel):
+    ref: int = Field(1, serialization_alias="re")
 
 
 class Custom(BaseModel):
@@ -153,6 +166,14 @@ class TypedRow(TypedDict):
     x: int
 
 
+class Colored(msgspec.Struct):
+    color: Color
+
+
+class WithModel(msgspec.Struct):
+    model: Pong
+
+
 class Plain(msgspec.Struct):
     x: int
     y: str = ""
@@ -199,10 +220,6 @@ class Arrayed(msgspec.Struct, array_like=True):
 @attrs.define
 class Attrs:
     x: int = 1
-
-
-class Color(enum.Enum):
-    RED = "red"
 
 
 def reply(value: Any, model: Any = None, event: str = "ev", ref_key: str = "ref", **options: Any) -> Any:
@@ -283,6 +300,8 @@ def test_names_of_no_models(annotation: Any) -> None:
         ({"type": "mine", "x": 2}, NeedsType, {}, {"type": "mine", "x": 2}),
         ({"x": 2}, TypedPoint, {}, {"type": "ev", "x": 2}),
         ({"x": 2}, TypedRow, {}, {"type": "ev", "x": 2}),
+        ({"x": 2}, TypeRead, {}, {"type": "ev", "kind": "ev", "x": 2}),
+        ({}, AliasedRef, {}, {"type": "ev", "re": 1}),
         (Open(), Open, {}, {"type": "ev", "x": 1}),
         (Open(type="extra"), Open, {}, {"type": "extra", "x": 1}),
         (Open(type="extra"), Open, {"include": {"x"}}, {"type": "extra", "x": 1}),
@@ -459,6 +478,8 @@ class PydanticPoint:
     ("value", "model", "expected"),
     [
         ({"kind": "dog"}, Annotated[Union[Cat, Dog], Field(discriminator="kind")], {"type": "ev", "kind": "dog"}),
+        (Dog(), Union[Cat, Dog], {"type": "ev", "kind": "dog"}),
+        (Computed(), Union[Cat, Computed], {"type": "computed", "x": 1}),
         (Cat(), Union[Cat, Open], {"type": "ev", "kind": "cat"}),
         (Tree(children=[Tree()]), Tree, {"type": "ev", "children": [{"children": []}]}),
         (Tree(), None, {"type": "ev", "children": []}),
@@ -543,7 +564,14 @@ def test_class_that_nobody_can_build() -> None:
         (None, Pong, ["response"]),
         (None, Optional[Pong], ["response"]),
         (types.SimpleNamespace(), Pong, ["response", "time"]),
-        ({"x": "no"}, Plain, ["response"]),
+        ({"x": SECRET}, Plain, ["response", "x"]),
+        ({"path": 5, "when": 1}, Places, ["response", "path"]),
+        ({"inner": {"x": 1}, "more": [{"x": SECRET}]}, Nest, ["response", "more", 0, "x"]),
+        ({"color": SECRET}, Colored, ["response", "color"]),
+        ({"type": SECRET}, Tagged, ["response", "type"]),
+        ({"model": {"time": SECRET}}, WithModel, ["response", "model"]),
+        ({"time": 1, "note": "\ud800"}, Pong, ["response"]),
+        ({"a": "\ud800"}, None, ["response"]),
         (None, Plain, ["response"]),
         (7, Plain, ["response"]),
         ({"x": []}, Row, ["response", "x"]),
@@ -582,6 +610,15 @@ def test_circular_values() -> None:
     """A dict that holds itself is refused; it does not take the process along."""
     value: dict[str, Any] = {}
     value["me"] = value
+    refused(value)
+
+
+@pytest.mark.parametrize("factory", [dict, collections.OrderedDict])
+def test_deep_values(factory: Any) -> None:
+    """A value that nests beyond what can be written is refused."""
+    value: Any = factory()
+    for _ in range(2000):
+        value = factory(a=value)
     refused(value)
 
 
@@ -801,6 +838,7 @@ class Unbuildable(BaseModel):
         (WithRef, {}),
         (Union[Pong, WithRef], {}),
         (StructWithRef, {}),
+        (AliasedRef, {"by_alias": False}),
         (Unresolved, {}),
         (UnresolvedStruct, {}),
         (Box["Nowhere"], {}),  # type: ignore[name-defined]  # that is the case under test
