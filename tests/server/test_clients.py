@@ -215,9 +215,9 @@ client.onmessage = (event) => {
   if (got.length === messages.length) client.close(3002, "browser is done");
 };
 client.onclose = (event) => {
-  document.body.textContent = JSON.stringify({
+  fetch("/seen", { method: "POST", body: JSON.stringify({
     got, code: event.code, clean: event.wasClean, protocol: client.protocol, extensions: client.extensions
-  });
+  }) });
 };
 </script></body>"""
 
@@ -229,6 +229,12 @@ def test_chromium() -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            if scope["path"] == "/seen":
+                body, more = b"", True
+                while more:
+                    part = await receive()
+                    body, more = body + part["body"], part["more_body"]
+                reported.set_result(body)
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
             await send({"type": "http.response.body", "body": (PAGE % json.dumps(MESSAGES)).encode()})
             return
@@ -238,21 +244,29 @@ def test_chromium() -> None:
             await send({**message, "type": "websocket.send"})
 
     async def main() -> None:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            async with serving(app) as served:
-                printed = await program(
+        nonlocal reported
+        reported = asyncio.get_running_loop().create_future()
+        async with serving(app) as served:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+                browser = await asyncio.create_subprocess_exec(
                     str(CHROMIUM),
                     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
                     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-                    f"--user-data-dir={profile}",
-                    *("--virtual-time-budget=20000", "--dump-dom"),
+                    *(f"--user-data-dir={profile}", "--remote-debugging-port=0"),  # stays until it is ended
                     f"http://127.0.0.1:{served.port}/",
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                 )
-        body = printed.partition("<body>")[2].partition("</body>")[0]
-        seen = json.loads(body)
+                try:
+                    async with asyncio.timeout(35):
+                        seen = json.loads(await reported)
+                finally:
+                    browser.terminate()
+                    await browser.wait()
         assert seen.pop("extensions").startswith("permessage-deflate")
         assert seen == {"got": MESSAGES, "code": 3002, "clean": True, "protocol": "chat"}
 
+    reported: asyncio.Future[bytes]
     run(main())
 
 
