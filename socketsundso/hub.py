@@ -22,7 +22,7 @@ from socketsundso.backplanes import Keep
 from socketsundso.encoder import encode_push
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.presence import Member
-from socketsundso.rooms import Rooms, names_of, room_topic, rooms_for, user_topic, valid_name
+from socketsundso.rooms import Rooms, known_rooms, names_of, room_topic, rooms_for, user_topic, valid_name
 
 OnUnavailable = Literal["raise", "count"]
 T = TypeVar("T")
@@ -99,6 +99,7 @@ class Hub:
         self._on_unavailable = on_unavailable
         self._encode = encode
         self._rooms: Rooms | None = None
+        self._released = False  # closed, and not used again since
         self.presence = Presence(self)
 
     async def __aenter__(self) -> Hub:
@@ -110,14 +111,14 @@ class Hub:
 
     async def aclose(self) -> None:
         """Let go of the backplane; its connection ends unless endpoints of this event loop are using it."""
-        rooms, self._rooms = self._rooms, None
+        rooms, self._rooms, self._released = self._rooms, None, True
         if rooms is not None:
             await rooms.release(self)
 
     async def _opened(self) -> Rooms:
         rooms = rooms_for(self.url)
         if rooms is not self._rooms:
-            self._rooms = rooms
+            self._rooms, self._released = rooms, False
             rooms.declare(self._history)
             rooms.use(self)
         await rooms.open()
@@ -125,7 +126,8 @@ class Hub:
 
     @property
     def status(self) -> Status:
-        return Status.of(self._rooms)
+        in_use = None if self._released else known_rooms(self.url)
+        return Status.of(self._rooms or in_use)
 
     def to(self, *rooms: str | Iterable[str]) -> Target:
         """Everybody in any of the rooms."""

@@ -758,3 +758,11 @@ def rooms_for(url: str) -> Rooms:
     if rooms is None:
         rooms = by_url[url] = Rooms(url)
     return rooms
+
+
+def known_rooms(url: str) -> Rooms | None:
+    """The `Rooms` of the running event loop and the URL, if it is in use."""
+    try:
+        return _by_loop.get(asyncio.get_running_loop(), {}).get(url)
+    except RuntimeError:  # called outside of an event loop
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 WAIT_S = 15.0
 
@@ -43,8 +45,9 @@ class Client:
     async def closed(self) -> int:
         """The close code, after reading whatever still comes."""
         async with asyncio.timeout(WAIT_S):
-            async for _ in self.connection:
-                pass
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await self.connection.recv()
         return self.connection.close_code or 0
 
 
@@ -60,7 +63,7 @@ async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions of uvicorn
     with socket.create_server(("127.0.0.1", 0)) as listening:
         task = asyncio.create_task(server._serve([listening]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(0.005)
         port = listening.getsockname()[1]
         clients: list[Client] = []

@@ -1,0 +1,188 @@
+"""Peers that do not read: what becomes of them, and of everybody else. Over TCP, with tiny buffers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from socketsundso import Conflate, Endpoint, event
+from socketsundso.rooms import rooms_for
+
+from ..backplanes.listener import until
+from .serving import Client, serving
+
+_numbers = itertools.count(1)
+PAD = "x" * 4000
+
+
+@pytest.fixture(autouse=True)
+def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
+    url = f"memory://slow{next(_numbers)}"
+    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
+    return url
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
+
+
+class Feed(Endpoint):
+    max_outbound_bytes = 100_000
+    closed: list[int]
+
+    @event
+    async def on_enter(self) -> dict[str, Any]:
+        await self.join("r")
+        return {"type": "entered"}
+
+    @event
+    async def on_flood(self, count: int, keys: int = 1) -> dict[str, Any]:
+        for n in range(count):
+            await self.broadcast({"type": "tick", "n": n, "key": n % keys, "pad": PAD}, room="r", exclude_self=True)
+        return {"type": "flooded"}
+
+    async def on_disconnect(self, close_code: int) -> None:
+        self.closed.append(close_code)
+
+
+def endpoint(**attributes: Any) -> type[Feed]:
+    return type("Feed", (Feed,), {"closed": [], **attributes})
+
+
+async def deaf(client: Callable[..., Awaitable[Client]]) -> Client:
+    """A client that has joined and reads no more: its own buffers are small and full soon."""
+    reader = await client(max_queue=1)
+    await reader.call("enter")
+    reader.connection.transport.pause_reading()
+    reader.connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    return reader
+
+
+def numbers(messages: list[dict[str, Any]]) -> list[int]:
+    return [message["n"] for message in messages if message["type"] == "tick"]
+
+
+async def read_rest(reader: Client, last: int) -> list[dict[str, Any]]:
+    """Read again, up to the message with the number `last`."""
+    reader.connection.transport.resume_reading()
+    messages = [await reader.receive()]
+    while messages[-1].get("n") != last:
+        messages.append(await reader.receive())
+    return messages
+
+
+def test_a_slow_reader_is_closed_with_1013_and_the_others_get_everything(backplane: str) -> None:
+    """By default; its `on_disconnect` gets the code, and the drops are counted."""
+    feed = endpoint()
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow, fast, writer = await deaf(client), await client(), await client()
+            await fast.call("enter")
+            flood = asyncio.create_task(writer.call("flood", count=3000))
+            assert numbers(await fast.receives(3000)) == list(range(3000))
+            await flood
+            slow.connection.transport.resume_reading()
+            assert await slow.closed() == 1013
+            await until(lambda: feed.closed == [1013], "on_disconnect")
+            assert Feed.hub.status.dropped == rooms_for(backplane).counters.dropped > 0
+
+    run(main)
+
+
+def test_drop_oldest_leaves_a_slow_reader_the_newest_and_tells_the_gap() -> None:
+    """In order, within the bound, and still connected."""
+    feed = endpoint(on_slow="drop_oldest", notify_gaps=True)
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow, writer = await deaf(client), await client()
+            await writer.call("flood", count=3000)
+            messages = await read_rest(slow, 2999)
+            got = numbers(messages)
+            gaps = [message for message in messages if message["type"] == "gap"]
+            assert got == sorted(set(got))
+            assert len(got) < 3000
+            assert all(gap["room"] == "r" for gap in gaps)
+            assert sum(gap["dropped"] for gap in gaps) == 3000 - len(got)
+            assert got[-20:] == list(range(2980, 3000))
+            await slow.call("flood", count=0)
+
+    run(main)
+
+
+def test_conflate_leaves_a_slow_reader_the_newest_of_each_key() -> None:
+    """The last value of every key arrives, whatever was left out."""
+    feed = endpoint(on_slow=Conflate(key=lambda m: m.key))
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow, writer = await deaf(client), await client()
+            await writer.call("flood", count=3000, keys=5)
+            got = numbers(await read_rest(slow, 2999))
+            assert got == sorted(got)
+            assert len(got) < 3000
+            assert got[-5:] == [2995, 2996, 2997, 2998, 2999]
+
+    run(main)
+
+
+def test_drop_newest_leaves_a_slow_reader_the_oldest() -> None:
+    """What came first arrives without a hole; then there is one."""
+    feed = endpoint(on_slow="drop_newest")
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow, writer = await deaf(client), await client()
+            await writer.call("flood", count=3000)
+            slow.connection.transport.resume_reading()
+            first = numbers(await slow.receives(20))
+            assert first == list(range(20))
+            await slow.call("flood", count=0)
+
+    run(main)
+
+
+def test_a_burst_to_a_reader_that_reads_is_no_slowness() -> None:
+    """Far more than the bound in one go, from one handler: nobody is closed, nothing is lost."""
+    feed = endpoint(max_outbound_bytes=20_000)
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            reader, writer = await client(), await client()
+            await reader.call("enter")
+            flood = asyncio.create_task(writer.call("flood", count=500))
+            assert numbers(await reader.receives(500)) == list(range(500))
+            await flood
+
+    run(main)
+
+
+def test_a_handlers_reply_waits_for_the_peer_instead_of_being_dropped() -> None:
+    """It keeps its place behind the pushes before it, whatever the policy drops of those."""
+
+    class Replying(Feed):
+        on_slow = "drop_oldest"
+        closed: list[int] = []
+
+        @event
+        async def on_both(self) -> dict[str, Any]:
+            for n in range(2000):
+                await self.broadcast({"type": "tick", "n": n, "pad": PAD}, room="r")
+            return {"type": "both"}
+
+    async def main() -> None:
+        async with serving(Replying) as client:
+            slow = await deaf(client)
+            await slow.send("both", ref=1)
+            await until(lambda: Replying.hub.status.published == 2000, "all were broadcast")
+            messages = await read_rest(slow, 1999)
+            assert numbers(messages)[-1] == 1999
+            assert await slow.receive() == {"type": "both", "ref": 1}
+
+    run(main)
