@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,18 +70,67 @@ def test_chat() -> None:
         assert "<title>socketsundso chat</title>" in page
 
 
+@contextmanager
+def browser(url: str, profile: Path) -> Iterator[ClientConnection]:
+    """Chromium with one page, and the connection of its debugging protocol."""
+    assert CHROMIUM is not None
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--remote-debugging-port=0", f"--user-data-dir={profile}", url,
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            with connect(debugger_of(profile, url), proxy=None, max_size=None) as page:
+                yield page
+        finally:
+            process.kill()
+
+
+def debugger_of(profile: Path, url: str) -> str:
+    """The address of the page's debugger, once Chromium has told it."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            port = (profile / "DevToolsActivePort").read_text().split()[0]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=20) as answer:
+                for target in json.load(answer):
+                    if target["type"] == "page" and target["url"] == url:
+                        return str(target["webSocketDebuggerUrl"])
+    raise AssertionError("Chromium does not open the page")
+
+
+def text_with(page: ClientConnection, *wanted: str) -> str:
+    """The visible text of the page, once it holds all that is wanted."""
+    deadline, text = time.monotonic() + 60, ""
+    while time.monotonic() < deadline:
+        text = str(run_script(page, "document.body.innerText"))
+        if all(part in text for part in wanted):
+            return text
+    raise AssertionError(f"the page shows {text!r}, never {wanted!r}")
+
+
+def run_script(page: ClientConnection, script: str) -> Any:
+    page.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": {"expression": script}}))
+    while True:
+        answer = json.loads(page.recv(timeout=30))
+        if answer.get("id") == 1:
+            return answer["result"]["result"].get("value")
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_chat_page_in_a_browser(tmp_path: Path) -> None:
-    """The page connects, enters its room, and shows who is there."""
-    assert CHROMIUM is not None
-    with example("chat") as port:
-        command = [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000", "--dump-dom", f"http://127.0.0.1:{port}/",
-        ]  # fmt: skip
-        page = subprocess.run(command, capture_output=True, timeout=100, check=True).stdout.decode()
-    assert "lobby: guest" in page
+    """The page enters its room, shows who is there and what is said, and says what its person types."""
+    with example("chat") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
+        ada.send(json.dumps({"type": "enter", "room": "lobby", "name": "ada"}))
+        until(ada, "presence_diff")
+        with browser(f"http://127.0.0.1:{port}/", tmp_path) as page:
+            text_with(page, "lobby: ada, guest")
+            ada.send(json.dumps({"type": "message", "msg": "hello <b>you</b>"}))
+            text_with(page, "hello <b>you</b>")
+            run_script(page, "document.getElementById('msg').value = 'hello ada'; document.forms[0].requestSubmit()")
+            assert until(ada, "said")["msg"] == "hello <b>you</b>"
+            assert until(ada, "said")["msg"] == "hello ada"
 
 
 def test_decorator() -> None:

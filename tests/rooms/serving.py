@@ -63,7 +63,7 @@ async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions of uvicorn
     with socket.create_server(("127.0.0.1", 0)) as listening:
         task = asyncio.create_task(server._serve([listening]))
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        while not server.started:  # uvicorn has no event for it
             await asyncio.sleep(0.005)
         port = listening.getsockname()[1]
         clients: list[Client] = []
