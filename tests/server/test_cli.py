@@ -95,6 +95,15 @@ def told(url: str) -> list[str]:
         return message.split()
 
 
+def answer_to_a_wrong_version(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 1\r\n\r\n"
+        )
+        return raw.recv(100)
+
+
 @pytest.mark.parametrize(
     ("arguments", "path"),
     [(["served:app"], "/any"), (["served:make", "--factory"], "/any"), (["served:Endpoint"], "/")],
@@ -119,13 +128,7 @@ def test_endpoints_live_at_the_root_only(folder: Path) -> None:
 def test_it_is_our_protocol(folder: Path) -> None:
     """Without `--ws` frames are picows' job: a wrong version is answered with 426."""
     with running(folder, "served:app") as (url, _):
-        port = int(url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port)) as raw:
-            raw.sendall(
-                b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 1\r\n\r\n"
-            )
-            assert raw.recv(100).startswith(b"HTTP/1.1 426 ")
+        assert answer_to_a_wrong_version(int(url.rpartition(":")[2])).startswith(b"HTTP/1.1 426 ")
 
 
 def test_backplane_is_an_environment_variable(folder: Path) -> None:
