@@ -2,7 +2,7 @@
 Held connections: how many stay, what an idle one weighs, and whether memory stays flat while all of them talk.
 
 One server process after the other, the clients in this process. First nothing but connections, then one message a
-second through each of them, pings answered, then one message of 1 MiB through 500 of them. Memory is the server's
+second through each of them, pings answered, then one message of 1 MiB through one after the other. Memory is the server's
 resident memory above the empty server, divided by the connections.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load import connect, cpu_seconds, masked_frame, message, read_frame, rss_bytes
+from benchmarks.load import connect, cpu_seconds, masked_frame, read_frame, rss_bytes
 from benchmarks.servers import COMPETITORS, Competitor, cores, running
 
 NAMES = [
@@ -28,9 +28,15 @@ NAMES = [
     "socketsundso, own protocol",
 ]
 LARGE_BYTES = 1 << 20
-LARGE_CONNECTIONS = 500  # some servers keep more than the message: with 10,000 that would be the machine's memory
+KEPT_BYTES = 1 << 30  # large messages end when the server has kept so much of them: some keep every one
 PING = 0x89
 FLAT_AFTER_S = 10
+
+
+def chat(size: int = 0) -> bytes:
+    """The chat message, of at least `size` bytes."""
+    text = "hello world, this is a chat message" + "x" * size
+    return json.dumps({"type": "message", "room": "lobby", "msg": text, "sender": 42}).encode()
 
 
 def whole_frames(data: bytes) -> Iterator[bytes]:
@@ -64,7 +70,7 @@ class Client:
             self._rest = self._rest[len(frame) :]
             if frame[0] == PING:
                 self.sock.sendall(bytes((0x8A, 0x80 | frame[1])) + bytes(4) + frame[2:])
-            elif frame == reply or (reply is None and len(frame) > LARGE_BYTES - 100):  # `message` is about as long
+            elif frame == reply or (reply is None and len(frame) > LARGE_BYTES):
                 self.received += 1
             else:
                 raise AssertionError(f"a reply differs from the first one: {frame[:200]!r}")
@@ -82,7 +88,7 @@ class Held:
 
     def each_second(self, seconds: int) -> list[int]:
         """One message a second through each connection, spread over the second; the memory after each second."""
-        frame = masked_frame(message())
+        frame = masked_frame(chat())
         memory, slots = [], 50
         with contextlib.closing(select.epoll()) as poll:
             for fd in self._by_fd:
@@ -107,15 +113,21 @@ class Held:
             for fd, _ in poll.poll(left, 1000):
                 self._by_fd[fd].take(self.reply)
 
-    def large(self, number: int) -> None:
-        """One message of 1 MiB through each of the first `number` connections, one after the other."""
-        frame = masked_frame(message(LARGE_BYTES))
-        for client in self.clients[:number]:
+    def large(self) -> float:
+        """One message of 1 MiB through one connection after the other; the bytes kept of each."""
+        frame = masked_frame(chat(LARGE_BYTES))
+        start, number = rss_bytes(self.pid), 0
+        for client in self.clients:
             before = client.received
             client.sock.sendall(frame)
             while client.received == before:
                 client.take()
+            number += 1
+            if rss_bytes(self.pid) - start > KEPT_BYTES:
+                break
         self._sent += number
+        time.sleep(0.5)
+        return (rss_bytes(self.pid) - start) / number
 
 
 def connected(port: int, number: int) -> list[socket.socket]:
@@ -136,9 +148,9 @@ def closed(sockets: list[socket.socket]) -> None:
 
 def checked_reply(sock: socket.socket) -> bytes:
     """The frame that answers the chat message, whose content is right."""
-    sock.sendall(masked_frame(message()))
+    sock.sendall(masked_frame(chat()))
     reply = read_frame(sock)
-    assert json.loads(reply[reply.index(b"{") :]) == json.loads(message())
+    assert json.loads(reply[reply.index(b"{") :]) == json.loads(chat())
     return reply
 
 
@@ -158,10 +170,7 @@ def measure(competitor: Competitor, number: int, seconds: int) -> dict[str, Any]
             before = cpu_seconds(pid)
             memory = held.each_second(seconds)
             cpu = cpu_seconds(pid) - before
-            large = min(number, LARGE_CONNECTIONS)
-            held.large(large)
-            time.sleep(0.5)
-            kept = (rss_bytes(pid) - memory[-1]) / large
+            kept = held.large()
             held.each_second(1)  # all of them still answer
         finally:
             closed(sockets)
