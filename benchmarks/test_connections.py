@@ -2,8 +2,8 @@
 Held connections: how many stay, what an idle one weighs, and whether memory stays flat while all of them talk.
 
 One server process after the other, the clients in this process. First nothing but connections, then one message a
-second through each of them, pings answered, then one message of 1 MiB through one after the other. Memory is the server's
-resident memory above the empty server, divided by the connections.
+second through each of them, pings answered, then one message of 1 MiB through one after the other. Memory is the
+server's resident memory above the empty server, divided by the connections.
 """
 
 from __future__ import annotations
