@@ -141,9 +141,9 @@ def test_upgrade_is_case_insensitive(upgrade: str, http: str) -> None:
     """The value of Upgrade is compared without regard to case (RFC 6455 4.2.1)."""
 
     async def main() -> None:
-        async with serving(echo, http=http) as served:
-            async with peer(served, request("/", f"Upgrade: {upgrade}", drop="Upgrade")) as client:
-                assert await client.response() == 101
+        head = request("/", f"Upgrade: {upgrade}", drop="Upgrade")
+        async with serving(echo, http=http) as served, peer(served, head) as client:
+            assert await client.response() == 101
 
     run(main())
 
@@ -152,10 +152,10 @@ def test_accept_without_a_subprotocol_names_none() -> None:
     """If the application chooses no subprotocol, the response has no such header (Kludex/uvicorn discussion 1777)."""
 
     async def main() -> None:
-        async with serving(echo) as served:
-            async with peer(served, request("/", "Sec-WebSocket-Protocol: chat")) as client:
-                assert await client.response() == 101
-                assert "sec-websocket-protocol" not in client.headers
+        head = request("/", "Sec-WebSocket-Protocol: chat")
+        async with serving(echo) as served, peer(served, head) as client:
+            assert await client.response() == 101
+            assert "sec-websocket-protocol" not in client.headers
 
     run(main())
 
@@ -212,10 +212,12 @@ def test_clients_pings_and_keepalive_do_not_disturb_a_slow_handler() -> None:
         await receive()
 
     async def main() -> None:
-        async with serving(app, ws_ping_interval=0.1, ws_ping_timeout=0.2) as served:
-            async with websockets.asyncio.client.connect(served.url, ping_interval=0.1) as client:
-                await client.send("work")
-                assert await client.recv() == "done"
+        async with (
+            serving(app, ws_ping_interval=0.1, ws_ping_timeout=0.2) as served,
+            websockets.asyncio.client.connect(served.url, ping_interval=0.1) as client,
+        ):
+            await client.send("work")
+            assert await client.recv() == "done"
 
     run(main())
 
