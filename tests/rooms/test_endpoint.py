@@ -17,6 +17,7 @@ from socketsundso.rooms import rooms_for
 from ..backplanes.listener import until
 from .serving import serving
 
+
 _numbers = itertools.count(1)
 
 
@@ -28,7 +29,7 @@ def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
-pytestmark = pytest.mark.usefixtures("backplane")
+pytestmark = pytest.mark.usefixtures("backplane", "both_protocols")
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
