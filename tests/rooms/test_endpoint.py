@@ -17,7 +17,6 @@ from socketsundso.rooms import rooms_for
 from ..backplanes.listener import until
 from .serving import serving
 
-
 _numbers = itertools.count(1)
 
 
