@@ -172,6 +172,51 @@ def test_a_burst_above_the_outbox_is_refused_not_stored(monkeypatch: pytest.Monk
         asyncio.run(main())
 
 
+def test_a_payload_that_the_engine_cannot_take_is_refused_alone(engine: EngineServer) -> None:
+    """What is published with it, before and after, arrives; and the links of the subscribers live on."""
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, ears):
+            ours.publish(("a",), b"before")
+            with pytest.raises(BackplaneUnavailable, match="at most"):
+                ours.publish(("a",), bytes(9 << 20))
+            with pytest.raises(BackplaneUnavailable, match="at most"):
+                await ours.append("r", bytes(9 << 20), KEEP)
+            ours.publish(("a",), b"after")
+            await ears.receives(b"before", b"after")
+            assert ears.lost == 0
+
+    asyncio.run(main())
+
+
+def test_a_redis_that_throws_subscribers_out_has_them_back(redis_engine: EngineServer) -> None:
+    """
+    Each time, as it does to those who read too slowly, though it goes on itself; and no connection is left
+    behind. python-socketio 1581 and 1569 are reports of the opposite.
+    """
+    import redis.asyncio as redis
+
+    async def main() -> None:
+        admin = redis.Redis(port=redis_engine.port)
+        async with opened(f"{redis_engine.url}?prefix=thrown", "a") as (ours, ears):
+            await ours.append("a", b"1", KEEP)
+            await ears.receives(b"1")
+            connections = len(await admin.client_list())
+            for round_ in range(1, 6):
+                await admin.client_kill_filter(_type="pubsub")
+                await until(lambda: ears.restored == round_, "is back")  # noqa: B023
+                await ours.append("a", b"1", KEEP)
+                await until(lambda: len(ears.deliveries) == round_ + 1, "hears again")  # noqa: B023
+            await admin.client_kill_filter(_type="normal", skipme=True)
+            await until(lambda: ours.state == "connected", "goes on")
+            ours.publish(("a",), b"2")
+            await ours.flush()
+            assert len(await admin.client_list()) <= connections
+        await admin.aclose()
+
+    asyncio.run(main())
+
+
 def test_passwords_stay_out_of_errors_and_logs() -> None:
     """What names the engine is the URL without its user and password."""
 
