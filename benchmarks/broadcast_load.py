@@ -13,9 +13,12 @@ import struct
 import time
 from typing import Any
 
-from benchmarks.load import KEY, _exactly, masked_frame, message
+from benchmarks.load import KEY, _exactly, masked_frame
 
 WAIT_S = 60.0
+
+
+BODY = b'{"type":"message","room":"lobby","msg":"hello world, this is a chat message","sender":42}'
 
 
 class Dialect:
@@ -70,8 +73,8 @@ def read_frame(sock: socket.socket) -> bytes:
 class Members:
     """`count` connections in one room; `say(n)` has the first n of them speak at the same time."""
 
-    def __init__(self, port: int, count: int, dialect: Dialect, size: int = 80) -> None:
-        self.body = message(size)
+    def __init__(self, port: int, count: int, dialect: Dialect) -> None:
+        self.body = BODY
         self.frame = dialect.frame(self.body)
         self._poll = select.epoll()
         self.sockets = [connect(port, dialect) for _ in range(count)]

@@ -25,8 +25,8 @@ from benchmarks.servers import OURS, Competitor, cores, running
 class WithLifespan(Competitor):
     """Litestar's channels start with the application's lifespan."""
 
-    def command(self, port: int) -> list[str]:
-        return ["on" if part == "off" else part for part in super().command(port)]
+    def command(self, port: int, *more: Any) -> list[str]:
+        return ["on" if part == "off" else part for part in super().command(port, *more)]
 
 
 NAIVE = Competitor("naive FastAPI loop", "broadcast_naive")
@@ -57,18 +57,22 @@ def measure(members: int, rounds: int, deliveries: int, core: int, progress: Any
                 continue
             with running(competitor, core) as (port, pid), contextlib.closing(Members(port, members, dialect)) as load:
                 for in_flight in IN_FLIGHT:
-                    speakers = min(in_flight, members)
-                    turns = max(3, deliveries // (members * speakers))
-                    load.say(speakers)
-                    before = cpu_seconds(pid)
-                    for _ in range(turns):
-                        load.say(speakers)
-                    used = cpu_seconds(pid) - before
-                    samples[competitor.name][in_flight].append(used / (turns * members * speakers) * 1e6)
+                    cost = cpu_us_per_delivery(load, pid, min(in_flight, members), deliveries)
+                    samples[competitor.name][in_flight].append(cost)
     return {
         name: {in_flight: statistics.median(taken) for in_flight, taken in by_depth.items()}
         for name, by_depth in samples.items()
     }
+
+
+def cpu_us_per_delivery(load: Members, pid: int, speakers: int, deliveries: int) -> float:
+    members = len(load.sockets)
+    turns = max(3, deliveries // (members * speakers))
+    load.say(speakers)
+    before = cpu_seconds(pid)
+    for _ in range(turns):
+        load.say(speakers)
+    return (cpu_seconds(pid) - before) / (turns * members * speakers) * 1e6
 
 
 def table(members: int, rows: dict[str, dict[int, float]]) -> str:
