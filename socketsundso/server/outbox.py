@@ -214,19 +214,16 @@ class Push:
         """
         outbox = self._outbox
         frames = outbox._frames
-        if frames:
-            if outbox.blocked is not None and outbox.buffered > OFFER_BYTES:
-                return False  # else the transport was looked at with the first frame of this turn
-        elif outbox._transport.get_write_buffer_size() > OFFER_BYTES:
+        if outbox.blocked is not None and outbox.buffered > OFFER_BYTES:
             return False
-        elif outbox.closed:
-            return True  # dropped: the peer is gone
-        else:
-            flusher = outbox._flusher
-            if flusher._dirty:
-                flusher._dirty.append(outbox)
+        if not frames:
+            if outbox.closed:
+                return True  # dropped: the peer is gone
+            dirty = outbox._flusher._dirty
+            if dirty:
+                dirty.append(outbox)
             else:
-                flusher.add(outbox)
+                outbox._flusher.add(outbox)
         frames.append(frame)
         outbox._size += len(frame)
         if outbox._size > JOIN_BYTES:
