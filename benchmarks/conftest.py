@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
 import pytest
+
+from benchmarks.progress import Show
+from benchmarks.servers import cores
 
 FIGURES: dict[str, Any] = {}
 
@@ -27,6 +32,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
+def pinned() -> Iterator[int]:
+    """The core for the servers; the load, which is this process, stays on another one."""
+    available = os.sched_getaffinity(0)
+    server_core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
+    yield server_core
+    os.sched_setaffinity(0, available)
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Show:
+    return Show(capsys, request.node.name.removeprefix("test_"))
 
 
 @pytest.fixture
