@@ -262,8 +262,7 @@ class Load:
                     raise AssertionError("a reply differs from the first one")
                 self._rest[fd] = data[count * size :] if rest else b""
                 now = time.perf_counter()
-                for _ in range(count):
-                    waited.append(now - due[fd].popleft())
+                waited += [now - due[fd].popleft() for _ in range(count)]
         waited.sort()
         late.sort()
         return waited, late[len(late) // 2]

@@ -43,10 +43,10 @@ class Competitor:
     `python -m ... PORT`, or with Node when its file ends in `.cjs`.
     """
 
-    key: str
     name: str
     module: str
     ws: str | None = "auto"
+    key: str = ""
     dialect: Dialect = PLAIN
     ceiling: bool = False
 
@@ -81,25 +81,25 @@ CHANX = Dialect(tag="action", inside="payload")
 SOCKET_IO = Dialect(path="/socket.io/?EIO=4&transport=websocket", before='42["message",', after="]", greeting="40")
 
 COMPETITORS = [
-    Competitor("naive", "naive FastAPI loop", "fastapi_naive"),
-    Competitor("tuned", "tuned FastAPI loop", "fastapi_tuned"),
-    Competitor("msgspec", "Starlette + msgspec", "starlette_msgspec"),
-    Competitor("litestar", "Litestar listener", "litestar_listener"),
-    Competitor("chanx", "chanx on Starlette", "chanx_starlette", dialect=CHANX),
-    Competitor("socketio", "python-socketio", "python_socketio", dialect=SOCKET_IO),
-    Competitor("channels", "Django Channels on uvicorn", "django_channels"),
-    Competitor("aiohttp", "aiohttp + pydantic", "aiohttp_pydantic", None),
-    Competitor("websockets", "websockets + msgspec", "websockets_msgspec", None),
-    Competitor("socketify", "socketify + msgspec (C++)", "socketify_msgspec", None),
-    Competitor("005", "socketsundso 0.0.5's algorithm", "socketsundso_005"),
-    Competitor("node", "Node ws + zod", "node_ws_zod", None),
-    Competitor("ours-uvicorn", "socketsundso, uvicorn's protocol", "socketsundso_model"),
-    Competitor("ours", "socketsundso, own protocol", "socketsundso_model", OURS),
-    Competitor("ours-struct", "socketsundso, own protocol, Struct", "socketsundso_struct", OURS),
-    Competitor("ours-native", "socketsundso, own protocol, dict", "socketsundso_native", OURS),
-    Competitor("raw-uvicorn", "raw echo, uvicorn's protocol", "raw_echo", ceiling=True),
-    Competitor("raw-ours", "raw echo, own protocol", "raw_echo", OURS, ceiling=True),
-    Competitor("picows", "bare picows echo", "picows_echo", None, ceiling=True),
+    Competitor("naive FastAPI loop", "fastapi_naive", key="naive"),
+    Competitor("tuned FastAPI loop", "fastapi_tuned", key="tuned"),
+    Competitor("Starlette + msgspec", "starlette_msgspec", key="msgspec"),
+    Competitor("Litestar listener", "litestar_listener", key="litestar"),
+    Competitor("chanx on Starlette", "chanx_starlette", key="chanx", dialect=CHANX),
+    Competitor("python-socketio", "python_socketio", key="socketio", dialect=SOCKET_IO),
+    Competitor("Django Channels on uvicorn", "django_channels", key="channels"),
+    Competitor("aiohttp + pydantic", "aiohttp_pydantic", None, key="aiohttp"),
+    Competitor("websockets + msgspec", "websockets_msgspec", None, key="websockets"),
+    Competitor("socketify + msgspec (C++)", "socketify_msgspec", None, key="socketify"),
+    Competitor("socketsundso 0.0.5's algorithm", "socketsundso_005", key="005"),
+    Competitor("Node ws + zod", "node_ws_zod", None, key="node"),
+    Competitor("socketsundso, uvicorn's protocol", "socketsundso_model", key="ours-uvicorn"),
+    Competitor("socketsundso, own protocol", "socketsundso_model", OURS, key="ours"),
+    Competitor("socketsundso, own protocol, Struct", "socketsundso_struct", OURS, key="ours-struct"),
+    Competitor("socketsundso, own protocol, dict", "socketsundso_native", OURS, key="ours-native"),
+    Competitor("raw echo, uvicorn's protocol", "raw_echo", key="raw-uvicorn", ceiling=True),
+    Competitor("raw echo, own protocol", "raw_echo", OURS, key="raw-ours", ceiling=True),
+    Competitor("bare picows echo", "picows_echo", None, key="picows", ceiling=True),
 ]
 
 

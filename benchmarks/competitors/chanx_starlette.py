@@ -1,4 +1,4 @@
-"""chanx on Starlette: a handler per message model, dispatched by `action`, its fields in `payload`; completion is off."""
+"""chanx on Starlette: a handler per message model, dispatched by `action`, its fields in `payload`."""
 
 import logging
 from typing import Literal
