@@ -62,8 +62,11 @@ def write(run: Run, folder: Path = FOLDER) -> Path:
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:
-    columns = [name for name in UNITS if any(isinstance(row, dict) and name in row for row in rows.values())]
-    lines = ["| | " + " | ".join(UNITS[name][0] for name in columns) + " | validates |"]
+    given = {name for row in rows.values() for name in row}
+    depths = sorted((name for name in given if str(name).isdigit()), key=int)  # a broadcast's, in flight
+    columns = [*(name for name in UNITS if name in given), *depths]
+    heads = [UNITS[name][0] if name in UNITS else f"CPU us/delivery, {name} in flight" for name in columns]
+    lines = ["| | " + " | ".join(heads) + " | validates |"]
     lines.append("|---|" + "---:|" * len(columns) + "---|")
     for key, row in rows.items():
         competitor = BY_KEY.get(key)
@@ -79,7 +82,7 @@ def _cell(name: str, row: dict[str, Any]) -> str:
     if name not in row:
         return ""
     star = "*" if name == "messages_per_s" and row.get("generator_limited") else ""
-    return UNITS[name][1].format(row[name]) + star
+    return UNITS.get(name, ("", "{:.2f}"))[1].format(row[name]) + star
 
 
 def _roundtrip_chart(run: Run, folder: Path) -> tuple[str, str] | None:
@@ -132,7 +135,9 @@ def _chart(
             axes.tick_params(length=0)
             axes.set_xticks([])
             axes.margins(x=0.12, y=0.01)
-        figure.supxlabel(f"{caption}. Blue: socketsundso; sand: echoes that validate nothing", fontsize=9, color=INK)
+        figure.supxlabel(
+            f"{caption}\nblue: socketsundso; sand: ceilings, echoes that validate nothing", fontsize=9, color=INK
+        )
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     path.write_text(_recoloured(text.getvalue()))

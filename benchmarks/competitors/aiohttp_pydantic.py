@@ -1,20 +1,28 @@
-"""aiohttp's own server with uvloop; the handler validates with pydantic. `python -m ... PORT`."""
+"""aiohttp's own server with uvloop; the handler validates with a discriminated TypeAdapter. `python -m ... PORT`."""
 
 import asyncio
 import sys
+from typing import Annotated, Literal
 
 import uvloop
 from aiohttp import WSMsgType, web
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, TypeAdapter
 
 VALIDATES = "pydantic by hand, input"
 
 
 class Message(BaseModel):
-    type: str
+    type: Literal["message"]
     room: str
     msg: str
     sender: int | None = None
+
+
+class Ping(BaseModel):
+    type: Literal["ping"]
+
+
+adapter: TypeAdapter[Message | Ping] = TypeAdapter(Annotated[Message | Ping, Field(discriminator="type")])
 
 
 async def chat(request: web.Request) -> web.WebSocketResponse:
@@ -22,7 +30,7 @@ async def chat(request: web.Request) -> web.WebSocketResponse:
     await websocket.prepare(request)
     async for frame in websocket:
         if frame.type == WSMsgType.TEXT:
-            message = Message.model_validate_json(frame.data)
+            message = adapter.validate_json(frame.data)
             await websocket.send_str(message.model_dump_json())
     return websocket
 
