@@ -40,6 +40,7 @@ UNITS = {
     "late_us": ("load late, us", "{:,.0f}"),
     "ms": ("ms", "{:.0f}"),
 }
+UNSHOWN = {"failed", "spread_us", "load_share", "generator_limited"}
 
 
 def write(run: Run, folder: Path = FOLDER) -> Path:
@@ -62,10 +63,11 @@ def write(run: Run, folder: Path = FOLDER) -> Path:
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:
-    given = {name for row in rows.values() for name in row}
-    depths = sorted((name for name in given if str(name).isdigit()), key=int)  # a broadcast's, in flight
-    columns = [*(name for name in UNITS if name in given), *depths]
-    heads = [UNITS[name][0] if name in UNITS else f"CPU us/delivery, {name} in flight" for name in columns]
+    given = dict.fromkeys(name for row in rows.values() for name in row)
+    known = [name for name in UNITS if name in given]
+    own = [name for name in given if name not in UNITS and name not in UNSHOWN]  # a broadcast's: messages in flight
+    columns = [*known, *own]
+    heads = [*(UNITS[name][0] for name in known), *map(str, own)]
     lines = ["| | " + " | ".join(heads) + " | validates |"]
     lines.append("|---|" + "---:|" * len(columns) + "---|")
     for key, row in rows.items():

@@ -147,18 +147,31 @@ def running(
     port = free_port() if port is None else port
     refuse_busy(port)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NODE_PATH": str(node_modules()), "PYTHONHASHSEED": "0"}
+    command = competitor.command(port, workers)
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            competitor.command(port, workers),
-            cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+        process = None
         try:
+            with _uninterrupted():
+                process = subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+                )
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})
             _wait(port, process, output.fileno())
             yield port, process.pid
         finally:
-            _end(process)
+            if process is not None:
+                _end(process)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back: between a fork and the assignment of its result it would leave a process that nobody knows."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def free_port() -> int:
