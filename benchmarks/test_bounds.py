@@ -23,7 +23,7 @@ CELLS = {f"roundtrip {cell.title}": cell for cell in (Cell(Shape(32, 1)), Cell(S
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", CELLS, ids=lambda name: name.split()[1].rstrip(","))
 def test_bounds(name: str, pinned: int, show: Show) -> None:
     """Every one of our rows stays below its committed ratio to the naive loop."""
     competitors = pick("naive", *BOUNDS[name])
