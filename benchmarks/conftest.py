@@ -1,22 +1,38 @@
-"""Options of the benchmarks, and the figures they leave behind."""
+"""Options of the benchmarks, the core they run on, and what a run leaves behind: JSON, report, verdict."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import platform
 import subprocess
-from importlib.metadata import version
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import baseline, report
+from benchmarks.progress import Show
+from benchmarks.servers import cores
+
 FIGURES: dict[str, Any] = {}
+PACKAGES = [
+    "socketsundso", "msgspec", "pydantic", "orjson", "picows", "uvicorn", "uvloop", "starlette", "fastapi", "litestar",
+    "chanx", "python-socketio", "channels", "aiohttp", "websockets", "socketify",
+]  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="longer runs and more sizes")
+    parser.addoption("--full", action="store_true", help="longer runs, every competitor everywhere")
     parser.addoption("--only", default="", help="only the questions whose name holds this, e.g. roundtrip")
     parser.addoption("--json", default="", help="write all figures of the servers to this file")
+    parser.addoption("--baseline", default="", help="compare the ratios with those of this earlier --json file")
+    parser.addoption("--fail-on-worse", action="store_true", help="fail when --baseline shows a row of ours worse")
+    parser.addoption("--report", default="", help=f"folder of the report (default: {report.FOLDER.name}, if complete)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,21 +46,60 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def pinned() -> Iterator[int]:
+    """The core for the servers; the load, which is this process, stays on another one."""
+    available = os.sched_getaffinity(0)
+    server_core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
+    yield server_core
+    os.sched_setaffinity(0, available)
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Show:
+    return Show(capsys, request.node.name.removeprefix("test_"))
+
+
+@pytest.fixture
 def figures() -> dict[str, Any]:
-    """What a benchmark puts here ends in the file of `--json`."""
+    """What a benchmark puts here, `{title: {competitor: row}}`, ends in the JSON, the report and the verdict."""
     return FIGURES
 
 
+def whole_run(full: bool) -> dict[str, Any]:
+    """The figures with what somebody else needs to judge them."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit.stdout.strip() or "unknown",
+        "full": full,
+        "figures": FIGURES,
+    }
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    path = session.config.getoption("--json")
-    if path:
-        packages = ["msgspec", "pydantic", "orjson", "starlette", "uvicorn", "uvloop", "picows", "fastapi"]
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        machine = {
-            "machine": platform.platform(),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in packages},
-            "commit": commit.stdout.strip(),
-        }
-        with open(path, "w") as file:
-            json.dump({**machine, "figures": FIGURES}, file, indent=1)
+    config = session.config
+    if not FIGURES:
+        return
+    run = whole_run(bool(config.getoption("--full")))
+    if path := config.getoption("--json"):
+        Path(path).write_text(json.dumps(run, indent=1))
+    folder = config.getoption("--report")
+    if folder or (not config.getoption("--only") and session.exitstatus == 0):
+        print(f"\nreport: {report.write(run, Path(folder) if folder else report.FOLDER)}")
+    if path := config.getoption("--baseline"):
+        text, worse = baseline.verdict(json.loads(Path(path).read_text())["figures"], FIGURES)
+        print(f"\n{text}")
+        if worse and config.getoption("--fail-on-worse"):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,21 +1,29 @@
 """
-The load: sockets, one masked frame built once, and a poll loop. No JSON, no parsing, no coroutine.
+The load: sockets, masked frames built once, and a poll loop. No JSON, no parsing, no coroutine.
 
-Every reply is compared with the first one, whose content was checked, byte by byte; so a reply that is not right ends
-the run. Meant to run in a process of its own, on a core of its own; its own CPU time is part of the result.
+The replies to one frame are read and their content checked once; from then on every byte is compared with them, so a
+reply that is not right ends the run. Meant for a process of its own, on a core of its own; its own CPU time is part
+of the result.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import select
 import socket
 import struct
 import time
+from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+SILENCE_S = 10.0  # a server that answers nothing for this long has failed
+
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,42 @@ class Shape:
         return f"{self.connections}x{self.in_flight}"
 
 
-def message(size: int = 80) -> bytes:
+@dataclass(frozen=True)
+class Dialect:
+    """How a competitor wants a message on the wire: its path, the field of the kind, and what surrounds the JSON."""
+
+    path: str = "/"
+    tag: str = "type"
+    inside: str = ""  # the field that holds all others
+    before: str = ""
+    after: str = ""
+    greeting: str = ""  # sent after the server's first frame, answered with one more
+
+    def encode(self, body: Body) -> bytes:
+        kind, fields = body["type"], {name: value for name, value in body.items() if name != "type"}
+        tagged = {self.tag: kind, **({self.inside: fields} if self.inside else fields)}
+        return f"{self.before}{json.dumps(tagged, separators=(',', ':'))}{self.after}".encode()
+
+    def decode(self, payload: bytes) -> Body:
+        """The message as it looks to everybody else. Raises AssertionError when it is none."""
+        text = payload.decode()
+        if not (text.startswith(self.before) and text.endswith(self.after)):
+            raise AssertionError(f"the server answered {text[:200]}")
+        body = json.loads(text[len(self.before) : len(text) - len(self.after)])
+        fields = body.get(self.inside, {}) if self.inside else body
+        if not isinstance(fields, dict):  # an error's details
+            fields = {self.inside: fields}
+        return {"type": body.get(self.tag), **{name: value for name, value in fields.items() if name != self.tag}}
+
+
+PLAIN = Dialect()
+
+
+def message(size: int = 80) -> Body:
     """The chat message, its text filled up so that the whole has about `size` bytes."""
     text = "hello world, this is a chat message"
     text += "x" * max(0, size - 102 + 35 - len(text))
-    body = {"type": "message", "room": "lobby", "msg": text, "sender": 42}
-    return json.dumps(body, separators=(",", ":")).encode()
+    return {"type": "message", "room": "lobby", "msg": text, "sender": 42}
 
 
 def masked_frame(payload: bytes) -> bytes:
@@ -52,31 +90,37 @@ def masked_frame(payload: bytes) -> bytes:
     return head + mask + body
 
 
-def connect(port: int) -> socket.socket:
+def connect(port: int, dialect: Dialect = PLAIN) -> socket.socket:
     """A connection after its handshake, without compression."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)
     try:
-        _shake_hands(sock, port)
+        _shake_hands(sock, port, dialect)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _shake_hands(sock: socket.socket, port: int) -> None:
+def _shake_hands(sock: socket.socket, port: int, dialect: Dialect) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(
-        f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {dialect.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = sock.recv(1)
-        if not byte:
+    while b"\r\n\r\n" not in head:  # a frame may follow in the same segment: take the head alone
+        seen = sock.recv(4096, socket.MSG_PEEK)
+        if not seen:
             raise ConnectionError("the server closed the connection")
-        head += byte
-    if b" 101 " not in head.split(b"\r\n")[0]:
-        raise ConnectionError(head.decode())
+        end = (head + seen).find(b"\r\n\r\n")
+        head += sock.recv(len(seen) if end < 0 else end + 4 - len(head))
+    status = head.partition(b"\r\n")[0]
+    if b" 101 " not in status + b" ":
+        raise ConnectionError(status.decode())
+    if dialect.greeting:
+        read_frame(sock)
+        sock.sendall(masked_frame(dialect.greeting.encode()))
+        read_frame(sock)
 
 
 def read_frame(sock: socket.socket) -> bytes:
@@ -87,6 +131,11 @@ def read_frame(sock: socket.socket) -> bytes:
         more = _exactly(sock, 2 if size == 126 else 8)
         data, size = data + more, int.from_bytes(more, "big")
     return data + _exactly(sock, size)
+
+
+def payload_of(frame: bytes) -> bytes:
+    size = frame[1] & 127
+    return frame[2 if size < 126 else 4 if size == 126 else 10 :]
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:
@@ -100,60 +149,123 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 
 
 class Load:
-    """Open connections that send the same message again and again."""
+    """
+    Open connections that send the same again and again.
 
-    def __init__(self, port: int, shape: Shape, payload: bytes) -> None:
-        self.shape = shape
-        self.frame = masked_frame(payload)
+    `invalid` of every `group` messages lack a field; their answer must be an error, and the connection must live on.
+    With `group` > 1 that many messages are one unit: sent in one write, answered by that many frames.
+    """
+
+    def __init__(
+        self, port: int, shape: Shape, body: Body, dialect: Dialect = PLAIN, *, group: int = 1, invalid: int = 0
+    ) -> None:
+        self.shape, self.dialect, self.group = shape, dialect, group
+        self.bodies = [body] * (group - invalid) + [{**body, "sender": "nobody"}] * invalid
+        self.frame = b"".join(masked_frame(dialect.encode(each)) for each in self.bodies)
         self.sockets: list[socket.socket] = []
         self._poll = select.epoll()
         try:
-            self._open(port, payload)
+            self._open(port)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, port: int, payload: bytes) -> None:
+    def _open(self, port: int) -> None:
         for _ in range(self.shape.connections):
-            self.sockets.append(connect(port))
-        self.sockets[0].sendall(self.frame)
-        self.reply = read_frame(self.sockets[0])
-        body = json.loads(self.reply[self.reply.index(b"{") :])
-        if body != json.loads(payload):
-            raise AssertionError(f"the server answered {body}")
+            self.sockets.append(connect(port, self.dialect))
+        self.reply = self._first_reply(self.sockets[0])
         for sock in self.sockets:
             sock.settimeout(None)  # with a timeout every call would poll first
             self._poll.register(sock, select.EPOLLIN)
         self._by_fd = {sock.fileno(): sock for sock in self.sockets}
         self._rest = dict.fromkeys(self._by_fd, b"")
 
+    def _first_reply(self, sock: socket.socket) -> bytes:
+        sock.sendall(self.frame)
+        frames = []
+        for sent in self.bodies:
+            frames.append(read_frame(sock))
+            answer = self.dialect.decode(payload_of(frames[-1]))
+            right = answer == sent if sent == self.bodies[0] else answer.get("type") == "error"
+            if not right:
+                raise AssertionError(f"the server answered {str(answer)[:200]}")
+        return b"".join(frames)
+
     def run(self, messages: int) -> tuple[float, float]:
         """Send and receive `messages`; the seconds that took, and the CPU seconds of this process."""
-        for sock in self.sockets:
-            sock.sendall(self.frame * self.shape.in_flight)
-        sent = self.shape.connections * self.shape.in_flight
-        received, size = 0, len(self.reply)
+        units = messages // self.group
+        sent, received, size = 0, 0, len(self.reply)
         reply, frame, by_fd, rests = self.reply, self.frame, self._by_fd, self._rest
         whole = {count: reply * count for count in range(1, self.shape.in_flight + 1)}
         start, cpu = time.perf_counter(), time.process_time()
+        for sock in self.sockets:
+            if again := min(self.shape.in_flight, units - sent):
+                sock.sendall(frame * again)
+                sent += again
         while received < sent:
-            for fd, _ in self._poll.poll(30):
+            for fd, _ in self._wait():
                 sock = by_fd[fd]
                 data = sock.recv(1 << 18)
                 if data == reply and not rests[fd]:
                     count = 1
                 else:
+                    if not data:
+                        raise ConnectionError("the server closed the connection under load")
                     data = rests[fd] + data
                     count, rest = divmod(len(data), size)
                     rests[fd] = data[count * size :] if rest else b""
-                    if count and data[: count * size] != whole[count]:
+                    if count and data[: count * size] != whole.get(count):
                         raise AssertionError("a reply differs from the first one")
                 received += count
-                again = min(count, messages - sent)
+                again = min(count, units - sent)
                 if again > 0:
                     sent += again
                     sock.sendall(frame if again == 1 else frame * again)
         return time.perf_counter() - start, time.process_time() - cpu
+
+    def _wait(self) -> list[tuple[int, int]]:
+        ready = self._poll.poll(SILENCE_S)
+        if not ready:
+            raise TimeoutError(f"no answer within {SILENCE_S:.0f} s under load")
+        return ready
+
+    def at_rate(self, per_s: float, seconds: float) -> tuple[list[float], float]:
+        """
+        Open loop: messages leave at `per_s` whatever the server does, spread over the connections.
+
+        Gives the sorted seconds from when each message was *due* until its whole answer was there, and the median of
+        how late the load itself was: a server that stalls makes all that wait behind it late, none is left out.
+        """
+        assert self.group == 1
+        due: dict[int, deque[float]] = {fd: deque() for fd in self._by_fd}
+        turns, size, step = list(self._by_fd), len(self.reply), 1.0 / per_s
+        total = int(per_s * seconds)
+        waited, late, sent = [], [], 0
+        start = time.perf_counter()
+        give_up = start + seconds + SILENCE_S
+        while len(waited) < total:
+            now = time.perf_counter()
+            if now > give_up:
+                raise TimeoutError(f"{total - len(waited)} of {total} messages unanswered")
+            while sent < total and (when := start + sent * step) <= now:
+                fd = turns[sent % len(turns)]
+                self._by_fd[fd].sendall(self.frame)
+                due[fd].append(when)
+                late.append(now - when)
+                sent += 1
+                if not sent % 16:
+                    break  # read in between, also when behind
+            for fd, _ in self._poll.poll(0):
+                data = self._rest[fd] + self._by_fd[fd].recv(1 << 18)
+                count, rest = divmod(len(data), size)
+                if data[: count * size] != self.reply * count:
+                    raise AssertionError("a reply differs from the first one")
+                self._rest[fd] = data[count * size :] if rest else b""
+                now = time.perf_counter()
+                waited += [now - due[fd].popleft() for _ in range(count)]
+        waited.sort()
+        late.sort()
+        return waited, late[len(late) // 2]
 
     def close(self) -> None:
         self._poll.close()
@@ -165,10 +277,11 @@ def cpu_seconds(pid: int) -> float:
     """The CPU time of a process and its children, exact to the nanosecond where the kernel tells."""
     total = 0.0
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/schedstat") as file:
-            total += int(file.read().split()[0]) / 1e9
-        with open(f"/proc/{pid}/task/{task}/children") as file:
-            total += sum(cpu_seconds(int(child)) for child in file.read().split())
+        with contextlib.suppress(OSError):  # a thread may end meanwhile
+            with open(f"/proc/{pid}/task/{task}/schedstat") as file:
+                total += int(file.read().split()[0]) / 1e9
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                total += sum(cpu_seconds(int(child)) for child in file.read().split())
     return total
 
 
@@ -176,3 +289,12 @@ def rss_bytes(pid: int) -> int:
     """The resident memory of a process."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def allow_files(wanted: int) -> int:
+    """Raise the limit of open files to `wanted` if the system lets us; gives the limit that holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(soft, allowed)

@@ -1,55 +1,130 @@
-"""Competitors as processes: started on a free port, pinned to a core, ended whatever happens."""
+"""
+The competitors, and each as a process: started on a free port, pinned to a core, ended whatever happens.
+
+`COMPETITORS` is the registry; `pick` finds rows by their short key. A competitor is a module of
+`benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is not installed
+is a row of the table that says so and never an import error of the suite.
+"""
 
 from __future__ import annotations
 
+import ast
 import contextlib
-import importlib
 import os
+import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.load import PLAIN, Dialect
+
 ROOT = Path(__file__).parent.parent
+FOLDER = Path(__file__).parent / "competitors"
 OURS = "socketsundso.server:WebSocketProtocol"
+NODE_PACKAGES = ["ws@8.23.0", "zod@4.6.7"]
+STARTS_WITHIN_S = 30.0
+
+
+class NotAvailable(RuntimeError):
+    """A competitor that this machine cannot run; the text is what its row shows."""
 
 
 @dataclass(frozen=True)
 class Competitor:
-    """A row of the table: a module of `benchmarks.competitors`, and uvicorn's protocol that serves it (or none)."""
+    """
+    A row of the table. `ws` is the uvicorn protocol that serves the module's `app`; None: the module is run as
+    `python -m ... PORT`, or with Node when its file ends in `.cjs`.
+    """
 
     name: str
     module: str
     ws: str | None = "auto"
+    key: str = ""
+    dialect: Dialect = PLAIN
+    ceiling: bool = False
+
+    @property
+    def file(self) -> Path:
+        return next(path for path in FOLDER.iterdir() if path.stem == self.module)
 
     @property
     def validates(self) -> str:
-        return str(importlib.import_module(f"benchmarks.competitors.{self.module}").VALIDATES)
+        found = re.search(r'^(?:const )?VALIDATES = (".*?");?$', self.file.read_text(), re.MULTILINE)
+        return str(ast.literal_eval(found.group(1))) if found else "?"
 
-    def command(self, port: int) -> list[str]:
+    @property
+    def ours(self) -> bool:
+        return self.module in ("socketsundso_model", "socketsundso_struct", "socketsundso_native")
+
+    def command(self, port: int, workers: int = 1) -> list[str]:
+        """The command line that serves this competitor. Raises NotAvailable without Node or its packages."""
         target = f"benchmarks.competitors.{self.module}"
+        if self.file.suffix == ".cjs":
+            return [node(), str(self.file), str(port)]
         if self.ws is None:
             return [sys.executable, "-m", target, str(port)]
         return [
             sys.executable, "-m", "uvicorn", f"{target}:app", "--port", str(port), "--ws", self.ws, "--log-level",
-            "error", "--no-access-log", "--ws-per-message-deflate", "false", "--lifespan", "off",
+            "error", "--no-access-log", "--ws-per-message-deflate", "false", "--lifespan", "off", "--workers",
+            str(workers), "--backlog", "4096",
         ]  # fmt: skip
 
 
+CHANX = Dialect(tag="action", inside="payload")
+SOCKET_IO = Dialect(path="/socket.io/?EIO=4&transport=websocket", before='42["message",', after="]", greeting="40")
+
 COMPETITORS = [
-    Competitor("naive FastAPI loop", "fastapi_naive"),
-    Competitor("tuned FastAPI loop", "fastapi_tuned"),
-    Competitor("Starlette + msgspec", "starlette_msgspec"),
-    Competitor("socketsundso, uvicorn's protocol", "socketsundso_model"),
-    Competitor("socketsundso, own protocol", "socketsundso_model", OURS),
-    Competitor("socketsundso, own protocol, Struct", "socketsundso_struct", OURS),
-    Competitor("raw echo, uvicorn's protocol", "raw_echo"),
-    Competitor("raw echo, own protocol", "raw_echo", OURS),
-    Competitor("bare picows echo", "picows_echo", None),
+    Competitor("naive FastAPI loop", "fastapi_naive", key="naive"),
+    Competitor("tuned FastAPI loop", "fastapi_tuned", key="tuned"),
+    Competitor("Starlette + msgspec", "starlette_msgspec", key="msgspec"),
+    Competitor("Litestar listener", "litestar_listener", key="litestar"),
+    Competitor("chanx on Starlette", "chanx_starlette", key="chanx", dialect=CHANX),
+    Competitor("python-socketio", "python_socketio", key="socketio", dialect=SOCKET_IO),
+    Competitor("Django Channels on uvicorn", "django_channels", key="channels"),
+    Competitor("aiohttp + pydantic", "aiohttp_pydantic", None, key="aiohttp"),
+    Competitor("websockets + msgspec", "websockets_msgspec", None, key="websockets"),
+    Competitor("socketify + msgspec (C++)", "socketify_msgspec", None, key="socketify"),
+    Competitor("socketsundso 0.0.5's algorithm", "socketsundso_005", key="005"),
+    Competitor("Node ws + zod", "node_ws_zod", None, key="node"),
+    Competitor("socketsundso, uvicorn's protocol", "socketsundso_model", key="ours-uvicorn"),
+    Competitor("socketsundso, own protocol", "socketsundso_model", OURS, key="ours"),
+    Competitor("socketsundso, own protocol, Struct", "socketsundso_struct", OURS, key="ours-struct"),
+    Competitor("socketsundso, own protocol, dict", "socketsundso_native", OURS, key="ours-native"),
+    Competitor("raw echo, uvicorn's protocol", "raw_echo", key="raw-uvicorn", ceiling=True),
+    Competitor("raw echo, own protocol", "raw_echo", OURS, key="raw-ours", ceiling=True),
+    Competitor("bare picows echo", "picows_echo", None, key="picows", ceiling=True),
 ]
+
+
+def pick(*keys: str) -> list[Competitor]:
+    """The competitors with these keys, in the table's order; all without keys."""
+    return [competitor for competitor in COMPETITORS if not keys or competitor.key in keys]
+
+
+def node() -> str:
+    """Node, its packages installed at pinned versions into a cache folder. Raises NotAvailable."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program is None or npm is None:
+        raise NotAvailable("node not found")
+    if any(not (node_modules() / package.partition("@")[0]).is_dir() for package in NODE_PACKAGES):
+        folder = node_modules().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), *NODE_PACKAGES]
+        if subprocess.run(command, capture_output=True, check=False, timeout=120).returncode:
+            raise NotAvailable("npm could not install ws and zod")
+    return program
+
+
+def node_modules() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "socketsundso-benchmarks" / "node_modules"
 
 
 def cores() -> tuple[int, int]:
@@ -61,30 +136,83 @@ def cores() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def running(competitor: Competitor, core: int) -> Iterator[tuple[int, int]]:
-    """Run a competitor; gives its port and process id."""
+def running(
+    competitor: Competitor, core: int | None, *, workers: int = 1, port: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """
+    Run a competitor on `core` (None: on all of them); gives its port and process id.
+
+    Raises NotAvailable with one clear line when it cannot run: not installed, its port busy, not answering.
+    """
+    port = free_port() if port is None else port
+    refuse_busy(port)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NODE_PATH": str(node_modules()), "PYTHONHASHSEED": "0"}
+    command = competitor.command(port, workers)
+    with tempfile.TemporaryFile() as output:
+        process = None
+        try:
+            with _uninterrupted():
+                process = subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+                )
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})
+            _wait(port, process, output.fileno())
+            yield port, process.pid
+        finally:
+            if process is not None:
+                _end(process)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back: between a fork and the assignment of its result it would leave a process that nobody knows."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    process = subprocess.Popen(competitor.command(port), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        os.sched_setaffinity(process.pid, {core})
-        _wait(port, process)
-        yield port, process.pid
-    finally:
-        process.terminate()
+        return int(probe.getsockname()[1])
+
+
+def refuse_busy(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise NotAvailable(f"port {port} is busy") from None
 
 
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server and its workers: they are a process group of their own, so a Ctrl-C never reaches them first."""
+    for stop, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, stop)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes], output: int) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError((process.stderr.read() if process.stderr else b"").decode()[-500:])
+            raise NotAvailable(_reason(os.pread(output, 1 << 16, 0).decode(errors="replace")))
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
-    raise RuntimeError("does not answer")
+        time.sleep(0.02)
+    raise NotAvailable(f"does not answer within {STARTS_WITHIN_S:.0f} s")
+
+
+def _reason(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (errors or lines or ["ended without a word"])[-1]

@@ -1,7 +1,7 @@
 """What most people write: receive_json, Model(**data), send_json(model_dump()). Validates input with pydantic."""
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 VALIDATES = "pydantic, input"
 
@@ -23,7 +23,11 @@ async def chat(websocket: WebSocket) -> None:
         while True:
             data = await websocket.receive_json()
             if data["type"] == "message":
-                message = Message(**data)
+                try:
+                    message = Message(**data)
+                except ValidationError as exc:
+                    await websocket.send_json({"type": "error", "errors": exc.errors()})
+                    continue
                 await websocket.send_json(message.model_dump())
     except WebSocketDisconnect:
         pass

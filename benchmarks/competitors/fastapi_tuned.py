@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 VALIDATES = "pydantic, input"
 
@@ -28,7 +28,11 @@ async def chat(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
         while True:
-            message = adapter.validate_json(await websocket.receive_text())
+            try:
+                message = adapter.validate_json(await websocket.receive_text())
+            except ValidationError as exc:
+                await websocket.send_text(f'{{"type":"error","errors":{exc.json()}}}')
+                continue
             await websocket.send_text(message.model_dump_json())
     except WebSocketDisconnect:
         pass

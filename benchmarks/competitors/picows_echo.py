@@ -17,10 +17,10 @@ class Echo(WSListener):  # type: ignore[misc]  # picows has no types
             transport.send(frame.msg_type, frame.get_payload_as_bytes())
 
 
-async def main(port: int) -> None:
+async def serve(port: int) -> None:
     server = await ws_create_server(lambda request: Echo(), "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1])))

@@ -1,5 +1,7 @@
 """Starlette with msgspec by hand: a tagged Struct in and out."""
 
+from typing import Any
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -26,7 +28,10 @@ async def chat(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
         while True:
-            message = decode(await websocket.receive_text())
+            try:
+                message: Any = decode(await websocket.receive_text())
+            except msgspec.ValidationError as exc:
+                message = {"type": "error", "errors": [str(exc)]}
             await websocket.send_text(encode(message).decode())
     except WebSocketDisconnect:
         pass

@@ -1,0 +1,193 @@
+"""The benchmark suite itself: what it counts, what it refuses, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import baseline, report
+from benchmarks.load import Dialect, Load, Shape, cpu_seconds, masked_frame, message, payload_of
+from benchmarks.rounds import Cell, sample, summary, table
+from benchmarks.servers import COMPETITORS, Competitor, NotAvailable, pick, running
+
+ROOT = Path(__file__).parent.parent
+(NAIVE,) = pick("naive")
+CORE = min(os.sched_getaffinity(0))
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def until(condition: Any, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def test_every_competitor_says_what_it_validates() -> None:
+    """No row leaves open what its code checks."""
+    assert not [each.name for each in COMPETITORS if each.validates == "?"]
+
+
+def test_keys_are_unique() -> None:
+    """A figure in the JSON belongs to one competitor."""
+    assert len({each.key for each in COMPETITORS}) == len(COMPETITORS)
+
+
+@pytest.mark.parametrize("size", [80, 1024, 65536])
+def test_the_message_has_the_size_that_the_table_says(size: int) -> None:
+    """Within a fifth: 1 KB is about 1,024 bytes."""
+    assert abs(len(Dialect().encode(message(size))) - size) <= size / 5
+
+
+@pytest.mark.parametrize("size", [0, 5, 125, 126, 65535, 65536])
+def test_a_frame_unmasks_to_its_payload(size: int) -> None:
+    """The frames that are built once are right for every length of the header."""
+    payload = os.urandom(size)
+    body = payload_of(masked_frame(payload))
+    mask, masked = body[:4], body[4:]
+    assert bytes(byte ^ mask[at % 4] for at, byte in enumerate(masked)) == payload
+
+
+@pytest.mark.parametrize("competitor", COMPETITORS, ids=lambda each: each.key)
+def test_a_dialect_reads_what_it_writes(competitor: Competitor) -> None:
+    """What a competitor echoes is the message again, whatever its framing."""
+    assert competitor.dialect.decode(competitor.dialect.encode(message())) == message()
+
+
+def test_a_cell_is_measured_and_shown() -> None:
+    """A sample of the naive loop has CPU, rate and the load's own CPU; its row is the 1.00 of the table."""
+    with running(NAIVE, CORE) as (port, pid):
+        taken = sample(Cell(Shape(2, 2)), NAIVE, port, pid, 0.05)
+    assert min(taken.values()) > 0
+    row = summary([taken], [taken])
+    assert row["ratio"] == 1.0
+    assert "1.00x" in table("cell", {"naive": row}, [NAIVE])
+
+
+def test_invalid_messages_are_answered_with_errors() -> None:
+    """A group with an invalid message is answered whole, and the load goes on."""
+    with running(NAIVE, CORE) as (port, pid):
+        load = Load(port, Shape(2, 1), message(), group=10, invalid=1)
+        with contextlib.closing(load):
+            before = cpu_seconds(pid)
+            load.run(100)
+            assert cpu_seconds(pid) > before
+
+
+def test_at_a_fixed_rate_every_message_counts() -> None:
+    """As many latencies as messages were due, none below zero."""
+    with running(NAIVE, CORE) as (port, _), contextlib.closing(Load(port, Shape(4, 1), message())) as load:
+        waited, _ = load.at_rate(500, 0.2)
+    assert len(waited) == 100
+    assert waited[0] > 0
+
+
+def test_a_busy_port_is_one_clear_line() -> None:
+    """Somebody else on the port: that, not a traceback of the server."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(NotAvailable, match=rf"^port {port} is busy$"), running(NAIVE, CORE, port=port):
+            pass
+
+
+def test_a_competitor_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last line of its traceback is what the row shows."""
+    missing = Competitor("x", "fastapi_naive", key="x")
+    monkeypatch.setattr(
+        Competitor, "command", lambda self, port, workers=1: [sys.executable, "-c", "import not_installed_at_all"]
+    )
+    with pytest.raises(NotAvailable, match="No module named 'not_installed_at_all'"), running(missing, CORE):
+        pass
+
+
+def test_without_node_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Node is a yardstick, no requirement."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NotAvailable, match="node not found"), running(*pick("node"), CORE):
+        pass
+
+
+def test_ctrl_c_leaves_no_process() -> None:
+    """An interrupt in the middle of a run ends the servers too."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks/test_bounds.py"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        try:
+            until(lambda: len(children(run.pid)) >= 2)
+            servers = children(run.pid)
+            run.send_signal(signal.SIGINT)
+            run.wait(30)
+        finally:
+            run.kill()
+    until(lambda: not any(map(alive, servers)))
+
+
+def ratio(middle: float, spread: float = 0.0) -> dict[str, float]:
+    return {"ratio": middle, "ratio_low": middle - spread, "ratio_high": middle + spread}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        (ratio(0.4), ratio(0.41), "same"),
+        (ratio(0.4), ratio(0.5), "worse"),
+        (ratio(0.4), ratio(0.3), "better"),
+        (ratio(0.4, 0.06), ratio(0.5, 0.06), "same"),
+    ],
+)
+def test_the_verdict_on_a_ratio(old: dict[str, float], new: dict[str, float], word: str) -> None:
+    """Beyond five per cent, and with rounds that do not overlap, a ratio is better or worse; else the same."""
+    (found,) = baseline.compare({"cell": {"ours": old}}, {"cell": {"ours": new}})
+    assert found.word == word
+
+
+def test_only_our_own_rows_fail_a_comparison() -> None:
+    """A competitor's new version is no regression of ours."""
+    theirs = baseline.verdict({"cell": {"chanx": ratio(1.0)}}, {"cell": {"chanx": ratio(2.0)}})
+    ours = baseline.verdict({"cell": {"ours": ratio(0.3)}}, {"cell": {"ours": ratio(0.6)}})
+    assert (theirs[1], ours[1]) == (False, True)
+
+
+def test_two_files_are_compared_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m benchmarks.baseline OLD NEW --fail-on-worse` prints the verdict and fails."""
+    for name, value in (("old", 0.3), ("new", 0.6)):
+        (tmp_path / name).write_text(json.dumps({"figures": {"cell": {"ours": ratio(value)}}}))
+    paths = [str(tmp_path / "old"), str(tmp_path / "new")]
+    assert baseline.main(paths) == 0
+    assert baseline.main([*paths, "--fail-on-worse"]) == 1
+    assert "1 worse" in capsys.readouterr().out
+
+
+def test_the_report_has_a_row_for_what_failed(tmp_path: Path) -> None:
+    """A crash under the load is a fact that the report keeps; broadcast's columns are the messages in flight."""
+    run = {
+        "date": "2026-01-01", "machine": "m", "cores": 2, "python": "3", "versions": {}, "commit": "c", "full": False,
+        "figures": {"x": {"chanx": {"failed": "TimeoutError: no answer"}}, "broadcast 10": {"picows": {"1": 4.2}}},
+    }  # fmt: skip
+    text = report.write(run, tmp_path).read_text()
+    assert "| chanx on Starlette | TimeoutError: no answer" in text
+    assert "| bare picows echo | 4.20 |" in text

@@ -1,0 +1,198 @@
+"""
+The regression guard: what one message costs in bytecode instructions and calls, counted, not timed.
+
+The counts are the same on every machine and under any load, so a hot path that grows by a tenth cannot land unseen.
+The bounds are per minor version of Python. After a change that is meant:
+
+    python -m tests.test_hot_path
+
+counts again and writes `hot_path_bounds.json`; the difference belongs into the commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+from socketsundso import WebSocketHandlingEndpoint, event
+
+BOUNDS = Path(__file__).with_name("hot_path_bounds.json")
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+ROOM = 1.08  # a tenth more must fail; a patch release of Python or of a library may shift a little
+HERE = __file__
+
+
+class Message(BaseModel):
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class Fast(msgspec.Struct, tag_field="type", tag="struct"):
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class Chat(WebSocketHandlingEndpoint):
+    @event
+    async def on_model(self, room: str, msg: str, sender: int | None = None) -> Message:
+        return Message(room=room, msg=msg, sender=sender)
+
+    @event
+    async def on_struct(self, room: str, msg: str, sender: int | None = None) -> Fast:
+        return Fast(room, msg, sender)
+
+    @event
+    async def on_dict(self, room: str, msg: str, sender: int | None = None) -> Any:
+        return {"room": room, "msg": msg, "sender": sender}
+
+    @event
+    async def on_silent(self, room: str, msg: str, sender: int | None = None) -> None: ...
+
+    @event
+    async def on_takes_model(self, message: Message) -> None: ...
+
+
+FIELDS = '"room":"lobby","msg":"hello world, this is a chat message","sender":'
+FRAMES = {
+    "model": f'{{"type":"model",{FIELDS}42}}',
+    "struct": f'{{"type":"struct",{FIELDS}42}}',
+    "dict": f'{{"type":"dict",{FIELDS}42}}',
+    "silent": f'{{"type":"silent",{FIELDS}42}}',
+    "takes_model": f'{{"type":"takes_model","message":{{{FIELDS}42}}}}',
+    "coerced": f'{{"type":"silent",{FIELDS}"42"}}',
+    "refused": f'{{"type":"silent",{FIELDS}"x"}}',
+}
+
+
+def serve(frame: str, times: int) -> int:
+    """A whole connection without an event loop: nothing in it waits. Gives the number of messages sent."""
+    sent = 0
+    incoming: list[dict[str, Any]] = [
+        {"type": "websocket.disconnect", "code": 1000},
+        *({"type": "websocket.receive", "text": frame} for _ in range(times)),
+        {"type": "websocket.connect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return incoming.pop()
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal sent
+        sent += 1
+
+    async def run() -> None:
+        scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}
+        await Chat(scope, receive, send)
+
+    coroutine = run()
+    with contextlib.suppress(StopIteration):
+        coroutine.send(None)  # to its end, since nothing waits
+    coroutine.close()
+    return sent
+
+
+def cost(frame: str) -> dict[str, int]:
+    """Instructions and calls of one message, from the difference of two connections: set-up cancels out."""
+    instructions(lambda: serve(frame, 30))  # caches are filled, and Python 3.12 has made its code traceable
+    return {
+        name: round((count(lambda: serve(frame, 60)) - count(lambda: serve(frame, 10))) / 50)
+        for name, count in (("instructions", instructions), ("calls", calls))
+    }
+
+
+def instructions(run: Callable[[], object]) -> int:
+    """Bytecode instructions of everything but this file."""
+    number = 0
+
+    def trace(frame: FrameType, what: str, _: object) -> Any:
+        nonlocal number
+        if what == "opcode":
+            number += 1
+            return trace
+        if frame.f_code.co_filename == HERE:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return number
+
+
+def calls(run: Callable[[], object]) -> int:
+    """Calls and resumptions of Python functions, and calls of C functions."""
+    number = 0
+
+    def profile(frame: FrameType, what: str, _: object) -> None:
+        nonlocal number
+        if what in ("call", "c_call"):
+            number += 1
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return number
+
+
+def bounds() -> dict[str, dict[str, dict[str, int]]]:
+    found: dict[str, dict[str, dict[str, int]]] = json.loads(BOUNDS.read_text())
+    return found
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_a_message_costs_no_more_than_the_bound(kind: str) -> None:
+    """Decode, dispatch, call and reply take at most the committed number of instructions and calls."""
+    if VERSION not in bounds():
+        pytest.skip(f"no bounds for Python {VERSION}: python -m tests.test_hot_path writes them")
+    allowed = bounds()[VERSION][kind]
+    counted = cost(FRAMES[kind])
+    too_much = {name: (count, allowed[name]) for name, count in counted.items() if count > allowed[name] * ROOM}
+    assert not too_much, f"{kind}: {too_much} (counted, bound)"
+
+
+def test_the_count_is_the_same_every_time() -> None:
+    """Nothing random is in the count: two countings agree exactly."""
+    assert cost(FRAMES["model"]) == cost(FRAMES["model"])
+
+
+def test_a_tenth_more_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of a tenth as many instructions, called for each message, lifts the count above the bound."""
+    before = cost(FRAMES["model"])["instructions"]
+    names: dict[str, Any] = {}
+    lines = "    x += 1\n" * (before // 40 + 1)  # at least four instructions each
+    exec(compile(f"def waste():\n    x = 0\n{lines}", "elsewhere.py", "exec"), names)
+    plain = serve
+
+    def wasteful(frame: str, times: int) -> int:
+        for _ in range(times):
+            names["waste"]()
+        return plain(frame, times)
+
+    monkeypatch.setattr(sys.modules[__name__], "serve", wasteful)
+    assert cost(FRAMES["model"])["instructions"] > before * ROOM
+
+
+if __name__ == "__main__":
+    known = bounds() if BOUNDS.exists() else {}
+    known[VERSION] = {kind: cost(frame) for kind, frame in FRAMES.items()}
+    BOUNDS.write_text(json.dumps(known, indent=1) + "\n")
+    print(json.dumps(known[VERSION], indent=1))
