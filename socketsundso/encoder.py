@@ -11,6 +11,7 @@ write it. A user's model is never changed, and what is learnt about it is kept h
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -34,6 +35,7 @@ _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH
 _UNIONS = (Union, types.UnionType)
 _BRACE = ord("{")
 _TYPE_FIRST = b'{"type":"'
+_FAILURES = (TypeError, ValueError, OverflowError, RecursionError)  # pydantic's serialization error is a ValueError
 _EXPECTED = re.compile(r"(ValueError|AssertionError|PydanticSerializationError|TypeError: Unable)\b")
 
 
@@ -240,11 +242,15 @@ def _guarded(encode: Callable[[Any], bytes], value: Any) -> bytes:
     """`encode(value)`; what cannot be encoded raises `ResponseError`, a bug in user code itself."""
     try:
         return encode(value)
-    except PydanticSerializationError as exc:
+    except _FAILURES as exc:
+        raise _failure(value, exc) from exc
+
+
+def _failure(value: Any, exc: Exception) -> ResponseError:
+    """The answer for a value that could not be encoded. Raises what is a bug in user code itself."""
+    if isinstance(exc, PydanticSerializationError):
         _raise_unexpected(exc)
-        raise _unserializable(value) from exc
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise _unserializable(value) from exc
+    return _unserializable(value)
 
 
 def _raise_unexpected(exc: PydanticSerializationError) -> None:
@@ -402,7 +408,7 @@ class ModelEncoder(Encoder):
             raise _has_ref(event, model, ref_key)
         if keys is not None:  # chosen once, not for every reply
             is_typeless = "type" not in keys and not self._fills_type
-            self.encode = self._encode_closed if is_typeless else self._encode_typed  # type: ignore[method-assign]
+            self.encode = self._closed_encode() if is_typeless else self._encode_typed  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
         if self._fills_type and isinstance(value, Mapping) and "type" not in value:
@@ -412,17 +418,24 @@ class ModelEncoder(Encoder):
         except ValidationError as exc:
             raise _response_error(exc) from exc
 
-    def _encode_closed(self, value: Any) -> bytes:
-        try:
-            body = self._to_json(self._validate(value, from_attributes=True), **self._arguments)
-        except ValidationError as exc:
-            raise _response_error(exc) from exc
-        except PydanticSerializationError as exc:
-            _raise_unexpected(exc)
-            raise _unserializable(value) from exc
-        if body[0] != _BRACE:
-            raise ResponseError([_not_an_object()])
-        return self._typing.splice(body)
+    def _closed_encode(self) -> Callable[[Any], bytes]:
+        """`encode` for a model that cannot write a `type`: a closure, since it runs for every reply."""
+        validate = self._validate
+        to_json: Callable[[Any], bytes] = functools.partial(self._to_json, **self._arguments)
+        start, bare = self._typing.open, self._typing.bare
+
+        def encode(value: Any) -> bytes:
+            try:
+                body = to_json(validate(value, from_attributes=True))
+            except ValidationError as exc:
+                raise _response_error(exc) from exc
+            except PydanticSerializationError as exc:
+                raise _failure(value, exc) from exc
+            if body[0] != _BRACE:
+                raise ResponseError([_not_an_object()])
+            return start + body[1:] if len(body) > 2 else bare
+
+        return encode
 
     def _encode_typed(self, value: Any) -> bytes:
         valid = self.validate(value)
@@ -494,6 +507,22 @@ class StructEncoder(Encoder):
             self._nested = _struct_tree(self._members)
         except NameError as exc:
             raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
+        if len(self._members) == 1 and not self._nested and _is_tagged(self._members[0], ref_key):
+            self.encode = self._tagged_encode(_kind(self._members[0]))  # type: ignore[method-assign,assignment]
+
+    def _tagged_encode(self, kind: type) -> Callable[[Any], bytes]:
+        """`encode` for one Struct that brings its `type` and nests none: a closure, since it runs for every reply."""
+        carefully = self.encode
+
+        def encode(value: Any) -> bytes:
+            if type(value) is not kind:
+                return carefully(value)
+            try:
+                return _struct_json(value)
+            except _FAILURES as exc:
+                raise _failure(value, exc) from exc
+
+        return encode
 
     def validate(self, value: Any) -> Any:
         if type(value) in self._forms and not (self._nested and self._may_leak()):
@@ -522,6 +551,15 @@ class StructEncoder(Encoder):
     def _may_leak(self) -> bool:
         """A Struct below could be of a subclass, with fields that nobody declared."""
         return any(kind.__subclasses__() for kind in self._nested)
+
+
+def _is_tagged(member: Any, ref_key: str) -> bool:
+    """Does each body of this Struct begin with a `type` of its own, and hold no ref?"""
+    kind = _kind(member)
+    if not issubclass(kind, msgspec.Struct):
+        return False
+    config = kind.__struct_config__
+    return config.tag_field == "type" and isinstance(config.tag, str) and ref_key not in _struct_keys(kind)
 
 
 def _struct_error(text: str) -> dict[str, Any]:

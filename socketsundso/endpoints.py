@@ -362,6 +362,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     async def _serve(self) -> int:
         """The receive loop. Gives the code that the connection was closed with."""
         receive = self._receive
+        answering: Route | None = None  # the route that `_answering` names, if it is there without a `ref`
         while True:
             received = await receive()
             if received["type"] != "websocket.receive":
@@ -376,20 +377,23 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
             except UNDECODABLE:
                 refused = True
             else:
-                route = message.route
-                _answering.set((route, message.ref))
+                route, ref = message.route, message.ref
+                if ref is not None or route is not answering:  # setting it costs as much as decoding
+                    _answering.set((route, ref))
+                    answering = route if ref is None else None
                 try:
                     value = message.call(self, frame)
                     if route.awaited:
                         value = await value
                     if value is not None:
-                        await self._reply(route, value, message.ref)
+                        await self._reply(route, value, ref)
                 except Refused:
                     refused = True
                 except Exception as exc:
                     await self._answer(exc)
             if refused:  # not within `except`, so that the answer's exception carries no other one along
                 await self._judge(frame)
+                answering = None
             if self._closed is not None:
                 return self._closed
             # The next message may be long in coming, and this one may be large.
