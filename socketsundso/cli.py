@@ -49,6 +49,8 @@ def run(app: str, backplane: str | None, **options: Any) -> None:
 
     This is uvicorn, with all its options, and with WebSocket frames parsed in compiled code.
     """
+    if not 0 <= options["port"] <= 65535:  # uvloop would serve on the rest of a division by 65536
+        raise click.BadParameter(f"{options['port']} is not a port: use 0 to 65535", param_hint="'--port'")
     if backplane is not None:
         os.environ[BACKPLANE_VARIABLE] = backplane
     os.environ[APP_VARIABLE] = app

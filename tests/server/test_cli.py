@@ -343,6 +343,7 @@ def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> Non
     [
         (["run", "served:app", "--no-such-option"], "No such option"),
         (["run", "served:app", "--port", "many"], "'many' is not a valid integer"),
+        (["run", "served:app", "--port", "99999"], "99999 is not a port"),
         (["run"], "Missing argument 'APP'"),
         (["walk"], "No such command 'walk'"),
     ],
