@@ -23,6 +23,12 @@ from uvicorn.main import main as uvicorn_command
 import socketsundso
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
+# uvicorn's HTTP protocols with bounds on the head of a request, by uvicorn's names for them; the first that
+# can be imported stands for "auto", as with uvicorn
+HTTP_PROTOCOLS = {
+    "httptools": "socketsundso.server.http_httptools:HttpToolsProtocol",
+    "h11": "socketsundso.server.head:H11Protocol",
+}
 
 # How the processes that uvicorn starts learn what to serve: they import `socketsundso.cli:load_app` and
 # call it.
@@ -52,6 +58,7 @@ def run(app: str, backplane: str | None, **options: Any) -> None:
         _imported(app)
     if options["ws"] == "auto":
         options["ws"] = _websocket_protocol()
+    options["http"] = _http_protocol(options["http"])
     serve = cast(Any, uvicorn_command.callback)
     serve(app=f"{__name__}:load_app", **(options | {"factory": True}))
 
@@ -85,6 +92,18 @@ def _websocket_protocol() -> str:
         return PROTOCOL
     click.echo("Warning: picows is not installed: serving with uvicorn's own WebSocket protocol", err=True)
     return "auto"
+
+
+def _http_protocol(name: str) -> str:
+    """What bounds the heads of requests in place of uvicorn's `name`; any other choice stays as it is."""
+    for known, candidate in HTTP_PROTOCOLS.items():
+        if name in (known, "auto"):
+            try:
+                import_from_string(candidate)
+            except ImportError:  # no httptools, or no picows
+                continue
+            return candidate
+    return name
 
 
 _BACKPLANE = click.Option(

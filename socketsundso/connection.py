@@ -25,7 +25,7 @@ logger = logging.getLogger("socketsundso.rooms")
 SLOW_CLOSE_CODE = 1013
 WIRE_BYTES = 64 << 10
 """
-Above so many bytes in the server's own buffer, pushes wait in ours, where a policy can still reach them.
+Above so many bytes in the server's own buffer, our writer waits: a policy can still reach what is in ours.
 """
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -40,6 +40,8 @@ class Wire(Protocol):
     def frame(self, payload: bytes) -> bytes: ...
 
     def push(self, frame: bytes) -> bool: ...
+
+    def offer(self, frame: bytes) -> bool: ...
 
     @property
     def buffered(self) -> int: ...
@@ -327,13 +329,14 @@ class Connection:
     `on_slow_peer` is called once, when the policy is to close.
     """
 
-    __slots__ = ("_judging", "_loop", "_on_slow_peer", "_wire", "_writer", "closed", "queue", "send_at_once")
+    __slots__ = ("_judging", "_loop", "_on_slow_peer", "_wire", "_writer", "closed", "queue", "send_at_once", "wire")
 
     def __init__(
         self, send: Send, queue: OutboundQueue, on_slow_peer: Callable[[], None], wire: Wire | None = None
     ) -> None:
         self.send_at_once = send  # the server's own, which knows nothing of what waits here
         self._wire = wire
+        self.wire = wire  # while nothing waits here: what a frame may be offered to without asking us
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
@@ -353,11 +356,9 @@ class Connection:
         """
         if self._writer is None:
             wire = self._wire
-            if wire is not None and wire.buffered <= WIRE_BYTES:
-                wire.push(out.frame(wire))
+            if self.closed or (wire is not None and wire.offer(out.frame(wire))):
                 return False
-            if self.closed:
-                return False
+            self.wire = None
             self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
         queue = self.queue
         queue.put(out, self._loop.time())
@@ -419,7 +420,7 @@ class Connection:
                 await write(place.out)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
-            self._writer = None
+            self._writer, self.wire = None, self._wire
         except asyncio.CancelledError:  # by `close`
             _fail(sent, ConnectionResetError("the connection was closed while the message was written"))
             raise
@@ -430,7 +431,7 @@ class Connection:
 
     def close(self) -> None:
         """Write nothing more; what waits is dropped."""
-        self.closed = True
+        self.closed, self.wire = True, None
         self.queue.clear()
         writer, self._writer = self._writer, None
         if writer is not None:

@@ -681,6 +681,16 @@ def pushed_type(kind: Any) -> str:
     return _snake_case(kind.__name__)
 
 
+def pushed_fields(kind: Any) -> frozenset[str]:
+    """The fields of a pushed instance of a class, by their names on the wire."""
+    if issubclass(kind, msgspec.Struct):
+        return frozenset(kind.__struct_encode_fields__)
+    models = getattr(kind, "model_fields", None)
+    if models is not None:
+        return frozenset(field.serialization_alias or field.alias or name for name, field in models.items())
+    return frozenset(getattr(kind, "__dataclass_fields__", None) or typing.get_type_hints(kind))
+
+
 _push_encoders: dict[tuple[str, str], Encoder] = {}
 
 

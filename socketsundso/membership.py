@@ -27,7 +27,7 @@ from socketsundso.connection import (
     OutboundQueue,
     SlowPolicy,
 )
-from socketsundso.encoder import encode_push, pushed_type
+from socketsundso.encoder import encode_push, pushed_fields, pushed_type
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.history import Resume
 from socketsundso.hub import Hub, Presence
@@ -204,6 +204,12 @@ class Membership:
             )
         if any(not isinstance(keep, Keep) for keep in cls.history.values()):
             raise DefinitionError(f"{cls.__name__}.history maps patterns to Keep(messages=..., seconds=...)")
+        for kind in cls.emits if cls.history else ():
+            if "seq" in pushed_fields(kind):
+                raise DefinitionError(
+                    f"{kind.__name__} has a field `seq`, which {cls.__name__}'s rooms with history number their "
+                    "messages by; give the field another name, or an alias"
+                )
         cls._emitted = tuple(each for each in cls.emits if not is_typeddict(each))
         cls._emitted_types = frozenset(map(pushed_type, cls.emits))
         cls._wants_presence = _mentions(cls, "track") if cls.presence_events is None else cls.presence_events

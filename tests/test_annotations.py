@@ -234,3 +234,8 @@ def test_structs_and_attrs_as_parameters() -> None:
     errors = ask(App, {"type": "pet", "pet": {"type": "dog", "name": 1}, "n": "x"})["errors"]
     assert [(e["type"], e["loc"]) for e in errors] == [("struct_type", ["pet"]), ("int_parsing", ["n"])]
     assert "$.name" in errors[0]["msg"]
+
+
+def test_bounds_that_msgspec_cannot_hold_are_pydantics_matter() -> None:
+    """A bound beyond 64 bits is no reason to refuse the annotation."""
+    assert native(Annotated[int, Field(ge=2**70)]) is None

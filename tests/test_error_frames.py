@@ -272,3 +272,52 @@ def test_exceptions_after_the_exact_path_are_answered_alike() -> None:
     peer = talk(Exact, *frames)
     assert [answer.get("code", answer.get("n")) for answer in peer.answers] == ["no", 1]
     assert peer.closed == 4000
+
+
+class Opaque:
+    """JSON knows nothing of it, pydantic neither."""
+
+    def __str__(self) -> str:
+        return "opaque"
+
+
+def nested(depth: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("half of a \ud83d pair", "half of a ? pair"),
+        ({(1, 2): "\ud800"}, {"(1, 2)": "?"}),
+        (("\ud800", 1, 1.5, None, True, Opaque()), ["?", 1, 1.5, None, True, "opaque"]),
+        (["\ud800", 2**70], ["?", float(2**70)]),
+        (["\ud800", 2**5000], ["?", "<class 'int'>"]),
+        (["\ud800", -(2**63)], ["?", -(2**63)]),
+    ],
+)
+def test_details_that_are_not_json(value: Any, shown: Any) -> None:
+    """What an application puts into an error is shown as well as JSON can, never a reason to fail."""
+
+    class Odd(WebSocketHandlingEndpoint):
+        @event
+        async def on_x(self) -> None:
+            raise EventError("odd", errors=[{"type": "odd", "loc": [], "msg": "odd", "value": value}])
+
+    assert ask(Odd, {"type": "x"})["errors"][0]["value"] == shown
+
+
+def test_details_that_nest_too_deeply_are_cut() -> None:
+    """Ten thousand lists within each other, which no encoder takes, are cut."""
+
+    class Odd(WebSocketHandlingEndpoint):
+        @event
+        async def on_x(self) -> None:
+            raise EventError("odd", errors=[{"type": "odd", "loc": [], "msg": "odd", "value": nested(10_000)}])
+
+    answer = str(ask(Odd, {"type": "x"}))
+    assert answer.count("[") < 300
+    assert "…" in answer

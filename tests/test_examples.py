@@ -9,13 +9,14 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from tests.backplanes.engines import running as engine
 from tests.serving import free_port, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -70,6 +71,31 @@ def test_chat() -> None:
         assert "<title>socketsundso chat</title>" in page
 
 
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_chat_over_two_processes(kind: str) -> None:
+    """Unchanged, with `--backplane`: people on different processes see and hear each other, and recover."""
+    with engine(kind) as server, ExitStack() as stack:
+        ports = []
+        for _ in range(2):
+            port = free_port()
+            command = ["-m", "socketsundso", "run", "--backplane", server.url, "--port", str(port), "examples.chat:app"]
+            ports.append(stack.enter_context(serving(*command, port=port)))
+        ada, grace = (stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws")) for port in ports)
+        ada.send(json.dumps({"type": "enter", "room": "lobby", "name": "ada"}))
+        epoch = until(ada, "room_position")["epoch"]
+        until(ada, "presence_diff")
+        grace.send(json.dumps({"type": "enter", "room": "lobby", "name": "grace"}))
+        assert names(until(grace, "presence_state")["members"]) == ["ada"]
+        assert names(until(ada, "presence_diff")["joins"]) == ["grace"]
+        for client, msg in ((ada, "hi"), (grace, "hello")):
+            client.send(json.dumps({"type": "message", "msg": msg}))
+            assert until(ada, "said")["msg"] == until(grace, "said")["msg"] == msg
+        back = stack.enter_context(connect(f"ws://127.0.0.1:{ports[1]}/ws"))
+        answer = ask(back, type="resume", rooms={"lobby": {"seq": 1, "epoch": epoch}})
+        assert answer["rooms"]["lobby"] == {"recovered": True, "seq": 2, "epoch": epoch}
+        assert until(back, "said")["msg"] == "hello"
+
+
 @contextmanager
 def browser(url: str, profile: Path) -> Iterator[ClientConnection]:
     """Chromium with one page, and the connection of its debugging protocol."""
@@ -110,12 +136,23 @@ def text_with(page: ClientConnection, *wanted: str) -> str:
     raise AssertionError(f"the page shows {text!r}, never {wanted!r}")
 
 
+def wait_for(page: ClientConnection, script: str, wanted: Any) -> None:
+    deadline = time.monotonic() + 60
+    while (value := run_script(page, script)) != wanted:
+        assert time.monotonic() < deadline, f"{script} is {value!r}, never {wanted!r}"
+
+
 def run_script(page: ClientConnection, script: str) -> Any:
-    page.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": {"expression": script}}))
+    return command(page, "Runtime.evaluate", expression=script)["result"].get("value")
+
+
+def command(page: ClientConnection, method: str, **params: Any) -> Any:
+    """One command of Chromium's debugging protocol, and its result."""
+    page.send(json.dumps({"id": 1, "method": method, "params": params}))
     while True:
         answer = json.loads(page.recv(timeout=30))
         if answer.get("id") == 1:
-            return answer["result"]["result"].get("value")
+            return answer["result"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -131,6 +168,43 @@ def test_chat_page_in_a_browser(tmp_path: Path) -> None:
             run_script(page, "document.getElementById('msg').value = 'hello ada'; document.forms[0].requestSubmit()")
             assert until(ada, "said")["msg"] == "hello <b>you</b>"
             assert until(ada, "said")["msg"] == "hello ada"
+
+
+def test_cursors() -> None:
+    """Places and strokes reach the others, not who made them; presence tells name and colour."""
+    with (
+        example("cursors") as port,
+        connect(f"ws://127.0.0.1:{port}/ws") as ada,
+        connect(f"ws://127.0.0.1:{port}/ws") as grace,
+    ):
+        assert ask(ada, type="enter", name="ada", hue=400)["errors"][0]["loc"] == ["hue"]
+        ada.send(json.dumps({"type": "enter", "name": "ada", "hue": 10}))
+        who = until(ada, "welcome")["who"]
+        grace.send(json.dumps({"type": "enter", "name": "grace", "hue": 20}))
+        assert until(grace, "presence_state")["members"] == {who: {"name": "ada", "hue": 10}}
+        until(grace, "welcome")
+        ada.send(json.dumps({"type": "move", "x": 0.25, "y": 0.5}))
+        ada.send(json.dumps({"type": "draw", "points": [[0, 0], [1, 1]]}))
+        assert until(grace, "moved") == {"type": "moved", "who": who, "x": 0.25, "y": 0.5}
+        assert until(grace, "stroke") == {"type": "stroke", "who": who, "points": [[0.0, 0.0], [1.0, 1.0]]}
+        until(ada, "presence_diff")
+        assert ask(ada, type="move", x=2, y=0)["errors"][0]["type"] == "less_than_equal"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_cursors_page_in_a_browser(tmp_path: Path) -> None:
+    """The page shows who is here and where their cursor is, and sends what its person draws."""
+    with example("cursors") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
+        ada.send(json.dumps({"type": "enter", "name": "ada <i>", "hue": 200}))
+        until(ada, "welcome")
+        with browser(f"http://127.0.0.1:{port}/", tmp_path) as page:
+            text_with(page, "ada <i>", "(you)", "draw with the pointer")
+            ada.send(json.dumps({"type": "draw", "points": [[0.2, 0.3], [0.4, 0.5], [0.6, 0.35]]}))
+            wait_for(page, "document.querySelector('.cursor b')?.textContent", "ada <i>")
+            for kind, x in (("Pressed", 300), ("Moved", 400), ("Released", 400)):
+                button = {"button": "left", "buttons": 1, "clickCount": 1}
+                command(page, "Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=300, **button)
+            assert len(until(ada, "stroke")["points"]) >= 2
 
 
 def test_decorator() -> None:

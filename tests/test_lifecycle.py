@@ -541,3 +541,46 @@ def test_on_connect_that_fails_for_a_peer_that_left(caplog: pytest.LogCaptureFix
 
     peer = talk(App)
     assert [m["type"] for m in peer.sent] == ["websocket.close"]
+
+
+def test_on_connect_may_raise_disconnect() -> None:
+    """WebSocketDisconnect in on_connect after accept is no error: the connection ends with 1000 towards the peer."""
+
+    class App(WebSocketHandlingEndpoint):
+        async def on_connect(self) -> None:
+            await self.websocket.accept()
+            raise WebSocketDisconnect(1000)
+
+    peer = talk(App)
+    assert peer.closed in (1000, None)
+    assert not peer.answers
+
+
+def test_send_exception_may_end_the_connection() -> None:
+    """A `send_exception` that raises WebSocketDisconnect closes the connection with its code."""
+
+    class App(Recording):
+        async def send_exception(self, exc: Exception) -> None:
+            raise WebSocketDisconnect(4001)
+
+        @event
+        async def on_x(self) -> None:
+            raise EventError("no")
+
+    peer = talk(App, {"type": "x"})
+    assert peer.closed == 4001
+    assert App.codes == [4001]
+
+
+def test_a_handler_that_closes_and_raises_disconnect() -> None:
+    """The code of the close counts, not that of the exception behind it."""
+
+    class App(Recording):
+        @event
+        async def on_x(self) -> None:
+            await self.close(4002)
+            raise WebSocketDisconnect(1000)
+
+    peer = talk(App, {"type": "x"})
+    assert peer.closed == 4002
+    assert App.codes == [4002]

@@ -41,6 +41,11 @@ FAREWELL_S = 1.0
 OUTBOX_BYTES = 8 << 20
 """What may wait for an engine that reads too slowly; beyond it, `publish` raises."""
 
+MAX_PAYLOAD_BYTES = 8 << 20
+"""
+The largest payload. Redis would throw out every subscriber for one above 32 MiB (`client-output-buffer-limit`).
+"""
+
 T = TypeVar("T")
 
 
@@ -65,6 +70,11 @@ class Engine(ABC):
         self._writer: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()  # unsubscriptions under way
         self._unsent = 0  # payloads that a loss took with it; `flush` compares before and after
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest payload that the engine takes, and can hand on, without harm to its other users."""
+        return MAX_PAYLOAD_BYTES
 
     # ---- what a subclass knows
 
@@ -254,6 +264,13 @@ class Engine(ABC):
         if not self._linked:
             raise BackplaneUnavailable(f"{self.name} at {self._where()} is away")
 
+    def _require_fit(self, payload: bytes) -> None:
+        if len(payload) > self.max_payload_bytes:
+            raise BackplaneUnavailable(
+                f"{self.name} at {self._where()} takes payloads of at most {self.max_payload_bytes} bytes, "
+                f"not {len(payload)}"
+            )
+
     # ---- publish/subscribe
 
     async def subscribe(self, topic: str) -> None:
@@ -282,6 +299,7 @@ class Engine(ABC):
 
     def publish(self, topics: tuple[str, ...], payload: bytes) -> None:
         self._require_link()
+        self._require_fit(payload)
         if self._outbox_bytes > OUTBOX_BYTES:
             raise BackplaneUnavailable(f"{self.name} at {self._where()} takes payloads too slowly")
         for topic in topics:
@@ -314,6 +332,7 @@ class Engine(ABC):
 
     async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         self._require_link()
+        self._require_fit(payload)
         await self._written()  # what was published before arrives before
         return await self._ask(self._append(encode_topic(topic), payload, keep))
 

@@ -108,6 +108,11 @@ class NatsBackplane(Engine):
         if nc is not None:
             await self._quietly(nc.close())
 
+    @property
+    def max_payload_bytes(self) -> int:
+        """As the server says (1 MiB unless configured); one that is larger would take its whole batch with it."""
+        return min(super().max_payload_bytes, self._client().max_payload)
+
     def _client(self) -> Client:
         if self._nc is None:
             raise nats.errors.ConnectionClosedError

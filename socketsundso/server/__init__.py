@@ -13,6 +13,7 @@ ASGI messages to the application and frames to the peer. One module per question
     frames      messages -> bytes
     inbox       messages on their way to the application, bounded in bytes
     outbox      frames on their way to the peer, in order, joined per turn of the event loop
+    head        for `socketsundso run`: uvicorn's HTTP protocols with bounds on a request's head
     keepalive   pings and what follows when nobody answers
     protocol    the life of one connection, which ties the others together
 

@@ -1,5 +1,6 @@
 """
-Bytes that came in one segment with the upgrade request.
+What uvicorn's HTTP protocols know of the upgrade request and do not hand over: its HTTP version, and bytes that came in
+one segment with it.
 
 RFC 6455 4.1 lets a client send frames only after the server's answer, but some do not wait, and uvicorn's
 HTTP protocols drop what follows the request. Both keep it within reach while they hand over: this module
@@ -10,6 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+
+
+def http_version(transport: asyncio.Transport) -> str:
+    """The version of the request that is being handed over: uvicorn writes 1.1 into all of them."""
+    scope = getattr(transport.get_protocol(), "scope", None)
+    return str(scope["http_version"]) if scope else "1.1"
 
 
 def bytes_behind_request(transport: asyncio.Transport) -> bytes:

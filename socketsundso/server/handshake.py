@@ -50,8 +50,12 @@ class UpgradeRequest:
         return [value for header, value in self.headers if header == name]
 
 
-def parse_request(head: bytes) -> UpgradeRequest:
-    """The request in `head`, as uvicorn's HTTP protocols pass it on; raises `HandshakeRefused`."""
+def parse_request(head: bytes, version: str = "1.1") -> UpgradeRequest:
+    """
+    The request in `head`, as uvicorn's HTTP protocols pass it on, sent with `version` of HTTP.
+
+    Raises `HandshakeRefused`.
+    """
     if len(head) > MAX_REQUEST_BYTES:
         raise HandshakeRefused(431, "Request header fields too large")
     request_line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
@@ -60,6 +64,9 @@ def parse_request(head: bytes) -> UpgradeRequest:
     # RFC 6455 4.1: the method of the request MUST be GET
     if method != b"GET":
         raise HandshakeRefused(405, "A WebSocket handshake is a GET request", [(b"Allow", b"GET")])
+    # RFC 6455 4.2.1: an HTTP/1.1 or higher GET request; RFC 9110 7.8: Upgrade in an HTTP/1.0 request is ignored
+    if version == "1.0":
+        raise HandshakeRefused(400, "A WebSocket handshake needs HTTP/1.1")
     if not target.isascii():
         raise HandshakeRefused(400, "The request target is not ASCII")
     headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]

@@ -37,7 +37,7 @@ from uvicorn.protocols.utils import (
 from uvicorn.server import ServerState
 
 from socketsundso.server import deflate, frames, handshake
-from socketsundso.server.early import bytes_behind_request
+from socketsundso.server.early import bytes_behind_request, http_version
 from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
 from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox
 from socketsundso.server.keepalive import Keepalive, keepalive_of
@@ -194,7 +194,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def _handle_request(self, head: bytes) -> None:
         try:
-            self._request = handshake.parse_request(head)
+            self._request = handshake.parse_request(head, http_version(self._transport))
             agreed = self._negotiated_deflate(self._request)
         except HandshakeRefused as refused:
             logging.getLogger("uvicorn.error").info("WebSocket handshake refused: %s", refused)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from socketsundso.backplanes import Keep, open_url
+from socketsundso.backplanes import Delivery, Keep, open_url
 from socketsundso.backplanes.base import backoff, encode_topic
 from socketsundso.errors import BackplaneUnavailable
 
@@ -170,6 +170,156 @@ def test_a_burst_above_the_outbox_is_refused_not_stored(monkeypatch: pytest.Monk
                 await ears.receives(b"x" * 1001, b"z")
 
         asyncio.run(main())
+
+
+def test_a_payload_that_the_engine_cannot_take_is_refused_alone(engine: EngineServer) -> None:
+    """What is published with it, before and after, arrives; and the links of the subscribers live on."""
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, ears):
+            ours.publish(("a",), b"before")
+            with pytest.raises(BackplaneUnavailable, match="at most"):
+                ours.publish(("a",), bytes(9 << 20))
+            with pytest.raises(BackplaneUnavailable, match="at most"):
+                await ours.append("r", bytes(9 << 20), KEEP)
+            ours.publish(("a",), b"after")
+            await ears.receives(b"before", b"after")
+            assert ears.lost == 0
+
+    asyncio.run(main())
+
+
+def test_a_redis_that_throws_subscribers_out_has_them_back(redis_engine: EngineServer) -> None:
+    """
+    Each time, as it does to those who read too slowly, though it goes on itself; and no connection is left
+    behind. python-socketio 1581 and 1569 are reports of the opposite.
+    """
+    import redis.asyncio as redis
+
+    async def main() -> None:
+        admin = redis.Redis(port=redis_engine.port)
+        async with opened(f"{redis_engine.url}?prefix=thrown", "a") as (ours, ears):
+            await ours.append("a", b"1", KEEP)
+            await ears.receives(b"1")
+            connections = len(await admin.client_list())
+            for round_ in range(1, 6):
+                await admin.client_kill_filter(_type="pubsub")
+                await until(lambda: ears.restored == round_, "is back")  # noqa: B023
+                await ours.append("a", b"1", KEEP)
+                await until(lambda: len(ears.deliveries) == round_ + 1, "hears again")  # noqa: B023
+            await admin.client_kill_filter(_type="normal", skipme=True)
+            await until(lambda: ours.state == "connected", "goes on")
+            ours.publish(("a",), b"2")
+            await ours.flush()
+            assert len(await admin.client_list()) <= connections
+        await admin.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_receiver_that_raises_does_not_end_the_link(engine: EngineServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The payload is lost, with a traceback in the log; the next one arrives."""
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, ears):
+            take = ears.on_delivery
+
+            def raise_once(delivery: Delivery) -> None:
+                ears.on_delivery = take  # type: ignore[method-assign]
+                raise RuntimeError("broken")
+
+            ears.on_delivery = raise_once  # type: ignore[method-assign]
+            ours.publish(("a",), b"1")
+            ours.publish(("a",), b"2")
+            await ears.receives(b"2")
+            assert ears.lost == 0
+
+    asyncio.run(main())
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+def test_flush_tells_that_a_publish_was_lost_on_its_way(engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: what is published afterwards is another matter."""
+
+    async def lose(batch: object) -> None:
+        raise OSError("broken pipe")
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, ears):
+            with monkeypatch.context() as patch:
+                patch.setattr(ours, "_write", lose)
+                ours.publish(("a",), b"1")
+                with pytest.raises(BackplaneUnavailable, match="during a publish"):
+                    await ours.flush()
+            ours.publish(("a",), b"2")
+            await ours.flush()
+            await ears.receives(b"2")
+
+    asyncio.run(main())
+
+
+def test_a_link_lost_before_a_subscription_is_confirmed(redis_engine: EngineServer) -> None:
+    """`subscribe` returns, and the subscription is in force when the link is back."""
+    import redis.asyncio as redis
+
+    async def main() -> None:
+        admin = redis.Redis(port=redis_engine.port)
+        async with opened(f"{redis_engine.url}?prefix=unconfirmed") as (ours, ears):
+            send = ours._send  # type: ignore[attr-defined]
+
+            async def swallow(*command: str) -> None:
+                """As a link does that is about to break."""
+
+            ours._send = swallow  # type: ignore[attr-defined]
+            subscribing = asyncio.create_task(ours.subscribe("a"))
+            await until(lambda: ours._confirmations, "it is asked for")  # type: ignore[attr-defined]
+            ours._send = send  # type: ignore[attr-defined]
+            await admin.client_kill_filter(_type="normal", skipme=True)  # a link without subscriptions is one
+            await asyncio.wait_for(subscribing, 10)
+            await until(lambda: ears.restored == 1, "the link is back")
+            ours.publish(("a",), b"1")
+            await ears.receives(b"1")
+        await admin.aclose()
+
+    asyncio.run(main())
+
+
+def test_streams_of_nats_that_somebody_else_touches(nats_engine: EngineServer) -> None:
+    """
+    Deleted: the numbers begin anew, under another epoch. Made by another process with another Keep a moment
+    before: it is brought in line. Idle for a day longer than it keeps anything: deleted.
+    """
+    import nats.js.errors
+
+    url = f"{nats_engine.url}?prefix=touched"
+
+    async def main() -> None:
+        async with opened(url) as (ours, _), opened(url, "r") as (theirs, ears):
+            _, epoch = await ours.append("r", b"1", KEEP)
+            await until(lambda: ears.deliveries, "who has never read the log hears of its epoch, too")
+            assert ears.deliveries == [Delivery("r", b"1", 1, epoch)]
+            await ours._js.delete_stream("touched_log_r")  # type: ignore[attr-defined]
+            seq, other = await ours.append("r", b"2", KEEP)
+            assert (seq, other != epoch) == (1, True)
+
+            async def not_found(name: str) -> None:
+                raise nats.js.errors.NotFoundError
+
+            seen = theirs._js.stream_info  # type: ignore[attr-defined]
+            theirs._js.stream_info = not_found  # type: ignore[attr-defined]
+            assert (await theirs.append("r", b"3", Keep(messages=7)))[0] == 2
+            theirs._js.stream_info = seen  # type: ignore[attr-defined]
+            assert await theirs.logged("r") == Keep(messages=7)
+
+            async def long_ago(stream: str) -> float:
+                return 1e9
+
+            theirs._idle_s = long_ago  # type: ignore[attr-defined]
+            await theirs._sweep()  # type: ignore[attr-defined]
+            async with opened(url) as (fresh, _):
+                assert await fresh.logged("r") is None
+
+    asyncio.run(main())
 
 
 def test_passwords_stay_out_of_errors_and_logs() -> None:

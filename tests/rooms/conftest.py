@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..backplanes.conftest import nats_engine, redis_engine, url
+from . import serving
 
 __all__ = ["everywhere", "nats_engine", "redis_engine", "url"]
 
@@ -14,3 +15,9 @@ def everywhere(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each backplane in turn, chosen as a deployment does: by the environment."""
     monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
     return url
+
+
+@pytest.fixture(params=["websockets-sansio", serving.OURS], ids=["uvicorn", "ours"])
+def both_protocols(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Served through ASGI's `send`, and through ready frames."""
+    monkeypatch.setattr(serving, "protocol", request.param)

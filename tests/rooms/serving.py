@@ -17,6 +17,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 WAIT_S = 15.0
+OURS = "socketsundso.server:WebSocketProtocol"
+protocol = OURS
+"""The WebSocket protocol of uvicorn that `serving` uses; the fixture `both_protocols` changes it."""
 
 
 class Client:
@@ -58,7 +61,7 @@ Connect = Callable[..., Awaitable[Client]]
 async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
     """Serve an endpoint class (or an ASGI app); gives a function that opens one more client."""
     app = Starlette(routes=[WebSocketRoute("/", endpoint)]) if isinstance(endpoint, type) else endpoint
-    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1, **options)
+    config = uvicorn.Config(app, log_level="error", lifespan="off", ws=protocol, timeout_graceful_shutdown=1, **options)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions of uvicorn
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event
 from socketsundso.rooms import rooms_for
@@ -28,7 +29,7 @@ def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
-pytestmark = pytest.mark.usefixtures("backplane")
+pytestmark = pytest.mark.usefixtures("backplane", "both_protocols")
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -361,6 +362,36 @@ def test_names_of_the_wire_are_reserved_only_where_the_feature_is_used() -> None
     type("Fine", (Endpoint,), {"on_resume": event(on_resume)})
     with pytest.raises(DefinitionError, match="resume"):
         type("Wrong", (Endpoint,), {"on_resume": event(on_resume), "history": {"*": Keep()}})
+
+
+class _Model(BaseModel):
+    seq: int
+
+
+class _Aliased(BaseModel):
+    number: int = Field(alias="seq")
+
+
+class _Struct(msgspec.Struct):
+    number: int = msgspec.field(name="seq")
+
+
+@dataclass
+class _Dataclass:
+    seq: int
+
+
+class _TypedDict(TypedDict):
+    type: Literal["dict"]
+    seq: int
+
+
+@pytest.mark.parametrize("kind", [_Model, _Aliased, _Struct, _Dataclass, _TypedDict])
+def test_what_an_endpoint_with_history_pushes_has_no_seq_of_its_own(kind: Any) -> None:
+    """Refused at class creation, by its name on the wire; without history it is anybody's field."""
+    type("Fine", (Endpoint,), {"emits": [kind]})
+    with pytest.raises(DefinitionError, match="seq"):
+        type("Wrong", (Endpoint,), {"emits": [kind], "history": {"*": Keep()}})
 
 
 def test_two_backplanes_never_mix() -> None:

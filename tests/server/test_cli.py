@@ -11,9 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import websockets.sync.client
+from click.testing import CliRunner, Result
+
+import socketsundso
+from socketsundso import cli
 
 APP = '''
 import os
@@ -95,6 +100,15 @@ def told(url: str) -> list[str]:
         return message.split()
 
 
+def answer_to_a_wrong_version(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 1\r\n\r\n"
+        )
+        return raw.recv(100)
+
+
 @pytest.mark.parametrize(
     ("arguments", "path"),
     [(["served:app"], "/any"), (["served:make", "--factory"], "/any"), (["served:Endpoint"], "/")],
@@ -119,13 +133,7 @@ def test_endpoints_live_at_the_root_only(folder: Path) -> None:
 def test_it_is_our_protocol(folder: Path) -> None:
     """Without `--ws` frames are picows' job: a wrong version is answered with 426."""
     with running(folder, "served:app") as (url, _):
-        port = int(url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port)) as raw:
-            raw.sendall(
-                b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 1\r\n\r\n"
-            )
-            assert raw.recv(100).startswith(b"HTTP/1.1 426 ")
+        assert answer_to_a_wrong_version(int(url.rpartition(":")[2])).startswith(b"HTTP/1.1 426 ")
 
 
 def test_backplane_is_an_environment_variable(folder: Path) -> None:
@@ -255,3 +263,117 @@ def test_help_shows_uvicorns_options_and_ours() -> None:
     shown = subprocess.run(command("--help"), capture_output=True, text=True, timeout=60, check=True).stdout
     for option in ("--host", "--ssl-keyfile", "--reload", "--workers", "--proxy-headers", "--backplane"):
         assert option in shown
+
+
+# --- in this process: what is handed to uvicorn
+
+
+@pytest.fixture
+def handed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `run` hands to uvicorn instead of serving."""
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(cli.uvicorn_command, "callback", lambda **given: options.update(given))
+    for variable in (cli.APP_VARIABLE, cli.FACTORY_VARIABLE, cli.BACKPLANE_VARIABLE):
+        monkeypatch.setenv(variable, "")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "served", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return options
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, list(arguments))
+
+
+def test_uvicorn_gets_our_protocols_and_every_option(handed: dict[str, Any]) -> None:
+    """uvicorn is called with our protocols and what was given, and finds what to serve in the environment."""
+    arguments = ["served:app", "--port", "1", "--root-path", "/x", "--backplane", "redis://h", "--no-proxy-headers"]
+    assert invoke("run", *arguments).exit_code == 0
+    assert handed["app"] == "socketsundso.cli:load_app"
+    assert handed["factory"] is True
+    assert (handed["ws"], handed["http"]) == (cli.PROTOCOL, cli.HTTP_PROTOCOLS["httptools"])
+    assert (handed["port"], handed["root_path"], handed["proxy_headers"]) == (1, "/x", False)
+    assert "backplane" not in handed
+    assert os.environ[cli.BACKPLANE_VARIABLE] == "redis://h"
+    assert cli.load_app() is sys.modules["served"].app
+
+
+def test_protocols_that_were_chosen_stay(handed: dict[str, Any]) -> None:
+    """`--ws` and `--http` overrule; uvicorn's names for HTTP protocols mean ours, with their bounds."""
+    invoke("run", "served:app", "--ws", "wsproto", "--http", "h11")
+    assert (handed["ws"], handed["http"]) == ("wsproto", cli.HTTP_PROTOCOLS["h11"])
+    invoke("run", "served:app", "--ws", "none", "--http", "some.module:Protocol")
+    assert (handed["ws"], handed["http"]) == ("none", "some.module:Protocol")
+
+
+def test_what_is_missing_falls_back(handed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without picows and httptools uvicorn's own protocols are chosen, with one line of warning."""
+
+    def nothing_of_ours(name: str) -> Any:
+        if name.startswith("socketsundso.server"):
+            raise ImportError(name)
+        return lambda: None
+
+    monkeypatch.setattr(cli, "import_from_string", nothing_of_ours)
+    ended = invoke("run", "served:app")
+    assert (handed["ws"], handed["http"]) == ("auto", "auto")
+    assert ended.stderr.count("\n") == 1
+    assert "picows" in ended.stderr
+
+
+def test_factories_and_classes_are_told_apart(handed: dict[str, Any]) -> None:
+    """A factory is called, a bare endpoint class is served at `/`, with or without `--factory`."""
+    invoke("run", "served:make", "--factory")
+    assert cli.load_app() is sys.modules["served"].app
+    invoke("run", "served:Endpoint")
+    (route,) = cli.load_app().routes
+    assert (route.path, route.endpoint) == ("/", sys.modules["served"].Endpoint)
+
+
+def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> None:
+    """With `--reload` a broken application is left to the process that reloads it; without, nothing is served."""
+    assert invoke("run", "served:nothing", "--reload").exit_code == 0
+    assert handed.pop("app")
+    assert invoke("run", "served:nothing").exit_code == 1
+    assert "app" not in handed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "served:app", "--no-such-option"], "No such option"),
+        (["run", "served:app", "--port", "many"], "'many' is not a valid integer"),
+        (["run"], "Missing argument 'APP'"),
+        (["walk"], "No such command 'walk'"),
+    ],
+)
+def test_a_wrong_command_line(handed: dict[str, Any], arguments: list[str], said: str) -> None:
+    """A mistake in the command line is named on stderr, with exit code 2."""
+    ended = invoke(*arguments)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+    assert not handed
+
+
+def test_version_and_help() -> None:
+    """`--version` is one line, `--help` and `-h` list the commands, as does the command alone."""
+    assert invoke("--version").stdout == f"socketsundso, version {socketsundso.__version__}\n"
+    for arguments in (["--help"], ["-h"]):
+        assert "Serve APP" in invoke(*arguments).stdout
+    assert "Serve APP" in invoke().output
+
+
+def test_module_is_the_command() -> None:
+    """`python -m socketsundso` is the command `socketsundso`, and says so."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "socketsundso", "--help"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert shown.startswith("Usage: python -m socketsundso ")
+
+
+def test_endpoint_of_the_examples(tmp_path: Path) -> None:
+    """`socketsundso run examples.chat:Chat` serves the bare class."""
+    arguments = ("examples.chat:Chat", "--app-dir", str(Path(__file__).parents[2]))
+    with running(tmp_path, *arguments) as (url, _), websockets.sync.client.connect(url) as client:
+        client.send('{"type": "no_such_event"}')
+        assert "unknown_event" in str(client.recv(30))

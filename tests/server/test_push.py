@@ -130,3 +130,34 @@ def test_slow_reader_is_visible(loop: str) -> None:
             await writer.wait_closed()
 
     run(main(), loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_offer_takes_what_fits_and_leaves_the_rest_with_its_sender(loop: str) -> None:
+    """Of what a deaf peer was offered, all that was taken arrives, and little waits; then more is taken."""
+    app, frame = Pushed(), Push.frame(b"x" * 10_000)
+
+    async def main() -> None:
+        async with serving(app) as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+            writer.write(request())
+            await until(lambda: app.pushes)
+            (push,) = app.pushes
+            taken = 0
+            while push.offer(frame):
+                taken += 1
+                if taken % 3 == 0:
+                    await asyncio.sleep(0)
+            assert push.buffered <= 2 * (64 << 10) + len(frame)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b" 101 " in head
+            assert await reader.readexactly(taken * len(frame)) == frame * taken
+            await push.drain()
+            assert push.offer(frame)
+            writer.close()
+            await writer.wait_closed()
+            await served.idle()
+            assert push.offer(frame), "a frame for a peer that is gone is dropped"
+            assert push.buffered == 0
+
+    run(main(), loop)

@@ -1,0 +1,415 @@
+"""What happens in between: two things at once, an engine that goes away in the middle, a peer that has just left."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub
+from socketsundso import rooms as module
+from socketsundso.backplanes import Delivery, open_url
+from socketsundso.backplanes.memory import Bus, bus_of
+from socketsundso.connection import Connection, OutboundQueue
+from socketsundso.history import Resume
+from socketsundso.rooms import Participant, Rooms, new_id, rooms_for
+
+from ..backplanes.engines import EngineServer
+from ..backplanes.listener import until
+
+_numbers = itertools.count(1)
+NOWHERE = "redis://127.0.0.1:1"
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
+
+
+class Peer:
+    """A participant, and what was written to it."""
+
+    def __init__(self, wants_presence: bool = False) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.who = Participant(
+            new_id(), Connection(self._send, OutboundQueue(1 << 20, "close"), lambda: None), wants_presence
+        )
+
+    async def _send(self, event: Any) -> None:
+        self.got.append(json.loads(event["text"]))
+
+    def numbers(self) -> list[tuple[int, int]]:
+        """(n, seq) of what was broadcast; 0 where it has no seq."""
+        return [(message["n"], message.get("seq", 0)) for message in self.got if "n" in message]
+
+
+def processes(count: int = 2, history: bool = True) -> list[Rooms]:
+    url = f"memory://edges{next(_numbers)}"
+    made = [Rooms(url) for _ in range(count)]
+    for rooms in made if history else ():
+        rooms.declare({"doc": Keep(messages=5)})
+    return made
+
+
+async def rest() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def message(n: int) -> bytes:
+    return b'{"type":"m","n":%d}' % n
+
+
+def failing(*_: Any, **__: Any) -> Any:
+    raise BackplaneUnavailable("away")
+
+
+async def failing_later(*_: Any, **__: Any) -> Any:
+    raise BackplaneUnavailable("away")
+
+
+def test_joining_twice_at_the_same_time_waits_for_one_subscription(redis_engine: EngineServer) -> None:
+    """The second join returns when the first one's subscription is in force, not before."""
+
+    async def main() -> None:
+        rooms, peer = Rooms(f"{redis_engine.url}?prefix=edges1"), Peer()
+        await rooms.open()
+        await asyncio.gather(rooms.join(peer.who, "r1"), rooms.join(peer.who, "r1"), rooms.join(Peer().who, "r1"))
+        assert len(rooms.topics["r1"].live) == 2
+        await rooms.aclose()
+
+    run(main)
+
+
+def test_a_subscription_that_fails_leaves_no_membership(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The join raises, and nothing is left of the room."""
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        monkeypatch.setattr(rooms.backplane, "subscribe", failing_later)
+        with pytest.raises(BackplaneUnavailable):
+            await rooms.join(peer.who, "r1")
+        assert (rooms.topics, peer.who.rooms) == ({}, {})
+
+    run(main)
+
+
+def test_a_log_that_cannot_be_read_leaves_no_membership(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room with history is joined whole or not at all."""
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        monkeypatch.setattr(rooms.backplane, "read", failing_later)
+        with pytest.raises(BackplaneUnavailable):
+            await rooms.join(peer.who, "rdoc")
+        assert (rooms.topics, peer.who.rooms, peer.got) == ({}, {}, [])
+
+    run(main)
+
+
+def test_who_joins_between_a_message_and_its_arrival_gets_it_by_its_position_only() -> None:
+    """The position says that it was before; it does not come again, while the others get it."""
+
+    async def main() -> None:
+        (here, there), old, new = processes(), Peer(), Peer()
+        await here.join(old.who, "rdoc")
+        await there.broadcast(["rdoc"], message(1))
+        await here.join(new.who, "rdoc")  # within the same turn of the loop: the message is under way
+        await rest()
+        await there.broadcast(["rdoc"], message(2))
+        await rest()
+        assert old.numbers() == [(1, 1), (2, 2)]
+        assert new.got[0]["seq"] == 1
+        assert new.numbers() == [(2, 2)]
+        assert not here.topics["rdoc"].skip
+
+    run(main)
+
+
+def test_a_process_that_was_not_told_of_history_passes_numbered_messages_on() -> None:
+    """Its members get the numbers; a hub without a declaration asks the engine."""
+
+    async def main() -> None:
+        told, untold = processes(2, history=False)
+        told.declare({"doc": Keep(messages=5)})
+        peer = Peer()
+        await untold.join(peer.who, "rdoc")
+        await told.broadcast(["rdoc"], message(1))
+        await rest()
+        assert peer.numbers() == [(1, 1)]
+        untold.leave(peer.who, "rdoc")
+        await untold.broadcast(["rdoc"], message(2))
+        assert bus_of(untold.url).logs["rdoc"].seq == 2
+
+    run(main)
+
+
+def test_resuming_what_one_is_in_already_replays_and_goes_on() -> None:
+    """Also a room without history, which recovers nothing; and one that is left meanwhile gets nothing."""
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        await rooms.join(peer.who, "rdoc")
+        await rooms.join(peer.who, "rplain")
+        await rooms.broadcast(["rdoc"], message(1))
+        await rest()
+        epoch = peer.got[0]["epoch"]
+        found = await rooms.read_missed(peer.who, {"doc": Resume(0, epoch), "plain": Resume(0, epoch)})
+        assert {room: whole for room, (whole, _) in found.items()} == {"doc": True, "plain": False}
+        await rooms.broadcast(["rdoc"], message(2))
+        rooms.go_on(peer.who, found)
+        await rest()
+        assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
+        found = await rooms.read_missed(peer.who, {"doc": Resume(1, epoch)})
+        rooms.leave(peer.who, "rdoc")
+        rooms.go_on(peer.who, found)
+        await rest()
+        assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
+        assert set(rooms.topics) == {"rplain"}
+
+    run(main)
+
+
+def test_leaving_while_the_log_is_read_ends_the_join_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing live, nothing left."""
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        read = rooms.backplane.read
+
+        async def read_and_leave(*args: Any) -> Any:
+            log = await read(*args)
+            rooms.leave(peer.who, "rdoc")
+            return log
+
+        monkeypatch.setattr(rooms.backplane, "read", read_and_leave)
+        await rooms.join(peer.who, "rdoc")
+        assert (rooms.topics, peer.who.rooms) == ({}, {})
+
+    run(main)
+
+
+def test_messages_that_come_while_a_hole_is_filled_come_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, each once; and where the engine is away again, the next message tries again."""
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        await rooms.join(peer.who, "rdoc")
+        bus, keep = bus_of(rooms.url), rooms.topics["rdoc"].keep
+        assert keep is not None
+        sealed = module.seal(module.Envelope("message", "elsewhere"), b'{"type":"m","n":0}')
+        bus.unsubscribe("rdoc", rooms.backplane)  # type: ignore[arg-type]  # it is the memory backplane
+        for _ in range(3):
+            _, epoch = bus.append("rdoc", sealed, keep)
+        with monkeypatch.context() as away:
+            away.setattr(rooms.backplane, "read", failing_later)
+            rooms.on_delivery(Delivery("rdoc", sealed, 2, epoch))
+            await asyncio.sleep(0)
+            away.undo()
+        await rest()
+        rooms.on_delivery(Delivery("rdoc", sealed, 3, epoch))
+        rooms.on_delivery(Delivery("rdoc", sealed, 3, epoch))
+        await rest()
+        assert [seq for _, seq in peer.numbers()] == [1, 2, 3]
+
+    run(main)
+
+
+def test_a_broadcast_to_several_rooms_is_recognised_also_after_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered for that is bounded."""
+    monkeypatch.setattr(module, "RECENT", 2)
+
+    async def main() -> None:
+        (here, there), peer = processes(), Peer()
+        await here.join(peer.who, "ra")
+        await here.join(peer.who, "rb")
+        for n in range(5):
+            await there.broadcast(["ra", "rb"], message(n))
+            await rest()
+        assert [n for n, _ in peer.numbers()] == list(range(5))
+        assert len(here._recent) == len(here._recent_order) == 2
+
+    run(main)
+
+
+def test_a_delivery_for_a_room_that_has_emptied_is_dropped() -> None:
+    """It was under way when the last member left."""
+
+    async def main() -> None:
+        (here, there), peer = processes(), Peer()
+        await here.join(peer.who, "ra")
+        await there.broadcast(["ra"], message(1))
+        here.leave(peer.who, "ra")
+        here.on_delivery(Delivery("ra", b"whatever it is"))
+        await rest()
+        assert peer.got == []
+
+    run(main)
+
+
+def test_presence_goes_on_without_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The members of this process see each other; what the others hold is not known, and nothing raises."""
+
+    async def main() -> None:
+        (rooms,), ada, bob = processes(1), Peer(wants_presence=True), Peer(wants_presence=True)
+        monkeypatch.setattr(rooms.backplane, "held", failing_later)
+        monkeypatch.setattr(rooms.backplane, "publish", failing)
+        await rooms.join(ada.who, "ra")
+        await rooms.join(bob.who, "ra")
+        await rooms.track(ada.who, ada.who.rooms["ra"], b'{"name":"ada"}')
+        await rest()
+        assert bob.got[-1]["joins"] == {ada.who.id: {"name": "ada"}}
+        assert [member.id for member in await rooms.members("a")] == [ada.who.id]
+
+    run(main)
+
+
+def test_leaving_while_one_is_tracked_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before the engine was asked nor after."""
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        bus, hold = bus_of(rooms.url), rooms.backplane.hold
+        await rooms.join(peer.who, "ra")
+        room = peer.who.rooms["ra"]
+
+        async def hold_and_leave(*args: Any) -> None:
+            await hold(*args)
+            rooms.leave(peer.who, "ra")
+
+        monkeypatch.setattr(rooms.backplane, "hold", hold_and_leave)
+        await rooms.track(peer.who, room, b"{}")
+        await rooms.track(peer.who, room, b"{}")
+        await rest()
+        assert bus.entries == {}
+        assert peer.who.tracked == set()
+
+    run(main)
+
+
+def test_what_fails_in_the_background_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its name and its traceback."""
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        await rooms.join(peer.who, "ra")
+        await rooms.track(peer.who, peer.who.rooms["ra"], b"{}")
+        monkeypatch.setattr(rooms.backplane, "release", broken)
+        rooms.leave(peer.who, "ra")
+        await rest()
+
+    run(main)
+    (record,) = caplog.records
+    assert "presence of" in record.getMessage()
+    assert record.exc_info is not None
+
+
+def test_closing_ends_what_runs_in_the_background(redis_engine: EngineServer) -> None:
+    """No task survives, and presence is released."""
+
+    async def main() -> None:
+        url = f"{redis_engine.url}?prefix=edges2"
+        rooms, peer = Rooms(url), Peer(wants_presence=True)
+        await rooms.join(peer.who, "ra")
+        await rooms.track(peer.who, peer.who.rooms["ra"], b"{}")
+        assert len(asyncio.all_tasks()) > 1
+        await rooms.aclose()
+        await until(lambda: len(asyncio.all_tasks()) == 1, "no task is left")
+        async with Hub(url) as hub:
+            assert await hub.presence.list("a") == []
+
+    run(main)
+
+
+def test_a_hub_counts_what_the_engine_did_not_take_if_told_to() -> None:
+    """It raises by default, also where the loss shows only when the engine confirms nothing."""
+
+    async def main() -> None:
+        async with Hub(NOWHERE, on_unavailable="count") as hub:
+            await hub.to("r").send({"type": "x"})
+            assert (hub.status, hub.status.refused) == ("reconnecting", 1)
+        async with Hub(NOWHERE) as hub:
+            with pytest.raises(BackplaneUnavailable, match="is away"):
+                await hub.to("r").send({"type": "x"})
+            rooms = rooms_for(NOWHERE)
+            refused = rooms.counters.refused
+            rooms.backplane.publish = lambda *_: None  # type: ignore[method-assign]  # taken, but never confirmed
+            rooms.backplane.flush = failing_later  # type: ignore[method-assign]
+            with pytest.raises(BackplaneUnavailable):
+                await hub.to("r").send({"type": "x"})
+            assert rooms.counters.refused == refused + 1
+
+    run(main)
+
+
+def test_a_sync_hub_reaches_users() -> None:
+    """`to_user` from a plain thread."""
+    url = f"memory://edges{next(_numbers)}"
+
+    async def main() -> None:
+        rooms, peer = rooms_for(url), Peer()
+        await rooms.join(peer.who, "uada")
+
+        def send() -> None:
+            with SyncHub(url) as hub:
+                hub.to_user("ada").except_("nobody").send({"type": "m", "n": 1})
+
+        await asyncio.to_thread(send)
+        await until(lambda: peer.numbers() == [(1, 0)], "the message")
+
+    run(main)
+
+
+def test_the_memory_log_follows_its_keep_and_forgets_what_nobody_uses() -> None:
+    """Fewer messages from now on; a log is gone a day after the last that it could hold."""
+    bus = Bus()
+    for n in range(5):
+        bus.append("r", b"%d" % n, Keep(messages=5))
+    bus.append("r", b"5", Keep(messages=2))
+    assert [seq for seq, _ in bus.read("r", Keep(messages=2), 0).entries] == [5, 6]
+    bus.logs["r"].used_at -= 90_000
+    for _ in range(Bus.SWEEP_EVERY):
+        bus.append("other", b"", Keep(messages=2))
+    assert set(bus.logs) == {"other"}
+
+
+def test_members_of_a_loop_that_has_ended_are_forgotten_by_the_bus() -> None:
+    """A delivery to a closed loop takes its subscriptions with it, and raises nothing."""
+    url = f"memory://edges{next(_numbers)}"
+
+    async def join() -> None:
+        await Rooms(url).join(Peer().who, "ra")
+
+    asyncio.run(join())
+    assert "ra" in bus_of(url).subscribers
+
+    async def send() -> None:
+        await Rooms(url).broadcast(["ra"], message(1))
+
+    asyncio.run(send())
+    assert bus_of(url).subscribers == {}
+
+
+def test_an_unknown_scheme_and_a_missing_extra_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is connected."""
+    with pytest.raises(ValueError, match="memory://"):
+        open_url("kafka://host")
+    monkeypatch.setitem(sys.modules, "socketsundso.backplanes.nats", None)
+    with pytest.raises(ImportError, match=r"socketsundso\[nats\]"):
+        open_url("nats://host")
+
+
+@pytest.mark.parametrize("prefix", ["", "a.b", "a b", "x" * 65])
+def test_a_prefix_that_an_engine_would_interpret_is_refused(prefix: str) -> None:
+    """It names keys and subjects."""
+    with pytest.raises(ValueError, match="prefix"):
+        open_url(f"redis://host?prefix={prefix}")

@@ -1,0 +1,180 @@
+"""Random joins, leaves, broadcasts and disconnects, against a model that is a few dictionaries."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from socketsundso.backplanes import Keep
+from socketsundso.backplanes.memory import bus_of
+from socketsundso.connection import Connection, OutboundQueue
+from socketsundso.rooms import Participant, Rooms, new_id, room_topic, user_topic
+
+TOPICS = [room_topic("a"), room_topic("b"), room_topic("doc:1"), room_topic("doc:2"), user_topic("ada")]
+_urls = itertools.count(1)
+
+
+def keeps_history(topic: str) -> bool:
+    return topic.startswith("rdoc:")
+
+
+class Member:
+    """A connection, and what the model says of it."""
+
+    def __init__(self, process: int) -> None:
+        self.process = process
+        self.topics: set[str] = set()
+        self.expected: list[dict[str, Any]] = []
+        self.got: list[dict[str, Any]] = []
+        queue = OutboundQueue(1 << 20, "close")
+        self.participant = Participant(new_id(), Connection(self._send, queue, lambda: None), False)
+
+    async def _send(self, event: Any) -> None:
+        self.got.append(json.loads(event["text"]))
+
+
+def as_counts(messages: list[dict[str, Any]]) -> Counter[str]:
+    """Rooms of one broadcast have no order among each other."""
+    return Counter(json.dumps(message, sort_keys=True) for message in messages)
+
+
+class Membership(RuleBasedStateMachine):
+    """Two processes (as far as rooms can tell) on one backplane; after every step the loop comes to rest."""
+
+    members = Bundle("members")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.url = f"memory://model{next(_urls)}"
+        self.processes = [Rooms(self.url), Rooms(self.url)]
+        for rooms in self.processes:
+            rooms.declare({"doc:*": Keep(messages=5, seconds=300)})
+        self.alive: list[Member] = []
+        self.seqs = dict.fromkeys(TOPICS, 0)
+        self.numbers = itertools.count(1)
+
+    def complete(self, call: Coroutine[Any, Any, Any]) -> None:
+        async def until_at_rest() -> None:
+            await call
+            for _ in range(8):  # from bus to loop, to queue, to writer
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(until_at_rest())
+
+    @rule(target=members, process=st.integers(0, 1))
+    def connect(self, process: int) -> Member:
+        async def make() -> None:
+            self.alive.append(Member(process))
+
+        self.complete(make())
+        return self.alive[-1]
+
+    @rule(member=members, topic=st.sampled_from(TOPICS))
+    def join(self, member: Member, topic: str) -> None:
+        self.complete(self.processes[member.process].join(member.participant, topic))
+        if keeps_history(topic) and topic not in member.topics:
+            member.expected.append(self.position(topic))
+        member.topics.add(topic)
+
+    def position(self, topic: str) -> dict[str, Any]:
+        epoch = bus_of(self.url).logs[topic].epoch
+        return {"type": "room_position", "room": topic[1:], "seq": self.seqs[topic], "epoch": epoch}
+
+    @rule(member=members, topic=st.sampled_from(TOPICS))
+    def leave(self, member: Member, topic: str) -> None:
+        async def leave() -> None:
+            self.processes[member.process].leave(member.participant, topic)
+
+        self.complete(leave())
+        member.topics.discard(topic)
+
+    @rule(member=consumes(members))
+    def disconnect(self, member: Member) -> None:
+        async def leave_all() -> None:
+            self.processes[member.process].leave_all(member.participant)
+            member.participant.connection.close()
+
+        self.complete(leave_all())
+        self.alive.remove(member)
+        assert member.participant.rooms == {}
+
+    @rule(target=members, member=consumes(members))
+    def rejoin_everything(self, member: Member) -> Any:
+        """Leave and join within one turn of the loop."""
+
+        async def cycle() -> None:
+            rooms = self.processes[member.process]
+            for topic in member.topics:
+                rooms.leave(member.participant, topic)
+                await rooms.join(member.participant, topic)
+
+        self.complete(cycle())
+        member.expected += [self.position(topic) for topic in member.topics if keeps_history(topic)]
+        return multiple(member)
+
+    @rule(
+        process=st.integers(0, 1),
+        topics=st.lists(st.sampled_from(TOPICS), min_size=1, max_size=4, unique=True),
+        excluded=st.lists(members, max_size=2),
+    )
+    def broadcast(self, process: int, topics: list[str], excluded: list[Member]) -> None:
+        n = next(self.numbers)
+        payload = json.dumps({"type": "m", "n": n}).encode()
+        ids = frozenset(member.participant.id for member in excluded)
+        self.complete(self.processes[process].broadcast(topics, payload, ids))
+        logged = [topic for topic in topics if keeps_history(topic)]
+        for topic in logged:
+            self.seqs[topic] += 1
+        for member in self.alive:
+            left_out = member in excluded
+            for topic in member.topics.intersection(logged):
+                copy = {"type": "m", "n": n, "room": topic[1:], "seq": self.seqs[topic]}
+                member.expected.append(self.position(topic) if left_out else copy)
+            if not left_out and not member.topics.intersection(logged) and member.topics.intersection(topics):
+                member.expected.append({"type": "m", "n": n})
+
+    @invariant()
+    def everybody_has_what_the_model_says(self) -> None:
+        for member in self.alive:
+            assert as_counts(member.got) == as_counts(member.expected)
+            assert member.participant.rooms.keys() == member.topics
+            seqs = [(message["room"], message["seq"]) for message in member.got if "n" in message and "seq" in message]
+            for room in ("doc:1", "doc:2"):
+                of_room = [seq for name, seq in seqs if name == room]
+                assert of_room == sorted(set(of_room))
+
+    @invariant()
+    def nothing_is_left_of_an_emptied_room(self) -> None:
+        bus = bus_of(self.url)
+        for process, rooms in enumerate(self.processes):
+            in_use = {topic for member in self.alive if member.process == process for topic in member.topics}
+            assert rooms.topics.keys() == in_use
+            assert {topic for topic, who in bus.subscribers.items() if rooms.backplane in who} == in_use
+            for topic, room in rooms.topics.items():
+                assert not room.behind
+                assert not room.skip
+                here = {m.participant for m in self.alive if m.process == process and topic in m.topics}
+                assert set(room.live) == here
+
+    def teardown(self) -> None:
+        for member in list(self.alive):
+            self.disconnect(member)
+        self.nothing_is_left_of_an_emptied_room()
+        assert bus_of(self.url).subscribers == {}
+        assert not asyncio.all_tasks(self.loop)
+        for rooms in self.processes:
+            self.complete(rooms.aclose())
+        self.loop.close()
+
+
+TestMembership = Membership.TestCase
+TestMembership.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
