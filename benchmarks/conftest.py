@@ -35,9 +35,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--report", default="", help=f"folder of the report (default: {report.FOLDER.name}, if complete)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning")  # a competitor's, no error of ours
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = str(config.getoption("--only"))
     items[:] = [item for item in items if only in item.nodeid]
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(0))  # a full run takes what it takes
 
 
 @pytest.fixture
