@@ -413,3 +413,41 @@ def test_a_prefix_that_an_engine_would_interpret_is_refused(prefix: str) -> None
     """It names keys and subjects."""
     with pytest.raises(ValueError, match="prefix"):
         open_url(f"redis://host?prefix={prefix}")
+
+
+def test_the_presence_of_a_process_that_died_ends(redis_engine: EngineServer) -> None:
+    """Whoever was tracked there leaves for everybody else, a time-to-live after its last sign of life at most."""
+
+    async def main() -> None:
+        url = f"{redis_engine.url}?prefix=edges_dead&presence_ttl_s=0.6"
+        (there, here), ada, bob = (Rooms(url), Rooms(url)), Peer(), Peer(wants_presence=True)
+        await there.open()
+        await here.open()
+        await here.join(bob.who, "ra")
+        await there.join(ada.who, "ra")
+        await there.track(ada.who, ada.who.rooms["ra"], b'{"name":"ada"}')
+        await until(lambda: any(ada.who.id in message.get("joins", {}) for message in bob.got))
+        await there.aclose()  # without a leave: as a process that is killed
+        await until(lambda: any(ada.who.id in message.get("leaves", {}) for message in bob.got))
+        assert await here.members("a") == []
+        await here.aclose()
+
+    run(main)
+
+
+def test_presence_is_told_again_after_a_loss() -> None:
+    """Who is tracked here is announced once more, and who was tracked meanwhile elsewhere is heard of."""
+
+    async def main() -> None:
+        (here, there), ada, bob = processes(2, history=False), Peer(wants_presence=True), Peer()
+        await here.join(ada.who, "ra")
+        await there.join(bob.who, "ra")
+        await here.track(ada.who, ada.who.rooms["ra"], b"1")
+        await rest()
+        here.backplane.unsubscribe("ra")
+        await there.track(bob.who, bob.who.rooms["ra"], b"2")
+        await rest()
+        here.on_restored()
+        await until(lambda: ada.got[-1].get("joins") == {bob.who.id: 2})
+
+    run(main)
