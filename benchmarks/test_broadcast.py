@@ -42,7 +42,7 @@ COMPETITORS = [
     Competitor("bare os.write loop", "broadcast_write", None),
 ]
 IN_FLIGHT = (1, 4, 16)
-DELIVERIES = 40_000
+DELIVERIES = 10_000
 
 
 def measure(members: int, rounds: int, deliveries: int, core: int, progress: Any) -> dict[str, dict[int, float]]:
@@ -98,8 +98,8 @@ def test_broadcast(full: bool, figures: dict[str, Any], capsys: pytest.CaptureFi
     server_core, load_core = cores()
     os.sched_setaffinity(0, {load_core})
     try:
-        for members in (10, 100, 500, 1000, 5000) if full else (10, 100, 500, 1000):
-            rows = measure(members, 5 if full else 3, DELIVERIES * (3 if full else 1), server_core, progress)
+        for members in (10, 100, 500, 1000, 5000) if full else (10, 1000):
+            rows = measure(members, 5 if full else 2, DELIVERIES * (12 if full else 1), server_core, progress)
             figures[f"broadcast {members}"] = rows
             with capsys.disabled():
                 print("\r\x1b[K" + table(members, rows), flush=True)
