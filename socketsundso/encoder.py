@@ -228,7 +228,11 @@ _struct_json = msgspec.json.Encoder(enc_hook=_builtins_of).encode
 
 
 def _pydantic_json(value: Any) -> bytes:
-    return to_json(value, inf_nan_mode="null", fallback=_unknown_to_pydantic)
+    body = to_json(value, inf_nan_mode="null", fallback=_unknown_to_pydantic)
+    # A model's own config wins over the mode, and may say that NaN is written as it is.
+    if b"NaN" in body or b"Infinity" in body:
+        msgspec.json.decode(body, type=Raw)
+    return body
 
 
 def _dict_json(value: Any) -> bytes:
@@ -343,6 +347,23 @@ def _writes_its_fields(schema: Any) -> bool:
     )
 
 
+def _may_write_nan(schema: Any) -> bool:
+    """Does any model in this core schema, however deep, have the config to write NaN and Infinity as they are?"""
+    todo, seen = [schema], set()
+    while todo:
+        part = todo.pop()
+        if not isinstance(part, dict | list | tuple) or id(part) in seen:  # a default may hold anything, itself too
+            continue
+        seen.add(id(part))
+        if not isinstance(part, dict):
+            todo += part
+        elif part.get("ser_json_inf_nan") == "constants":
+            return True
+        else:
+            todo += part.values()
+    return False
+
+
 def _keys_of_all(alternatives: list[frozenset[str] | None]) -> frozenset[str] | None:
     known = [keys for keys in alternatives if keys is not None]
     return frozenset().union(*known) if len(known) == len(alternatives) else None
@@ -406,7 +427,7 @@ class ModelEncoder(Encoder):
         keys = _schema_keys(adapter.core_schema, options.by_alias)
         if keys is not None and ref_key in keys:
             raise _has_ref(event, model, ref_key)
-        if keys is not None:  # chosen once, not for every reply
+        if keys is not None and not _may_write_nan(adapter.core_schema):  # chosen once, not for every reply
             is_typeless = "type" not in keys and not self._fills_type
             self.encode = self._closed_encode() if is_typeless else self._encode_typed  # type: ignore[method-assign,assignment]
 

@@ -672,8 +672,14 @@ def test_model_configured_to_write_nan() -> None:
     class OpenConstants(Constants, extra="allow"):
         pass
 
+    class Outer(BaseModel):
+        inner: list[Constants] = [Constants()]
+
     refused(Constants(), Constants)
     refused(OpenConstants(), OpenConstants)
+    refused(Outer(), Outer)
+    for value in (Constants(), Outer(), {"v": Constants()}, {"v": [Outer()]}):
+        refused(value)
 
 
 # ---------------------------------------------------------------------- bugs of the application
