@@ -17,6 +17,7 @@ import click
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import WebSocketRoute
+from uvicorn.config import WS_PROTOCOLS
 from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
 
@@ -49,13 +50,12 @@ def run(app: str, backplane: str | None, **options: Any) -> None:
 
     This is uvicorn, with all its options, and with WebSocket frames parsed in compiled code.
     """
-    if not 0 <= options["port"] <= 65535:  # uvloop would serve on the rest of a division by 65536
-        raise click.BadParameter(f"{options['port']} is not a port: use 0 to 65535", param_hint="'--port'")
+    sys.path.insert(0, options["app_dir"])
+    _check(options)
     if backplane is not None:
         os.environ[BACKPLANE_VARIABLE] = backplane
     os.environ[APP_VARIABLE] = app
     os.environ[FACTORY_VARIABLE] = "1" if options["factory"] else ""
-    sys.path.insert(0, options["app_dir"])
     if not options["reload"]:  # under --reload a mistake in the application is corrected while it runs
         _imported(app)
     if options["ws"] == "auto":
@@ -63,6 +63,27 @@ def run(app: str, backplane: str | None, **options: Any) -> None:
     options["http"] = _http_protocol(options["http"])
     serve = cast(Any, uvicorn_command.callback)
     serve(app=f"{__name__}:load_app", **(options | {"factory": True}))
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Say in one line what uvicorn would answer with a traceback."""
+    if not 0 <= options["port"] <= 65535:  # uvloop would serve on the rest of a division by 65536
+        raise click.BadParameter(f"{options['port']} is not a port: use 0 to 65535", param_hint="'--port'")
+    for name in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
+        if options[name] and not os.path.isfile(options[name]):
+            raise click.BadParameter(f"no file {options[name]}", param_hint=f"'--{name.replace('_', '-')}'")
+    if options["uds"] and not os.path.isdir(os.path.dirname(options["uds"]) or "."):
+        raise click.BadParameter(f"no folder for {options['uds']}", param_hint="'--uds'")
+    if options["fd"] is not None:
+        try:
+            os.fstat(options["fd"])
+        except OSError as exc:
+            raise click.BadParameter(f"{options['fd']}: {exc.strerror}", param_hint="'--fd'") from None
+    if options["ws"] not in WS_PROTOCOLS:
+        try:
+            import_from_string(options["ws"])
+        except ImportFromStringError as exc:
+            raise click.BadParameter(str(exc), param_hint="'--ws'") from None
 
 
 def load_app() -> Any:
