@@ -29,6 +29,7 @@ from msgspec import Raw, Struct
 
 from socketsundso import history, presence
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
+from socketsundso.backplanes.base import ended
 from socketsundso.connection import Connection, Counters, Outgoing, gap_notice
 from socketsundso.errors import BackplaneUnavailable, EventError
 from socketsundso.history import Position, Resume
@@ -245,9 +246,7 @@ class Rooms:
             await self.aclose()
 
     async def aclose(self) -> None:
-        for task in (*self._tasks, *filter(None, (self._sweeper,))):
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await ended(*self._tasks, *filter(None, (self._sweeper,)))
         await self.backplane.aclose()
         self._opening = None
 

@@ -20,6 +20,7 @@ Nothing here blocks for ever: what the engine cannot do now raises `BackplaneUna
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import re
@@ -202,3 +203,22 @@ def valid_prefix(prefix: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", prefix):
         raise ValueError(f"a backplane's prefix is 1 to 64 letters, digits, `_` or `-`, not {prefix!r}")
     return prefix
+
+
+CANCEL_AGAIN_S = 0.5
+"""After so long a task that goes on in spite of its cancellation is cancelled again."""
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """
+    Cancel tasks and wait for their end, whatever it is.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11, which the libraries of the engines use too, swallows a
+    cancellation that comes together with its result.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from socketsundso.backplanes.base import (
+    CANCEL_AGAIN_S,
     PRESENCE_TTL_S,
     Delivery,
     Keep,
@@ -25,6 +26,7 @@ from socketsundso.backplanes.base import (
     State,
     backoff,
     encode_topic,
+    ended,
     new_owner,
     valid_prefix,
 )
@@ -134,9 +136,11 @@ class Engine(ABC):
         await tried.wait()
 
     async def aclose(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+        supervisor = self._supervisor
+        while supervisor is not None and not supervisor.done():
+            if self.state != "closed":  # its farewell is not to be interrupted
+                supervisor.cancel()
+            await asyncio.wait({supervisor}, timeout=CANCEL_AGAIN_S)
 
     async def _end(self) -> None:
         """
@@ -149,10 +153,7 @@ class Engine(ABC):
                 async with asyncio.timeout(FAREWELL_S):
                     await self._say_farewell()
         self._linked = False
-        for task in (self._writer, *self._errands):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await ended(*filter(None, (self._writer, *self._errands)))
         await self._disconnect()
 
     async def _say_farewell(self) -> None:
@@ -222,9 +223,7 @@ class Engine(ABC):
                 logger.error("%s backplane", self.name, exc_info=error)
             return str(error or "connection lost")
         finally:
-            for task in (beat, serve):
-                task.cancel()
-            await asyncio.gather(beat, serve, return_exceptions=True)
+            await ended(beat, serve)
 
     async def _lost(self) -> None:
         self._linked = False

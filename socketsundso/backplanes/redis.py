@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
+from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, ended, split_options
 from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
 
 IDLE_S = 5.0
@@ -144,8 +144,7 @@ class RedisBackplane(Engine):
         if link is not None:
             reader = getattr(self, "_reader", None)
             if reader is not None:
-                reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)
+                await ended(reader)
             await link.disconnect(nowait=True)
         for confirmed in self._confirmations.values():
             confirmed.cancel()

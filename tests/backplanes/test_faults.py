@@ -5,6 +5,7 @@ An engine that dies and comes back, and a process that dies and does not: what t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from socketsundso.backplanes import Delivery, Keep, open_url
-from socketsundso.backplanes.base import backoff, encode_topic
+from socketsundso.backplanes.base import backoff, encode_topic, ended
 from socketsundso.errors import BackplaneUnavailable
 
 from .engines import EngineServer, running
@@ -340,3 +341,21 @@ def test_different_topics_are_encoded_differently() -> None:
     topics = ["a", "A", "a b", "a=20b", "=h", "ä", "x" * 120, "x" * 121, "x" * 122, "", "."]
     assert len({encode_topic(topic) for topic in topics}) == len(topics)
     assert all(len(encode_topic(topic)) <= 120 for topic in topics)
+
+
+def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    """As `asyncio.wait_for` of Python 3.11 does when its result comes at the same moment."""
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        await ended(task)
+        assert task.cancelled()
+        await ended()
+
+    asyncio.run(main())
