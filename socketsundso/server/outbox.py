@@ -40,13 +40,7 @@ class Flusher:
     def _run(self) -> None:
         dirty, self._dirty = self._dirty, []
         for outbox in dirty:
-            frames = outbox._frames
-            if len(frames) == 1 and outbox.blocked is None:  # most of a broadcast: benchmarks/test_broadcast.py
-                data = frames.pop()
-                outbox._size = 0
-                outbox._transport.write(data)
-            else:
-                outbox.flush()
+            outbox.flush()
 
 
 _flushers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flusher] = weakref.WeakKeyDictionary()
@@ -209,25 +203,11 @@ class Push:
     def offer(self, frame: bytes) -> bool:
         """
         `push`, unless more than OFFER_BYTES wait already. False: not taken, the caller keeps it.
-
-        In one call what `buffered` and `push` are in six; a broadcast does it for every member.
         """
         outbox = self._outbox
-        frames = outbox._frames
         if outbox.blocked is not None and outbox.buffered > OFFER_BYTES:
             return False
-        if not frames:
-            if outbox.closed:
-                return True  # dropped: the peer is gone
-            dirty = outbox._flusher._dirty
-            if dirty:
-                dirty.append(outbox)
-            else:
-                outbox._flusher.add(outbox)
-        frames.append(frame)
-        outbox._size += len(frame)
-        if outbox._size > JOIN_BYTES:
-            outbox.flush()
+        outbox.push(frame)  # dropped if the peer is gone: nobody is to keep it
         return True
 
     @property

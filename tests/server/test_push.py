@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from socketsundso.server import Push
+from socketsundso.server.outbox import Outbox
 from tests.server.serving import closing, peer, request, run, serving, until
 
 
@@ -161,3 +162,31 @@ def test_offer_takes_what_fits_and_leaves_the_rest_with_its_sender(loop: str) ->
             assert push.buffered == 0
 
     run(main(), loop)
+
+
+def test_nothing_that_is_offered_goes_behind_the_close_frame() -> None:
+    """While a close frame waits for a peer that reads slowly, an offer is dropped, as a push is."""
+
+    class SlowTransport:
+        written = b""
+
+        def write(self, data: bytes) -> None:
+            self.written += data
+
+        def get_write_buffer_size(self) -> int:
+            return 20_000
+
+    async def main() -> None:
+        transport = SlowTransport()
+        outbox = Outbox(asyncio.get_running_loop(), transport)  # type: ignore[arg-type]
+        push = Push(outbox)
+        outbox.open()
+        outbox.block()
+        assert push.offer(b"before")
+        outbox.finish(b"close")
+        assert push.offer(b"after")
+        assert push.push(b"after") is False
+        outbox.unblock()
+        assert transport.written == b"beforeclose"
+
+    run(main())
