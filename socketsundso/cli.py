@@ -107,11 +107,7 @@ def _imported(name: str) -> Any:
 
 
 def _websocket_protocol() -> str:
-    try:
-        import_from_string(PROTOCOL)
-    except ImportError:
-        pass
-    else:
+    if _importable(PROTOCOL):
         return PROTOCOL
     click.echo("Warning: picows is not installed: serving with uvicorn's own WebSocket protocol", err=True)
     return "auto"
@@ -120,13 +116,18 @@ def _websocket_protocol() -> str:
 def _http_protocol(name: str) -> str:
     """What bounds the heads of requests in place of uvicorn's `name`; any other choice stays as it is."""
     for known, candidate in HTTP_PROTOCOLS.items():
-        if name in (known, "auto"):
-            try:
-                import_from_string(candidate)
-            except ImportError:  # no httptools, or no picows
-                continue
+        if name in (known, "auto") and _importable(candidate):
             return candidate
     return name
+
+
+def _importable(name: str) -> bool:
+    """Whether what this protocol of ours needs is installed: picows, httptools."""
+    try:
+        import_from_string(name)
+    except ImportError:
+        return False
+    return True
 
 
 _BACKPLANE = click.Option(

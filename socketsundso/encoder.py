@@ -336,13 +336,12 @@ def _schema_keys(schema: Any, by_alias: bool = True, definitions: Any = None) ->
 
 
 def _writes_its_fields(schema: Any) -> bool:
-    """Nothing but the declared fields, that is, and those as JSON: no serializer of its own, no extras, no NaN."""
+    """Nothing but the declared fields, that is, and those as JSON: no serializer of its own, no extras."""
     config = schema.get("config") or {}
     return not (
         "serialization" in schema
         or schema.get("root_model")
         or "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
-        or config.get("ser_json_inf_nan") == "constants"
         or config.get("polymorphic_serialization")
     )
 
@@ -528,7 +527,7 @@ class StructEncoder(Encoder):
             self._nested = _struct_tree(self._members)
         except NameError as exc:
             raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
-        if len(self._members) == 1 and not self._nested and _is_tagged(self._members[0], ref_key):
+        if len(self._members) == 1 and not self._nested and _is_tagged(self._members[0]):
             self.encode = self._tagged_encode(_kind(self._members[0]))  # type: ignore[method-assign,assignment]
 
     def _tagged_encode(self, kind: type) -> Callable[[Any], bytes]:
@@ -574,13 +573,10 @@ class StructEncoder(Encoder):
         return any(kind.__subclasses__() for kind in self._nested)
 
 
-def _is_tagged(member: Any, ref_key: str) -> bool:
-    """Does each body of this Struct begin with a `type` of its own, and hold no ref?"""
-    kind = _kind(member)
-    if not issubclass(kind, msgspec.Struct):
-        return False
-    config = kind.__struct_config__
-    return config.tag_field == "type" and isinstance(config.tag, str) and ref_key not in _struct_keys(kind)
+def _is_tagged(member: Any) -> bool:
+    """Does each body of this Struct begin with a `type` of its own?"""
+    config = getattr(_kind(member), "__struct_config__", None)
+    return config is not None and config.tag_field == "type" and isinstance(config.tag, str)
 
 
 def _struct_error(text: str) -> dict[str, Any]:

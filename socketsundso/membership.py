@@ -13,7 +13,7 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import CodeType, FunctionType
-from typing import Any, ClassVar, is_typeddict
+from typing import TYPE_CHECKING, Any, ClassVar, is_typeddict
 
 from pydantic_core import to_json
 
@@ -100,12 +100,10 @@ class Membership:
     _accepted: bool
     _closed: int | None
 
-    def _require_peer(self) -> None:
-        """Raise the quiet disconnect if the connection has ended."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    async def respond(self, response: Any) -> None:
-        raise NotImplementedError
+        def _require_peer(self) -> None: ...
+        async def respond(self, response: Any) -> None: ...
 
     # ---- what users call
 

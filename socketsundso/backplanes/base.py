@@ -209,16 +209,16 @@ CANCEL_AGAIN_S = 0.5
 """After so long a task that goes on in spite of its cancellation is cancelled again."""
 
 
-async def ended(*tasks: asyncio.Task[Any]) -> None:
+async def ended(*tasks: asyncio.Task[Any], unless: Callable[[], bool] = lambda: False) -> None:
     """
-    Cancel tasks and wait for their end, whatever it is.
+    Cancel tasks and wait for their end, whatever it is; those that are ending already, `unless` tells, are left alone.
 
     Once is not enough: `asyncio.wait_for` of Python 3.11, which the libraries of the engines use too, swallows a
     cancellation that comes together with its result.
     """
     pending = set(tasks)
     while pending:
-        for task in pending:
+        for task in () if unless() else pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)

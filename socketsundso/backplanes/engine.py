@@ -17,7 +17,6 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from socketsundso.backplanes.base import (
-    CANCEL_AGAIN_S,
     PRESENCE_TTL_S,
     Delivery,
     Keep,
@@ -136,11 +135,8 @@ class Engine(ABC):
         await tried.wait()
 
     async def aclose(self) -> None:
-        supervisor = self._supervisor
-        while supervisor is not None and not supervisor.done():
-            if self.state != "closed":  # its farewell is not to be interrupted
-                supervisor.cancel()
-            await asyncio.wait({supervisor}, timeout=CANCEL_AGAIN_S)
+        if self._supervisor is not None:
+            await ended(self._supervisor, unless=lambda: self.state == "closed")  # its farewell is not interrupted
 
     async def _end(self) -> None:
         """

@@ -87,13 +87,21 @@ class HeadWatch:
         self._timer = asyncio.get_running_loop().call_later(seconds, callback)
 
 
-class H11Protocol(h11_impl.H11Protocol):
-    """uvicorn's HTTP protocol on h11, which bounds the size of a head itself, with a bound on its time."""
+class Watched(asyncio.Protocol):
+    """What both protocols share, in front of uvicorn's: the watch of a connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
         self._watch = HeadWatch(self, transport)
         self._watch.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._watch.end()
+        super().connection_lost(exc)
+
+
+class H11Protocol(Watched, h11_impl.H11Protocol):
+    """uvicorn's HTTP protocol on h11, which bounds the size of a head itself, with a bound on its time."""
 
     def data_received(self, data: bytes) -> None:
         if self._watch.refused:
@@ -104,7 +112,3 @@ class H11Protocol(h11_impl.H11Protocol):
             self._watch.add(len(data), bounded=False)  # h11 does that
         else:
             self._watch.end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._watch.end()
-        super().connection_lost(exc)

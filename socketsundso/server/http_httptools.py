@@ -6,20 +6,13 @@ Importing this needs httptools (`ImportError` without).
 
 from __future__ import annotations
 
-import asyncio
-
 from uvicorn.protocols.http import httptools_impl
 
-from socketsundso.server.head import HeadWatch
+from socketsundso.server.head import Watched
 
 
-class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
+class HttpToolsProtocol(Watched, httptools_impl.HttpToolsProtocol):
     """uvicorn's, with a watch on each head."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        super().connection_made(transport)
-        self._watch = HeadWatch(self, transport)
-        self._watch.begin()
 
     def data_received(self, data: bytes) -> None:
         watch = self._watch
@@ -38,7 +31,3 @@ class HttpToolsProtocol(httptools_impl.HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._watch.end()
         super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._watch.end()
-        super().connection_lost(exc)
