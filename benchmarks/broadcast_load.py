@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
 from typing import Any
 
-from benchmarks.load import KEY, _exactly, masked_frame
+from benchmarks.load import PLAIN, masked_frame, message, read_frame, shake_hands
 
 WAIT_S = 60.0
-
-
-BODY = b'{"type":"message","room":"lobby","msg":"hello world, this is a chat message","sender":42}'
+BODY = PLAIN.encode(message())
 
 
 class Dialect:
@@ -40,34 +37,12 @@ def connect(port: int, dialect: Dialect, receive_buffer: int | None = None) -> s
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(WAIT_S)
     sock.connect(("127.0.0.1", port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(
-        f"GET {dialect.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += _exactly(sock, 1)
-    if b" 101 " not in head.split(b"\r\n")[0]:
-        raise ConnectionError(head.decode())
+    shake_hands(sock, port, dialect.path)
     for text in dialect.greeting:
         sock.sendall(masked_frame(text.encode()))
     for _ in range(dialect.answers):
         read_frame(sock)
     return sock
-
-
-def read_frame(sock: socket.socket) -> bytes:
-    """One whole frame as the server sends it."""
-    head = _exactly(sock, 2)
-    size = head[1] & 127
-    if size == 126:
-        head += _exactly(sock, 2)
-        (size,) = struct.unpack("!H", head[2:])
-    elif size == 127:
-        head += _exactly(sock, 8)
-        (size,) = struct.unpack("!Q", head[2:])
-    return head + _exactly(sock, size)
 
 
 class Members:

@@ -94,17 +94,22 @@ def connect(port: int, dialect: Dialect = PLAIN) -> socket.socket:
     """A connection after its handshake, without compression."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)
     try:
-        _shake_hands(sock, port, dialect)
+        shake_hands(sock, port, dialect.path)
+        if dialect.greeting:
+            read_frame(sock)
+            sock.sendall(masked_frame(dialect.greeting.encode()))
+            read_frame(sock)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _shake_hands(sock: socket.socket, port: int, dialect: Dialect) -> None:
+def shake_hands(sock: socket.socket, port: int, path: str) -> None:
+    """The handshake on a socket that is connected. Raises ConnectionError if it is refused."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(
-        f"GET {dialect.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     head = b""
@@ -117,10 +122,6 @@ def _shake_hands(sock: socket.socket, port: int, dialect: Dialect) -> None:
     status = head.partition(b"\r\n")[0]
     if b" 101 " not in status + b" ":
         raise ConnectionError(status.decode())
-    if dialect.greeting:
-        read_frame(sock)
-        sock.sendall(masked_frame(dialect.greeting.encode()))
-        read_frame(sock)
 
 
 def read_frame(sock: socket.socket) -> bytes:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import statistics
 from collections import defaultdict
 from typing import Any
 
-import pytest
-
 from benchmarks.broadcast_load import Dialect, Members
 from benchmarks.load import cpu_seconds
-from benchmarks.servers import OURS, Competitor, cores, running
+from benchmarks.progress import Show
+from benchmarks.rounds import Progress
+from benchmarks.servers import OURS, Competitor, running
 
 
 class WithLifespan(Competitor):
@@ -45,7 +44,7 @@ IN_FLIGHT = (1, 4, 16)
 DELIVERIES = 10_000
 
 
-def measure(members: int, rounds: int, deliveries: int, core: int, progress: Any) -> dict[str, dict[int, float]]:
+def measure(members: int, rounds: int, deliveries: int, core: int, progress: Progress) -> dict[str, dict[int, float]]:
     """CPU us per delivery by competitor and broadcasts in flight."""
     samples: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for round_ in range(rounds):
@@ -87,21 +86,11 @@ def table(members: int, rows: dict[str, dict[int, float]]) -> str:
     return "\n".join(lines)
 
 
-def test_broadcast(full: bool, figures: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every member gets every broadcast once; the table shows at which cost."""
-
-    def progress(text: str) -> None:
-        with capsys.disabled():
-            print(f"\r\x1b[K{text}", end="", flush=True)
-
-    available = os.sched_getaffinity(0)
-    server_core, load_core = cores()
-    os.sched_setaffinity(0, {load_core})
-    try:
-        for members in (10, 100, 500, 1000, 5000) if full else (10, 1000):
-            rows = measure(members, 5 if full else 2, DELIVERIES * (12 if full else 1), server_core, progress)
-            figures[f"broadcast {members}"] = rows
-            with capsys.disabled():
-                print("\r\x1b[K" + table(members, rows), flush=True)
-    finally:
-        os.sched_setaffinity(0, available)
+    sizes, rounds = ((10, 100, 500, 1000, 5000), 5) if full else ((10, 1000), 2)
+    show.steps = len(sizes) * rounds * len(COMPETITORS)
+    for members in sizes:
+        rows = measure(members, rounds, DELIVERIES * (12 if full else 1), pinned, show.step)
+        figures[f"broadcast {members}"] = rows
+        show(table(members, rows))

@@ -9,8 +9,6 @@ server's resident memory above the empty server, divided by the connections.
 from __future__ import annotations
 
 import contextlib
-import json
-import resource
 import select
 import socket
 import time
@@ -19,24 +17,26 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load import connect, cpu_seconds, masked_frame, read_frame, rss_bytes
-from benchmarks.servers import COMPETITORS, Competitor, cores, running
+from benchmarks.load import (
+    PLAIN,
+    allow_files,
+    connect,
+    cpu_seconds,
+    masked_frame,
+    message,
+    payload_of,
+    read_frame,
+    rss_bytes,
+)
+from benchmarks.progress import Show
+from benchmarks.servers import Competitor, pick, running
 
-NAMES = [
-    "naive FastAPI loop",
-    "socketsundso, uvicorn's protocol",
-    "socketsundso, own protocol",
-]
+KEYS = ["naive", "ours-uvicorn", "ours"]
+SPARE_FILES = 200
 LARGE_BYTES = 1 << 20
 KEPT_BYTES = 1 << 30  # large messages end when the server has kept so much of them: some keep every one
 PING = 0x89
 FLAT_AFTER_S = 10
-
-
-def chat(size: int = 0) -> bytes:
-    """The chat message, of at least `size` bytes."""
-    text = "hello world, this is a chat message" + "x" * size
-    return json.dumps({"type": "message", "room": "lobby", "msg": text, "sender": 42}).encode()
 
 
 def whole_frames(data: bytes) -> Iterator[bytes]:
@@ -88,7 +88,7 @@ class Held:
 
     def each_second(self, seconds: int) -> list[int]:
         """One message a second through each connection, spread over the second; the memory after each second."""
-        frame = masked_frame(chat())
+        frame = masked_frame(PLAIN.encode(message()))
         memory, slots = [], 50
         with contextlib.closing(select.epoll()) as poll:
             for fd in self._by_fd:
@@ -115,7 +115,7 @@ class Held:
 
     def large(self) -> float:
         """One message of 1 MiB through one connection after the other; the bytes kept of each."""
-        frame = masked_frame(chat(LARGE_BYTES))
+        frame = masked_frame(PLAIN.encode(message(LARGE_BYTES + 100)))
         start, number = rss_bytes(self.pid), 0
         for client in self.clients:
             before = client.received
@@ -148,15 +148,14 @@ def closed(sockets: list[socket.socket]) -> None:
 
 def checked_reply(sock: socket.socket) -> bytes:
     """The frame that answers the chat message, whose content is right."""
-    sock.sendall(masked_frame(chat()))
+    sock.sendall(masked_frame(PLAIN.encode(message())))
     reply = read_frame(sock)
-    assert json.loads(reply[reply.index(b"{") :]) == json.loads(chat())
+    assert PLAIN.decode(payload_of(reply)) == message()
     return reply
 
 
-def measure(competitor: Competitor, number: int, seconds: int) -> dict[str, Any]:
-    server_core, _ = cores()
-    with running(competitor, server_core) as (port, pid):
+def measure(competitor: Competitor, core: int, number: int, seconds: int) -> dict[str, Any]:
+    with running(competitor, core) as (port, pid):
         warm = connected(port, 50)
         for sock in warm:
             checked_reply(sock)
@@ -198,22 +197,16 @@ def table(title: str, rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def test_held_connections(full: bool, figures: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_held_connections(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """No connection is lost and every message is answered; the table shows what connections weigh."""
     number, seconds = (10_000, 60) if full else (2_000, 5)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < number + 200:
-        pytest.skip(f"{number} connections need as many open files, {hard} are allowed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if allow_files(number + SPARE_FILES) < number + SPARE_FILES:
+        pytest.skip(f"{number} connections need as many open files, which this system does not allow")
+    competitors = pick(*KEYS)
+    show.steps = len(competitors)
     rows: dict[str, dict[str, Any]] = {}
-    try:
-        for competitor in COMPETITORS:
-            if competitor.name in NAMES:
-                with capsys.disabled():
-                    print(f"\r\x1b[K{number} connections: {competitor.name}", end="", flush=True)
-                rows[competitor.name] = measure(competitor, number, seconds)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for competitor in competitors:
+        show.step(f"{number} connections: {competitor.name}")
+        rows[competitor.name] = measure(competitor, pinned, number, seconds)
     figures[f"connections {number}"] = rows
-    with capsys.disabled():
-        print("\r\x1b[K" + table(f"Held connections, {number}, one message a second each for {seconds} s", rows))
+    show(table(f"Held connections, {number}, one message a second each for {seconds} s", rows))

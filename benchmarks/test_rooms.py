@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import os
 import select
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from benchmarks.broadcast_load import Dialect, Members, connect, read_frame
-from benchmarks.load import masked_frame, rss_bytes
+from benchmarks.broadcast_load import Dialect, Members, connect
+from benchmarks.load import masked_frame, read_frame, rss_bytes
+from benchmarks.progress import Show
 from benchmarks.servers import cores, running
 from benchmarks.test_broadcast import SERVER
 from socketsundso.connection import Connection, OutboundQueue
@@ -34,16 +33,11 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-@contextlib.contextmanager
-def pinned() -> Iterator[int]:
-    """This process on the load's core; gives the server's."""
-    available = os.sched_getaffinity(0)
-    server_core, load_core = cores()
-    os.sched_setaffinity(0, {load_core})
-    try:
-        yield server_core
-    finally:
-        os.sched_setaffinity(0, available)
+def settle(sock: socket.socket) -> None:
+    """Return when the server has handled all that was sent on this connection: the last message is refused."""
+    sock.sendall(masked_frame(b'{"type":"message","ref":1}'))
+    while b'"ref":1' not in read_frame(sock):
+        pass
 
 
 def entered_and_flooded(port: int, count: int) -> list[socket.socket]:
@@ -55,42 +49,38 @@ def entered_and_flooded(port: int, count: int) -> list[socket.socket]:
     big = masked_frame(b'{"type":"message","room":"flood","msg":"%b"}' % (b"x" * 60_000))
     for _ in range(150):  # 9 MB to each: the kernel's buffers and ours are full
         talker.sendall(big)
-    talker.sendall(masked_frame(b'{"type":"message","ref":1}'))  # answered when all of them are through
-    while b'"ref":1' not in read_frame(talker):
-        pass
+    settle(talker)  # all of them are through
     talker.close()
     return deaf
 
 
-def test_slow_readers(capsys: pytest.CaptureFixture[str], figures: dict[str, Any], full: bool) -> None:
+def test_slow_readers(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Ten members that do not read do not delay the other thousand: p99 within 20 %."""
     rounds, turns = (5 if full else 3), 60
     ratios = []
-    with pinned() as core:
-        for _ in range(rounds):
-            with running(SERVER, core) as (port, _), contextlib.closing(Members(port, 1000, DIALECT)) as load:
-                delays: dict[str, list[float]] = {}
-                for phase in ("without", "with"):
-                    deaf = entered_and_flooded(port, 10) if phase == "with" else []
-                    load.say(1)
-                    delays[phase] = []
-                    for _ in range(turns):
-                        load.say(1, delays[phase])
-                for sock in deaf:
-                    sock.close()
-                ratios.append(percentile(delays["with"], 0.99) / percentile(delays["without"], 0.99))
+    for _ in range(rounds):
+        with running(SERVER, pinned) as (port, _), contextlib.closing(Members(port, 1000, DIALECT)) as load:
+            delays: dict[str, list[float]] = {}
+            for phase in ("without", "with"):
+                deaf = entered_and_flooded(port, 10) if phase == "with" else []
+                load.say(1)
+                delays[phase] = []
+                for _ in range(turns):
+                    load.say(1, delays[phase])
+            for sock in deaf:
+                sock.close()
+            ratios.append(percentile(delays["with"], 0.99) / percentile(delays["without"], 0.99))
     median = sorted(ratios)[len(ratios) // 2]
     figures["10 slow readers among 1,000"] = {SERVER.name: {"p99_ratio": median}}
-    with capsys.disabled():
-        print(
-            f"\n10 slow readers among 1,000: p99 of the others {percentile(delays['without'], 0.99) * 1e3:.1f} ms -> "
-            f"{percentile(delays['with'], 0.99) * 1e3:.1f} ms, ratio {median:.2f} (promised: within 1.2)"
-        )
+    show(
+        f"10 slow readers among 1,000: p99 of the others {percentile(delays['without'], 0.99) * 1e3:.1f} ms -> "
+        f"{percentile(delays['with'], 0.99) * 1e3:.1f} ms, ratio {median:.2f} (promised: within 1.2)"
+    )
 
 
 @pytest.mark.parametrize("kind", ["redis", "nats"])
 def test_across_processes(
-    kind: str, capsys: pytest.CaptureFixture[str], figures: dict[str, Any], full: bool, monkeypatch: pytest.MonkeyPatch
+    kind: str, full: bool, figures: dict[str, Any], show: Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From a client of one process to a client of another at 1,000 messages/s."""
     messages = 10_000 if full else 3_000
@@ -98,16 +88,13 @@ def test_across_processes(
         monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", engine.url)
         with running(SERVER, cores()[0]) as (port_a, _), running(SERVER, cores()[1]) as (port_b, _):
             speaker, listener = connect(port_a, DIALECT), connect(port_b, DIALECT)
-            listener.sendall(masked_frame(b'{"type":"message","ref":1}'))
-            while b'"ref":1' not in read_frame(listener):  # has joined, and heard of it
-                pass
+            settle(listener)  # has joined, and heard of it
             delays = delays_of(speaker, listener, messages)
             speaker.close()
             listener.close()
     p50, p99 = percentile(delays, 0.5) * 1e3, percentile(delays, 0.99) * 1e3
     figures[f"across processes over {kind}, 1,000/s"] = {SERVER.name: {"p50_ms": p50, "p99_ms": p99}}
-    with capsys.disabled():
-        print(f"\nacross processes over {kind} at 1,000/s: p50 {p50:.2f} ms (promised: 3), p99 {p99:.2f} ms")
+    show(f"across processes over {kind} at 1,000/s: p50 {p50:.2f} ms (promised: 3), p99 {p99:.2f} ms")
 
 
 def delays_of(speaker: socket.socket, listener: socket.socket, messages: int) -> list[float]:
@@ -145,14 +132,12 @@ def delays_of(speaker: socket.socket, listener: socket.socket, messages: int) ->
     return delays
 
 
-def test_join_and_leave(capsys: pytest.CaptureFixture[str], figures: dict[str, Any]) -> None:
+def test_join_and_leave(figures: dict[str, Any], show: Show) -> None:
     """Their cost does not depend on how many rooms there are; nothing is left of an emptied room."""
     costs = asyncio.run(join_and_leave_costs())
     figures["join and leave, by rooms"] = {SERVER.name: {f"{rooms:,}": cpu_us for rooms, cpu_us in costs.items()}}
-    with capsys.disabled():
-        for rooms, cpu_us in costs.items():
-            print(f"\njoin + leave with {rooms:,} rooms: {cpu_us:.1f} us CPU (promised: 10)", end="")
-        print()
+    for rooms, cpu_us in costs.items():
+        show(f"join + leave with {rooms:,} rooms: {cpu_us:.1f} us CPU (promised: 10)")
 
 
 async def join_and_leave_costs() -> dict[int, float]:
@@ -180,25 +165,20 @@ async def join_and_leave_costs() -> dict[int, float]:
     return costs
 
 
-def test_memory(capsys: pytest.CaptureFixture[str], figures: dict[str, Any], full: bool) -> None:
+def test_memory(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """What a member costs above the connection that it has anyway."""
     members = 5000 if full else 1000
-    with pinned() as core, running(SERVER, core) as (port, pid):
+    with running(SERVER, pinned) as (port, pid):
         connections = [connect(port, DIALECT) for _ in range(members)]
         for sock in connections:
-            sock.sendall(masked_frame(b'{"type":"message","ref":1}'))
-            while b'"ref":1' not in read_frame(sock):
-                pass
+            settle(sock)
         before = rss_bytes(pid)
         for sock in connections:
             for room in range(10):
                 sock.sendall(masked_frame(b'{"type":"enter","room":"room:%d"}' % room))
-            sock.sendall(masked_frame(b'{"type":"message","ref":1}'))
-            while b'"ref":1' not in read_frame(sock):
-                pass
+            settle(sock)
         per_membership = (rss_bytes(pid) - before) / members / 10
         for sock in connections:
             sock.close()
     figures["memory"] = {SERVER.name: {"bytes_per_membership": per_membership}}
-    with capsys.disabled():
-        print(f"\nmemory: {per_membership:,.0f} bytes for each further room of each of {members:,} members")
+    show(f"memory: {per_membership:,.0f} bytes for each further room of each of {members:,} members")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -14,29 +15,21 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from ..backplanes import listener
 from ..serving import ROOT, free_port
 
-DEADLINE_S = 60.0
+DEADLINE_S = 60.0  # for a machine that is busy with something else
+until = functools.partial(listener.until, deadline_s=DEADLINE_S)
 _refs = itertools.count(1)
 _decode = msgspec.json.Decoder().decode
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition; the deadline is for a machine that is busy with something else."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"never: {what}")
-        await asyncio.sleep(0.02)
 
 
 class Client(WSListener):  # type: ignore[misc]  # picows' classes are compiled, without types
