@@ -72,13 +72,12 @@ class UnsupportedAnnotation(ValueError):
 
 def native(annotation: Any) -> Any | None:
     """The type that msgspec decodes soundly for `annotation`, or None: then pydantic has to look at the raw JSON."""
-    kind = _native(annotation)
-    if kind is None:
-        return None
     try:
-        msgspec.json.Decoder(kind)
-    except (TypeError, ValueError, OverflowError):
-        return None  # e.g. a bound that msgspec cannot hold
+        kind = _native(annotation)
+        if kind is not None:
+            msgspec.json.Decoder(kind)
+    except Exception:  # a bound, or a literal, that msgspec cannot hold: it raises what it likes
+        return None
     return kind
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -196,7 +197,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
 
     @classmethod
     def _compiled(cls, handlers: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[dict[str, Route], Decoder]:
-        namespace = dict(vars(cls))
+        namespace = {cls.__name__: cls, **vars(cls)}
         routes = {}
         for event, handler in handlers.items():
             known = cls._routes.get(event)
@@ -208,6 +209,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     @classmethod
     def event(cls, event: Any = None, *args: Any, **kwargs: Any) -> Any:
         """`socketsundso.event` for a function outside of the class: makes the handler and attaches it here."""
+        kwargs.setdefault("_frame", sys._getframe(1))
 
         def attach(function: Callable[..., Any]) -> Handler[..., Any]:
             handler: Handler[..., Any] = event_decorator(name, *args, **kwargs)(function)

@@ -12,6 +12,7 @@ This module knows no other module of the package.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,6 +31,12 @@ class DefinitionError(SocketsundsoError, TypeError, AssertionError):
     The text names the event, the parameter and the remedy. It is a `TypeError`, and an `AssertionError` too
     because socketsundso 0.0.x asserted these rules and its users test for that.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not known: "; did you mean 'response_model'?", or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class EventError(SocketsundsoError):

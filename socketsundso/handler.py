@@ -6,6 +6,7 @@ A handler is declared once and compiled by each endpoint that it is attached to;
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -20,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from socketsundso import signature
 from socketsundso.decoder import Route, json_model_fields
 from socketsundso.encoder import ResponseOptions, encoder_for, is_model
-from socketsundso.errors import DefinitionError
+from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.models import EventMessage
 from socketsundso.signature import Signature, Unresolvable
 
@@ -77,8 +78,9 @@ class Handler(Generic[P, R]):
             raise DefinitionError(f"a handler's method has to be callable, not {method!r}")
         self.method: Callable[P, Any] = method.__func__ if isinstance(method, staticmethod) else method
         self.event = event if event is not None else signature.event_name(self.method)
-        if not isinstance(self.event, str) or not self.event or self.event == "error":
+        if not isinstance(self.event, str) or self.event in ("", "error") or not signature.is_unicode(self.event):
             raise DefinitionError(f"{self.event!r} cannot be an event's name: it has to be a string, and not 'error'")
+        self.event = str.__str__(self.event)  # of an enum's member, the plain string
         self.is_coroutine = signature.is_async(self.method)
         self.thread = thread
         self._wanted = response_model
@@ -92,9 +94,13 @@ class Handler(Generic[P, R]):
         )
         self._signature: Signature | None = None
         # Where the function was defined: its local names may be needed once more at class creation, not later.
-        self._frame = _frame
+        self._frame: FrameType | None = _frame or sys._getframe(1)
         self.__doc__ = self.method.__doc__
         self.__name__ = getattr(self.method, "__name__", self.event)
+        self.__qualname__ = getattr(self.method, "__qualname__", self.event)
+        self.__module__ = getattr(self.method, "__module__", type(self).__module__)
+        with contextlib.suppress(ValueError, TypeError, NameError):  # for `help`, editors and mocks
+            self.__signature__ = inspect.signature(self.method)
         try:
             self.resolve({})
         except Unresolvable:
@@ -235,13 +241,23 @@ def event(event: Any = None, response_model: Any = UNSET, **options: Any) -> Any
 
     Takes the arguments of `Handler`.
     """
-    frame = sys._getframe(1)
+    _refuse_unknown(options)
+    options.setdefault("_frame", sys._getframe(1))
 
     def decorate(function: Any) -> Handler[Any, Any]:
-        return Handler(name, function, response_model, _frame=frame, **options)
+        return Handler(name, function, response_model, **options)
 
     if event is None or isinstance(event, str):
         name = event
         return decorate
     name = None
     return decorate(event)
+
+
+_OPTIONS = tuple(inspect.signature(Handler.__init__).parameters)[3:]
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            raise DefinitionError(f"@event takes no argument {name!r}{did_you_mean(name, ('event', *_OPTIONS))}")
