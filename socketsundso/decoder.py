@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 from starlette.concurrency import run_in_threadpool
 
-from socketsundso.annotations import native, pydantic_form
+from socketsundso.annotations import by_pydantic, native, pydantic_form
 from socketsundso.errors import DefinitionError, EventError, InvalidUTF8, MalformedFrame
 from socketsundso.signature import EMPTY, Parameter, Signature, is_unicode
 
@@ -163,7 +163,7 @@ class Decoder:
             "Padding", [], namespace={"call": _refuse, "route": None, "ref": None}, tag_field="type", tag=tag
         )
         structs = tuple(route.struct for route in self.routes.values())
-        self.decode = msgspec.json.Decoder(Union[(padding, *structs)]).decode
+        self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
         message: Message = self.decode(frame)
         return message
 

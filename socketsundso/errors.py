@@ -51,6 +51,11 @@ class EventError(SocketsundsoError):
     mapping, ideally with pydantic's keys `type`, `loc` and `msg`.
     """
 
+    # What a subclass has that does not call `super().__init__`.
+    code: str = "internal_error"
+    msg: str | None = None
+    errors: list[dict[str, Any]] = []
+
     def __init__(self, code: str, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None) -> None:
         super().__init__(code, msg)
         self.code = code

@@ -12,8 +12,8 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import FrameType, MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from types import FrameType, MappingProxyType, MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel, ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
@@ -141,15 +141,29 @@ class Handler(Generic[P, R]):
             **fields,
         )
 
-    def compile(self, namespace: Mapping[str, Any], *, ref_key: str, event: str | None = None) -> Route:
-        """This handler for one endpoint, as `event` there. Raises `DefinitionError` for what cannot be built."""
+    def compile(
+        self,
+        namespace: Mapping[str, Any],
+        *,
+        ref_key: str,
+        event: str | None = None,
+        arguments: Mapping[Any, Any] = MappingProxyType({}),
+    ) -> Route:
+        """
+        This handler for one endpoint, as `event` there.
+
+        `arguments` are what the endpoint has for the type variables. Raises `DefinitionError` for what cannot be
+        built.
+        """
         try:
             read = self.resolve(namespace)
         finally:
             self._frame = None
         if event is not None and event != read.event:
             read = dataclasses.replace(read, event=event)
-        encoder = encoder_for(read.event, self.response_model, self._options, ref_key)
+        model = signature.substituted(self.response_model, arguments)
+        encoder = encoder_for(read.event, model, self._options, ref_key)
+        read = signature.specialised(read, arguments)
         return Route(read, self.method, encoder, ref_key=ref_key, in_thread=self.thread and not self.is_coroutine)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -201,6 +215,26 @@ def _locals(frame: FrameType | None) -> list[Mapping[str, Any]]:
         # The caller of a class body is the scope around it; the caller of a function is not.
         frame = None if frame.f_code.co_flags & inspect.CO_OPTIMIZED else frame.f_back
     return scopes
+
+
+def type_arguments(endpoint: type) -> Callable[[Handler[..., Any]], Mapping[Any, Any]]:
+    """For a handler of an endpoint: what stands there for the type variables of the class that declares it."""
+    known: dict[type, dict[Any, Any]] = {}
+
+    def visit(cls: type, arguments: dict[Any, Any]) -> None:
+        known.setdefault(cls, arguments)
+        for base in vars(cls).get("__orig_bases__", cls.__bases__):
+            origin = get_origin(base) or base
+            given = [signature.substituted(argument, arguments) for argument in get_args(base)]
+            if isinstance(origin, type) and origin not in (Generic, Protocol, object):
+                visit(origin, dict(zip(getattr(origin, "__parameters__", ()), given, strict=False)))
+
+    def of_handler(handler: Handler[..., Any]) -> Mapping[Any, Any]:
+        owners = (cls for cls in endpoint.__mro__ if any(value is handler for value in vars(cls).values()))
+        return known.get(next(owners, endpoint), {})
+
+    visit(endpoint, {})
+    return of_handler
 
 
 class EventDecorator(Protocol):

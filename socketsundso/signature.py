@@ -15,10 +15,10 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Optional
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Optional, TypeVar
 
-from pydantic import AliasChoices, AliasPath, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -142,6 +142,31 @@ def read(
     )
 
 
+def specialised(signature: Signature, arguments: Mapping[Any, Any]) -> Signature:
+    """The signature with types in the place of its type variables."""
+    if not arguments:
+        return signature
+    parameters = tuple(
+        replace(parameter, annotation=substituted(parameter.annotation, arguments))
+        for parameter in signature.parameters
+    )
+    for parameter in parameters:
+        _check(f"event {signature.event!r}, parameter {parameter.name!r}", parameter.annotation)
+    return replace(signature, parameters=parameters, returns=substituted(signature.returns, arguments))
+
+
+def substituted(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
+    """`annotation` with the given types in the place of its type variables."""
+    if isinstance(annotation, TypeVar):
+        return arguments.get(annotation, annotation)
+    if isinstance(annotation, type) and not typing.get_args(annotation) and not issubclass(annotation, BaseModel):
+        return annotation  # a generic class without its arguments; of a model, `Box[T]` is `Box` itself
+    variables = getattr(annotation, "__parameters__", ())
+    if not any(variable in arguments for variable in variables):
+        return annotation
+    return annotation[tuple(arguments.get(variable, variable) for variable in variables)]
+
+
 def _refuse_kinds(event: str, function: Callable[..., Any]) -> None:
     target = inspect.unwrap(getattr(function, "func", function))
     if inspect.isasyncgenfunction(target) or inspect.isgeneratorfunction(target):
@@ -195,10 +220,7 @@ def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, 
     _refuse_dependencies(where, annotation, parameter.default)
     if parameter.default is None:
         annotation = Optional[annotation]  # `a: int = None` has always meant Optional[int]
-    try:
-        check(annotation)
-    except UnsupportedAnnotation as exc:
-        raise DefinitionError(f"{where}: {exc}") from exc
+    _check(where, annotation)
     if isinstance(parameter.default, FieldInfo):
         field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
     else:
@@ -215,6 +237,13 @@ def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, 
         kind=parameter.kind,
         exact_only=exact or bool(field.validate_default and default) or _takes_data(field),
     )
+
+
+def _check(where: str, annotation: Any) -> None:
+    try:
+        check(annotation)
+    except UnsupportedAnnotation as exc:
+        raise DefinitionError(f"{where}: {exc}") from exc
 
 
 def _refuse_dependencies(where: str, annotation: Any, default: Any) -> None:
