@@ -18,14 +18,16 @@ import types
 import typing
 import uuid
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union
+from weakref import WeakKeyDictionary
 
 import annotated_types as at
 import msgspec
 from msgspec import Meta
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, WithJsonSchema
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError, PydanticUndefined
+from pydantic_core import PydanticCustomError, PydanticUndefined, ValidationError, to_json
 from typing_extensions import TypeAliasType as BackportedAlias
 
 _INT64 = range(-(2**63), 2**63)
@@ -72,13 +74,12 @@ class UnsupportedAnnotation(ValueError):
 
 def native(annotation: Any) -> Any | None:
     """The type that msgspec decodes soundly for `annotation`, or None: then pydantic has to look at the raw JSON."""
-    kind = _native(annotation)
-    if kind is None:
-        return None
     try:
-        msgspec.json.Decoder(kind)
-    except (TypeError, ValueError, OverflowError):
-        return None  # e.g. a bound that msgspec cannot hold
+        kind = _native(annotation)
+        if kind is not None:
+            msgspec.json.Decoder(kind)
+    except Exception:  # a bound, or a literal, that msgspec cannot hold: it raises what it likes
+        return None
     return kind
 
 
@@ -358,10 +359,29 @@ def _meta_field(meta: Meta) -> Any:
     return Field(**{name: getattr(meta, name) for name in names if getattr(meta, name) is not None})
 
 
+_adapters: WeakKeyDictionary[Any, TypeAdapter[Any]] = WeakKeyDictionary()
+
+
+def adapter_of(kind: Any) -> TypeAdapter[Any]:
+    """The pydantic adapter of a class. Raises pydantic's `PydanticUserError` if it cannot be built."""
+    adapter = _adapters.get(kind)
+    if adapter is None:
+        adapter = _adapters[kind] = TypeAdapter(kind)
+    return adapter
+
+
+def by_pydantic(kind: Any, value: Any) -> Any:
+    """msgspec's hook for the classes that it does not know: models, URLs, paths. `value` came from JSON."""
+    try:
+        return adapter_of(kind).validate_json(to_json(value))
+    except ValidationError as exc:  # whose own text has the value in it
+        raise ValueError("; ".join(error["msg"] for error in exc.errors(include_input=False))) from None
+
+
 def _shim(kind: Any) -> Any:
     def convert(value: Any) -> Any:
         try:
-            return msgspec.convert(value, kind)
+            return msgspec.convert(value, kind, dec_hook=by_pydantic)
         except msgspec.ValidationError as exc:
             raise PydanticCustomError("struct_type", "{reason}", {"reason": str(exc)}) from exc
 
@@ -399,6 +419,59 @@ def _struct_schema(kind: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------------- what can never come from JSON
 
 
+_NUMBERS = frozenset({int, float, bool, Decimal, datetime.date, datetime.datetime, datetime.time, datetime.timedelta})
+_TEXTS_AND_CONTAINERS = frozenset({str, bytes, list, set, frozenset, tuple, dict})
+
+
+def _inapplicable(base: Any, metadata: list[Any]) -> str | None:
+    """Of a constraint that no value of this type can be asked for. Pydantic would find out with the first value."""
+    base = _optional_item(base) or base
+    kind = typing.get_origin(base) or base
+    if not _is_hashable(kind):
+        return None
+    for marker in _markers(metadata):
+        if kind in _NUMBERS and isinstance(marker, at.MinLen | at.MaxLen):
+            return f"{kind.__name__} has no length"
+        bound = getattr(marker, _MARKERS.get(type(marker), ""), None)
+        if (
+            kind in _TEXTS_AND_CONTAINERS
+            and not isinstance(marker, at.MinLen | at.MaxLen)
+            and type(bound) in (int, float)
+        ):
+            return f"{kind.__name__} cannot be compared with a number; its length has min_length and max_length"
+    return None
+
+
+def _unbuildable(kind: Any) -> str | None:
+    """Of a class within a Struct that neither msgspec nor pydantic can make from JSON."""
+    for foreign in _foreign_classes(kind):
+        try:
+            adapter_of(foreign)
+        except Exception as exc:
+            return f"neither msgspec nor pydantic can make a {foreign.__name__} from JSON ({type(exc).__name__})"
+    return None
+
+
+def _foreign_classes(kind: Any) -> Iterator[Any]:
+    """The classes in a Struct's fields, at any depth, that msgspec does not know."""
+    try:
+        todo: list[Any] = [msgspec.inspect.type_info(kind)]
+    except Exception:  # it cannot be decoded at all, which its decoder will say
+        return
+    seen: set[int] = set()
+    while todo:
+        info = todo.pop()
+        if isinstance(info, tuple):
+            todo += info
+        elif isinstance(info, msgspec.inspect.Field):
+            todo.append(info.type)
+        elif isinstance(info, msgspec.inspect.CustomType):
+            yield info.cls
+        elif isinstance(info, msgspec.inspect.Type) and id(info) not in seen:
+            seen.add(id(info))
+            todo += msgspec.structs.astuple(info)
+
+
 def check(annotation: Any) -> None:
     """Raise `UnsupportedAnnotation` if no JSON value could ever be valid."""
     annotation = annotation if is_alias(annotation) else _unwrap(annotation)
@@ -412,6 +485,10 @@ def check(annotation: Any) -> None:
         and any(type(m).__name__ == "InstanceOf" for m in annotation.__metadata__)
     ):
         reason = "an instance of a class cannot come from JSON; keep it on self"
+    if reason is None and origin is Annotated:
+        reason = _inapplicable(_unwrap(typing.get_args(annotation)[0]), list(annotation.__metadata__))
+    if reason is None and isinstance(origin or annotation, type) and issubclass(origin or annotation, msgspec.Struct):
+        reason = _unbuildable(annotation)
     if reason is not None:
         raise UnsupportedAnnotation(f"{annotation!r} is not possible: {reason}")
     args = typing.get_args(annotation)

@@ -15,6 +15,7 @@ Knows nothing of connections. What a peer sends raises only what is listed at `D
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Union
 
@@ -24,14 +25,17 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 from starlette.concurrency import run_in_threadpool
 
-from socketsundso.annotations import native, pydantic_form
+from socketsundso.annotations import by_pydantic, native, pydantic_form
 from socketsundso.errors import DefinitionError, EventError, InvalidUTF8, MalformedFrame
-from socketsundso.signature import EMPTY, Parameter, Signature
+from socketsundso.signature import EMPTY, Parameter, Signature, is_unicode
 
 Frame = str | bytes
 Ref = int | str
-UNDECODABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What the fast path may raise for a frame that it does not take; the judge decides then."""
+UNDECODABLE = (Exception,)
+"""What the fast path may raise for a frame that it does not take: what msgspec raises, and whatever a Struct's
+`__post_init__` or a default's factory does. The judge decides then."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)  # what msgspec alone raises
 
 MAX_REF_LENGTH = 64
 _INT64 = range(-(2**63), 2**63)
@@ -152,15 +156,14 @@ class Decoder:
 
     def _first_decode(self, frame: Frame) -> Message:
         # With a single Struct in the union msgspec would make the tag optional; without any it cannot be built.
+        tag = _PADDING_TAG
+        while tag in self.routes:
+            tag += _PADDING_TAG
         padding: type = msgspec.defstruct(
-            "Padding",
-            [],
-            namespace={"call": _refuse, "route": None, "ref": None},
-            tag_field="type",
-            tag=_PADDING_TAG,
+            "Padding", [], namespace={"call": _refuse, "route": None, "ref": None}, tag_field="type", tag=tag
         )
         structs = tuple(route.struct for route in self.routes.values())
-        self.decode = msgspec.json.Decoder(Union[(padding, *structs)]).decode
+        self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
         message: Message = self.decode(frame)
         return message
 
@@ -174,7 +177,7 @@ class Decoder:
         try:
             peek = self._peek(text)
             route = self.routes[peek.type]
-        except (*UNDECODABLE, KeyError):
+        except (*_UNREADABLE, KeyError):
             _check_syntax(text)
             route, ref, ref_is_valid = self._envelope(text)
             return _judged(route, text, ref, ref_is_valid)
@@ -188,7 +191,7 @@ class Decoder:
         """The slow look at a frame whose `type` or `ref` is not as it should be."""
         try:
             envelope = msgspec.json.decode(text, type=dict[str, Raw])
-        except UNDECODABLE:
+        except _UNREADABLE:
             raise MalformedMessage([_detail("dict_type", [], "Input should be an object")]) from None
         ref, ref_is_valid = _ref(envelope.get(self.ref_key))
         return self._route(envelope, text, ref), ref, ref_is_valid
@@ -243,7 +246,7 @@ def _judged(route: Route, text: str, ref: Ref | None, ref_is_valid: bool = True)
 def _check_syntax(text: str) -> None:
     try:
         msgspec.json.decode(text, type=Raw)
-    except UNDECODABLE as exc:
+    except _UNREADABLE as exc:
         raise MalformedFrame(str(exc)) from None
 
 
@@ -271,7 +274,7 @@ def _shown(text: str | Raw) -> Any:
     """A value for showing it in an error; None for numbers that Python could not hold."""
     try:
         return msgspec.json.decode(text)
-    except UNDECODABLE:
+    except _UNREADABLE:
         return None
 
 
@@ -289,7 +292,7 @@ def _ref(raw: Raw | None) -> tuple[Ref | None, bool]:
         return None, True
     try:
         return msgspec.json.decode(raw, type=_REF_TYPE), True
-    except UNDECODABLE:
+    except _UNREADABLE:
         return None, False
 
 
@@ -301,16 +304,28 @@ def _refuse_reserved(signature: Signature, ref_key: str) -> None:
     seen: dict[str, str] = {}
     for parameter in signature.parameters:
         where = f"event {signature.event!r}, parameter {parameter.name!r}"
-        if parameter.key in ("type", ref_key):
-            raise DefinitionError(
-                f"{where}: the key {parameter.key!r} is reserved; give it another one: "
-                f'`{parameter.name}: Annotated[..., Field(alias="{parameter.name}_")]`'
-            )
+        for key in _first_keys(parameter):
+            if key in ("type", ref_key):
+                raise DefinitionError(
+                    f"{where}: the key {key!r} is reserved; give it another one: "
+                    f'`{parameter.name}: Annotated[..., Field(alias="{parameter.name}_")]`'
+                )
+            if not is_unicode(key):
+                raise DefinitionError(f"{where}: the key {key!r} is no Unicode text, so it cannot be a key in JSON")
         if parameter.key in seen:
             raise DefinitionError(
                 f"{where}: {seen[parameter.key]!r} already takes the key {parameter.key!r}; change one alias"
             )
         seen[parameter.key] = parameter.name
+
+
+def _first_keys(parameter: Parameter) -> list[str]:
+    """The keys at the top of the message that this parameter may be taken from."""
+    alias = _core_alias(parameter)
+    if isinstance(alias, str):
+        return [alias]
+    paths = alias if alias and isinstance(alias[0], list) else [alias]
+    return [str(path[0]) for path in paths]
 
 
 def _identifier(event: str) -> str:
@@ -337,12 +352,20 @@ class _Plan:
         self._sources: dict[str, str] = {}
         if signature.message_model is not None:
             self._take_whole(signature.message_model)
-        elif any(parameter.exact_only for parameter in signature.parameters):
+            return
+        kinds = [native(parameter.annotation) for parameter in signature.parameters]
+        adapters = [
+            _adapter(signature.event, parameter) if kind is None else None
+            for parameter, kind in zip(signature.parameters, kinds, strict=True)
+        ]
+        if any(p.exact_only for p in signature.parameters) or any(
+            a and _asks_for_info(a.core_schema) for a in adapters
+        ):
             self.takes_any = True
             self._raw.append("raise Refused")
-        else:
-            for index, parameter in enumerate(signature.parameters):
-                self._take(index, parameter)
+            return
+        for index, parameter in enumerate(signature.parameters):
+            self._take(index, parameter, kinds[index], adapters[index])
 
     def _take_whole(self, model: Any) -> None:
         # The Struct only finds the event and its `ref`; the model validates the frame.
@@ -352,14 +375,13 @@ class _Plan:
         self._raw += ["if message.ref is not None: raise Refused", "whole_message = whole(frame)"]
         self._sources[name] = "whole_message"
 
-    def _take(self, index: int, parameter: Parameter) -> None:
+    def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
-        kind = native(parameter.annotation)
-        if kind is not None:
+        if adapter is None:
             self.fields.append((field, kind, _native_field(parameter)))
             self._sources[parameter.name] = f"message.{field}"
             return
-        self.names[f"validate_{index}"] = _adapter(self.signature.event, parameter).validator.validate_json
+        self.names[f"validate_{index}"] = adapter.validator.validate_json
         value = f"validate_{index}(bytes(message.{field}))"
         if parameter.default is None:
             self.fields.append((field, Raw, msgspec.field(name=parameter.key)))
@@ -384,17 +406,25 @@ class _Plan:
     def _arguments(self, sources: Mapping[str, str]) -> str:
         if self.signature.parameters and not sources:
             return ""  # never reached: everything is refused before
-        by_keyword = self.signature.by_keyword
-        arguments = [
-            f"{p.name}={sources[p.name]}" if p.keyword_only or by_keyword else sources[p.name]
-            for p in self.signature.parameters
-        ]
+        positional, by_name = [], []
+        for parameter in self.signature.parameters:
+            if self._is_named(parameter):
+                by_name.append(f"{parameter.name}={sources[parameter.name]}")
+            else:
+                positional.append(sources[parameter.name])
         position = self.signature.self_position
         if position is not None:
-            arguments.insert(position, "endpoint" if position == 0 else "self=endpoint")
-            if position:
-                arguments.sort(key=lambda argument: "=" in argument)
-        return ", ".join(arguments)
+            if position < 0 or len(positional) < position:
+                by_name.append("self=endpoint")
+            else:
+                positional.insert(position, "endpoint")
+        return ", ".join(positional + by_name)
+
+    def _is_named(self, parameter: Parameter) -> bool:
+        """Is it given by its name? A wrapper may take fewer positional parameters than the function that it wraps."""
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            return False
+        return self.signature.by_keyword or parameter.kind is inspect.Parameter.KEYWORD_ONLY
 
     def _compile(self, arguments: str, body: list[str]) -> Callable[..., Any]:
         source = f"def call({arguments}):\n    " + "\n    ".join(body)
@@ -425,9 +455,26 @@ def _adapter(event: str, parameter: Parameter) -> TypeAdapter[Any]:
     return adapter
 
 
+_ON_THEIR_OWN = frozenset({"model", "dataclass", "typed-dict", "call", "arguments"})
+
+
+def _asks_for_info(schema: Any) -> bool:
+    """Has this core schema a validator that takes `info`, and so may look at the message's other parameters?"""
+    if isinstance(schema, list | tuple):
+        return any(map(_asks_for_info, schema))
+    if not isinstance(schema, dict) or schema.get("type") in _ON_THEIR_OWN:
+        return False
+    function = schema.get("function")
+    if isinstance(function, dict) and function.get("type") == "with-info":
+        return True
+    return any(_asks_for_info(part) for key, part in schema.items() if key not in ("serialization", "metadata"))
+
+
 def _first_line(exc: Exception) -> str:
-    text = str(exc).strip() or type(exc).__name__
-    return text.splitlines()[0]
+    """What an exception says, in one line; of one that ends in a colon the reason stands in the next."""
+    first, _, rest = (str(exc).strip() or type(exc).__name__).partition("\n")
+    reason = rest.strip().partition("\n")[0]
+    return f"{first} {reason}." if first.endswith(":") and reason else first
 
 
 def _exact_validator(signature: Signature, ref_key: str) -> Callable[[Frame], dict[str, Any]]:

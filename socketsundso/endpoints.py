@@ -11,7 +11,9 @@ round trip; the `WebSocket` that users see keeps its state right.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -26,8 +28,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.decoder import UNDECODABLE, Decoder, Frame, MessageError, Ref, Refused, Route
 from socketsundso.encoder import ResponseError, append_ref
 from socketsundso.error_frames import ErrorPolicy, error_frame
-from socketsundso.errors import DefinitionError, EventError, FrameError
-from socketsundso.handler import Handler
+from socketsundso.errors import DefinitionError, EventError, FrameError, did_you_mean
+from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.membership import Membership
 
@@ -167,7 +169,11 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     # ------------------------------------------------------------------ definition
 
     def __init_subclass__(cls, /, overwrite_existing: bool = True, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+        try:
+            super().__init_subclass__(**kwargs)
+        except TypeError as exc:
+            meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
+            raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
         handlers = _inherited(cls)
         for event, handler in _declared(cls).items():
             if event in handlers and not overwrite_existing:
@@ -176,6 +182,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
                     "allow it with the class keyword overwrite_existing=True"
                 )
             handlers[event] = handler
+        _restore_methods(cls)
         cls._error_policy = ErrorPolicy(
             cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key
         )
@@ -196,18 +203,21 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
 
     @classmethod
     def _compiled(cls, handlers: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[dict[str, Route], Decoder]:
-        namespace = dict(vars(cls))
+        namespace = {cls.__name__: cls, **vars(cls)}
+        arguments = type_arguments(cls)
         routes = {}
         for event, handler in handlers.items():
             known = cls._routes.get(event)
             if known is None or _unbound(before.get(event)) is not _unbound(handler):
-                known = _unbound(handler).compile(namespace, ref_key=cls.ref_key, event=event)
+                own = _unbound(handler)
+                known = own.compile(namespace, ref_key=cls.ref_key, event=event, arguments=arguments(own))
             routes[event] = known
         return routes, Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
 
     @classmethod
     def event(cls, event: Any = None, *args: Any, **kwargs: Any) -> Any:
         """`socketsundso.event` for a function outside of the class: makes the handler and attaches it here."""
+        kwargs.setdefault("_frame", sys._getframe(1))
 
         def attach(function: Callable[..., Any]) -> Handler[..., Any]:
             handler: Handler[..., Any] = event_decorator(name, *args, **kwargs)(function)
@@ -389,6 +399,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
                         await self._reply(route, value, ref)
                 except Refused:
                     refused = True
+                except asyncio.CancelledError as exc:
+                    await self._answer(_stray(exc))
                 except Exception as exc:
                     await self._answer(exc)
             if refused:  # not within `except`, so that the answer's exception carries no other one along
@@ -440,11 +452,14 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
                 value = await value
             if value is not None:
                 await self._reply(route, value, judgement.ref)
+        except asyncio.CancelledError as exc:
+            await self._answer(_stray(exc))
         except Exception as exc:
             await self._answer(exc)
 
     async def _answer(self, exc: Exception) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
+        exc = _only(exc)
         if isinstance(exc, WebSocketDisconnect):
             raise exc
         if isinstance(exc, WebSocketException):
@@ -534,8 +549,10 @@ def _inherited(cls: type) -> dict[str, Handler[..., Any]]:
 
 def _declared(cls: type) -> dict[str, Handler[..., Any]]:
     handlers: dict[str, Handler[..., Any]] = {}
-    for name, handler in list(vars(cls).items()):
+    for name, value in list(vars(cls).items()):
+        handler = value.__func__ if isinstance(value, staticmethod) else value
         if not isinstance(handler, Handler):
+            _refuse_lost(cls, name, value)
             continue
         if handler.event in handlers:
             raise DefinitionError(
@@ -543,9 +560,53 @@ def _declared(cls: type) -> dict[str, Handler[..., Any]]:
                 "with @event('name')"
             )
         handlers[handler.event] = handler
-        if issubclass(cls, WebSocketHandlingEndpoint) and hasattr(WebSocketHandlingEndpoint, name):
-            delattr(cls, name)  # an event may be called `close`; the method of that name stays the method
     return handlers
+
+
+def _refuse_lost(cls: type, name: str, value: Any) -> None:
+    """A handler that something is wrapped around, or that is overridden by what is none, would never be called."""
+    inner = getattr(value, "__func__", None) or getattr(value, "fget", None)
+    if isinstance(inner, Handler):
+        raise DefinitionError(
+            f"event {inner.event!r}: a {type(value).__name__} cannot be around a handler; write @event above it"
+        )
+    hidden = next((vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)), None)
+    if isinstance(hidden, Handler) and not hasattr(WebSocketHandlingEndpoint, name):
+        raise DefinitionError(
+            f"event {hidden.event!r}: {cls.__name__}.{name} overrides a handler and is none itself; decorate it with "
+            f"@event, or take the event away with `del {cls.__name__}.handlers[{hidden.event!r}]` and without {name}"
+        )
+
+
+def _restore_methods(cls: type[WebSocketHandlingEndpoint]) -> None:
+    """An event may be called `close`; the method of that name stays the method, also where a mix-in has the event."""
+    for name in {name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, Handler)}:
+        method = getattr(WebSocketHandlingEndpoint, name, None)
+        if method is None:
+            continue
+        if isinstance(vars(cls).get(name), Handler):
+            delattr(cls, name)
+        if isinstance(inspect.getattr_static(cls, name), Handler):
+            setattr(cls, name, inspect.getattr_static(WebSocketHandlingEndpoint, name))
+
+
+def _stray(exc: asyncio.CancelledError) -> Exception:
+    """What a handler awaited was cancelled, which is an error of its own. Raises `exc` if this task is to end."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise exc
+    error = RuntimeError("the handler awaited something that was cancelled")
+    error.__cause__ = exc
+    return error
+
+
+def _only(exc: Exception) -> Exception:
+    """The exception that a task group wrapped, if it is the only one, or if all say that the peer is gone."""
+    while isinstance(exc, ExceptionGroup) and (
+        len(exc.exceptions) == 1 or all(isinstance(_only(each), WebSocketDisconnect) for each in exc.exceptions)
+    ):
+        exc = exc.exceptions[0]
+    return exc
 
 
 def _close_for(exc: Exception) -> tuple[int, str | None]:

@@ -10,6 +10,7 @@ Only what pydantic or the application says goes into `errors`; the text of an un
 from __future__ import annotations
 
 import http
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -93,8 +94,22 @@ def _validation_errors(exc: ValidationError, policy: ErrorPolicy) -> list[dict[s
 
 
 def _presentable(error: dict[str, Any], policy: ErrorPolicy) -> dict[str, Any]:
+    if not policy.include_input:
+        error = _without_quotes(error)
     if isinstance(error.get("input"), PydanticUndefinedType) or error["loc"] == (policy.ref_key,):
         return _without_input(error)
+    return error
+
+
+def _without_quotes(error: dict[str, Any]) -> dict[str, Any]:
+    """The texts of some errors quote the input: a union's tag, and the values that msgspec does not know."""
+    context = dict(error.get("ctx", ()))
+    if error["type"] == "union_tag_invalid":
+        tag = context.pop("tag", "")
+        return {**error, "msg": error["msg"].replace(f" '{tag}'", "", 1), "ctx": context}
+    if error["type"] == "struct_type":
+        msg = re.sub(r"^(Invalid (?:enum )?value) .*?( - at `[^`]*`)?$", r"\1\2", error["msg"])
+        return {**error, "msg": msg, "ctx": {"reason": msg}}
     return error
 
 
@@ -144,7 +159,7 @@ def _json(value: Any) -> bytes:
     # `ctx` may hold exceptions and any object that a validator put there
     try:
         return msgspec.json.encode(value, enc_hook=str)
-    except (TypeError, ValueError, UnicodeError, RecursionError, OverflowError):
+    except Exception:  # whatever the object's own `__str__` raises, too
         return msgspec.json.encode(_plain(value))
 
 
@@ -164,4 +179,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _text(value: Any) -> str:
-    return str(value).encode("utf-8", "replace").decode()
+    try:
+        text = str(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text.encode("utf-8", "replace").decode()

@@ -12,6 +12,7 @@ This module knows no other module of the package.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,12 @@ class DefinitionError(SocketsundsoError, TypeError, AssertionError):
     """
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not known: "; did you mean 'response_model'?", or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
 class EventError(SocketsundsoError):
     """
     Raise it in a handler to answer the message with an error frame; the connection lives on.
@@ -43,6 +50,11 @@ class EventError(SocketsundsoError):
     and, where the message brought a `ref`, with that `ref`. `errors` replaces the list; each entry is a
     mapping, ideally with pydantic's keys `type`, `loc` and `msg`.
     """
+
+    # What a subclass has that does not call `super().__init__`.
+    code: str = "internal_error"
+    msg: str | None = None
+    errors: list[dict[str, Any]] = []
 
     def __init__(self, code: str, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None) -> None:
         super().__init__(code, msg)

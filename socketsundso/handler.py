@@ -6,13 +6,14 @@ A handler is declared once and compiled by each endpoint that it is attached to;
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import FrameType, MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from types import FrameType, MappingProxyType, MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel, ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from socketsundso import signature
 from socketsundso.decoder import Route, json_model_fields
 from socketsundso.encoder import ResponseOptions, encoder_for, is_model
-from socketsundso.errors import DefinitionError
+from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.models import EventMessage
 from socketsundso.signature import Signature, Unresolvable
 
@@ -77,8 +78,9 @@ class Handler(Generic[P, R]):
             raise DefinitionError(f"a handler's method has to be callable, not {method!r}")
         self.method: Callable[P, Any] = method.__func__ if isinstance(method, staticmethod) else method
         self.event = event if event is not None else signature.event_name(self.method)
-        if not isinstance(self.event, str) or not self.event or self.event == "error":
+        if not isinstance(self.event, str) or self.event in ("", "error") or not signature.is_unicode(self.event):
             raise DefinitionError(f"{self.event!r} cannot be an event's name: it has to be a string, and not 'error'")
+        self.event = str.__str__(self.event)  # of an enum's member, the plain string
         self.is_coroutine = signature.is_async(self.method)
         self.thread = thread
         self._wanted = response_model
@@ -92,9 +94,13 @@ class Handler(Generic[P, R]):
         )
         self._signature: Signature | None = None
         # Where the function was defined: its local names may be needed once more at class creation, not later.
-        self._frame = _frame
+        self._frame: FrameType | None = _frame or sys._getframe(1)
         self.__doc__ = self.method.__doc__
         self.__name__ = getattr(self.method, "__name__", self.event)
+        self.__qualname__ = getattr(self.method, "__qualname__", self.event)
+        self.__module__ = getattr(self.method, "__module__", type(self).__module__)
+        with contextlib.suppress(ValueError, TypeError, NameError):  # for `help`, editors and mocks
+            self.__signature__ = inspect.signature(self.method)
         try:
             self.resolve({})
         except Unresolvable:
@@ -135,15 +141,29 @@ class Handler(Generic[P, R]):
             **fields,
         )
 
-    def compile(self, namespace: Mapping[str, Any], *, ref_key: str, event: str | None = None) -> Route:
-        """This handler for one endpoint, as `event` there. Raises `DefinitionError` for what cannot be built."""
+    def compile(
+        self,
+        namespace: Mapping[str, Any],
+        *,
+        ref_key: str,
+        event: str | None = None,
+        arguments: Mapping[Any, Any] = MappingProxyType({}),
+    ) -> Route:
+        """
+        This handler for one endpoint, as `event` there.
+
+        `arguments` are what the endpoint has for the type variables. Raises `DefinitionError` for what cannot be
+        built.
+        """
         try:
             read = self.resolve(namespace)
         finally:
             self._frame = None
         if event is not None and event != read.event:
             read = dataclasses.replace(read, event=event)
-        encoder = encoder_for(read.event, self.response_model, self._options, ref_key)
+        model = signature.substituted(self.response_model, arguments)
+        encoder = encoder_for(read.event, model, self._options, ref_key)
+        read = signature.specialised(read, arguments)
         return Route(read, self.method, encoder, ref_key=ref_key, in_thread=self.thread and not self.is_coroutine)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -197,6 +217,26 @@ def _locals(frame: FrameType | None) -> list[Mapping[str, Any]]:
     return scopes
 
 
+def type_arguments(endpoint: type) -> Callable[[Handler[..., Any]], Mapping[Any, Any]]:
+    """For a handler of an endpoint: what stands there for the type variables of the class that declares it."""
+    known: dict[type, dict[Any, Any]] = {}
+
+    def visit(cls: type, arguments: dict[Any, Any]) -> None:
+        known.setdefault(cls, arguments)
+        for base in vars(cls).get("__orig_bases__", cls.__bases__):
+            origin = get_origin(base) or base
+            given = [signature.substituted(argument, arguments) for argument in get_args(base)]
+            if isinstance(origin, type) and origin not in (Generic, Protocol, object):
+                visit(origin, dict(zip(getattr(origin, "__parameters__", ()), given, strict=False)))
+
+    def of_handler(handler: Handler[..., Any]) -> Mapping[Any, Any]:
+        owners = (cls for cls in endpoint.__mro__ if any(value is handler for value in vars(cls).values()))
+        return known.get(next(owners, endpoint), {})
+
+    visit(endpoint, {})
+    return of_handler
+
+
 class EventDecorator(Protocol):
     """`@event(...)`: takes the function, gives its `Handler`."""
 
@@ -235,13 +275,23 @@ def event(event: Any = None, response_model: Any = UNSET, **options: Any) -> Any
 
     Takes the arguments of `Handler`.
     """
-    frame = sys._getframe(1)
+    _refuse_unknown(options)
+    options.setdefault("_frame", sys._getframe(1))
 
     def decorate(function: Any) -> Handler[Any, Any]:
-        return Handler(name, function, response_model, _frame=frame, **options)
+        return Handler(name, function, response_model, **options)
 
     if event is None or isinstance(event, str):
         name = event
         return decorate
     name = None
     return decorate(event)
+
+
+_OPTIONS = tuple(inspect.signature(Handler.__init__).parameters)[3:]
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            raise DefinitionError(f"@event takes no argument {name!r}{did_you_mean(name, ('event', *_OPTIONS))}")

@@ -11,13 +11,14 @@ import copy
 import enum
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Optional
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Optional, TypeVar
 
-from pydantic import AliasChoices, AliasPath, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -27,6 +28,7 @@ from socketsundso.models import EventMessage
 
 EMPTY: Any = inspect.Parameter.empty
 _ATOMS = (type(None), bool, int, float, str, bytes, enum.Enum)
+_NO_FIELD_NAME = re.compile(r'["\\\x00-\x1f]')  # the keys that msgspec does not take: they need escapes in JSON
 
 
 class Unresolvable(DefinitionError):
@@ -48,13 +50,17 @@ class Parameter:
     field: FieldInfo
     default: Callable[[], Any] | None
     constant: Any
-    keyword_only: bool
+    kind: Any
     exact_only: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What `event`'s function takes and returns. `self_position` is the index of `self`, or None."""
+    """
+    What `event`'s function takes and returns.
+
+    `self_position` is the index of `self` among the positional parameters; -1 if it is keyword-only, None without one.
+    """
 
     event: str
     parameters: tuple[Parameter, ...]
@@ -79,6 +85,15 @@ def event_name(function: Callable[..., Any]) -> str:
     if not name:
         raise DefinitionError(f"the name of {function.__qualname__} leaves no event; write @event('name')")
     return str(name)
+
+
+def is_unicode(text: str) -> bool:
+    """Can it be written in JSON? A lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -110,7 +125,7 @@ def read(
     self_position = None
     for position, parameter in enumerate(signature.parameters.values()):
         if parameter.name == "self":
-            self_position = position
+            self_position = -1 if parameter.kind is parameter.KEYWORD_ONLY else position
         else:
             parameters.append(_parameter(event, parameter, scope))
     message_model = None
@@ -125,6 +140,31 @@ def read(
         is_async=is_async(function),
         message_model=message_model,
     )
+
+
+def specialised(signature: Signature, arguments: Mapping[Any, Any]) -> Signature:
+    """The signature with types in the place of its type variables."""
+    if not arguments:
+        return signature
+    parameters = tuple(
+        replace(parameter, annotation=substituted(parameter.annotation, arguments))
+        for parameter in signature.parameters
+    )
+    for parameter in parameters:
+        _check(f"event {signature.event!r}, parameter {parameter.name!r}", parameter.annotation)
+    return replace(signature, parameters=parameters, returns=substituted(signature.returns, arguments))
+
+
+def substituted(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
+    """`annotation` with the given types in the place of its type variables."""
+    if isinstance(annotation, TypeVar):
+        return arguments.get(annotation, annotation)
+    if isinstance(annotation, type) and not typing.get_args(annotation) and not issubclass(annotation, BaseModel):
+        return annotation  # a generic class without its arguments; of a model, `Box[T]` is `Box` itself
+    variables = getattr(annotation, "__parameters__", ())
+    if not any(variable in arguments for variable in variables):
+        return annotation
+    return annotation[tuple(arguments.get(variable, variable) for variable in variables)]
 
 
 def _refuse_kinds(event: str, function: Callable[..., Any]) -> None:
@@ -160,8 +200,8 @@ def _resolve(event: str, what: str, annotation: Any, scope: tuple[dict[str, Any]
         return typing.get_type_hints(holder, scope[0], scope[1], include_extras=True)["it"]
     except NameError as exc:
         raise Unresolvable(
-            f"event {event!r}: {what}, {annotation!r}, cannot be resolved: {exc}. Import the name at module level, "
-            "not under `if TYPE_CHECKING:`"
+            f"event {event!r}: {what}, {annotation!r}, cannot be resolved: {exc}. Define or import the name "
+            "before the endpoint, at module level, and not under `if TYPE_CHECKING:`"
         ) from exc
     except (TypeError, SyntaxError, AttributeError) as exc:
         raise DefinitionError(f"event {event!r}: {what}, {annotation!r}, is not a type: {exc}") from exc
@@ -180,15 +220,12 @@ def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, 
     _refuse_dependencies(where, annotation, parameter.default)
     if parameter.default is None:
         annotation = Optional[annotation]  # `a: int = None` has always meant Optional[int]
-    try:
-        check(annotation)
-    except UnsupportedAnnotation as exc:
-        raise DefinitionError(f"{where}: {exc}") from exc
+    _check(where, annotation)
     if isinstance(parameter.default, FieldInfo):
         field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
     else:
         field = FieldInfo.from_annotation(annotation)
-    default, constant = _default(parameter, field)
+    default, constant = _default(where, parameter, field)
     key, exact = _key(parameter.name, field)
     return Parameter(
         name=parameter.name,
@@ -197,9 +234,16 @@ def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, 
         field=field,
         default=default,
         constant=constant,
-        keyword_only=parameter.kind is parameter.KEYWORD_ONLY,
+        kind=parameter.kind,
         exact_only=exact or bool(field.validate_default and default) or _takes_data(field),
     )
+
+
+def _check(where: str, annotation: Any) -> None:
+    try:
+        check(annotation)
+    except UnsupportedAnnotation as exc:
+        raise DefinitionError(f"{where}: {exc}") from exc
 
 
 def _refuse_dependencies(where: str, annotation: Any, default: Any) -> None:
@@ -223,25 +267,57 @@ def _takes_data(field: FieldInfo) -> bool:
     return field.default_factory is not None and bool(field.default_factory_takes_validated_data)
 
 
-def _default(parameter: inspect.Parameter, field: FieldInfo) -> tuple[Callable[[], Any] | None, Any]:
+def _default(where: str, parameter: inspect.Parameter, field: FieldInfo) -> tuple[Callable[[], Any] | None, Any]:
     """A maker of fresh defaults, and the default itself where it can never change (else EMPTY)."""
     value = parameter.default
+    if value is ...:  # pydantic's way to say "required"
+        return None, EMPTY
     if value is EMPTY or isinstance(value, FieldInfo):
         if field.default_factory is not None:
             return typing.cast("Callable[[], Any]", field.default_factory), EMPTY
         if field.default is PydanticUndefined or field.default is ...:
             return None, EMPTY
         value = field.default
-    if isinstance(value, _ATOMS) or value == ():
+    if isinstance(value, _ATOMS) or (type(value) is tuple and not value):
         return (lambda: value), value
+    if _is_shared(where, value):
+        return (lambda: value), EMPTY
     return (lambda: copy.deepcopy(value)), EMPTY
 
 
+def _is_shared(where: str, value: Any) -> bool:
+    """
+    Is every call given this very object as its default?
+
+    What is hashable and has no state to change: a sentinel has to stay the one it is compared with. And what can be
+    hashed but not copied, as pydantic has it.
+    """
+    try:
+        hash(value)
+    except Exception:
+        is_hashable = False
+    else:
+        is_hashable = True
+    if is_hashable and not getattr(value, "__dict__", None):
+        return True
+    try:
+        copy.deepcopy(value)
+    except Exception as exc:
+        if is_hashable:
+            return True
+        raise DefinitionError(
+            f"{where}: its default cannot be copied for every call ({exc}); write `= Field(default_factory=...)`"
+        ) from exc
+    return False
+
+
 def _key(name: str, field: FieldInfo) -> tuple[str, bool]:
-    alias = field.validation_alias or field.alias
+    alias = field.alias if field.validation_alias is None else field.validation_alias
     if isinstance(alias, AliasPath | AliasChoices):
         return name, True
-    return alias or name, False
+    if alias is None:
+        return name, False
+    return alias, bool(_NO_FIELD_NAME.search(alias))
 
 
 def _is_message_model(annotation: Any) -> bool:
