@@ -16,9 +16,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+
+from socketsundso.wire import Wire
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -29,24 +31,6 @@ Above so many bytes in the server's own buffer, our writer waits: a policy can s
 """
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class Wire(Protocol):
-    """
-    `scope["extensions"]["socketsundso.push"]`: what our own server offers beside ASGI's `send`. See
-    docs/server.md.
-    """
-
-    def frame(self, payload: bytes) -> bytes: ...
-
-    def push(self, frame: bytes) -> bool: ...
-
-    def offer(self, frame: bytes) -> bool: ...
-
-    @property
-    def buffered(self) -> int: ...
-
-    async def drain(self) -> None: ...
 
 
 class Conflate:
@@ -365,6 +349,10 @@ class Connection:
         if queue.stalled or queue.bytes > queue.max_bytes:
             self._judge_soon()
         return queue.bytes * 2 > queue.max_bytes
+
+    def write(self, payload: bytes) -> bool:
+        """`Wire.send`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
+        return self.wire is not None and self.wire.send(payload)
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""

@@ -441,12 +441,15 @@ class ModelEncoder(Encoder):
     def _closed_encode(self) -> Callable[[Any], bytes]:
         """`encode` for a model that cannot write a `type`: a closure, since it runs for every reply."""
         validate = self._validate
-        to_json: Callable[[Any], bytes] = functools.partial(self._to_json, **self._arguments)
+        to_json: Callable[..., bytes] = self._to_json
+        by_alias, arguments = self._by_alias, self._arguments
+        if len(arguments) > 1:  # else without a partial, which costs half as much as writing a small model
+            to_json = functools.partial(to_json, **arguments)
         start, bare = self._typing.open, self._typing.bare
 
         def encode(value: Any) -> bytes:
             try:
-                body = to_json(validate(value, from_attributes=True))
+                body = to_json(validate(value, from_attributes=True), by_alias=by_alias)
             except ValidationError as exc:
                 raise _response_error(exc) from exc
             except PydanticSerializationError as exc:

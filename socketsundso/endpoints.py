@@ -4,8 +4,8 @@
 Connect, receive, call, answer, disconnect: one task per connection, one message at a time. A message is taken when
 the handler before it is done, so nothing queues in here; the server holds back a peer that sends faster.
 
-The loop calls ASGI's `receive` and `send` itself, since the checks of Starlette's `WebSocket` cost a tenth of a
-round trip; the `WebSocket` that users see keeps its state right.
+The loop calls ASGI's `receive` and `send` itself, or what our own server has instead (`wire`), since the checks of
+Starlette's `WebSocket` cost a tenth of a round trip; the `WebSocket` that users see keeps its state right.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ from socketsundso.errors import DefinitionError, EventError, FrameError, did_you
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.membership import Membership
+from socketsundso.wire import Write, reader, writer
 
 logger = logging.getLogger("socketsundso")
 
@@ -162,6 +163,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     # The state of a connection. On the class until it differs: an idle connection stays small.
     _receive: Receive
     _send: Send
+    _write: Write
     _accepted = False
     _closed: int | None = None  # the code this side closed with
     _gone = False  # a send failed: the peer is not there any more
@@ -326,6 +328,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         self._receive, self._send = websocket._receive, websocket._send
         self._accepted = websocket.application_state is WebSocketState.CONNECTED
         websocket._send = self._observed_send
+        self._write = writer(websocket.scope, self._send)
+        self._closed = None  # the instance's own: what is asked for every message is found faster there
 
     async def _observed_send(self, message: Message) -> None:
         kind = message["type"]
@@ -371,16 +375,18 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
 
     async def _serve(self) -> int:
         """The receive loop. Gives the code that the connection was closed with."""
-        receive = self._receive
+        take, arrival = reader(self.websocket.scope, self._receive)
         answering: Route | None = None  # the route that `_answering` names, if it is there without a `ref`
         while True:
-            received = await receive()
-            if received["type"] != "websocket.receive":
-                code = self._left(received)
-                return code if self._closed is None else self._closed
-            frame = received.get("text")
+            frame = take()
             if frame is None:
-                frame = received.get("bytes") or b""
+                frame = await arrival()
+            if type(frame) is not str:  # an ASGI message
+                if frame["type"] != "websocket.receive":
+                    code = self._left(frame)
+                    return code if self._closed is None else self._closed
+                text = frame.get("text")
+                frame = text if text is not None else frame.get("bytes") or b""
             refused = False
             try:
                 message = self._decoder.decode(frame)
@@ -395,8 +401,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
                     value = message.call(self, frame)
                     if route.awaited:
                         value = await value
-                    if value is not None:
-                        await self._reply(route, value, ref)
+                    if value is not None and (rest := self._reply(route, value, ref)) is not None:
+                        await rest
                 except Refused:
                     refused = True
                 except asyncio.CancelledError as exc:
@@ -409,20 +415,23 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
             if self._closed is not None:
                 return self._closed
             # The next message may be long in coming, and this one may be large.
-            received = frame = message = value = None  # type: ignore[assignment]
+            frame = message = value = None  # type: ignore[assignment]
 
     def _left(self, received: Message) -> int:
         self.websocket.client_state = WebSocketState.DISCONNECTED
         code = received.get("code")
         return 1005 if code is None else int(code)
 
-    async def _reply(self, route: Route, value: Any, ref: Ref | None) -> None:
+    def _reply(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
+        """Send a reply. None: it is sent, else what is to be awaited for that."""
         if not self._responds_plainly:
-            await self.respond(route.encoder.validate(value))
-            return
+            return self.respond(route.encoder.validate(value))
         body = route.encode(value)
         if ref is not None:
             body = append_ref(body, self.ref_key, ref)
+        return None if self._write(body) else self._send_reply(body)
+
+    async def _send_reply(self, body: bytes) -> None:
         if self._closed is None and not self._gone:
             try:
                 await self._send({"type": "websocket.send", "text": body.decode()})
@@ -450,8 +459,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
             value = route.call_exact(judgement.arguments, self)
             if route.awaited:
                 value = await value
-            if value is not None:
-                await self._reply(route, value, judgement.ref)
+            if value is not None and (rest := self._reply(route, value, judgement.ref)) is not None:
+                await rest
         except asyncio.CancelledError as exc:
             await self._answer(_stray(exc))
         except Exception as exc:

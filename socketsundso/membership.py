@@ -41,6 +41,7 @@ from socketsundso.rooms import (
     user_topic,
     valid_name,
 )
+from socketsundso.wire import Write, refuse, wire_of
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 DEFAULT_BACKPLANE = "memory://"
@@ -97,6 +98,7 @@ class Membership:
     websocket: Any
     ref_key: ClassVar[str]
     _send: Any
+    _write: Write
     _accepted: bool
     _closed: int | None
 
@@ -237,7 +239,7 @@ class Membership:
         if who is not None:
             self._all.leave_all(who)
             who.connection.close()
-            self._send = who.connection.send_at_once  # and no cycle through the connection is left
+            self._send, self._write = who.connection.send_at_once, refuse  # and no cycle through the connection is left
 
     # ---- how it is done
 
@@ -270,9 +272,10 @@ class Membership:
         queue = OutboundQueue(
             self.max_outbound_bytes, self.on_slow, self.ttl_s, self.notify_gaps, counters=rooms.counters
         )
-        wire = self.websocket.scope.get("extensions", {}).get("socketsundso.push")
-        connection = Connection(self._send, queue, self._on_slow_peer, wire)
+        connection = Connection(self._send, queue, self._on_slow_peer, wire_of(self.websocket.scope))
         self._send = connection.send
+        if self._write is not refuse:
+            self._write = connection.write
         return Participant(self.id, connection, self._wants_presence)
 
     def _on_slow_peer(self) -> None:

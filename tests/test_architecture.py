@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "socketsundso"
 FLOORS = {
     "errors": 0,
-    "models": 1, "annotations": 1, "backplanes": 1, "server": 1,
+    "models": 1, "annotations": 1, "backplanes": 1, "server": 1, "wire": 1,
     "signature": 2, "connection": 2, "presence": 2, "history": 2, "error_frames": 2,
     "decoder": 3, "encoder": 3, "rooms": 3,
     "handler": 4, "hub": 4,

@@ -11,6 +11,7 @@ counts again and writes `hot_path_bounds.json`; the difference belongs into the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
@@ -21,9 +22,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvicorn
+import uvloop
 from pydantic import BaseModel
+from uvicorn.server import ServerState
 
 from socketsundso import WebSocketHandlingEndpoint, event
+from socketsundso.server import WebSocketProtocol
 
 BOUNDS = Path(__file__).with_name("hot_path_bounds.json")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -102,11 +107,72 @@ def serve(frame: str, times: int) -> int:
     return sent
 
 
-def cost(frame: str) -> dict[str, int]:
+class Deaf(asyncio.Transport):
+    """A transport that counts frames of less than 126 bytes and sends them nowhere."""
+
+    sent = 0
+    protocol: Any = None
+
+    def write(self, data: Any) -> None:
+        while data[:1] == b"\x81":
+            self.sent += 1
+            data = data[2 + data[1] :]
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def serve_frames(frame: str, times: int) -> int:
+    """A connection on our own server, from the bytes of its frames to the bytes of the replies."""
+    data = (bytes((0x81, 0x80 | len(frame), 0, 0, 0, 0)) + frame.encode()) * times
+
+    async def main() -> int:
+        config = uvicorn.Config(Chat, log_config=None, lifespan="off", ws_ping_interval=None)
+        transport, state = Deaf(), ServerState()
+        protocol = WebSocketProtocol(config, state, {})
+        protocol.connection_made(transport)
+        protocol.data_received(REQUEST)
+        while transport.protocol is None:
+            await asyncio.sleep(0)
+        protocol.data_received(data)  # as bytes that come before the parser is in its place
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        sent = transport.sent
+        protocol.connection_lost(None)
+        while state.tasks:
+            await asyncio.sleep(0)
+        return sent
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def cost(kind: str) -> dict[str, int]:
     """Instructions and calls of one message, from the difference of two connections: set-up cancels out."""
-    instructions(lambda: serve(frame, 30))  # caches are filled, and Python 3.12 has made its code traceable
+    name, _, where = kind.partition(", ")
+    frame, talk = FRAMES[name], serve_frames if where else serve
+    instructions(lambda: talk(frame, 30))  # caches are filled, and Python 3.12 has made its code traceable
     return {
-        name: round((count(lambda: serve(frame, 60)) - count(lambda: serve(frame, 10))) / 50)
+        name: round((count(lambda: talk(frame, 60)) - count(lambda: talk(frame, 10))) / 50)
         for name, count in (("instructions", instructions), ("calls", calls))
     }
 
@@ -158,25 +224,35 @@ def bounds() -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
-@pytest.mark.parametrize("kind", FRAMES)
+KINDS = [*FRAMES, "model, own server", "struct, own server", "silent, own server"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_message_costs_no_more_than_the_bound(kind: str) -> None:
     """Decode, dispatch, call and reply take at most the committed number of instructions and calls."""
     if VERSION not in bounds():
         pytest.skip(f"no bounds for Python {VERSION}: python -m tests.test_hot_path writes them")
     allowed = bounds()[VERSION][kind]
-    counted = cost(FRAMES[kind])
+    counted = cost(kind)
     too_much = {name: (count, allowed[name]) for name, count in counted.items() if count > allowed[name] * ROOM}
     assert not too_much, f"{kind}: {too_much} (counted, bound)"
 
 
-def test_the_count_is_the_same_every_time() -> None:
+@pytest.mark.parametrize("kind", ["model", "model, own server"])
+def test_the_count_is_the_same_every_time(kind: str) -> None:
     """Nothing random is in the count: two countings agree exactly."""
-    assert cost(FRAMES["model"]) == cost(FRAMES["model"])
+    assert cost(kind) == cost(kind)
+
+
+@pytest.mark.parametrize("talk", [serve, serve_frames])
+def test_what_is_counted_really_runs(talk: Callable[[str, int], int]) -> None:
+    """As many answers as messages."""
+    assert talk(FRAMES["struct"], 10) == 10 + (talk is serve)  # and the accept
 
 
 def test_a_tenth_more_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function of a tenth as many instructions, called for each message, lifts the count above the bound."""
-    before = cost(FRAMES["model"])["instructions"]
+    before = cost("model")["instructions"]
     names: dict[str, Any] = {}
     lines = "    x += 1\n" * (before // 40 + 1)  # at least four instructions each
     exec(compile(f"def waste():\n    x = 0\n{lines}", "elsewhere.py", "exec"), names)
@@ -188,11 +264,11 @@ def test_a_tenth_more_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         return plain(frame, times)
 
     monkeypatch.setattr(sys.modules[__name__], "serve", wasteful)
-    assert cost(FRAMES["model"])["instructions"] > before * ROOM
+    assert cost("model")["instructions"] > before * ROOM
 
 
 if __name__ == "__main__":
     known = bounds() if BOUNDS.exists() else {}
-    known[VERSION] = {kind: cost(frame) for kind, frame in FRAMES.items()}
+    known[VERSION] = {kind: cost(kind) for kind in KINDS}
     BOUNDS.write_text(json.dumps(known, indent=1) + "\n")
     print(json.dumps(known[VERSION], indent=1))

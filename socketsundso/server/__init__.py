@@ -20,7 +20,8 @@ ASGI messages to the application and frames to the peer. One module per question
 Importing this package needs picows (`ImportError` on platforms that have none).
 """
 
+from socketsundso.server.inbox import Pull
 from socketsundso.server.outbox import Push
 from socketsundso.server.protocol import WebSocketProtocol
 
-__all__ = ["Push", "WebSocketProtocol"]
+__all__ = ["Pull", "Push", "WebSocketProtocol"]

@@ -1,5 +1,5 @@
 """
-Messages on their way to the application: what ASGI's `receive` returns.
+Messages on their way to the application: what ASGI's `receive` returns, or `Pull` gives.
 
 Bounded in bytes: above the bound the transport stops reading until the application has taken all of them. A
 message is never lost to a cancelled `receive()`, and the final `websocket.disconnect` is given as often as
@@ -9,6 +9,7 @@ it is asked for.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from socketsundso.server.outbox import Outbox
@@ -17,6 +18,8 @@ MAX_QUEUED_BYTES = 1 << 16
 MESSAGE_BYTES = 250  # what a queued message weighs besides its payload, which may be empty
 
 Message = dict[str, Any]
+Item = str | Message
+"""In the queue a text stands for its `websocket.receive`, which not everybody needs."""
 
 
 class Served(Protocol):
@@ -56,24 +59,27 @@ class Inbox:
         self._transport = transport
         self._outbox = outbox
         self._connection: Served | None = connection
-        self._queue: list[Message] = []  # from _head on; a deque would cost every idle connection 600 bytes
+        self._queue: list[Item] = []  # from _head on; a deque would cost every idle connection 600 bytes
         self._head = 0
         self.size = 0  # bytes put since the queue was last empty
         self._final: Message | None = None
-        self._waiter: asyncio.Future[Message] | None = None
+        self._waiter: asyncio.Future[Item] | None = None
         self.paused = False
 
-    def put(self, message: Message, size: int) -> None:
-        """Append `message`, whose payload has `size` bytes."""
+    def put(self, item: Item, size: int) -> None:
+        """Append a message, whose payload has `size` bytes."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             try:
-                waiter.set_result(message)
+                waiter.set_result(item)
+                # an answer to the last message taken goes out at once; before that, answers are joined
+                self._outbox.eager = True
                 return
             except asyncio.InvalidStateError:  # its task was cancelled, but did not run yet
                 pass
-        self._queue.append(message)
+        self._outbox.eager = False
+        self._queue.append(item)
         self.size += size + MESSAGE_BYTES
         if self.size > MAX_QUEUED_BYTES and not self.paused:
             self.pause()
@@ -88,7 +94,7 @@ class Inbox:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             self._waiter = None
-            waiter.set_result(message)
+            waiter.set_result(self._last(message))
 
     def pause(self) -> None:
         """Stop the transport's reading, until the application has taken everything or `release`."""
@@ -109,39 +115,44 @@ class Inbox:
 
     async def receive(self) -> Message:
         """ASGI's `receive`."""
-        queue = self._queue
-        if queue:
-            return self._take(queue)
-        if (final := self._final) is not None:
-            return self._last(final)
-        if self._waiter is not None:
-            return await self._receive_after(self._waiter)
-        # waiting is not a coroutine of its own: it would be entered and left for every message
-        self._waiter = waiter = self._loop.create_future()
-        try:
-            message: Message = await waiter
-        except asyncio.CancelledError:
-            self._give_back(waiter)
-            raise
-        if message is self._final:
-            return self._last(message)
-        # an answer to the last message taken goes out at once; before that, answers are joined
-        self._outbox.eager = not queue
-        return message
+        item = self.take()
+        if item is None:
+            if self._waiter is not None and not self._waiter.done():
+                await asyncio.wait([self._waiter])  # another task receives too: it was here first
+                return await self.receive()
+            self._waiter = waiter = self._loop.create_future()
+            try:
+                item = await waiter
+            except asyncio.CancelledError:
+                self._give_back(waiter)
+                raise
+        return {"type": "websocket.receive", "text": item} if isinstance(item, str) else item
 
-    def _take(self, queue: list[Message]) -> Message:
-        message = queue[self._head]
+    def take(self) -> Item | None:
+        """The next one, None while there is none; the `websocket.disconnect` as often as it is asked for."""
+        queue = self._queue
+        if not queue:
+            return None if self._final is None else self._last(self._final)
+        item = queue[self._head]
         self._head += 1
         if self._head == len(queue):
             queue.clear()
             self._head = self.size = 0
             self._outbox.eager = True
             self.release()
-        return message
+        return item
 
-    async def _receive_after(self, other: asyncio.Future[Message]) -> Message:
-        await asyncio.wait([other])  # another task receives too: it was here first
-        return await self.receive()
+    def arrival(self) -> Awaitable[Item]:
+        """
+        The next one when it comes. Only after `take` gave None.
+
+        A future, without a coroutine around it that would be entered and left for every message; hence nobody gives
+        back what has come for a task that is cancelled.
+        """
+        if self._waiter is not None and not self._waiter.done():
+            return self.receive()
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     def _last(self, message: Message) -> Message:
         # the application has seen all that came before: what was held back for it may go
@@ -149,9 +160,40 @@ class Inbox:
             self._connection.app_saw_everything()
         return message
 
-    def _give_back(self, waiter: asyncio.Future[Message]) -> None:
+    def _give_back(self, waiter: asyncio.Future[Item]) -> None:
         if self._waiter is waiter:
             self._waiter = None
-        if waiter.cancelled() or not waiter.done() or (message := waiter.result()) is self._final:
+        if waiter.cancelled() or not waiter.done() or (item := waiter.result()) is self._final:
             return
-        self._queue.insert(self._head, message)
+        self._queue.insert(self._head, item)
+
+
+class Pull:
+    """
+    `scope["extensions"]["socketsundso.pull"]`: messages without a coroutine and a dict for each.
+
+    For the one task that takes them all. A text is a str, everything else the ASGI message.
+    """
+
+    __slots__ = ("_inbox",)
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def stands_for(self, receive: Callable[..., Any]) -> bool:
+        """Whether `receive` is this connection's own: around a middleware's, it would miss what that does."""
+        return getattr(receive, "__self__", None) is self._inbox
+
+    @property
+    def take(self) -> Callable[[], Item | None]:
+        """`take()`: the next message, None while there is none; after the last one always `websocket.disconnect`."""
+        return self._inbox.take
+
+    @property
+    def arrival(self) -> Callable[[], Awaitable[Item]]:
+        """
+        `await arrival()`: the next message when it comes, only after `take()` gave None.
+
+        Who is cancelled while it waits may lose the message that has just come; with ASGI's `receive` nothing is lost.
+        """
+        return self._inbox.arrival

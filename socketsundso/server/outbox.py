@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 
-from socketsundso.server.frames import FIN_BINARY, frame, text_frame
+from socketsundso.server.frames import FIN_BINARY, FIN_TEXT, TEXT_HEADS, frame, text_frame
 
 JOIN_BYTES = 1 << 16
 OFFER_BYTES = 1 << 16
@@ -185,6 +186,10 @@ class Push:
         data = payload.encode() if isinstance(payload, str) else payload
         return frame(FIN_BINARY, data) if binary else text_frame(data)
 
+    def stands_for(self, send: Callable[..., Any]) -> bool:
+        """Whether `send` is this connection's own: around a middleware's, `Push.send` would miss what that does."""
+        return getattr(getattr(send, "__self__", None), "outbox", None) is self._outbox
+
     @property
     def open(self) -> bool:
         """
@@ -198,6 +203,17 @@ class Push:
         if self._outbox.closed:
             return False
         self._outbox.push(frame)
+        return True
+
+    def send(self, payload: bytes) -> bool:
+        """
+        What `websocket.send` does with a text (UTF-8), unless it had to wait. False: nothing was sent, use that.
+        """
+        outbox = self._outbox
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        size = len(payload)
+        outbox.write(TEXT_HEADS[size] + payload if size < 126 else frame(FIN_TEXT, payload))
         return True
 
     def offer(self, frame: bytes) -> bool:
@@ -223,8 +239,3 @@ class Push:
         await self._outbox.writable()
         if self._outbox.closed:
             raise ClientDisconnected
-
-
-def as_extension(outbox: Outbox) -> dict[str, Any]:
-    """What goes into `scope["extensions"]`."""
-    return {"socketsundso.push": Push(outbox)}

@@ -39,10 +39,10 @@ from uvicorn.server import ServerState
 from socketsundso.server import deflate, frames, handshake
 from socketsundso.server.early import bytes_behind_request, http_version
 from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
-from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox
+from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox, Pull
 from socketsundso.server.keepalive import Keepalive, keepalive_of
 from socketsundso.server.messages import Messages, Violation
-from socketsundso.server.outbox import Outbox, as_extension
+from socketsundso.server.outbox import Outbox, Push
 from socketsundso.server.parser import INITIAL_BUFFER_BYTES, FrameParser, Metered, feed, new_parser
 from socketsundso.server.rejection import Rejection
 
@@ -209,12 +209,17 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             client=get_remote_addr(self._transport),
             scheme="wss" if is_ssl(self._transport) else "ws",
             state=self._app_state.copy(),
-            # a frame that is ready for every peer is not compressed
-            extensions={"websocket.http.response": {}} | ({} if agreed else as_extension(self._outbox)),
+            extensions=self._extensions(),
         )
         self._set_timer(HANDSHAKE_TIMEOUT_S, self._handshake_timed_out)
         self._inbox.put({"type": "websocket.connect"}, 0)
         self._start_app()
+
+    def _extensions(self) -> dict[str, Any]:
+        extensions = {"websocket.http.response": {}, "socketsundso.pull": Pull(self._inbox)}
+        if self._deflate is None:  # a frame that is ready for every peer is not compressed
+            extensions["socketsundso.push"] = Push(self._outbox)
+        return extensions
 
     def _negotiated_deflate(self, request: UpgradeRequest) -> deflate.Deflate | None:
         offers = request.lines(b"sec-websocket-extensions")
@@ -298,7 +303,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 self._fail(1007, "invalid UTF-8")
                 return
             size = frame.payload_size
-            self._inbox.put({"type": "websocket.receive", "text": text}, size)
+            self._inbox.put(text, size)
             if size >= LARGE_BYTES:
                 self._renew_parser(frame)
         elif self._receiving:
@@ -452,6 +457,11 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._timer = None
 
     # --- what others may know and want
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where `send` writes to."""
+        return self._outbox
 
     @property
     def reading_paused(self) -> bool:

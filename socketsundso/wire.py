@@ -1,0 +1,85 @@
+"""
+What our own server offers beside ASGI's `receive` and `send`, seen from the endpoint.
+
+A coroutine and a dict for each message, in and out, cost more than decoding it. So an endpoint takes texts from
+`scope["extensions"]["socketsundso.pull"]` and writes replies to `scope["extensions"]["socketsundso.push"]`, in
+the same order and with the same back-pressure; see docs/server.md. ASGI's own functions remain what counts: they are
+used on every other server, and as soon as a middleware stands between, which is to see every message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, cast
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[..., Awaitable[None]]
+Take = Callable[[], Any]
+Write = Callable[[bytes], bool]
+
+
+class Wire(Protocol):
+    """`scope["extensions"]["socketsundso.push"]`."""
+
+    def stands_for(self, send: Send, /) -> bool: ...
+
+    def send(self, payload: bytes) -> bool: ...
+
+    def frame(self, payload: bytes) -> bytes: ...
+
+    def push(self, frame: bytes) -> bool: ...
+
+    def offer(self, frame: bytes) -> bool: ...
+
+    @property
+    def buffered(self) -> int: ...
+
+    async def drain(self) -> None: ...
+
+
+class Source(Protocol):
+    """`scope["extensions"]["socketsundso.pull"]`."""
+
+    def stands_for(self, receive: Receive, /) -> bool: ...
+
+    @property
+    def take(self) -> Take: ...
+
+    @property
+    def arrival(self) -> Receive: ...
+
+
+def wire_of(scope: Mapping[str, Any]) -> Wire | None:
+    """The wire of the connection, where the server has one."""
+    return cast(Wire | None, _extension(scope, "socketsundso.push"))
+
+
+def reader(scope: Mapping[str, Any], receive: Receive) -> tuple[Take, Receive]:
+    """
+    `take`, the next message or None, and `arrival`, which waits for it.
+
+    A text comes as it is, everything else as ASGI's message; from `receive` a text is a message too.
+    """
+    source = cast(Source | None, _extension(scope, "socketsundso.pull"))
+    if source is None or not source.stands_for(receive):
+        return nothing, receive
+    return source.take, source.arrival
+
+
+def writer(scope: Mapping[str, Any], send: Send) -> Write:
+    """Writes a text if that needs no waiting; False: it was not written, `send` is to do it."""
+    wire = wire_of(scope)
+    return wire.send if wire is not None and wire.stands_for(send) else refuse
+
+
+def nothing() -> None:
+    """`take` where only `receive` can be asked."""
+
+
+def refuse(payload: bytes) -> bool:
+    """`write` where only `send` can be asked."""
+    return False
+
+
+def _extension(scope: Mapping[str, Any], name: str) -> Any:
+    return (scope.get("extensions") or {}).get(name)
