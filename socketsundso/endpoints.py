@@ -163,7 +163,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     # The state of a connection. On the class until it differs: an idle connection stays small.
     _receive: Receive
     _send: Send
-    _write: Write
+    _write: Write | None
     _accepted = False
     _closed: int | None = None  # the code this side closed with
     _gone = False  # a send failed: the peer is not there any more
@@ -378,8 +378,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         take, arrival = reader(self.websocket.scope, self._receive)
         answering: Route | None = None  # the route that `_answering` names, if it is there without a `ref`
         while True:
-            frame = take()
-            if frame is None:
+            if take is None or (frame := take()) is None:
                 frame = await arrival()
             if type(frame) is not str:  # an ASGI message
                 if frame["type"] != "websocket.receive":
@@ -429,7 +428,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         body = route.encode(value)
         if ref is not None:
             body = append_ref(body, self.ref_key, ref)
-        return None if self._write(body) else self._send_reply(body)
+        write = self._write
+        return None if write is not None and write(body) else self._send_reply(body)
 
     async def _send_reply(self, body: bytes) -> None:
         if self._closed is None and not self._gone:

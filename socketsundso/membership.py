@@ -41,7 +41,7 @@ from socketsundso.rooms import (
     user_topic,
     valid_name,
 )
-from socketsundso.wire import Write, refuse, wire_of
+from socketsundso.wire import Write, wire_of
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 DEFAULT_BACKPLANE = "memory://"
@@ -98,7 +98,7 @@ class Membership:
     websocket: Any
     ref_key: ClassVar[str]
     _send: Any
-    _write: Write
+    _write: Write | None
     _accepted: bool
     _closed: int | None
 
@@ -239,7 +239,7 @@ class Membership:
         if who is not None:
             self._all.leave_all(who)
             who.connection.close()
-            self._send, self._write = who.connection.send_at_once, refuse  # and no cycle through the connection is left
+            self._send, self._write = who.connection.send_at_once, None  # and no cycle through the connection is left
 
     # ---- how it is done
 
@@ -274,7 +274,7 @@ class Membership:
         )
         connection = Connection(self._send, queue, self._on_slow_peer, wire_of(self.websocket.scope))
         self._send = connection.send
-        if self._write is not refuse:
+        if self._write is not None:
             self._write = connection.write
         return Participant(self.id, connection, self._wants_presence)
 

@@ -54,31 +54,22 @@ def wire_of(scope: Mapping[str, Any]) -> Wire | None:
     return cast(Wire | None, _extension(scope, "socketsundso.push"))
 
 
-def reader(scope: Mapping[str, Any], receive: Receive) -> tuple[Take, Receive]:
+def reader(scope: Mapping[str, Any], receive: Receive) -> tuple[Take | None, Receive]:
     """
-    `take`, the next message or None, and `arrival`, which waits for it.
+    `take`, which gives the next message or None, and `arrival`, which waits for it; None and `receive` elsewhere.
 
     A text comes as it is, everything else as ASGI's message; from `receive` a text is a message too.
     """
     source = cast(Source | None, _extension(scope, "socketsundso.pull"))
     if source is None or not source.stands_for(receive):
-        return nothing, receive
+        return None, receive
     return source.take, source.arrival
 
 
-def writer(scope: Mapping[str, Any], send: Send) -> Write:
-    """Writes a text if that needs no waiting; False: it was not written, `send` is to do it."""
+def writer(scope: Mapping[str, Any], send: Send) -> Write | None:
+    """Writes a text if that needs no waiting; False: it was not written, `send` is to do it, as it does elsewhere."""
     wire = wire_of(scope)
-    return wire.send if wire is not None and wire.stands_for(send) else refuse
-
-
-def nothing() -> None:
-    """`take` where only `receive` can be asked."""
-
-
-def refuse(payload: bytes) -> bool:
-    """`write` where only `send` can be asked."""
-    return False
+    return wire.send if wire is not None and wire.stands_for(send) else None
 
 
 def _extension(scope: Mapping[str, Any], name: str) -> Any:
