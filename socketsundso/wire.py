@@ -4,12 +4,15 @@ What our own server offers beside ASGI's `receive` and `send`, seen from the end
 A coroutine and a dict for each message, in and out, cost more than decoding it. So an endpoint takes texts from
 `scope["extensions"]["socketsundso.pull"]` and writes replies to `scope["extensions"]["socketsundso.push"]`, in
 the same order and with the same back-pressure; see docs/server.md. ASGI's own functions remain what counts: they are
-used on every other server, and as soon as a middleware stands between, which is to see every message.
+used on every other server, and as soon as a middleware stands between, which is to see every message. Starlette's own
+function around `send`, in every application of Starlette and FastAPI, looks at HTTP responses only: it is seen through.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
+from types import CodeType
 from typing import Any, Protocol, cast
 
 Receive = Callable[[], Awaitable[Any]]
@@ -69,7 +72,33 @@ def reader(scope: Mapping[str, Any], receive: Receive) -> tuple[Take | None, Rec
 def writer(scope: Mapping[str, Any], send: Send) -> Write | None:
     """Writes a text if that needs no waiting; False: it was not written, `send` is to do it, as it does elsewhere."""
     wire = wire_of(scope)
-    return wire.send if wire is not None and wire.stands_for(send) else None
+    return wire.send if wire is not None and wire.stands_for(_beneath_starlette(send)) else None
+
+
+def _beneath_starlette(send: Any) -> Any:
+    code = _starlettes_sender()
+    if code is None:
+        return send
+    place = code.co_freevars.index("send")
+    while getattr(send, "__code__", None) is code:
+        send = send.__closure__[place].cell_contents
+    return send
+
+
+@functools.cache
+def _starlettes_sender() -> CodeType | None:
+    try:
+        from starlette._exception_handler import wrap_app_handling_exceptions
+    except ImportError:  # private: without it, an endpoint in Starlette is as fast as on another server
+        return None
+    return _code_within(wrap_app_handling_exceptions.__code__, "sender")
+
+
+def _code_within(code: CodeType, name: str) -> CodeType | None:
+    """The code of the function `name`, which is defined somewhere in this code."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    found = [each if each.co_name == name else _code_within(each, name) for each in inner]
+    return next(filter(None, found), None)
 
 
 def _extension(scope: Mapping[str, Any], name: str) -> Any:

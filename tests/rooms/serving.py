@@ -59,14 +59,8 @@ Connect = Callable[..., Awaitable[Client]]
 
 @asynccontextmanager
 async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
-    """
-    Serve an endpoint class (or an ASGI app); gives a function that opens one more client.
-
-    On our protocol a class is served bare, else mounted in Starlette, which puts functions of its own around ASGI's.
-    """
-    app = endpoint
-    if isinstance(endpoint, type) and protocol != OURS:
-        app = Starlette(routes=[WebSocketRoute("/", endpoint)])
+    """Serve an endpoint class (or an ASGI app); gives a function that opens one more client."""
+    app = Starlette(routes=[WebSocketRoute("/", endpoint)]) if isinstance(endpoint, type) else endpoint
     config = uvicorn.Config(app, log_level="error", lifespan="off", ws=protocol, timeout_graceful_shutdown=1, **options)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions of uvicorn

@@ -11,11 +11,14 @@ import json
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 
 from socketsundso import WebSocketHandlingEndpoint, event
-from socketsundso.server import Pull, Push
+from socketsundso.server import Pull, Push, WebSocketProtocol
 from tests.server.serving import BINARY, PING, TEXT, Peer, closing, masked, peer, request, run, serving, until
 
 
@@ -239,6 +242,19 @@ def behind_a_middleware(seen: list[str]) -> Any:
     return app
 
 
+def mounted_in_starlette() -> Any:
+    return Starlette(routes=[WebSocketRoute("/{path:path}", Echo)])
+
+
+def mounted_in_fastapi() -> Any:
+    app = FastAPI()
+    app.websocket("/{path:path}")(Echo)
+    return app
+
+
+APPS = {"bare": Echo, "starlette": mounted_in_starlette(), "fastapi": mounted_in_fastapi()}
+
+
 def frame_of(kind: str, text: str, ref: bool) -> bytes:
     fields = {"text": text} if kind in ("say", "later", "both", "tell") else {}
     return json.dumps({"type": kind, **fields, **({"ref": 1} if ref else {})}).encode()
@@ -291,9 +307,33 @@ def test_an_endpoint_says_the_same_with_and_without(said: list[bytes], last: byt
     """Byte for byte, whatever is said, and whether it comes in one segment or in many."""
     said = [b"".join(said) + last] if at_once else [*said, last]
     seen: list[str] = []
-    bare = run(conversation(Echo, path, said))
-    assert run(conversation(behind_a_middleware(seen), path, said)) == bare
+    plain = run(conversation(behind_a_middleware(seen), path, said))
     assert seen[-1] in ("websocket.disconnect", "websocket.close")
+    for app in APPS.values():
+        assert run(conversation(app, path, said)) == plain
+
+
+@pytest.mark.parametrize("app", APPS.values(), ids=APPS)
+def test_an_endpoint_uses_them_wherever_it_is_mounted(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one coroutine of ASGI's per message."""
+    sent: list[str] = []
+    plain = WebSocketProtocol.send
+
+    async def noted(self: WebSocketProtocol, message: Any) -> None:
+        sent.append(message["type"])
+        await plain(self, message)
+
+    monkeypatch.setattr(WebSocketProtocol, "send", noted)
+
+    async def main() -> None:
+        async with serving(app) as served, peer(served) as client:
+            client.say(masked(TEXT, frame_of("say", "hi", False)))
+            assert json.loads(await client.text()) == {"type": "say", "text": "hi"}
+            client.say(closing())
+            await client.closed()
+
+    run(main())
+    assert "websocket.send" not in sent
 
 
 def test_a_middleware_sees_every_message() -> None:
