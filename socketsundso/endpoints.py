@@ -108,14 +108,19 @@ class _ASGIClass:
         return super().__new__(cls)
 
     @classmethod
-    async def _asgi(cls, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await cls(WebSocket(scope, receive, send))
-        elif scope["type"] == "http":
-            headers = {"upgrade": "websocket", "connection": "Upgrade"}
-            await PlainTextResponse("This is a WebSocket endpoint.\n", 426, headers)(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+    def _asgi(cls, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "websocket":  # no coroutine around the one that lives as long as the connection
+            endpoint: WebSocketHandlingEndpoint = cls(WebSocket(scope, receive, send))
+            return endpoint.dispatch()
+        return _without_websocket(scope, receive, send)
+
+
+async def _without_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        headers = {"upgrade": "websocket", "connection": "Upgrade"}
+        await PlainTextResponse("This is a WebSocket endpoint.\n", 426, headers)(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await _lifespan(receive, send)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
