@@ -313,14 +313,17 @@ class Connection:
     `on_slow_peer` is called once, when the policy is to close.
     """
 
-    __slots__ = ("_judging", "_loop", "_on_slow_peer", "_wire", "_writer", "closed", "queue", "send_at_once", "wire")
+    __slots__ = (
+        "_judging", "_loop", "_offer", "_on_slow_peer", "_writer", "closed", "offer", "queue", "send_at_once", "wire",
+    )  # fmt: skip
 
     def __init__(
         self, send: Send, queue: OutboundQueue, on_slow_peer: Callable[[], None], wire: Wire | None = None
     ) -> None:
         self.send_at_once = send  # the server's own, which knows nothing of what waits here
-        self._wire = wire
-        self.wire = wire  # while nothing waits here: what a frame may be offered to without asking us
+        self.wire = wire
+        self._offer = wire.offer if wire is not None else None
+        self.offer = self._offer  # takes a frame without asking us; None while something waits here, and elsewhere
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
@@ -339,10 +342,10 @@ class Connection:
         due.
         """
         if self._writer is None:
-            wire = self._wire
-            if self.closed or (wire is not None and wire.offer(out.frame(wire))):
+            wire, offer = self.wire, self._offer
+            if self.closed or (wire is not None and offer is not None and offer(out.frame(wire))):
                 return False
-            self.wire = None
+            self.offer = None
             self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
         queue = self.queue
         queue.put(out, self._loop.time())
@@ -352,7 +355,7 @@ class Connection:
 
     def write(self, payload: bytes) -> bool:
         """`Wire.send`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
-        return self.wire is not None and self.wire.send(payload)
+        return self.offer is not None and self.wire is not None and self.wire.send(payload)
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
@@ -408,7 +411,7 @@ class Connection:
                 await write(place.out)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
-            self._writer, self.wire = None, self._wire
+            self._writer, self.offer = None, self._offer
         except asyncio.CancelledError:  # by `close`
             _fail(sent, ConnectionResetError("the connection was closed while the message was written"))
             raise
@@ -419,7 +422,7 @@ class Connection:
 
     def close(self) -> None:
         """Write nothing more; what waits is dropped."""
-        self.closed, self.wire = True, None
+        self.closed, self.offer = True, None
         self.queue.clear()
         writer, self._writer = self._writer, None
         if writer is not None:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -34,6 +34,7 @@ from socketsundso.connection import Connection, Counters, Outgoing, gap_notice
 from socketsundso.errors import BackplaneUnavailable, EventError
 from socketsundso.history import Position, Resume
 from socketsundso.presence import Entry, Member, View
+from socketsundso.wire import Wire
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -408,7 +409,7 @@ class Rooms:
         self, topics: Collection[str], covered: Collection[str], out: Outgoing, excluded: Collection[str]
     ) -> bool:
         """Push to local participants; the loop that a broadcast is measured by."""
-        audience: Iterable[Participant]
+        audience: Collection[Participant]
         rooms = [room for topic in topics if (room := self.topics.get(topic)) is not None]
         if len(rooms) == 1:
             audience = rooms[0].live
@@ -421,20 +422,19 @@ class Rooms:
             audience = [who for who in audience if who.id not in excluded and who not in numbered]
         return self._push_all(audience, out)
 
-    def _push_all(self, audience: Iterable[Participant], out: Outgoing) -> bool:
-        near, count, frame = False, 0, None
+    def _push_all(self, audience: Collection[Participant], out: Outgoing) -> bool:
+        near, frame = False, None
         for who in audience:
-            count += 1
             connection = who.connection
-            wire = connection.wire
-            if wire is not None:  # nothing waits: `push` in short, benchmarks/test_broadcast.py
+            offer = connection.offer
+            if offer is not None:  # nothing waits: `push` in short, benchmarks/test_broadcast.py
                 if frame is None:
-                    frame = out.frame(wire)
-                if wire.offer(frame):
+                    frame = out.frame(cast(Wire, connection.wire))
+                if offer(frame):
                     continue
             if connection.push(out):
                 near = True
-        self.counters.delivered += count
+        self.counters.delivered += len(audience)
         return near
 
     async def _append(self, topic: str, payload: bytes, excluded: Collection[str], ttl_s: float | None) -> None:
@@ -527,7 +527,7 @@ class Rooms:
         out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
         for missed in room.behind.values():
             missed.append((delivery.seq, out))
-        audience: Iterable[Participant] = room.live
+        audience: Collection[Participant] = room.live
         if room.skip:
             audience = [who for who in room.live if room.skip.get(who, 0) < delivery.seq]
             room.skip = {who: seq for who, seq in room.skip.items() if seq > delivery.seq}

@@ -26,20 +26,19 @@ OFFER_BYTES = 1 << 16
 class Flusher:
     """The outboxes of one event loop that are to be written at the end of this turn."""
 
-    __slots__ = ("_dirty", "_loop")
+    __slots__ = ("_loop", "dirty")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._dirty: list[Outbox] = []
+        self.dirty: list[Outbox] = []
 
-    def add(self, outbox: Outbox) -> None:
-        """Flush `outbox` before the loop waits for input again."""
-        if not self._dirty:
-            self._loop.call_soon(self._run)
-        self._dirty.append(outbox)
+    def add_first(self, outbox: Outbox) -> None:
+        """Flush `outbox`, and all that are appended to `dirty`, before the loop waits for input again."""
+        self._loop.call_soon(self._run)
+        self.dirty.append(outbox)
 
     def _run(self) -> None:
-        dirty, self._dirty = self._dirty, []
+        dirty, self.dirty = self.dirty, []
         for outbox in dirty:
             outbox.flush()
 
@@ -91,11 +90,22 @@ class Outbox:
         if self.closed:
             return
         if not self._frames:
-            self._flusher.add(self)
+            dirty = self._flusher.dirty
+            if dirty:
+                dirty.append(self)
+            else:
+                self._flusher.add_first(self)
         self._frames.append(data)
         self._size += len(data)
         if self._size > JOIN_BYTES:
             self.flush()
+
+    def offer(self, data: bytes) -> bool:
+        """`push`, unless more than OFFER_BYTES wait already. False: not taken, the caller keeps it."""
+        if self.blocked is not None and self.buffered > OFFER_BYTES:
+            return False
+        self.push(data)  # dropped if the peer is gone: nobody is to keep it
+        return True
 
     def flush(self) -> None:
         """Hand over to the transport what it takes."""
@@ -216,15 +226,14 @@ class Push:
         outbox.write(TEXT_HEADS[size] + payload if size < 126 else frame(FIN_TEXT, payload))
         return True
 
-    def offer(self, frame: bytes) -> bool:
+    @property
+    def offer(self) -> Callable[[bytes], bool]:
         """
-        `push`, unless more than OFFER_BYTES wait already. False: not taken, the caller keeps it.
+        `offer(frame)`: `push`, unless more than OFFER_BYTES wait already. False: not taken, the caller keeps it.
+
+        A property, so that who keeps `push.offer` for many broadcasts calls the outbox itself.
         """
-        outbox = self._outbox
-        if outbox.blocked is not None and outbox.buffered > OFFER_BYTES:
-            return False
-        outbox.push(frame)  # dropped if the peer is gone: nobody is to keep it
-        return True
+        return self._outbox.offer
 
     @property
     def buffered(self) -> int:
