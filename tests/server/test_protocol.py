@@ -172,14 +172,14 @@ def test_ws_max_size_bounds_the_whole_message(size: int, fragments: int, opcode:
 @both_loops
 @pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "tab closed"), (4999, "\u00fc" * 61), (None, "")])
 def test_peer_closes(loop: str, code: int | None, reason: str) -> None:
-    """The peer's code is echoed, and the application is told code and reason (1005 for none)."""
+    """The peer's close frame is echoed, and the application is told code and reason (1005 for none)."""
     recorder = Recorder()
 
     async def main() -> None:
         async with serving(recorder) as served:
             async with peer(served) as client:
                 client.say(closing(code, reason))
-                assert (await client.closed())[0] == (1005 if code is None else code)
+                assert await client.closed() == (1005 if code is None else code, reason)
             await served.idle()
 
     run(main(), loop)
