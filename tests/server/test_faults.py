@@ -26,6 +26,7 @@ from socketsundso.server.outbox import Outbox
 from socketsundso.server.protocol import WebSocketProtocol
 from tests.server.serving import (
     BINARY,
+    CERTIFICATE,
     CONTINUATION,
     TEXT,
     Peer,
@@ -40,7 +41,6 @@ from tests.server.serving import (
     until,
 )
 
-CERTIFICATE = Path(__file__).parent / "localhost.pem"
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
