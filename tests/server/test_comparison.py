@@ -38,6 +38,22 @@ from tests.server.serving import (
     serving,
     until,
 )
+from tests.server.steps import (
+    ACCEPT,
+    ALL,
+    CLOSE_IT,
+    LAST,
+    PART,
+    RECEIVE,
+    REJECT,
+    SEND,
+    START,
+    App,
+    Log,
+    doing,
+    note,
+    outcome,
+)
 
 OURS = "socketsundso"
 SANSIO = "websockets-sansio"  # uvicorn's default
@@ -55,9 +71,6 @@ implementations = pytest.mark.parametrize(
     "implementation", [pytest.param(name, marks=_DEPRECATED if name == LEGACY else ()) for name in IMPLEMENTATIONS]
 )
 
-Log = list[Any]
-Message = dict[str, Any]
-App = Callable[[Any, Any, Any, Log], Awaitable[None]]
 Client = Callable[[Peer, Served, Log], Awaitable[None]]
 
 
@@ -75,40 +88,6 @@ class Case:
 
 
 # --- applications
-
-RECEIVE = "receive"
-ALL = "receive until the disconnect"
-Step = Message | str | type[BaseException]
-
-
-def doing(*steps: Step) -> App:
-    """Receive and note what came, send a message and note what that raised, or raise an exception."""
-
-    async def app(scope: Any, receive: Any, send: Any, log: Log) -> None:
-        for step in steps:
-            if isinstance(step, dict):
-                log.append(await outcome(send(step)))
-            elif isinstance(step, str):
-                while note(log, await receive())["type"] != "websocket.disconnect" and step is ALL:
-                    pass
-            else:
-                raise step
-
-    return app
-
-
-async def outcome(sending: Awaitable[None]) -> str:
-    try:
-        await sending
-    except Exception as exc:
-        return type(exc).__name__
-    return "ok"
-
-
-def note(log: Log, message: Message) -> Message:
-    """An entry that is missing means the same as one that is empty."""
-    log.append(tuple(message[key] for key in ("type", "text", "bytes", "code", "reason") if message.get(key)))
-    return message
 
 
 async def told_to_go(scope: Any, receive: Any, send: Any, log: Log) -> None:
@@ -277,14 +256,6 @@ async def waiting_for_shutdown(client: Peer, served: Served, log: Log) -> None:
 
 
 # --- the table
-
-ACCEPT: Message = {"type": "websocket.accept"}
-SEND: Message = {"type": "websocket.send", "text": "x"}
-CLOSE_IT: Message = {"type": "websocket.close"}
-REJECT = CLOSE_IT
-START: Message = {"type": "websocket.http.response.start", "status": 418, "headers": [(b"x-tea", b"1")]}
-PART: Message = {"type": "websocket.http.response.body", "body": b"short ", "more_body": True}
-LAST: Message = {"type": "websocket.http.response.body", "body": b"and stout"}
 
 CONNECT = ("websocket.connect",)
 GONE = ("websocket.disconnect", 1006)
