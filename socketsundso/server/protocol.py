@@ -347,13 +347,14 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._renew_parser(frame)
 
     def _on_close(self, frame: WSFrame) -> None:
-        closed = frames.parse_close(_control_payload(frame))
+        payload = _control_payload(frame)
+        closed = frames.parse_close(payload)
         if closed is None:
             raise Violation(1002, "invalid close code")
         code, reason = closed
         self._peer_closed = True
         # RFC 6455 5.5.1: the endpoint typically echos the status code it received
-        self._end(frames.close_frame(code), code, reason)
+        self._end(frames.frame(frames.FIN_CLOSE, payload), code, reason)
 
     def _renew_parser(self, frame: WSFrame) -> None:
         """Give back the read buffer, which never shrinks, if it has grown and nothing is left in it."""

@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -22,6 +23,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 DEADLINE_S = 20.0
 KEY = base64.b64encode(bytes(range(16)))
+CERTIFICATE = Path(__file__).parent / "localhost.pem"  # for localhost, with its key
 
 
 def run(main: Awaitable[Any], loop: str = "uvloop") -> Any:
@@ -193,9 +195,9 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def peer(served: Served, data: bytes | None = None) -> AsyncIterator[Peer]:
+async def peer(served: Served, data: bytes | None = None, **tls: Any) -> AsyncIterator[Peer]:
     """A connection that has sent `data`; by default an upgrade request whose acceptance is awaited."""
-    connected = Peer(*await asyncio.open_connection("127.0.0.1", served.port, limit=1 << 26))
+    connected = Peer(*await asyncio.open_connection("127.0.0.1", served.port, limit=1 << 26, **tls))
     try:
         connected.say(request() if data is None else data)
         if data is None:

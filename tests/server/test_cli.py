@@ -6,10 +6,11 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,21 @@ from click.testing import CliRunner, Result
 
 import socketsundso
 from socketsundso import cli
+from tests.server.serving import CERTIFICATE
 
 APP = '''
 import os
 
 
 async def app(scope, receive, send):
-    """Tells the path, and what the environment says."""
+    """Tells the path, what the environment says, and who asks how."""
     if scope["type"] != "websocket":
         return
     await receive()
     await send({"type": "websocket.accept"})
-    told = scope["path"] + " " + os.environ.get("SOCKETSUNDSO_BACKPLANE", "none") + " " + str(os.getpid())
-    await send({"type": "websocket.send", "text": told})
+    told = [scope["path"], os.environ.get("SOCKETSUNDSO_BACKPLANE", "none"), str(os.getpid()), scope["scheme"]]
+    told += scope["client"][:1] if scope["client"] else []
+    await send({"type": "websocket.send", "text": " ".join(told)})
     while (await receive())["type"] != "websocket.disconnect":
         pass
 
@@ -51,6 +54,7 @@ class Endpoint:
 
 number = 5
 '''
+NO_SOCKET = Path(__file__).open()  # noqa: SIM115 - for as long as the tests run
 
 
 @pytest.fixture
@@ -71,30 +75,50 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A server that accepts connections, at the URL."""
-    port = free_port()
-    log = folder / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command(*arguments, "--port", str(port)), cwd=folder, stdout=out, stderr=out, text=True
-        )
+def started(folder: Path, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, whose output goes to `folder`/log."""
+    with (folder / "log").open("w") as out:
+        process = subprocess.Popen(command(*arguments), cwd=folder, stdout=out, stderr=out, text=True, **options)
     try:
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield f"ws://127.0.0.1:{port}", process
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
 
 
-def told(url: str) -> list[str]:
-    with websockets.sync.client.connect(url, open_timeout=30) as client:
+def until(condition: Callable[[], object], process: subprocess.Popen[str], log: Path) -> None:
+    """Return when `condition` holds; an OSError means that it does not hold yet."""
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError):
+            if condition():
+                return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server that accepts connections, at the URL."""
+    port = free_port()
+    with started(folder, *arguments, "--port", str(port)) as process:
+        until(lambda: accepts(port), process, folder / "log")
+        yield f"ws://127.0.0.1:{port}", process
+
+
+def accepts(port: int) -> bool:
+    socket.create_connection(("127.0.0.1", port)).close()
+    return True
+
+
+def asked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, which ends by itself."""
+    return subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def told(url: str, **options: Any) -> list[str]:
+    with websockets.sync.client.connect(url, open_timeout=30, **options) as client:
         message = client.recv(30)
         assert isinstance(message, str)
         return message.split()
@@ -182,14 +206,7 @@ def test_sigterm_closes_with_1012(folder: Path) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_mistakes_are_one_line(folder: Path, name: str, said: str, workers: str) -> None:
     """What cannot be served is one line on stderr and a non-zero exit, also with workers."""
-    ended = subprocess.run(
-        command(name, "--workers", workers),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = asked(folder, name, "--workers", workers)
     assert ended.returncode != 0
     assert said in ended.stderr
     assert ended.stderr.count("\n") == 1
@@ -201,8 +218,7 @@ def test_port_in_use(folder: Path, workers: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        arguments = ("served:app", "--port", str(taken.getsockname()[1]), "--workers", workers)
-        ended = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        ended = asked(folder, "served:app", "--port", str(taken.getsockname()[1]), "--workers", workers)
     assert ended.returncode != 0
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
     assert "ddress already in use" in line
@@ -211,18 +227,134 @@ def test_port_in_use(folder: Path, workers: str) -> None:
 def test_unix_socket(folder: Path) -> None:
     """`--uds` serves a Unix socket."""
     path = folder / "s"
-    process = subprocess.Popen(command("served:app", "--uds", str(path)), cwd=folder, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+    with started(folder, "served:app", "--uds", str(path)) as process:
+        until(path.exists, process, folder / "log")
         with websockets.sync.client.unix_connect(str(path), uri="ws://x/y") as client:
-            message = client.recv(30)
-            assert isinstance(message, str)
-            assert message.startswith("/y ")
-    finally:
-        process.terminate()
+            assert str(client.recv(30)).startswith("/y ")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_inherited_socket(folder: Path, workers: str) -> None:
+    """`--fd` serves on a socket that whoever started the process has bound, as systemd does."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        descriptor, port = listening.fileno(), listening.getsockname()[1]
+        arguments = ("served:app", "--fd", str(descriptor), "--workers", workers)
+        with started(folder, *arguments, pass_fds=[descriptor]):
+            # connections wait in the socket until the server takes them
+            assert told(f"ws://127.0.0.1:{port}/x")[0] == "/x"
+
+
+def test_tls(folder: Path) -> None:
+    """`--ssl-certfile` and `--ssl-keyfile` serve wss."""
+    trusting = ssl.create_default_context(cafile=CERTIFICATE)
+    with running(folder, "served:app", "--ssl-certfile", str(CERTIFICATE), "--ssl-keyfile", str(CERTIFICATE)) as (
+        url,
+        _,
+    ):
+        path, _, _, scheme, _ = told(url.replace("ws://127.0.0.1", "wss://localhost") + "/x", ssl=trusting)
+    assert (path, scheme) == ("/x", "wss")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        ([], ["wss", "10.1.2.3"]),
+        (["--forwarded-allow-ips", "10.9.9.9"], ["ws", "127.0.0.1"]),
+        (["--no-proxy-headers"], ["ws", "127.0.0.1"]),
+    ],
+    ids=["trusted", "not trusted", "switched off"],
+)
+def test_proxy_headers(folder: Path, arguments: list[str], seen: list[str]) -> None:
+    """Scheme and client are the ones that a trusted proxy tells."""
+    headers = {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "https"}
+    with running(folder, "served:app", *arguments) as (url, _):
+        assert told(url, additional_headers=headers)[3:] == seen
+
+
+def test_largest_message(folder: Path) -> None:
+    """`--ws-max-size` bounds a message: one byte more is answered with 1009."""
+    with (
+        running(folder, "served:app", "--ws-max-size", "10") as (url, _),
+        websockets.sync.client.connect(url) as client,
+    ):
+        client.recv(30)
+        client.send("x" * 10)
+        client.send("x" * 11)
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            client.recv(30)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+def test_concurrency_counts_websocket_connections(folder: Path) -> None:
+    """With `--limit-concurrency` so many connections, ours among them, an HTTP request is answered with 503."""
+    with running(folder, "served:app", "--limit-concurrency", "2") as (url, _):
+        port = int(url.rpartition(":")[2])
+        with websockets.sync.client.connect(url) as client:
+            client.recv(30)
+            with socket.create_connection(("127.0.0.1", port)) as raw:
+                raw.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert raw.recv(100).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize(
+    ("level", "present", "absent"),
+    [
+        ("warning", [], ["INFO", "TRACE"]),
+        ("info", ['"WebSocket /x" [accepted]'], ["TRACE"]),
+        ("trace", ["WebSocket connection made", "WebSocket connection lost", '"WebSocket /x" [accepted]'], []),
+    ],
+)
+def test_log_level(folder: Path, level: str, present: list[str], absent: list[str]) -> None:
+    """`--log-level` says what is logged of a connection."""
+    with running(folder, "served:app", "--log-level", level) as (url, _):
+        told(url + "/x")
+    log = (folder / "log").read_text()
+    assert [text for text in present if text not in log] == []
+    assert [text for text in absent if text in log] == []
+
+
+# --- reloading
+
+
+def ends(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_reload(folder: Path, ending: signal.Signals) -> None:
+    """With `--reload` an edited file is served, and the server's end leaves no process behind."""
+    with running(folder, "served:app", "--reload") as (url, process):
+        before = told(url + "/x")
+        (folder / "served.py").write_text(APP.replace('scope["path"]', '"new"'))
+        until(lambda: told(url + "/x")[0] == "new", process, folder / "log")
+        after = told(url + "/x")
+        assert before[2] != after[2]
+        process.send_signal(ending)
         process.wait(30)
+        assert ends(int(before[2]))
+        assert ends(int(after[2]))
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_reload_of_a_mistake(folder: Path, ending: signal.Signals) -> None:
+    """A mistake is told in the words that it has without `--reload`, and served as soon as it is corrected."""
+    log, port = folder / "log", free_port()
+    (folder / "served.py").write_text("app = 5\n")
+    with started(folder, "served:app", "--reload", "--port", str(port)) as process:
+        until(lambda: "Error: cannot serve served:app: it is 5" in log.read_text(), process, log)
+        (folder / "served.py").write_text("import json\njson.loads('{')\n")
+        until(lambda: "Error: cannot serve served:app: importing it raised" in log.read_text(), process, log)
+        (folder / "served.py").write_text(APP)
+        until(lambda: told(f"ws://127.0.0.1:{port}/x")[0] == "/x", process, log)
+        process.send_signal(ending)
+        process.wait(30)
+    assert "uvicorn" not in log.read_text().partition("Traceback")[2].partition("Error: ")[0]
 
 
 def test_without_picows(folder: Path) -> None:
@@ -238,22 +370,8 @@ def test_without_picows(folder: Path) -> None:
     )
     assert imported.returncode == 0
     port = free_port()
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command("served:app", "--port", str(port)), cwd=folder, env=environment, stderr=log, stdout=log
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                assert told(f"ws://127.0.0.1:{port}/x")[0] == "/x"
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-    finally:
-        process.terminate()
-        process.wait(30)
+    with started(folder, "served:app", "--port", str(port), env=environment) as process:
+        until(lambda: told(f"ws://127.0.0.1:{port}/x")[0] == "/x", process, folder / "log")
     warnings = [line for line in (folder / "log").read_text().splitlines() if line.startswith("Warning")]
     assert len(warnings) == 1
 
@@ -273,10 +391,13 @@ def handed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `run` hands to uvicorn instead of serving."""
     options: dict[str, Any] = {}
     monkeypatch.setattr(cli.uvicorn_command, "callback", lambda **given: options.update(given))
-    for variable in (cli.APP_VARIABLE, cli.FACTORY_VARIABLE, cli.BACKPLANE_VARIABLE):
+    variables = (cli.APP_VARIABLE, cli.FACTORY_VARIABLE, cli.INTERFACE_VARIABLE, cli.BACKPLANE_VARIABLE)
+    for variable in (*variables, "SOCKETSUNDSO_TEST_SECRET"):
         monkeypatch.setenv(variable, "")
+    monkeypatch.delenv("SOCKETSUNDSO_TEST_SECRET")
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "served", raising=False)
+    for module in ("served", "kinds", "factories", "needs", "wrong"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return options
 
@@ -302,8 +423,9 @@ def test_protocols_that_were_chosen_stay(handed: dict[str, Any]) -> None:
     """`--ws` and `--http` overrule; uvicorn's names for HTTP protocols mean ours, with their bounds."""
     invoke("run", "served:app", "--ws", "wsproto", "--http", "h11")
     assert (handed["ws"], handed["http"]) == ("wsproto", cli.HTTP_PROTOCOLS["h11"])
-    invoke("run", "served:app", "--ws", "none", "--http", "some.module:Protocol")
-    assert (handed["ws"], handed["http"]) == ("none", "some.module:Protocol")
+    another = "uvicorn.protocols.http.h11_impl:H11Protocol"
+    invoke("run", "served:app", "--ws", "none", "--http", another)
+    assert (handed["ws"], handed["http"]) == ("none", another)
 
 
 def test_what_is_missing_falls_back(handed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +452,212 @@ def test_factories_and_classes_are_told_apart(handed: dict[str, Any]) -> None:
     assert (route.path, route.endpoint) == ("/", sys.modules["served"].Endpoint)
 
 
+BROKEN = """
+def configure():
+    return int("eighty")
+
+
+settings = configure()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        (
+            BROKEN,
+            [
+                "Traceback (most recent call last):",
+                '  File "{file}", line 6, in <module>',
+                '  File "{file}", line 3, in configure',
+                "ValueError: invalid literal for int() with base 10: 'eighty'",
+                "Error: cannot serve wrong:app: importing it raised ValueError",
+            ],
+        ),
+        (
+            "import no_such_module",
+            [
+                "Traceback (most recent call last):",
+                '  File "{file}", line 1, in <module>',
+                "ModuleNotFoundError: No module named 'no_such_module'",
+                "Error: cannot serve wrong:app: importing it raised ModuleNotFoundError",
+            ],
+        ),
+        (
+            "def app(:",
+            [
+                '  File "{file}", line 1',
+                "SyntaxError: invalid syntax",
+                "Error: cannot serve wrong:app: importing it raised SyntaxError",
+            ],
+        ),
+    ],
+    ids=["raises", "needs what is missing", "is no Python"],
+)
+def test_a_module_that_cannot_be_imported(handed: dict[str, Any], folder: Path, source: str, lines: list[str]) -> None:
+    """Its traceback is shown from its own first line on, and one line says what follows from it."""
+    file = folder / "wrong.py"
+    file.write_text(source)
+    ended = invoke("run", "wrong:app")
+    assert ended.exit_code == 1
+    shown = [line for line in ended.stderr.splitlines() if not line.startswith("    ")]  # the lines of the source
+    assert shown == [line.format(file=file) for line in lines]
+    assert not handed
+
+
+def test_a_package_that_is_not_there(handed: dict[str, Any]) -> None:
+    """A package that cannot be found is one line, like a module."""
+    ended = invoke("run", "no_such_package.module:app")
+    assert ended.stderr.splitlines() == [
+        "Error: cannot serve no_such_package.module:app: "
+        "importing it raised ModuleNotFoundError: No module named 'no_such_package'"
+    ]
+
+
+KINDS = """
+import functools
+
+
+async def asgi3(scope, receive, send): ...
+async def with_defaults(scope, receive, send, more=None): ...
+async def variadic(*arguments): ...
+async def wrapped(name, scope, receive, send): ...
+partial = functools.partial(wrapped, "name")
+
+
+def asgi2(scope): ...
+
+
+class Asgi2:
+    def __init__(self, scope): ...
+    async def __call__(self, receive, send): ...
+
+
+class Instance:
+    async def __call__(self, scope, receive, send): ...
+    async def method(self, scope, receive, send): ...
+    async def one(self, scope): ...
+
+
+instance = Instance()
+method = instance.method
+unspoken = type("Unspoken", (), {"__call__": asgi3, "__signature__": "none"})()
+
+
+def wsgi(environ, start_response): ...
+async def handler(websocket): ...
+async def main(): ...
+async def four(a, b, c, d): ...
+def keyword(*, scope): ...
+one = instance.one
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["asgi3", "with_defaults", "variadic", "partial", "asgi2", "Asgi2", "instance", "method", "unspoken"]
+)
+def test_whatever_may_be_an_application_is_served(handed: dict[str, Any], folder: Path, name: str) -> None:
+    """Functions, classes, instances, partials, ASGI 2, and what hides its signature are taken as they are."""
+    (folder / "kinds.py").write_text(KINDS)
+    assert invoke("run", f"kinds:{name}").exit_code == 0
+    assert cli.load_app() is getattr(sys.modules["kinds"], name)
+
+
+@pytest.mark.parametrize("name", ["wsgi", "handler", "main", "four", "keyword", "one"])
+def test_what_cannot_be_called_as_an_application(handed: dict[str, Any], folder: Path, name: str) -> None:
+    """What its signature shows to be something else is refused in one line, before anything is served."""
+    (folder / "kinds.py").write_text(KINDS)
+    ended = invoke("run", f"kinds:{name}")
+    assert ended.exit_code == 1
+    assert ended.stderr.count("\n") == 1
+    assert "does not take (scope, receive, send): not an ASGI application" in ended.stderr
+    assert not handed
+
+
+def test_wsgi_on_demand(handed: dict[str, Any], folder: Path) -> None:
+    """With `--interface wsgi` an application takes two arguments."""
+    (folder / "kinds.py").write_text(KINDS)
+    assert invoke("run", "kinds:wsgi", "--interface", "wsgi").exit_code == 0
+    assert cli.load_app() is sys.modules["kinds"].wsgi
+
+
+FACTORIES = """
+def fails():
+    raise RuntimeError("no configuration")
+
+
+def mistypes():
+    return len(5)
+
+
+def gives_nothing(): ...
+
+
+def gives_a_handler():
+    async def handler(websocket): ...
+
+    return handler
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("fails", "calling it raised RuntimeError"),
+        ("mistypes", "calling it raised TypeError"),
+        ("gives_nothing", "calling it gave None, not an ASGI application"),
+        ("gives_a_handler", "not an ASGI application"),
+    ],
+)
+def test_a_factory_that_fails(
+    handed: dict[str, Any], folder: Path, name: str, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The traceback begins in the factory, and the process ends with the status that is not tried again."""
+    (folder / "factories.py").write_text(FACTORIES)
+    assert invoke("run", f"factories:{name}", "--factory").exit_code == 0
+    with pytest.raises(SystemExit) as ended:
+        cli.load_app()
+    assert ended.value.code == 3
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[-1].startswith(f"Error: cannot serve factories:{name}: ")
+    assert shown[-1].endswith(last)
+    if "raised" in last:
+        assert shown[1].startswith(f'  File "{folder / "factories.py"}", line ')
+
+
+def test_a_factory_is_seen_without_the_option(handed: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """What takes no arguments is called, as uvicorn does, with a line that names the option."""
+    assert invoke("run", "served:make").exit_code == 0
+    assert cli.load_app() is sys.modules["served"].app
+    assert capsys.readouterr().err == "Warning: served:make takes no arguments: called as with --factory\n"
+
+
+def test_environment_of_a_file_is_there_at_import(handed: dict[str, Any], folder: Path) -> None:
+    """`--env-file` is read before the application is imported."""
+    (folder / "needs.py").write_text(f"import os\n{APP}\nsecret = os.environ['SOCKETSUNDSO_TEST_SECRET']\n")
+    (folder / ".env").write_text("SOCKETSUNDSO_TEST_SECRET=found\n")
+    assert invoke("run", "needs:app", "--env-file", str(folder / ".env")).exit_code == 0
+    assert sys.modules["needs"].secret == "found"
+
+
+def test_environment_file_needs_dotenv(handed: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where python-dotenv is missing `--env-file` says so in one line."""
+    monkeypatch.setitem(sys.modules, "dotenv", None)
+    (folder / ".env").write_text("")
+    ended = invoke("run", "served:app", "--env-file", str(folder / ".env"))
+    assert ended.exit_code == 2
+    assert "'--env-file': python-dotenv is not installed" in ended.stderr
+
+
+def test_an_encrypted_key(handed: dict[str, Any]) -> None:
+    """A password that was given is tried; one that was not is asked for by the server alone."""
+    locked = CERTIFICATE.with_name("localhost-locked.pem")  # the same key, with the password "right"
+    arguments = ["served:app", "--ssl-certfile", str(CERTIFICATE), "--ssl-keyfile", str(locked)]
+    assert invoke("run", *arguments).exit_code == 0
+    assert invoke("run", *arguments, "--ssl-keyfile-password", "right").exit_code == 0
+    assert invoke("run", *arguments, "--ssl-keyfile-password", "wrong").exit_code == 2
+
+
 def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> None:
     """With `--reload` a broken application is left to the process that reloads it; without, nothing is served."""
     assert invoke("run", "served:nothing", "--reload").exit_code == 0
@@ -345,9 +673,16 @@ def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> Non
         (["run", "served:app", "--port", "many"], "'many' is not a valid integer"),
         (["run", "served:app", "--port", "99999"], "99999 is not a port"),
         (["run", "served:app", "--ws", "nonsense"], "'--ws': Import string"),
+        (["run", "served:app", "--http", "nonsense"], "'--http': Import string"),
+        (["run", "served:app", "--loop", "no.module:loop"], "'--loop': No module named 'no'"),
+        (["run", "served:app", "--header", "X-Name"], "'--header': 'X-Name' is not NAME:VALUE"),
         (["run", "served:app", "--ssl-certfile", "no.pem"], "'--ssl-certfile': no file no.pem"),
+        (["run", "served:app", "--ssl-certfile", __file__], f"'--ssl-certfile': cannot use {__file__}"),
+        (["run", "served:app", "--ssl-keyfile", __file__], "'--ssl-keyfile': --ssl-certfile is needed too"),
         (["run", "served:app", "--uds", "no/where"], "'--uds': no folder for no/where"),
+        (["run", "served:app", "--uds", __file__], f"'--uds': {__file__} exists and is no socket"),
         (["run", "served:app", "--fd", "999"], "'--fd': 999: Bad file descriptor"),
+        (["run", "served:app", "--fd", str(NO_SOCKET.fileno())], f"'--fd': {NO_SOCKET.fileno()} is no socket"),
         (["run"], "Missing argument 'APP'"),
         (["walk"], "No such command 'walk'"),
     ],

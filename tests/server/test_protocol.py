@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import socket
+import threading
 import time
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.server.serving import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    DEADLINE_S,
     PING,
     PONG,
     TEXT,
@@ -172,14 +175,14 @@ def test_ws_max_size_bounds_the_whole_message(size: int, fragments: int, opcode:
 @both_loops
 @pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "tab closed"), (4999, "\u00fc" * 61), (None, "")])
 def test_peer_closes(loop: str, code: int | None, reason: str) -> None:
-    """The peer's code is echoed, and the application is told code and reason (1005 for none)."""
+    """The peer's close frame is echoed, and the application is told code and reason (1005 for none)."""
     recorder = Recorder()
 
     async def main() -> None:
         async with serving(recorder) as served:
             async with peer(served) as client:
                 client.say(closing(code, reason))
-                assert (await client.closed())[0] == (1005 if code is None else code)
+                assert await client.closed() == (1005 if code is None else code, reason)
             await served.idle()
 
     run(main(), loop)
@@ -875,6 +878,46 @@ def test_busy_application_is_no_dead_peer() -> None:
             assert frame[0] == 0x89, frame
 
     run(main())
+
+
+@both_loops
+def test_busy_event_loop_is_no_dead_peer(loop: str) -> None:
+    """A pong that came while the application blocked the event loop counts, although its deadline has passed since."""
+    blocked, ponged = threading.Event(), threading.Event()
+
+    async def blocking(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await receive()
+        await receive()
+        blocked.set()
+        ponged.wait(DEADLINE_S)
+        time.sleep(0.3)  # noqa: ASYNC251 - the point of it: beyond the deadline
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+
+    def talk(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            raw.settimeout(DEADLINE_S)
+            raw.sendall(request())
+            data = b""
+            while b"\x89\x04" not in data:
+                data += raw.recv(4096)
+            raw.sendall(masked(TEXT, b"block"))
+            assert blocked.wait(DEADLINE_S)
+            raw.sendall(masked(PONG, data[-4:]) + masked(TEXT, b"still there?"))
+            ponged.set()
+            data = b""
+            while b"\x81\x0cstill there?" not in data:
+                received = raw.recv(4096)
+                assert received, "the server hung up"
+                data += received
+            raw.sendall(closing())
+
+    async def main() -> None:
+        async with serving(blocking, ws_ping_interval=0.05, ws_ping_timeout=0.25) as served:
+            await asyncio.to_thread(talk, served.port)
+
+    run(main(), loop)
 
 
 @both_loops
