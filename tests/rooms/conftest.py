@@ -10,14 +10,14 @@ from . import serving
 __all__ = ["everywhere", "nats_engine", "redis_engine", "url"]
 
 
-@pytest.fixture
-def everywhere(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each backplane in turn, chosen as a deployment does: by the environment."""
-    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
-    return url
-
-
 @pytest.fixture(params=["websockets-sansio", serving.OURS], ids=["uvicorn", "ours"])
 def both_protocols(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Served through ASGI's `send`, and through ready frames."""
     monkeypatch.setattr(serving, "protocol", request.param)
+
+
+@pytest.fixture
+def everywhere(url: str, both_protocols: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each backplane in turn, chosen as a deployment does (by the environment), under each WebSocket protocol."""
+    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
+    return url
