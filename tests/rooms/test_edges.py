@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -15,12 +14,12 @@ from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub
 from socketsundso import rooms as module
 from socketsundso.backplanes import Delivery, open_url
 from socketsundso.backplanes.memory import Bus, bus_of
-from socketsundso.connection import Connection, OutboundQueue
 from socketsundso.history import Resume
-from socketsundso.rooms import Participant, Rooms, new_id, rooms_for
+from socketsundso.rooms import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer
 from ..backplanes.listener import until
+from .peer import Peer, message, rest
 
 _numbers = itertools.count(1)
 NOWHERE = "redis://127.0.0.1:1"
@@ -30,41 +29,12 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
 
 
-class Peer:
-    """A participant, and what was written to it."""
-
-    def __init__(self, wants_presence: bool = False) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.who = Participant(
-            new_id(), Connection(self._send, OutboundQueue(1 << 20, "close"), lambda: None), wants_presence
-        )
-
-    async def _send(self, event: Any) -> None:
-        self.got.append(json.loads(event["text"]))
-
-    async def take(self, payload: bytes) -> None:
-        self.got.append(json.loads(payload))
-
-    def numbers(self) -> list[tuple[int, int]]:
-        """(n, seq) of what was broadcast; 0 where it has no seq."""
-        return [(message["n"], message.get("seq", 0)) for message in self.got if "n" in message]
-
-
 def processes(count: int = 2, history: bool = True) -> list[Rooms]:
     url = f"memory://edges{next(_numbers)}"
     made = [Rooms(url) for _ in range(count)]
     for rooms in made if history else ():
         rooms.declare({"doc": Keep(messages=5)})
     return made
-
-
-async def rest() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def message(n: int) -> bytes:
-    return b'{"type":"m","n":%d}' % n
 
 
 def failing(*_: Any, **__: Any) -> Any:
