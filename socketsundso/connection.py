@@ -153,6 +153,7 @@ class OutboundQueue:
         "gaps",
         "max_bytes",
         "on_slow",
+        "patience",
         "stalled",
         "tell_gaps",
         "ttl_s",
@@ -172,7 +173,13 @@ class OutboundQueue:
         self.bytes = 0  # of all that waits
         self.counters = counters or Counters()  # where drops are counted; shared by the connections of a loop
         self.gaps: dict[str, int] = {}  # room -> messages dropped and not yet told
+        self.patience = PATIENCE  # turns of the loop that broadcasts still give it without seeing it take anything
         self.stalled = False  # the peer did not take everything in the last turn; ends when the queue is empty
+
+    @property
+    def near(self) -> bool:
+        """Whether what waits comes near the bound."""
+        return self.bytes * 2 > self.max_bytes
 
     def put(self, out: Outgoing, now: float, sent: asyncio.Future[None] | None = None) -> None:
         if self.gaps and self.on_slow == "drop_newest":
@@ -305,6 +312,30 @@ def gap_notice(room: str, dropped: int | None) -> bytes:
     return msgspec.json.encode({"type": "gap", "room": room, "dropped": dropped})
 
 
+TURNS = 10
+"""Turns of the loop that one broadcast gives to readers near their bound, at most."""
+
+PATIENCE = 10
+"""Turns in which a reader near its bound may take nothing, before it takes something, and be waited for."""
+
+
+async def take_turns(near: list[Connection]) -> None:
+    """
+    Give the loop a turn to write and read, and more of them while a reader that came near its bound catches up.
+
+    Turns, not time: nobody is waited for longer than the loop needs to go round a few times, and who takes nothing
+    soon not at all.
+    """
+    for _ in range(TURNS):
+        before = [(connection.queue, connection.queue.bytes) for connection in near]
+        await asyncio.sleep(0)
+        for queue, size in before:
+            queue.patience = PATIENCE if queue.bytes < size else queue.patience - 1
+        near = [each for each in near if each.queue.near and each.queue.patience > 0]
+        if not near:
+            return
+
+
 class Connection:
     """
     The outbound side of one peer.
@@ -351,7 +382,7 @@ class Connection:
         queue.put(out, self._loop.time())
         if queue.stalled or queue.bytes > queue.max_bytes:
             self._judge_soon()
-        return queue.bytes * 2 > queue.max_bytes
+        return queue.near
 
     def write(self, payload: bytes) -> bool:
         """`Wire.send`, while nothing waits here. False: it was not written, `send` is to do it in turn."""

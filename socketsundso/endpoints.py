@@ -182,6 +182,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
         handlers = _inherited(cls)
+        if _unbound(handlers.get("resume")) is _RESUME:
+            del handlers["resume"]  # not declared by anybody: it comes with the history that this class has or not
         for event, handler in _declared(cls).items():
             if event in handlers and not overwrite_existing:
                 raise DefinitionError(

@@ -14,11 +14,14 @@ of its own process, whichever event loop or thread they belong to.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import CancelledError
 from typing import Any, Literal, TypeVar
 
 from socketsundso.backplanes import Keep
+from socketsundso.backplanes.base import ended
 from socketsundso.encoder import encode_push
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.presence import Member
@@ -206,6 +209,7 @@ class SyncHub:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
         self.presence = SyncPresence(self, self._hub.presence)
 
     def __enter__(self) -> SyncHub:
@@ -222,11 +226,16 @@ class SyncHub:
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        if loop is not None and thread is not None:
-            asyncio.run_coroutine_threadsafe(self._hub.aclose(), loop).result(self._timeout_s)
+        if loop is not None and thread is not None and self._pid == os.getpid():
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result(self._timeout_s)
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+
+    async def _end(self) -> None:
+        """Close, and let go of threads whose calls are under way."""
+        await self._hub.aclose()
+        await ended(*asyncio.all_tasks() - {asyncio.current_task()})
 
     @property
     def status(self) -> Status:
@@ -239,12 +248,20 @@ class SyncHub:
         return SyncTarget(self, self._hub.to_user(*users))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._running_loop()).result(self._timeout_s)
+        with self._lock:  # not to be closed between the two
+            running = asyncio.run_coroutine_threadsafe(call, self._running_loop())
+        try:
+            return running.result(self._timeout_s)
+        except CancelledError:
+            raise RuntimeError("the hub was closed while it was called") from None
+        finally:
+            running.cancel()  # of no effect, unless the time is over
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="socketsundso SyncHub", daemon=True)
-                self._thread.start()
-            return self._loop
+        """With the lock held."""
+        if self._loop is None or self._pid != os.getpid():  # a thread does not survive a fork
+            self._pid = os.getpid()
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="socketsundso SyncHub", daemon=True)
+            self._thread.start()
+        return self._loop

@@ -46,6 +46,9 @@ from socketsundso.wire import Write, wire_of
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 DEFAULT_BACKPLANE = "memory://"
 
+MAX_META_BYTES = 16 << 10
+"""The longest meta of `track`, as JSON: everybody who enters the room gets it."""
+
 HISTORY_TYPES = frozenset({"resume", "resumed", "room_position"})
 PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
 
@@ -72,7 +75,7 @@ class Membership:
     bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
     "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
     dropped. `presence_events` sends `presence_state` and `presence_diff`; None, the default, means: if a
-    method of the class calls `self.track`.
+    method of the class calls `self.track`. `max_rooms` bounds the rooms (and users) of one connection.
     """
 
     backplane: ClassVar[str | None] = None
@@ -83,6 +86,7 @@ class Membership:
     ttl_s: ClassVar[float | None] = None
     notify_gaps: ClassVar[bool] = False
     presence_events: ClassVar[bool | None] = None
+    max_rooms: ClassVar[int] = 1000
 
     hub = _HubAttribute()
 
@@ -106,6 +110,7 @@ class Membership:
 
         def _require_peer(self) -> None: ...
         async def respond(self, response: Any) -> None: ...
+        async def _send_body(self, body: bytes) -> None: ...
 
     # ---- what users call
 
@@ -135,7 +140,8 @@ class Membership:
         """
         Enter a room; when this returns, broadcasts from every process reach the connection. Idempotent.
 
-        Raises `InvalidRoomName`, an EventError `forbidden` if `authorize` refuses, RuntimeError before the
+        Raises `InvalidRoomName`, an EventError `forbidden` if `authorize` refuses or the connection is in
+        `max_rooms` already, RuntimeError before the
         connection is accepted, `BackplaneUnavailable` for a room with history while the engine is away.
         """
         topic = room_topic(valid_name(room))
@@ -143,6 +149,7 @@ class Membership:
         if topic in who.rooms:
             await self._all.join(who, topic)
             return
+        self._require_place(who, topic)
         await self._authorize(room)
         await self._all.join(who, topic)
         self._require_peer()
@@ -169,21 +176,24 @@ class Membership:
 
     async def identify(self, user: str) -> None:
         """Make this connection one of the user's: `hub.to_user(user)` reaches it from now on."""
-        valid_name(user)
-        await self._opened().join(self._joining(), user_topic(user))
+        topic = user_topic(valid_name(user))
+        who = self._joining()
+        self._require_place(who, topic)
+        await self._opened().join(who, topic)
         self._require_peer()
 
     async def track(self, meta: Any, room: str | None = None) -> None:
         """
         Show this connection in the room's presence with `meta`, any value that JSON knows; again: change it.
 
+        A meta that is longer than MAX_META_BYTES, or no JSON at all, is answered with `validation_error`.
         The room may be left out by who is in exactly one. It ends with `untrack`, `leave` or the connection.
         """
         who = self._joining()
         joined = who.rooms.get(room_topic(self._own_room(room)))
         if joined is None:
             raise EventError("forbidden", f"join {room!r} before you are tracked in it")
-        await self._all.track(who, joined, to_json(meta))
+        await self._all.track(who, joined, _meta_to_json(meta))
 
     async def untrack(self, room: str | None = None) -> None:
         """Take this connection out of the room's presence, but not out of the room."""
@@ -226,12 +236,13 @@ class Membership:
         """The event `resume` of endpoints with history."""
         for room in rooms:
             valid_name(room)
+        who, everyone = self._joining(), self._opened()
+        self._require_place(who, *map(room_topic, rooms))
         for room in rooms:
             await self._authorize(room)
-        who, everyone = self._joining(), self._opened()
         found = await everyone.read_missed(who, rooms)
         await self.respond(history.resumed(found))
-        everyone.go_on(who, found)
+        await everyone.go_on(who, found, self._send_body)
 
     def _leave_everything(self) -> None:
         """The end of the connection: membership, presence and subscriptions with it."""
@@ -288,6 +299,10 @@ class Membership:
     async def _send_slow_close(self) -> None:
         await self._send({"type": "websocket.close", "code": SLOW_CLOSE_CODE, "reason": "slow consumer"})
 
+    def _require_place(self, who: Participant, *topics: str) -> None:
+        if len(who.rooms.keys() | topics) > self.max_rooms:
+            raise EventError("forbidden", f"a connection may be in {self.max_rooms} rooms at most")
+
     def _own_room(self, room: str | None) -> str:
         if room is not None:
             return valid_name(room)
@@ -316,6 +331,19 @@ class Membership:
             shown = f"a message of type {given!r}" if given else type(message).__name__
             known = ", ".join(sorted(cls._emitted_types))
             raise TypeError(f"{cls.__name__} does not push {shown}; its `emits` lists {known}")
+
+
+def _meta_to_json(meta: Any) -> bytes:
+    """As replies are written (NaN as null). It may come from a client: what is refused is answered."""
+    try:
+        encoded = to_json(meta, inf_nan_mode="null")
+        problem = f"{len(encoded)} bytes of JSON, {MAX_META_BYTES} is the most"
+        if len(encoded) <= MAX_META_BYTES:
+            return encoded
+    except ValueError as error:  # of pydantic: nested too deeply, half a surrogate pair, a type it does not know
+        problem = str(error)
+    msg = f"presence takes no such meta: {problem}"
+    raise EventError("validation_error", errors=[{"type": "presence_meta", "loc": ["meta"], "msg": msg}])
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:

@@ -42,10 +42,11 @@ class Entry(Struct, array_like=True, frozen=True):
 class View:
     """The members of one room as this process knows them."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("_left", "entries")
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self._left: set[str] | None = None  # while the backplane is read: who has left since, and may be in it still
 
     def join(self, entries: dict[str, Entry]) -> dict[str, Entry]:
         """Take entries in; returns those that are new or changed."""
@@ -55,11 +56,25 @@ class View:
             if known is None or bytes(known.meta) != bytes(entry.meta):
                 news[member] = entry
             self.entries[member] = entry
+            if self._left is not None:
+                self._left.discard(member)
         return news
+
+    def begin_reading(self) -> None:
+        """What the backplane answers from now on may be older than what is heard meanwhile."""
+        self._left = set()
+
+    def read(self, held: dict[str, Entry]) -> dict[str, Entry]:
+        """Those of the entries on the backplane that have not ended while they were read."""
+        left, self._left = self._left or set(), None
+        return {member: entry for member, entry in held.items() if member not in left}
 
     def leave(self, members: Iterable[str]) -> dict[str, Entry]:
         """Take entries out; returns those that were there."""
-        return {member: self.entries.pop(member) for member in list(members) if member in self.entries}
+        gone = list(members)
+        if self._left is not None:
+            self._left.update(gone)
+        return {member: self.entries.pop(member) for member in gone if member in self.entries}
 
     def owners(self) -> set[str]:
         return {entry.owner for entry in self.entries.values()}

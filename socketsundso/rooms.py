@@ -13,6 +13,7 @@ Topics: `r<room>` for a room, `u<user>` for what `to_user` reaches. A payload be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -21,16 +22,16 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 from msgspec import Raw, Struct
 
 from socketsundso import history, presence
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
-from socketsundso.backplanes.base import ended
-from socketsundso.connection import Connection, Counters, Outgoing, gap_notice
+from socketsundso.backplanes.base import backoff, ended
+from socketsundso.connection import NEVER, Connection, Counters, Outgoing, gap_notice, take_turns
 from socketsundso.errors import BackplaneUnavailable, EventError
 from socketsundso.history import Position, Resume
 from socketsundso.presence import Entry, Member, View
@@ -146,6 +147,9 @@ class _Ids:
 
 new_id = _Ids()
 
+Near = list[Connection] | None
+"""Connections that came near their outbound bound; mostly there are none."""
+
 
 class Participant:
     """One connection as rooms know it: where it is, and how to reach it."""
@@ -160,6 +164,14 @@ class Participant:
     @property
     def push(self) -> Callable[[Outgoing], bool]:
         return self.connection.push
+
+
+class Came(NamedTuple):
+    """A numbered message on its way to somebody who still reads the log."""
+
+    seq: int
+    epoch: str
+    out: Outgoing
 
 
 class Room:
@@ -182,8 +194,8 @@ class Room:
     def __init__(self, topic: str, keep: Keep | None) -> None:
         self.topic, self.name, self.keep = topic, topic[1:], keep
         self.live: dict[Participant, None] = {}  # gets everything at once
-        self.behind: dict[Participant, list[tuple[int, Outgoing]]] = {}  # still reading the log; what came meanwhile
-        self.skip: dict[Participant, int] = {}  # has had the messages up to this number from the log
+        self.behind: dict[Participant, deque[Came]] = {}  # still reading the log; the latest of what came meanwhile
+        self.skip: dict[Participant, Resume] = {}  # has had the messages up to this position from the log
         self.ready: asyncio.Future[None] | None = None  # while the subscription is under way
         self.log: Position | None = None
         self.catching_up: list[Delivery] | None = None  # what came while a hole is being filled
@@ -193,6 +205,14 @@ class Room:
     @property
     def empty(self) -> bool:
         return not self.live and not self.behind
+
+    def hold_back(self, who: Participant) -> None:
+        """
+        From now on keep what comes for who reads the log, as many as the log itself keeps: the others are there.
+        """
+        assert self.keep is not None
+        self.live.pop(who, None)
+        self.behind[who] = deque(maxlen=self.keep.messages)
 
 
 class Rooms:
@@ -211,6 +231,8 @@ class Rooms:
         self._recent: dict[tuple[str, int], None] = {}
         self._recent_order: deque[tuple[str, int]] = deque()
         self._judge_owners_at = 0.0  # no process is declared dead before
+        self._compare_at = NEVER  # after a loss: when the views are compared with what the engine holds
+        self._untold: dict[str, set[str]] = {}  # topic -> members that left while the engine could not be told
         self._users: set[object] = set()  # hubs that are open; the last one to let go closes an unused backplane
 
     @property
@@ -294,7 +316,7 @@ class Rooms:
         if room.keep is None:
             room.live[who] = None
         else:
-            room.behind[who] = []
+            room.hold_back(who)
         try:
             await self._subscribed(room, new=len(room.live) + len(room.behind) == 1)
         except BaseException:
@@ -354,13 +376,13 @@ class Rooms:
         logged = [topic for topic in topics if await self._logged(topic) is not None]
         plain = [topic for topic in topics if topic not in logged]
         self.counters.published += 1
-        near = False
+        near: Near = None
         if plain:
             near = self._send_plain(plain, logged, payload, excluded, ttl_s, must_publish)
         for topic in logged:
             await self._append(topic, payload, excluded, ttl_s)
         if near:
-            await asyncio.sleep(0)
+            await take_turns(near)
         if must_publish and plain:
             await self._flush()
 
@@ -391,7 +413,7 @@ class Rooms:
         excluded: Collection[str],
         ttl_s: float | None,
         must_publish: bool,
-    ) -> bool:
+    ) -> Near:
         near = self._fan_out(topics, logged, Outgoing(payload, topics[0][1:], ttl_s), excluded)
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
         if len(topics) > 1 or logged:
@@ -407,7 +429,7 @@ class Rooms:
 
     def _fan_out(
         self, topics: Collection[str], covered: Collection[str], out: Outgoing, excluded: Collection[str]
-    ) -> bool:
+    ) -> Near:
         """Push to local participants; the loop that a broadcast is measured by."""
         audience: Collection[Participant]
         rooms = [room for topic in topics if (room := self.topics.get(topic)) is not None]
@@ -422,8 +444,9 @@ class Rooms:
             audience = [who for who in audience if who.id not in excluded and who not in numbered]
         return self._push_all(audience, out)
 
-    def _push_all(self, audience: Collection[Participant], out: Outgoing) -> bool:
-        near, frame = False, None
+    def _push_all(self, audience: Collection[Participant], out: Outgoing) -> Near:
+        near: Near = None
+        frame: bytes | None = None
         for who in audience:
             connection = who.connection
             offer = connection.offer
@@ -433,7 +456,8 @@ class Rooms:
                 if offer(frame):
                     continue
             if connection.push(out):
-                near = True
+                near = near or []
+                near.append(connection)
         self.counters.delivered += len(audience)
         return near
 
@@ -487,6 +511,8 @@ class Rooms:
     def on_restored(self) -> None:
         """Fill the holes of rooms with history, and say again who is here."""
         self._judge_owners_at = time.monotonic() + self.backplane.ttl_s / 3
+        self._compare_at = time.monotonic() + self.backplane.ttl_s  # when every process has put its entries back
+        self._tell_untold()
         for room in list(self.topics.values()):
             if room.keep is not None and room.log is not None:
                 self._catch_up(room)
@@ -520,30 +546,26 @@ class Rooms:
         out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
         self._fan_out((room.topic,), (), out, envelope.excluded)
 
-    def _hand_on(self, room: Room, delivery: Delivery) -> None:
+    def _hand_on(self, room: Room, delivery: Delivery) -> Near:
         position = room.log
         assert position is not None
         envelope, payload = unseal(delivery.payload)
         out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
-        for missed in room.behind.values():
-            missed.append((delivery.seq, out))
+        instead = out
+        if envelope.excluded:  # who is left out gets the new position: its numbers must not have a hole
+            instead = Outgoing(history.position_notice(room.name, delivery.seq, delivery.epoch))
+        for who, came in room.behind.items():
+            came.append(Came(delivery.seq, delivery.epoch, instead if who.id in envelope.excluded else out))
         audience: Collection[Participant] = room.live
         if room.skip:
-            audience = [who for who in room.live if room.skip.get(who, 0) < delivery.seq]
-            room.skip = {who: seq for who, seq in room.skip.items() if seq > delivery.seq}
+            audience = [who for who in room.live if not _includes(room.skip.get(who), delivery)]
+            room.skip = {who: had for who, had in room.skip.items() if had.seq > delivery.seq}
         if envelope.excluded:
-            audience = self._tell_excluded(room, list(audience), envelope.excluded, delivery)
-        self._push_all(audience, out)
+            self._push_all([who for who in audience if who.id in envelope.excluded], instead)
+            audience = [who for who in audience if who.id not in envelope.excluded]
+        near = self._push_all(audience, out)
         position.move(delivery.seq, delivery.epoch)
-
-    def _tell_excluded(
-        self, room: Room, audience: list[Participant], excluded: Collection[str], delivery: Delivery
-    ) -> list[Participant]:
-        """Who is left out gets the new position instead: its numbers must not have a hole."""
-        for who in audience:
-            if who.id in excluded:
-                who.push(Outgoing(history.position_notice(room.name, delivery.seq, delivery.epoch)))
-        return [who for who in audience if who.id not in excluded]
+        return near
 
     def _catch_up(self, room: Room) -> None:
         if room.catching_up is None:
@@ -551,32 +573,50 @@ class Rooms:
             self._spawn(self._fill_hole(room), f"catching up in {room.name!r}")
 
     async def _fill_hole(self, room: Room) -> None:
-        """Hand on what was missed, or tell every participant that it cannot be had; then go on."""
-        assert room.log is not None
-        assert room.keep is not None
+        """
+        Hand on what was missed, or tell every participant that it cannot be had; then go on.
+
+        Tries again as long as the engine cannot tell, unless the room has emptied.
+        """
+        waits = backoff()
         try:
-            wanted = Resume(room.log.seq, room.log.epoch)
-            log = await self.backplane.read(room.topic, room.keep, wanted.seq)
-            if history.recovered(log, wanted):
-                for seq, payload in log.entries:
-                    self._hand_on(room, Delivery(room.topic, payload, seq, log.epoch))
-            else:
-                self._tell_gap(room, log, wanted)
-        except BackplaneUnavailable as error:
-            logger.info("%r cannot catch up yet: %s", room.name, error)
+            while self.topics.get(room.topic) is room and not await self._read_hole(room):
+                room.catching_up = []  # the log has it too; it must not grow with the outage
+                await asyncio.sleep(next(waits))
         finally:
             came, room.catching_up = room.catching_up or [], None
         for delivery in came:
             self._on_logged(room, delivery)
 
+    async def _read_hole(self, room: Room) -> bool:
+        """False: the engine cannot tell yet."""
+        assert room.log is not None
+        assert room.keep is not None
+        wanted = Resume(room.log.seq, room.log.epoch)
+        try:
+            log = await self.backplane.read(room.topic, room.keep, wanted.seq)
+            if log.epoch != wanted.epoch:  # the numbers have begun anew: what has come since is not lost
+                log = await self.backplane.read(room.topic, room.keep, 0)
+        except BackplaneUnavailable as error:
+            logger.info("%r cannot catch up yet: %s", room.name, error)
+            return False
+        if log.epoch != wanted.epoch:
+            begin = log.entries[0][0] - 1 if log.entries else log.seq
+            self._tell_gap(room, log._replace(seq=begin), wanted)
+        elif not history.recovered(log, wanted):
+            self._tell_gap(room, log, wanted)
+            return True
+        for seq, payload in log.entries:
+            near = self._hand_on(room, Delivery(room.topic, payload, seq, log.epoch))
+            if near:
+                await take_turns(near)
+        return True
+
     def _tell_gap(self, room: Room, log: Log, wanted: Resume) -> None:
         assert room.log is not None
-        dropped = log.seq - wanted.seq if log.epoch == wanted.epoch and log.seq >= wanted.seq else None
-        for notice in (
-            gap_notice(room.name, dropped),
-            history.position_notice(room.name, log.seq, log.epoch),
-        ):
-            self._push_all(room.live, Outgoing(notice))
+        room.skip = {who: had for who, had in room.skip.items() if had.epoch == log.epoch}  # who is there already
+        for notice in _gap_notices(room, log, wanted):
+            self._push_all([who for who in room.live if who not in room.skip], Outgoing(notice))
         room.log.move(log.seq, log.epoch)
 
     async def _start_reading(self, who: Participant, room: Room, wanted: Resume | None) -> tuple[bool, Log]:
@@ -593,24 +633,25 @@ class Rooms:
         whole = wanted is not None and history.recovered(log, wanted)
         if wanted is None:
             who.push(Outgoing(history.position_notice(room.name, log.seq, log.epoch)))
-            self._go_live(who, room, log, [])
+            self._go_live(who, room, Resume(log.seq, log.epoch))
         return whole, log
 
-    def _go_live(self, who: Participant, room: Room, log: Log, missed: list[tuple[int, bytes]]) -> None:
+    def _go_live(self, who: Participant, room: Room, at: Resume) -> None:
+        """From its position on, a participant gets what comes."""
         came = room.behind.pop(who, None)
         if came is None:
             return  # has left meanwhile
-        for seq, sealed in missed:
-            _, payload = unseal(sealed)
-            who.push(Outgoing(history.numbered(payload, room.name, seq), room.name))
-        for seq, out in came:
-            if seq > log.seq:
+        for seq, epoch, out in came:
+            if seq > at.seq and epoch == at.epoch:
                 who.push(out)
         room.live[who] = None
         if room.log is None:
-            room.log = Position(log.seq, log.epoch)
-        elif room.log.seq < log.seq and room.log.epoch == log.epoch:
-            room.skip[who] = log.seq
+            room.log = Position(at.seq, at.epoch)
+        elif room.log.epoch != at.epoch:
+            room.skip[who] = at
+            self._catch_up(room)
+        elif room.log.seq < at.seq:
+            room.skip[who] = at
 
     async def read_missed(self, who: Participant, wanted: Mapping[str, Resume]) -> dict[str, tuple[bool, Log]]:
         """
@@ -625,20 +666,58 @@ class Rooms:
             if room is None:
                 room = await self._enter(who, topic)
             elif room.keep is not None and who in room.live:
-                del room.live[who]
-                room.behind[who] = []
+                room.hold_back(who)
             if room.keep is None:
                 found[name] = (False, Log("", 0, []))
             else:
                 found[name] = await self._start_reading(who, room, position)
         return found
 
-    def go_on(self, who: Participant, found: Mapping[str, tuple[bool, Log]]) -> None:
-        """Push what was missed, room by room and in order, then live messages."""
+    async def go_on(
+        self,
+        who: Participant,
+        found: Mapping[str, tuple[bool, Log]],
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """
+        Send what was missed, room by room and in order, then live messages.
+
+        `send` waits for the peer: a long past makes no slow reader, however small its outbound bound is.
+        """
         for name, (whole, log) in found.items():
             room = who.rooms.get(room_topic(name))
             if room is not None and room.keep is not None:
-                self._go_live(who, room, log, log.entries if whole else [])
+                await self._replay(who, room, log if whole else log._replace(entries=[]), send)
+
+    async def _replay(self, who: Participant, room: Room, log: Log, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """From the log, then from what came meanwhile, then from the log again where more came than was kept."""
+        while True:
+            for seq, sealed in log.entries:
+                await send(history.numbered(unseal(sealed)[1], room.name, seq))
+            at = Resume(log.seq, log.epoch)
+            came = room.behind.get(who)
+            while came and came[0].epoch == at.epoch and came[0].seq <= at.seq + 1:
+                seq, _, out = came.popleft()
+                if seq > at.seq:
+                    at = Resume(seq, at.epoch)
+                    await send(out.payload)
+            if not came:
+                break
+            log = await self._read_on(room, at, came[0])
+            if came[0].epoch != log.epoch:  # of numbers that have come to an end
+                came.popleft()
+            if not history.recovered(log, at):
+                for notice in _gap_notices(room, log, at):
+                    await send(notice)
+                log = log._replace(entries=[])
+        self._go_live(who, room, at)
+
+    async def _read_on(self, room: Room, at: Resume, came: Came) -> Log:
+        assert room.keep is not None
+        try:
+            return await self.backplane.read(room.topic, room.keep, at.seq)
+        except BackplaneUnavailable:  # nobody knows what was between
+            return Log(came.epoch, came.seq - 1, [])
 
     # ---- presence
 
@@ -653,16 +732,20 @@ class Rooms:
         return room.view
 
     async def _read_view(self, room: Room, view: View) -> None:
-        view.join(await self._held(room.topic))
+        view.join(await self._held(room, view))
         self._watch_owners()
 
-    async def _held(self, topic: str) -> dict[str, Entry]:
+    async def _held(self, room: Room, view: View) -> dict[str, Entry]:
+        """What the engine holds for the room. Of our own entries only those that are in force."""
+        view.begin_reading()
+        held: dict[str, bytes] = {}
         try:
-            held = await self.backplane.held(topic)
+            held = await self.backplane.held(room.topic)
         except BackplaneUnavailable as error:
-            logger.info("presence of %r is incomplete: %s", topic[1:], error)
-            return {}
-        return {member: Entry.from_bytes(value) for member, value in held.items()}
+            logger.info("presence of %r is incomplete: %s", room.name, error)
+        entries = view.read({member: Entry.from_bytes(value) for member, value in held.items()})
+        mine = {who.id for who in (*room.live, *room.behind) if room.name in who.tracked}
+        return {member: entry for member, entry in entries.items() if entry.owner != self.origin or member in mine}
 
     async def members(self, name: str) -> list[Member]:
         """
@@ -684,24 +767,41 @@ class Rooms:
         entry = Entry(self.origin, Raw(meta))
         await self.backplane.hold(room.topic, who.id, entry.to_bytes())
         if room.name not in who.tracked:  # left while the engine was asked
-            await self.backplane.release(room.topic, who.id)
+            await self._release(room.topic, who.id)
             return
         self._announce(room, {who.id: entry}, [])
 
     def untrack(self, who: Participant, room: Room) -> None:
         who.tracked.discard(room.name)
         self._announce(room, {}, [who.id])
-        self._spawn(self.backplane.release(room.topic, who.id), f"presence of {who.id}")
+        self._spawn(self._release(room.topic, who.id), f"presence of {who.id}")
+
+    async def _release(self, topic: str, member: str) -> None:
+        try:
+            await self.backplane.release(topic, member)
+        except BackplaneUnavailable:  # told when the engine is back; bounded by who was there when it went away
+            self._untold.setdefault(topic, set()).add(member)
+
+    def _tell_untold(self) -> None:
+        """Who left while the engine was away would stay for ever with the others, since its process lives."""
+        untold, self._untold = self._untold, {}
+        for topic, members in untold.items():
+            self._publish_presence(topic, {}, list(members))
+            for member in members:
+                self._spawn(self._release(topic, member), f"presence of {member}")
 
     def _announce(self, room: Room, joins: dict[str, Entry], leaves: list[str]) -> None:
         """Tell the local participants what is new, and the other processes."""
         self._apply(room, joins, leaves)
+        self._publish_presence(room.topic, joins, leaves)
+
+    def _publish_presence(self, topic: str, joins: dict[str, Entry], leaves: list[str]) -> None:
         news = PresenceNews(self.origin, {member: bytes(entry.meta) for member, entry in joins.items()}, leaves)
         try:
             sealed = seal(Envelope("presence", self.origin), msgspec.msgpack.encode(news))
-            self.backplane.publish((room.topic,), sealed)
+            self.backplane.publish((topic,), sealed)
         except BackplaneUnavailable:
-            logger.debug("presence of %r is told again when the engine is back", room.name)
+            logger.debug("presence of %r is told again when the engine is back", topic[1:])
 
     def _on_presence_news(self, room: Room, news: PresenceNews) -> None:
         if room.view is not None:
@@ -722,7 +822,13 @@ class Rooms:
         assert room.view is not None
         mine = {member: entry for member, entry in room.view.entries.items() if entry.owner == self.origin}
         self._announce(room, mine, [])
-        self._apply(room, await self._held(room.topic), [])
+        self._apply(room, await self._held(room, room.view), [])
+
+    async def _compare_presence(self, room: Room, view: View) -> None:
+        """A while after a loss: who left meanwhile in other processes leaves here too."""
+        known = {member for member, entry in view.entries.items() if entry.owner != self.origin}
+        held = await self.backplane.held(room.topic)
+        self._apply(room, {}, known - held.keys())
 
     def _watch_owners(self) -> None:
         if self._sweeper is None and not self.local:
@@ -735,16 +841,33 @@ class Rooms:
         """
         while True:
             await asyncio.sleep(self.backplane.ttl_s / 20)
-            views = {room: room.view for room in self.topics.values() if room.view is not None}
-            owners = frozenset(owner for view in views.values() for owner in view.owners()) - {self.origin}
-            if not owners or self.state != "connected" or time.monotonic() < self._judge_owners_at:
-                continue
-            try:
-                dead = owners - await self.backplane.alive(owners)
-            except BackplaneUnavailable:
-                continue
+            if self.state == "connected":
+                self._tell_untold()
+                with contextlib.suppress(BackplaneUnavailable):
+                    await self._sweep_views()
+
+    async def _sweep_views(self) -> None:
+        views = {room: room.view for room in self.topics.values() if room.view is not None}
+        owners = frozenset(owner for view in views.values() for owner in view.owners()) - {self.origin}
+        if owners and time.monotonic() >= self._judge_owners_at:
+            dead = owners - await self.backplane.alive(owners)
             for room, view in views.items() if dead else ():
                 self._apply(room, {}, view.of_owners(dead))
+        if time.monotonic() >= self._compare_at:
+            for room, view in views.items():
+                await self._compare_presence(room, view)
+            self._compare_at = NEVER
+
+
+def _includes(had: Resume | None, delivery: Delivery) -> bool:
+    """Whether a position that was read from the log is at the delivery, or after it."""
+    return had is not None and had.epoch == delivery.epoch and had.seq >= delivery.seq
+
+
+def _gap_notices(room: Room, log: Log, wanted: Resume) -> tuple[bytes, bytes]:
+    """That the way from a position to the log's end cannot be had, and where the participant is now."""
+    dropped = log.seq - wanted.seq if log.epoch == wanted.epoch and log.seq >= wanted.seq else None
+    return gap_notice(room.name, dropped), history.position_notice(room.name, log.seq, log.epoch)
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, dict[str, Rooms]] = {}

@@ -147,7 +147,8 @@ class Backplane(Protocol):
 
     async def hold(self, topic: str, key: str, value: bytes) -> None: ...
 
-    async def release(self, topic: str, key: str) -> None: ...
+    async def release(self, topic: str, key: str) -> None:
+        """End an entry. Raises `BackplaneUnavailable` where the others may see it still: to be called again."""
 
     async def held(self, topic: str) -> dict[str, bytes]:
         """What living backplanes hold for the topic, all processes together."""

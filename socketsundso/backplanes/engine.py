@@ -69,8 +69,13 @@ class Engine(ABC):
         self._outbox: list[tuple[str, bytes]] = []  # (encoded topic, payload) waiting for the writer
         self._outbox_bytes = 0
         self._writer: asyncio.Task[None] | None = None
-        self._errands: set[asyncio.Task[None]] = set()  # unsubscriptions under way
+        self._errands: set[asyncio.Task[bool]] = set()  # unsubscriptions under way
+        self._published = 0  # payloads that ever came into the outbox
+        self._settled = 0  # those of them that the engine has, or that a loss took with it
+        self._settling: asyncio.Future[None] | None = None  # done when `_settled` has grown
         self._unsent = 0  # payloads that a loss took with it; `flush` compares before and after
+        self._unstored: set[tuple[str, str]] = set()  # of `_held`: what the engine has not taken yet
+        self._keeps = True  # the engine took what is held when it was last told
 
     @property
     def max_payload_bytes(self) -> int:
@@ -160,12 +165,14 @@ class Engine(ABC):
         if self._outbox:
             await self._write_out()
 
-    async def _quietly(self, call: Awaitable[object]) -> None:
-        """For what the supervisor will do again, or a time-to-live will end, if the engine is away."""
+    async def _quietly(self, call: Awaitable[object]) -> bool:
+        """For what the supervisor will do again, or a time-to-live will end, if the engine is away: False."""
         try:
             await self._ask(call)
         except BackplaneUnavailable as error:
             logger.debug("%s", error)
+            return False
+        return True
 
     async def _supervise(self, tried: asyncio.Event) -> None:
         try:
@@ -226,6 +233,7 @@ class Engine(ABC):
         if self.state == "connected":
             self.state = "reconnecting"
         self._unsent += len(self._outbox)
+        self._settle(len(self._outbox))
         self._outbox.clear()
         self._outbox_bytes = 0
         await self._disconnect()
@@ -239,10 +247,23 @@ class Engine(ABC):
         """A sign of life every third of the time-to-live, so that one lost beat ends nothing."""
         while True:
             await asyncio.sleep(self.ttl_s / 3)
-            await asyncio.wait_for(self._keep_held(), CALL_TIMEOUT_S)
+            await self._keep_held()
 
     async def _keep_held(self) -> None:
-        await self._hold({(encode_topic(topic), key): value for (topic, key), value in self._held.items()})
+        """
+        A failure is no loss of the link: an engine that is full, or has no JetStream, carries payloads all the same.
+        """
+        held = {(encode_topic(topic), key): value for (topic, key), value in self._held.items()}
+        stored = set(self._held)
+        try:
+            await self._ask(self._hold(held))
+        except BackplaneUnavailable as error:
+            if self._keeps:
+                logger.warning("presence is not kept for other processes: %s", error)
+            self._keeps = False
+        else:
+            self._keeps = True
+            self._unstored -= stored
 
     def _where(self) -> str:
         """The URL without its password."""
@@ -300,6 +321,7 @@ class Engine(ABC):
         for topic in topics:
             self._outbox.append((encode_topic(topic), payload))
             self._outbox_bytes += len(payload)
+            self._published += 1
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_out())
 
@@ -311,6 +333,8 @@ class Engine(ABC):
             except self.errors as error:
                 self._unsent += len(batch)
                 logger.info("%s: %d payloads may be lost: %s", self.name, len(batch), error)
+            finally:
+                self._settle(len(batch))
             self._outbox_bytes = sum(len(payload) for _, payload in self._outbox)
 
     async def flush(self) -> None:
@@ -320,8 +344,18 @@ class Engine(ABC):
             raise BackplaneUnavailable(f"{self.name} at {self._where()} went away during a publish")
 
     async def _written(self) -> None:
-        while self._writer is not None and not self._writer.done():
-            await asyncio.wait({self._writer})
+        """What was published before, and not what others publish meanwhile, who may never come to an end."""
+        published = self._published
+        while self._settled < published:
+            if self._settling is None:
+                self._settling = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._settling)
+
+    def _settle(self, payloads: int) -> None:
+        self._settled += payloads
+        if payloads and self._settling is not None:
+            self._settling.set_result(None)
+            self._settling = None
 
     # ---- logs and held entries
 
@@ -340,14 +374,19 @@ class Engine(ABC):
         return await self._ask(self._logged(encode_topic(topic)))
 
     async def hold(self, topic: str, key: str, value: bytes) -> None:
+        if (topic, key) not in self._held:
+            self._unstored.add((topic, key))
         self._held[topic, key] = value
-        if self._linked:
-            await self._quietly(self._hold({(encode_topic(topic), key): value}))
+        if self._linked and await self._quietly(self._hold({(encode_topic(topic), key): value})):
+            self._unstored.discard((topic, key))
 
     async def release(self, topic: str, key: str) -> None:
         self._held.pop((topic, key), None)
-        if self._linked:
-            await self._quietly(self._release(encode_topic(topic), key))
+        if (topic, key) in self._unstored:
+            self._unstored.discard((topic, key))
+            return
+        self._require_link()
+        await self._ask(self._release(encode_topic(topic), key))
 
     async def held(self, topic: str) -> dict[str, bytes]:
         self._require_link()

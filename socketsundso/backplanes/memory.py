@@ -30,9 +30,9 @@ class RingLog:
 
     __slots__ = ("entries", "epoch", "keep", "seq", "used_at")
 
-    def __init__(self, keep: Keep) -> None:
+    def __init__(self, keep: Keep, epoch: str) -> None:
         self.keep = keep
-        self.epoch = uuid.uuid4().hex[:8]
+        self.epoch = epoch
         self.seq = 0
         self.entries: deque[Entry] = deque(maxlen=keep.messages)
         self.used_at = time.monotonic()  # last append or read; decides when the whole log is forgotten
@@ -43,17 +43,18 @@ class RingLog:
             self.entries = deque(self.entries, maxlen=keep.messages)
 
     def expire(self, now: float) -> None:
-        self.used_at = now
         while self.entries and self.entries[0].at < now - self.keep.seconds:
             self.entries.popleft()
 
     def append(self, payload: bytes, now: float) -> int:
+        self.used_at = now
         self.expire(now)
         self.seq += 1
         self.entries.append(Entry(self.seq, now, payload))
         return self.seq
 
     def after(self, seq: int, now: float) -> list[tuple[int, bytes]]:
+        self.used_at = now
         self.expire(now)
         return [(entry.seq, entry.payload) for entry in self.entries if entry.seq > seq]
 
@@ -62,9 +63,10 @@ class Bus:
     """What the memory backplanes of one URL share. Every method may be called from any thread."""
 
     SWEEP_EVERY = 256
-    """Appends between two looks for logs that nobody has used for a day."""
+    """Appends between two looks for what has expired; as many as there are logs, where those are more."""
 
     def __init__(self) -> None:
+        self.epoch = _new_epoch()  # of every log that begins; another one after a log was forgotten
         self.lock = threading.Lock()
         self.subscribers: dict[str, dict[MemoryBackplane, None]] = {}
         self.logs: dict[str, RingLog] = {}
@@ -82,6 +84,9 @@ class Bus:
                 members.pop(who, None)
                 if not members:
                     del self.subscribers[topic]
+                    log = self.logs.get(topic)
+                    if log is not None and log.seq == 0:  # a log without a number is nothing, until it begins again
+                        del self.logs[topic]
 
     def deliver(self, delivery: Delivery) -> None:
         with self.lock:
@@ -105,8 +110,9 @@ class Bus:
             seq = log.append(payload, now)
             self._deliver(Delivery(topic, payload, seq, log.epoch))
             self._appends += 1
-            if self._appends % self.SWEEP_EVERY == 0:
-                self._forget_old_logs(now)
+            if self._appends >= max(self.SWEEP_EVERY, len(self.logs)):
+                self._appends = 0
+                self._sweep(now)
             return seq, log.epoch
 
     def read(self, topic: str, keep: Keep, after: int | None) -> Log:
@@ -118,14 +124,20 @@ class Bus:
     def _log(self, topic: str, keep: Keep) -> RingLog:
         log = self.logs.get(topic)
         if log is None:
-            log = self.logs[topic] = RingLog(keep)
+            log = self.logs[topic] = RingLog(keep, self.epoch)
         log.adopt(keep)
         return log
 
-    def _forget_old_logs(self, now: float) -> None:
-        old = [name for name, log in self.logs.items() if log.used_at + log.keep.seconds + LOG_GRACE_S < now]
+    def _sweep(self, now: float) -> None:
+        old = []
+        for topic, log in self.logs.items():
+            log.expire(now)
+            if log.used_at + log.keep.seconds + LOG_GRACE_S < now:
+                old.append(topic)
         for topic in old:
             del self.logs[topic]
+        if old:
+            self.epoch = _new_epoch()
 
     def hold(self, topic: str, owner: str, key: str, value: bytes) -> None:
         with self.lock:
@@ -152,6 +164,10 @@ class Bus:
     def owners(self) -> frozenset[str]:
         with self.lock:
             return frozenset(owner for held in self.entries.values() for owner, _ in held)
+
+
+def _new_epoch() -> str:
+    return uuid.uuid4().hex[:8]
 
 
 _buses: dict[str, Bus] = {}

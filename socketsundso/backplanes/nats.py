@@ -39,6 +39,9 @@ BEAT_SHARE = 0.8
 READ_AT_ONCE = 200
 """Entries of a log that are asked for in one go."""
 
+KNOWN_STREAMS = 10_000
+"""Streams whose setting-up is remembered; the one that was needed longest ago is forgotten first."""
+
 
 class NatsBackplane(Engine):
     """
@@ -58,6 +61,8 @@ class NatsBackplane(Engine):
         self._js: JetStreamContext
         self._subscriptions: dict[str, Subscription] = {}
         self._epochs: dict[str, tuple[Keep, str]] = {}  # encoded topic -> how its stream is set up, and its epoch
+        self._heard: dict[str, int] = {}  # encoded topic -> the latest number that came from its stream
+        self._subscribing = asyncio.Lock()  # one topic is subscribed to or unsubscribed from at a time
         self._bucket: KeyValue | None = None
         self._swept = False
 
@@ -104,6 +109,7 @@ class NatsBackplane(Engine):
         nc, self._nc = self._nc, None
         self._subscriptions.clear()
         self._epochs.clear()  # the engine may come back without its data
+        self._heard.clear()
         self._bucket = None
         if nc is not None:
             await self._quietly(nc.close())
@@ -122,18 +128,24 @@ class NatsBackplane(Engine):
 
     async def _subscribe(self, encoded: list[str]) -> None:
         client = self._client()
-        for topic in encoded:
-            if topic not in self._subscriptions:
-                self._subscriptions[topic] = await client.subscribe(self._live(topic), cb=self._on_message)
+        async with self._subscribing:
+            for topic in encoded:
+                if topic not in self._subscriptions:
+                    self._subscriptions[topic] = await client.subscribe(self._live(topic), cb=self._on_message)
         # Twice: nats-py writes the first PING ahead of the SUBs that are still in its buffer, so only the
         # second PONG says that the server has them.
         await client.flush(timeout=int(CALL_TIMEOUT_S))
         await client.flush(timeout=int(CALL_TIMEOUT_S))
 
     async def _unsubscribe(self, encoded: str) -> None:
-        subscription = None if encoded in self._topics else self._subscriptions.pop(encoded, None)
-        if subscription is not None:
-            await subscription.unsubscribe()
+        async with self._subscribing:
+            if encoded in self._topics:
+                return
+            self._epochs.pop(encoded, None)
+            self._heard.pop(encoded, None)
+            subscription = self._subscriptions.pop(encoded, None)
+            if subscription is not None:
+                await subscription.unsubscribe()
 
     async def _on_message(self, message: Msg) -> None:
         encoded = message.subject.rpartition(".")[2]
@@ -141,7 +153,11 @@ class NatsBackplane(Engine):
         if headers is None or "Nats-Sequence" not in headers:
             self._arrived(encoded, message.data)
         else:
-            self._arrived(encoded, message.data, int(headers["Nats-Sequence"]), await self._epoch(encoded))
+            seq = int(headers["Nats-Sequence"])
+            if seq <= self._heard.get(encoded, 1):  # the numbers have begun anew, in another stream of that name
+                self._epochs.pop(encoded, None)
+            self._heard[encoded] = seq
+            self._arrived(encoded, message.data, seq, await self._epoch(encoded))
 
     async def _write(self, batch: list[tuple[str, bytes]]) -> None:
         client = self._client()
@@ -157,15 +173,21 @@ class NatsBackplane(Engine):
         """
         known = self._epochs.get(encoded)
         if known is None:
-            info = await self._js.stream_info(self._stream(encoded))
-            known = self._epochs[encoded] = (_keep(info), _epoch_of(info))
+            return self._remember(encoded, await self._js.stream_info(self._stream(encoded)))
         return known[1]
+
+    def _remember(self, encoded: str, info: StreamInfo) -> str:
+        self._epochs.pop(encoded, None)
+        self._epochs[encoded] = (_keep(info), epoch := _epoch_of(info))
+        if len(self._epochs) > KNOWN_STREAMS:
+            del self._epochs[next(iter(self._epochs))]
+        return epoch
 
     async def _ensure(self, encoded: str, keep: Keep) -> str:
         """The epoch of the stream, created or brought in line with `keep` where needed."""
         known = self._epochs.get(encoded)
         if known is None or known[0] != keep:
-            known = self._epochs[encoded] = (keep, _epoch_of(await self._set_up(encoded, keep)))
+            return self._remember(encoded, await self._set_up(encoded, keep))
         return known[1]
 
     async def _set_up(self, encoded: str, keep: Keep) -> StreamInfo:
@@ -193,14 +215,14 @@ class NatsBackplane(Engine):
         try:
             ack = await self._js.publish(self._log(encoded), payload)
         except nats.js.errors.NoStreamResponseError:  # deleted since: the numbers begin anew
-            del self._epochs[encoded]
+            self._epochs.pop(encoded, None)
             epoch = await self._ensure(encoded, keep)
             ack = await self._js.publish(self._log(encoded), payload)
         return ack.seq, epoch
 
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
-        await self._ensure(encoded, keep)
-        info = await self._js.stream_info(self._stream(encoded))
+        info = await self._set_up(encoded, keep)
+        self._remember(encoded, info)
         first, last = info.state.first_seq, info.state.last_seq
         entries: list[tuple[int, bytes]] = []
         if after is not None and info.state.messages:

@@ -12,8 +12,12 @@ A published payload begins with `-`, a logged one with `+<seq> <epoch> `.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
+import re
 import time
 import uuid
+from collections import defaultdict, deque
 from typing import Any, cast
 
 import redis.asyncio as redis
@@ -25,6 +29,8 @@ from redis.exceptions import RedisError
 from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, ended, split_options
 from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
 
+logger = logging.getLogger("socketsundso.backplane")
+
 IDLE_S = 5.0
 """
 After so long without a word from the engine it is asked for one; after twice that, the link counts as lost.
@@ -32,6 +38,8 @@ After so long without a word from the engine it is asked for one; after twice th
 
 LEASE_SHARE = 0.8
 """Part of the time-to-live that a lease lasts: the rest is for the others to notice."""
+
+LOGGED = re.compile(rb"\+(\d{1,18}) (\w+) ")
 
 # KEYS: log, meta. ARGV: channel, payload, messages, milliseconds, epoch if new, milliseconds of grace
 APPEND = """
@@ -90,11 +98,14 @@ class RedisBackplane(Engine):
             "protocol": 2,
         }
         self._listening = ConnectionPool.from_url(plain, **settings)
+        # `_serve` judges silence, whatever the URL says: redis-py 8 gives up a link that is quiet for 5 s.
+        self._listening.connection_kwargs["socket_timeout"] = None
         self._client = redis.Redis.from_url(plain, socket_timeout=CALL_TIMEOUT_S, **settings)
         self._append_script = self._client.register_script(APPEND)
         self._read_script = self._client.register_script(READ)
         self._link: AbstractConnection | None = None
-        self._confirmations: dict[bytes, asyncio.Future[None]] = {}  # channel -> set when SUBSCRIBE is confirmed
+        # channel -> one future per SUBSCRIBE under way, in their order: each waits for its own confirmation
+        self._confirmations: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
         self._heard_at = 0.0
         self._sending = asyncio.Lock()  # one command at a time on the listening link
 
@@ -128,16 +139,22 @@ class RedisBackplane(Engine):
             if kind == b"message":
                 self._take(channel[channel_start:].decode(), payload)
             elif kind == b"subscribe":
-                confirmed = self._confirmations.pop(channel, None)
-                if confirmed is not None and not confirmed.done():
-                    confirmed.set_result(None)
+                self._confirm(channel)
+
+    def _confirm(self, channel: bytes) -> None:
+        waiting = self._confirmations[channel]
+        if waiting and not (confirmed := waiting.popleft()).done():
+            confirmed.set_result(None)
+        if not waiting:
+            del self._confirmations[channel]
 
     def _take(self, encoded: str, payload: bytes) -> None:
         if payload[:1] == b"-":
             self._arrived(encoded, payload[1:])
-        else:
-            seq, epoch, body = payload[1:].split(b" ", 2)
-            self._arrived(encoded, body, int(seq), epoch.decode())
+        elif (logged := LOGGED.match(payload)) is not None:
+            self._arrived(encoded, payload[logged.end() :], int(logged[1]), logged[2].decode())
+        else:  # the link is everybody's, and goes on
+            logger.warning("Redis: somebody else published on %r: %r", self._key("live", encoded), payload[:100])
 
     async def _disconnect(self) -> None:
         link, self._link = self._link, None
@@ -146,24 +163,31 @@ class RedisBackplane(Engine):
             if reader is not None:
                 await ended(reader)
             await link.disconnect(nowait=True)
-        for confirmed in self._confirmations.values():
+        for confirmed in itertools.chain.from_iterable(self._confirmations.values()):
             confirmed.cancel()
         self._confirmations.clear()
         await self._client.connection_pool.disconnect(inuse_connections=True)
 
     async def _send(self, *command: str) -> None:
+        async with self._sending:
+            await self._require_listening().send_command(*command, check_health=False)
+
+    def _require_listening(self) -> AbstractConnection:
         if self._link is None:
             raise ConnectionError("no link")
-        async with self._sending:
-            await self._link.send_command(*command, check_health=False)
+        return self._link
 
     # ---- publish/subscribe
 
     async def _subscribe(self, encoded: list[str]) -> None:
         channels = [self._key("live", topic) for topic in encoded]
         loop = asyncio.get_running_loop()
-        confirmed = [self._confirmations.setdefault(name.encode(), loop.create_future()) for name in channels]
-        await self._send("SUBSCRIBE", *channels)
+        async with self._sending:
+            link = self._require_listening()
+            confirmed = [loop.create_future() for _ in channels]
+            for channel, future in zip(channels, confirmed, strict=True):
+                self._confirmations[channel.encode()].append(future)
+            await link.send_command("SUBSCRIBE", *channels, check_health=False)
         waiting = asyncio.gather(*confirmed)
         try:
             await waiting

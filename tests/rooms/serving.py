@@ -45,6 +45,14 @@ class Client:
             pass
         return message
 
+    def stop_reading(self) -> None:
+        """What is sent from now on waits elsewhere: the own buffers are small and full soon."""
+        self.connection.transport.pause_reading()
+        self.connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+
+    def read_again(self) -> None:
+        self.connection.transport.resume_reading()
+
     async def closed(self) -> int:
         """The close code, after reading whatever still comes."""
         async with asyncio.timeout(WAIT_S):

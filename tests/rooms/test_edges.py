@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,12 +14,12 @@ from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub
 from socketsundso import rooms as module
 from socketsundso.backplanes import Delivery, open_url
 from socketsundso.backplanes.memory import Bus, bus_of
-from socketsundso.connection import Connection, OutboundQueue
 from socketsundso.history import Resume
-from socketsundso.rooms import Participant, Rooms, new_id, rooms_for
+from socketsundso.rooms import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer
 from ..backplanes.listener import until
+from .peer import Peer, message, rest
 
 _numbers = itertools.count(1)
 NOWHERE = "redis://127.0.0.1:1"
@@ -30,38 +29,12 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
 
 
-class Peer:
-    """A participant, and what was written to it."""
-
-    def __init__(self, wants_presence: bool = False) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.who = Participant(
-            new_id(), Connection(self._send, OutboundQueue(1 << 20, "close"), lambda: None), wants_presence
-        )
-
-    async def _send(self, event: Any) -> None:
-        self.got.append(json.loads(event["text"]))
-
-    def numbers(self) -> list[tuple[int, int]]:
-        """(n, seq) of what was broadcast; 0 where it has no seq."""
-        return [(message["n"], message.get("seq", 0)) for message in self.got if "n" in message]
-
-
 def processes(count: int = 2, history: bool = True) -> list[Rooms]:
     url = f"memory://edges{next(_numbers)}"
     made = [Rooms(url) for _ in range(count)]
     for rooms in made if history else ():
         rooms.declare({"doc": Keep(messages=5)})
     return made
-
-
-async def rest() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def message(n: int) -> bytes:
-    return b'{"type":"m","n":%d}' % n
 
 
 def failing(*_: Any, **__: Any) -> Any:
@@ -161,12 +134,12 @@ def test_resuming_what_one_is_in_already_replays_and_goes_on() -> None:
         found = await rooms.read_missed(peer.who, {"doc": Resume(0, epoch), "plain": Resume(0, epoch)})
         assert {room: whole for room, (whole, _) in found.items()} == {"doc": True, "plain": False}
         await rooms.broadcast(["rdoc"], message(2))
-        rooms.go_on(peer.who, found)
+        await rooms.go_on(peer.who, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
         found = await rooms.read_missed(peer.who, {"doc": Resume(1, epoch)})
         rooms.leave(peer.who, "rdoc")
-        rooms.go_on(peer.who, found)
+        await rooms.go_on(peer.who, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
         assert set(rooms.topics) == {"rplain"}
@@ -194,7 +167,15 @@ def test_leaving_while_the_log_is_read_ends_the_join_quietly(monkeypatch: pytest
 
 
 def test_messages_that_come_while_a_hole_is_filled_come_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, each once; and where the engine is away again, the next message tries again."""
+    """In order, each once; while the engine cannot tell it is asked again, but not without a pause."""
+    waits: list[float] = []
+
+    def short() -> Iterator[float]:
+        for wait_s in itertools.repeat(0.001):
+            waits.append(wait_s)
+            yield wait_s
+
+    monkeypatch.setattr(module, "backoff", short)
 
     async def main() -> None:
         (rooms,), peer = processes(1), Peer()
@@ -208,12 +189,11 @@ def test_messages_that_come_while_a_hole_is_filled_come_after_it(monkeypatch: py
         with monkeypatch.context() as away:
             away.setattr(rooms.backplane, "read", failing_later)
             rooms.on_delivery(Delivery("rdoc", sealed, 2, epoch))
-            await asyncio.sleep(0)
+            await until(lambda: len(waits) >= 3, "it is asked again")
             away.undo()
-        await rest()
         rooms.on_delivery(Delivery("rdoc", sealed, 3, epoch))
         rooms.on_delivery(Delivery("rdoc", sealed, 3, epoch))
-        await rest()
+        await until(lambda: len(peer.numbers()) == 3, "the hole is filled")
         assert [seq for _, seq in peer.numbers()] == [1, 2, 3]
 
     run(main)

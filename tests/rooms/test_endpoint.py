@@ -364,6 +364,24 @@ def test_names_of_the_wire_are_reserved_only_where_the_feature_is_used() -> None
         type("Wrong", (Endpoint,), {"on_resume": event(on_resume), "history": {"*": Keep()}})
 
 
+def test_a_subclass_of_an_endpoint_with_history_keeps_it_or_not() -> None:
+    """`resume` comes with the history of the class itself, not with the base's; by then it may be anybody's event."""
+
+    async def on_resume(self: Any) -> None: ...
+
+    class Keeping(Chat):
+        history = {"*": Keep()}
+
+    class Forgetting(Keeping):
+        history = {}
+
+    assert "resume" in type("Heir", (Keeping,), {})._routes
+    assert "resume" not in Forgetting._routes
+    with pytest.raises(DefinitionError, match="resume"):
+        type("Wrong", (Keeping,), {"on_resume": event(on_resume)})
+    assert "resume" in type("Fine", (Forgetting,), {"on_resume": event(on_resume)})._routes
+
+
 class _Model(BaseModel):
     seq: int
 

@@ -33,6 +33,11 @@ class Doc(Endpoint):
         return {"id": self.id}
 
     @event
+    async def on_exit(self, room: str) -> dict[str, Any]:
+        await self.leave(room)
+        return {"id": self.id}
+
+    @event
     async def on_edit(self, room: list[str], n: int, but_me: bool = False) -> dict[str, Any]:
         await self.broadcast({"type": "edit", "n": n}, room=room, exclude_self=but_me)
         return {"type": "edited"}
@@ -148,6 +153,83 @@ def test_resuming_while_others_write_loses_and_doubles_nothing() -> None:
             await writing
             assert seen == list(range(1, len(seen) + 1))
             assert len(seen) > 20
+
+    run(main)
+
+
+class Large(Doc):
+    """What a room keeps is far above what may wait for a client."""
+
+    history = {"doc:*": Keep(messages=100)}
+    max_outbound_bytes = 50_000
+    pad = 60_000
+
+    @event
+    async def on_write(self, first: int, last: int) -> dict[str, Any]:
+        for n in range(first, last + 1):
+            await self.broadcast({"type": "edit", "n": n, "pad": "x" * self.pad}, room="doc:1")
+        return {"type": "written"}
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_a_long_past_makes_no_slow_reader() -> None:
+    """What is recovered waits for the client as a reply does; live messages come behind it."""
+
+    async def main() -> None:
+        async with serving(Large) as client:
+            writer, reader = await client(), await client()
+            epoch = (await position(writer))["epoch"]
+            await writer.call("exit", room="doc:1")
+            await writer.call("write", first=1, last=90)
+            await reader.send("resume", rooms={"doc:1": {"seq": 0, "epoch": epoch}})
+            assert (await reader.receive())["rooms"]["doc:1"]["recovered"] is True
+            writing = asyncio.create_task(writer.call("write", first=91, last=95))
+            assert [each["seq"] for each in await reader.receives(95)] == list(range(1, 96))
+            await writing
+
+    run(main)
+
+
+def test_who_recovers_slower_than_others_write(everywhere: str) -> None:
+    """
+    What comes meanwhile is not piled up beyond what the log keeps; how much is missing then, a `gap` says. The end is
+    live, and in order.
+    """
+    kept = 60
+
+    class Rolling(Large):
+        history = {"doc:*": Keep(messages=kept)}
+        pad = 200_000
+
+    async def main() -> None:
+        async with serving(Rolling) as client:
+            writer, reader = await client(), await client(max_queue=1)
+            epoch = (await position(writer))["epoch"]
+            await writer.call("exit", room="doc:1")
+            await writer.call("write", first=1, last=kept)
+            await reader.send("resume", rooms={"doc:1": {"seq": 0, "epoch": epoch}})
+            assert (await reader.receive())["rooms"]["doc:1"]["recovered"] is True
+            reader.stop_reading()
+            last = kept * 2 + 60
+            await writer.call("write", first=kept + 1, last=last)
+            (room,) = rooms_for(everywhere).topics.values()
+            assert [len(came) <= kept for came in room.behind.values()] == [True]
+            reader.read_again()
+            at = received = dropped = 0
+            while at < last:
+                told = await reader.receive()
+                if told["type"] == "gap":
+                    dropped += told["dropped"]
+                elif told["type"] == "room_position":
+                    at = told["seq"]
+                    assert at == received + dropped
+                else:
+                    received += 1
+                    at += 1
+                    assert told["seq"] == at
+            assert dropped > 0
+            await writer.call("write", first=last + 1, last=last + 1)
+            assert (await reader.receive())["seq"] == last + 1
 
     run(main)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from socketsundso import Conflate, Endpoint, event
+from socketsundso.connection import PATIENCE, TURNS, Connection, OutboundQueue, Outgoing, take_turns
 from socketsundso.rooms import rooms_for
 
 from ..backplanes.listener import until
@@ -57,11 +57,10 @@ def endpoint(**attributes: Any) -> type[Feed]:
 
 
 async def deaf(client: Callable[..., Awaitable[Client]]) -> Client:
-    """A client that has joined and reads no more: its own buffers are small and full soon."""
+    """A client that has joined and reads no more."""
     reader = await client(max_queue=1)
     await reader.call("enter")
-    reader.connection.transport.pause_reading()
-    reader.connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    reader.stop_reading()
     return reader
 
 
@@ -71,7 +70,7 @@ def numbers(messages: list[dict[str, Any]]) -> list[int]:
 
 async def read_rest(reader: Client, last: int) -> list[dict[str, Any]]:
     """Read again, up to the message with the number `last`."""
-    reader.connection.transport.resume_reading()
+    reader.read_again()
     messages = [await reader.receive()]
     while messages[-1].get("n") != last:
         messages.append(await reader.receive())
@@ -89,7 +88,7 @@ def test_a_slow_reader_is_closed_with_1013_and_the_others_get_everything(backpla
             for start in range(0, 3000, 20):
                 await writer.call("flood", count=20, start=start)
                 assert numbers(await fast.receives(20)) == list(range(start, start + 20))
-            slow.connection.transport.resume_reading()
+            slow.read_again()
             assert await slow.closed() == 1013
             await until(lambda: feed.closed == [1013], "on_disconnect")
             assert Feed.hub.status.dropped == rooms_for(backplane).counters.dropped > 0
@@ -142,7 +141,7 @@ def test_drop_newest_leaves_a_slow_reader_the_oldest() -> None:
         async with serving(feed) as client:
             slow, writer = await deaf(client), await client()
             await writer.call("flood", count=3000)
-            slow.connection.transport.resume_reading()
+            slow.read_again()
             first = numbers(await slow.receives(20))
             assert first == list(range(20))
             await slow.call("flood", count=0)
@@ -161,6 +160,64 @@ def test_a_burst_to_a_reader_that_reads_is_no_slowness() -> None:
             flood = asyncio.create_task(writer.call("flood", count=500))
             assert numbers(await reader.receives(500)) == list(range(500))
             await flood
+
+    run(main)
+
+
+def test_who_reads_as_fast_as_it_can_is_no_slow_reader() -> None:
+    """A flood above all buffers, from one handler, to a client of the same loop: a broadcast gives it its turns."""
+    feed = endpoint()
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            reader, writer = await client(), await client()
+            await reader.call("enter")
+            flood = asyncio.create_task(writer.call("flood", count=4000))
+            assert numbers(await reader.receives(4000)) == list(range(4000))
+            await flood
+
+    run(main)
+
+
+def test_a_broadcast_gives_turns_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    While somebody who is near the bound takes something, as many as are said; for somebody who takes nothing, only
+    until that is known, and from then on one.
+    """
+    turns: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def count() -> None:
+            turns[-1] += 1
+            loop.call_soon(count)
+
+        blocked = asyncio.Event()
+
+        async def send(event: Any) -> None:
+            await blocked.wait()
+
+        queue = OutboundQueue(1000, "drop_oldest")
+        peer = Connection(send, queue, lambda: None)
+        for _ in range(10):
+            peer.push(Outgoing(b"x" * 100))
+        loop.call_soon(count)
+        for _ in range(3):
+            turns.append(0)
+            await take_turns([peer])
+        assert turns[0] in range(PATIENCE - 1, PATIENCE + 2)
+        assert max(turns[1:]) <= 2
+
+        taking = Connection(send, OutboundQueue(1000, "drop_oldest"), lambda: None)
+        for _ in range(100):
+            taking.push(Outgoing(b"x" * 100))
+        blocked.set()
+        turns.append(0)
+        await take_turns([taking])
+        assert 1 <= turns[-1] <= TURNS + 1
+        for each in (peer, taking):
+            each.close()
 
     run(main)
 
