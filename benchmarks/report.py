@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import COMPETITORS
+from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor
 
 FOLDER = Path(__file__).parent / "report"
-BY_KEY = {competitor.key: competitor for competitor in COMPETITORS}
 INK = "#010203"  # stands for the reader's text colour, see `_recoloured`
 OURS, OTHERS, CEILING = "#2f81f7", "#8b949e", "#c4a15a"
 STYLE = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
@@ -24,6 +23,7 @@ STYLE = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e
 Run = dict[str, Any]
 UNITS = {
     "cpu_us": ("server CPU, us/message", "{:.1f}"),
+    "cpu_us_per_delivery": ("server CPU, us/delivery", "{:.2f}"),
     "ratio": ("ratio to naive", "{:.2f}"),
     "ratio_low": ("lowest", "{:.2f}"),
     "ratio_high": ("highest", "{:.2f}"),
@@ -39,6 +39,11 @@ UNITS = {
     "max_us": ("max us", "{:,.0f}"),
     "late_us": ("load late, us", "{:,.0f}"),
     "ms": ("ms", "{:.0f}"),
+    "connections": ("connections", "{:,}"),
+    "idle_bytes": ("bytes each, idle", "{:,.0f}"),
+    "talking_bytes": ("talking", "{:,.0f}"),
+    "growth_bytes": ("growth", "{:,.0f}"),
+    "after_large_bytes": ("after 1 MiB", "{:,.0f}"),
 }
 UNSHOWN = {"failed", "spread_us", "load_share", "generator_limited"}
 
@@ -55,23 +60,29 @@ def write(run: Run, folder: Path = FOLDER) -> Path:
         "Ratios are server CPU per message against the naive FastAPI loop of the same round; what a row validates is"
         " in its last column. A rate with * is the load generator's limit, not the server's.",
         *(f"![{alt}]({name})" for alt, name in charts),
-        *(f"## {title[:1].upper()}{title[1:]}\n\n{_table(rows)}" for title, rows in run["figures"].items()),
+        *(f"## {title[:1].upper()}{title[1:]}\n\n{_table(title, rows)}" for title, rows in run["figures"].items()),
     ]
     path = folder / "report.md"
     path.write_text("\n\n".join(parts) + "\n")
     return path
 
 
-def _table(rows: dict[str, dict[str, Any]]) -> str:
+def _competitors(title: str) -> dict[str, Competitor]:
+    """Those of a table, by their keys."""
+    return {each.key: each for each in (BROADCASTERS if title.startswith("broadcast") else COMPETITORS)}
+
+
+def _table(title: str, rows: dict[str, dict[str, Any]]) -> str:
+    known_rows = _competitors(title)
     given = dict.fromkeys(name for row in rows.values() for name in row)
     known = [name for name in UNITS if name in given]
-    own = [name for name in given if name not in UNITS and name not in UNSHOWN]  # a broadcast's: messages in flight
+    own = [name for name in given if name not in UNITS and name not in UNSHOWN]
     columns = [*known, *own]
     heads = [*(UNITS[name][0] for name in known), *map(str, own)]
     lines = ["| | " + " | ".join(heads) + " | validates |"]
     lines.append("|---|" + "---:|" * len(columns) + "---|")
     for key, row in rows.items():
-        competitor = BY_KEY.get(key)
+        competitor = known_rows.get(key)
         cells = [str(row["failed"]), *[""] * (len(columns) - 1)] if "failed" in row else [
             _cell(name, row) for name in columns
         ]  # fmt: skip
@@ -89,7 +100,7 @@ def _cell(name: str, row: dict[str, Any]) -> str:
 
 def _roundtrip_chart(run: Run, folder: Path) -> tuple[str, str] | None:
     titles = [title for title in ("roundtrip 32x1, 80 B", "roundtrip 16x16, 80 B") if title in run["figures"]]
-    bars = [(title, _bars(run["figures"][title], "ratio")) for title in titles]
+    bars = [(title, _bars(title, run["figures"][title], "ratio")) for title in titles]
     if not bars:
         return None
     return _chart(
@@ -99,7 +110,7 @@ def _roundtrip_chart(run: Run, folder: Path) -> tuple[str, str] | None:
 
 def _memory_chart(run: Run, folder: Path) -> tuple[str, str] | None:
     bars = [
-        (f"{title} connections", _bars(rows, "kb_per_connection"))
+        (f"{title} connections", _bars(title, rows, "kb_per_connection"))
         for title, rows in run["figures"].items()
         if title.startswith("idle")
     ]
@@ -110,8 +121,9 @@ def _memory_chart(run: Run, folder: Path) -> tuple[str, str] | None:
     )
 
 
-def _bars(rows: dict[str, dict[str, Any]], name: str) -> list[tuple[str, float, str]]:
-    found = [(BY_KEY[key], row[name]) for key, row in rows.items() if name in row and key in BY_KEY]
+def _bars(title: str, rows: dict[str, dict[str, Any]], name: str) -> list[tuple[str, float, str]]:
+    competitors = _competitors(title)
+    found = [(competitors[key], row[name]) for key, row in rows.items() if name in row]
     return [
         (each.name, value, OURS if each.ours else CEILING if each.ceiling else OTHERS)
         for each, value in sorted(found, key=lambda pair: pair[1], reverse=True)

@@ -5,20 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import baseline, report
+from benchmarks import test_broadcast as broadcast
+from benchmarks import test_connections as connections
+from benchmarks import test_idle as idle
+from benchmarks import test_latency as latency
+from benchmarks import test_scaling as scaling
 from benchmarks.load import Dialect, Load, Shape, cpu_seconds, masked_frame, message, payload_of
-from benchmarks.rounds import Cell, sample, summary, table
-from benchmarks.servers import COMPETITORS, Competitor, NotAvailable, pick, running
+from benchmarks.rounds import Cell, attempt, fleet, measure, table, take_turns, with_absent
+from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor, NotAvailable, pick, running
 
 ROOT = Path(__file__).parent.parent
 (NAIVE,) = pick("naive")
@@ -46,14 +54,19 @@ def until(condition: Any, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def silent(what: str) -> None:
+    """No progress is shown."""
+
+
 def test_every_competitor_says_what_it_validates() -> None:
     """No row leaves open what its code checks."""
-    assert not [each.name for each in COMPETITORS if each.validates == "?"]
+    assert not [each.name for each in COMPETITORS + BROADCASTERS if each.validates == "?"]
 
 
-def test_keys_are_unique() -> None:
+@pytest.mark.parametrize("registry", [COMPETITORS, BROADCASTERS], ids=["competitors", "broadcasters"])
+def test_keys_are_unique(registry: list[Competitor]) -> None:
     """A figure in the JSON belongs to one competitor."""
-    assert len({each.key for each in COMPETITORS}) == len(COMPETITORS)
+    assert len({each.key for each in registry}) == len(registry)
 
 
 @pytest.mark.parametrize("size", [80, 1024, 65536])
@@ -79,12 +92,10 @@ def test_a_dialect_reads_what_it_writes(competitor: Competitor) -> None:
 
 def test_a_cell_is_measured_and_shown() -> None:
     """A sample of the naive loop has CPU, rate and the load's own CPU; its row is the 1.00 of the table."""
-    with running(NAIVE, CORE) as (port, pid):
-        taken = sample(Cell(Shape(2, 2)), NAIVE, port, pid, 0.05)
-    assert min(taken.values()) > 0
-    row = summary([taken], [taken])
-    assert row["ratio"] == 1.0
-    assert "1.00x" in table("cell", {"naive": row}, [NAIVE])
+    with fleet([NAIVE], CORE, silent) as (servers, _):
+        rows = measure(Cell(Shape(2, 2)), servers, 2, 0.02, silent)
+    assert min(rows["naive"][name] for name in ("cpu_us", "messages_per_s", "load_cpu_us")) > 0
+    assert "1.00x (1.00-1.00)" in table("cell", rows, [NAIVE])
 
 
 def test_invalid_messages_are_answered_with_errors() -> None:
@@ -117,12 +128,91 @@ def test_a_busy_port_is_one_clear_line() -> None:
 
 def test_a_competitor_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last line of its traceback is what the row shows."""
-    missing = Competitor("x", "fastapi_naive", key="x")
-    monkeypatch.setattr(
-        Competitor, "command", lambda self, port, workers=1: [sys.executable, "-c", "import not_installed_at_all"]
-    )
-    with pytest.raises(NotAvailable, match="No module named 'not_installed_at_all'"), running(missing, CORE):
+    missing(monkeypatch, "naive")
+    with pytest.raises(NotAvailable, match="No module named 'not_installed_at_all'"), running(NAIVE, CORE):
         pass
+
+
+def missing(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """From now on the competitor with this key lacks its package."""
+    command = Competitor.command
+
+    def without(self: Competitor, port: int, workers: int = 1) -> list[str]:
+        return (
+            [sys.executable, "-c", "import not_installed_at_all"] if self.key == key else command(self, port, workers)
+        )
+
+    monkeypatch.setattr(Competitor, "command", without)
+
+
+REASON = "No module named 'not_installed_at_all'"
+
+
+def test_a_broadcaster_that_is_not_installed_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every column of the table, beside the others' figures."""
+    missing(monkeypatch, "litestar")
+    some = pick("naive", "litestar", among=BROADCASTERS)
+    monkeypatch.setattr(broadcast, "BROADCASTERS", some)
+    titles = [broadcast.title(3, depth) for depth in broadcast.IN_FLIGHT]
+    with fleet(some, CORE, silent) as (servers, absent):
+        taken = take_turns(titles, servers, partial(broadcast.open_members, 3, 10), 2, silent)
+    rows = {
+        depth: with_absent(taken[title], absent, some) for depth, title in zip(broadcast.IN_FLIGHT, titles, strict=True)
+    }
+    assert all(REASON in each["litestar"]["failed"] and each["naive"]["ratio"] == 1.0 for each in rows.values())
+    assert re.search(rf"Litestar channels .*{REASON}", broadcast.table(3, rows))
+
+
+@pytest.mark.parametrize(
+    ("question", "arguments"),
+    [
+        (idle.idle, (CORE, 1)),
+        (latency.latency, (CORE, 0.1)),
+        (scaling.scaling, (1, 0.1)),
+        (connections.held, (CORE, 1, 1)),
+    ],
+    ids=["idle", "latency", "scaling", "connections"],
+)
+def test_every_question_has_a_row_for_what_is_not_installed(
+    question: Callable[..., Any], arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on; the row says why it has no figures."""
+    missing(monkeypatch, "naive")
+    assert REASON in attempt(question, NAIVE, *arguments)["failed"]
+
+
+def test_the_tables_show_a_row_that_failed() -> None:
+    """The reason stands where the figures would."""
+    rows = {"naive": {"failed": REASON}}
+    shown = [
+        table("cell", rows, [NAIVE]),
+        idle.table(10, rows, [NAIVE]),
+        latency.table(0.5, rows, [NAIVE]),
+        scaling.table({1: {"naive": {"messages_per_s": 1.0, "cpu_us": 1.0}}, 2: rows}, [NAIVE]),
+        connections.table("held", rows, [NAIVE]),
+    ]
+    assert not [each for each in shown if not re.search(rf"naive FastAPI loop .*{REASON}", each)]
+
+
+def test_a_crash_under_the_load_ends_one_row() -> None:
+    """The competitor that crashes is asked no more; the other one is measured in all rounds."""
+    asked: list[str] = []
+
+    @contextlib.contextmanager
+    def opened(competitor: Competitor, port: int, pid: int) -> Iterator[Any]:
+        def sample() -> dict[str, Any]:
+            asked.append(competitor.key)
+            if competitor.key == "chanx":
+                raise ConnectionError("the server closed the connection under load")
+            return {"cell": {"cpu_us": 2.0}}
+
+        yield sample
+
+    servers = {each.key: (each, 0, 0) for each in pick("naive", "chanx")}
+    rows = take_turns(["cell"], servers, opened, 3, silent)["cell"]
+    assert rows["chanx"] == {"failed": "ConnectionError: the server closed the connection under load"}
+    assert rows["naive"]["ratio"] == 1.0
+    assert asked == ["naive", "chanx", "naive", "naive"]
 
 
 def test_without_node_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,11 +273,14 @@ def test_two_files_are_compared_from_the_command_line(tmp_path: Path, capsys: py
 
 
 def test_the_report_has_a_row_for_what_failed(tmp_path: Path) -> None:
-    """A crash under the load is a fact that the report keeps; broadcast's columns are the messages in flight."""
+    """A crash under the load is a fact that the report keeps; a broadcast's rows are those of its own competitors."""
     run = {
         "date": "2026-01-01", "machine": "m", "cores": 2, "python": "3", "versions": {}, "commit": "c", "full": False,
-        "figures": {"x": {"chanx": {"failed": "TimeoutError: no answer"}}, "broadcast 10": {"picows": {"1": 4.2}}},
+        "figures": {
+            "x": {"chanx": {"failed": "TimeoutError: no answer"}},
+            "broadcast to 10, 1 in flight": {"picows": {"cpu_us_per_delivery": 4.2}},
+        },
     }  # fmt: skip
     text = report.write(run, tmp_path).read_text()
     assert "| chanx on Starlette | TimeoutError: no answer" in text
-    assert "| bare picows echo | 4.20 |" in text
+    assert "| bare picows loop | 4.20 |" in text
