@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import reaper
 from benchmarks.load import PLAIN, Dialect
 
 ROOT = Path(__file__).parent.parent
@@ -160,13 +161,14 @@ def running(
     refuse_busy(port)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NODE_PATH": str(node_modules()), "PYTHONHASHSEED": "0"}
     command = competitor.command(port, workers)
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, contextlib.ExitStack() as stack:
         process = None
         try:
             with _uninterrupted():
                 process = subprocess.Popen(
                     command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
                 )
+                stack.enter_context(reaper.watched(process.pid))
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})
             _wait(port, process, output.fileno())

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import reaper
 from benchmarks.broadcast_load import Members
 from benchmarks.load import PLAIN, connect, masked_frame, read_frame, rss_bytes
 from benchmarks.progress import Show
@@ -82,7 +83,7 @@ def test_across_processes(
 ) -> None:
     """From a client of one process to a client of another at 1,000 messages/s."""
     messages = 10_000 if full else 3_000
-    with engine_running(kind) as engine:
+    with engine_running(kind) as engine, reaper.watched(engine.pid):
         monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", engine.url)
         with running(SERVER, cores()[0]) as (port_a, _), running(SERVER, cores()[1]) as (port_b, _):
             speaker, listener = connect(port_a), connect(port_b)

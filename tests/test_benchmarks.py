@@ -222,18 +222,37 @@ def test_without_node_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_ctrl_c_leaves_no_process() -> None:
-    """An interrupt in the middle of a run ends the servers too."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks/test_bounds.py"]
+def descendants(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(OSError):  # has ended meanwhile
+        for child in children(pid):
+            found += [child, *descendants(child)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("part", "processes", "stop"),
+    [  # so many are there in the middle of it: the reaper and ...
+        ("test_bounds.py", 3, signal.SIGINT),  # two of four servers
+        ("test_bounds.py", 3, signal.SIGTERM),
+        ("test_bounds.py", 3, signal.SIGKILL),
+        ("test_scaling.py", 5, signal.SIGKILL),  # a server, its resource tracker and both workers
+        ("test_rooms.py::test_across_processes[redis]", 4, signal.SIGKILL),  # an engine and two servers
+    ],
+    ids=["interrupt", "terminate", "kill", "workers", "engine"],
+)
+def test_a_run_that_is_ended_leaves_no_process(part: str, processes: int, stop: signal.Signals) -> None:
+    """Whatever ends it, in the middle: its servers, their workers and the engines end too."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"benchmarks/{part}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         try:
-            until(lambda: len(children(run.pid)) >= 2)
-            servers = children(run.pid)
-            run.send_signal(signal.SIGINT)
+            until(lambda: len(descendants(run.pid)) >= processes)
+            started = descendants(run.pid)
+            run.send_signal(stop)
             run.wait(30)
         finally:
             run.kill()
-    until(lambda: not any(map(alive, servers)))
+    until(lambda: not any(map(alive, started)))
 
 
 def ratio(middle: float, spread: float = 0.0) -> dict[str, float]:

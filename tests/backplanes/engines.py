@@ -75,6 +75,11 @@ class EngineServer:
             time.sleep(0.01)
         raise RuntimeError(f"{self.kind} server does not answer")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         if self._process is not None:
