@@ -8,19 +8,36 @@ whose content was checked once, so a delivery that is missing, doubled or wrong 
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import signal
 import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from benchmarks.load import SILENCE_S, Dialect, connect, masked_frame, message, payload_of, read_frame
 
 WAIT_S = 60.0
 
 
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """While the body runs, the process does not."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "Tt":
+            pass
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 class Members:
     """`count` connections in one room; `say(n)` has the first n of them speak at the same time."""
 
-    def __init__(self, port: int, count: int, dialect: Dialect) -> None:
+    def __init__(self, port: int, pid: int, count: int, dialect: Dialect) -> None:
+        self._pid = pid
         self.frame = masked_frame(dialect.encode(message()))
         self._dialect = dialect
         self._poll = select.epoll()
@@ -61,9 +78,15 @@ class Members:
                 pass
 
     def say(self, in_flight: int, delays: list[float] | None = None) -> None:
-        """`in_flight` broadcasts, one by each speaker; returns when every member has all of them."""
-        for speaker in self.sockets[:in_flight]:
-            speaker.sendall(self.frame)
+        """
+        `in_flight` broadcasts, one by each speaker; returns when every member has all of them.
+
+        Several speak at the same time: the server is stopped while they do. How many of them it sees in one turn of
+        its loop would else depend on how fast it woke up.
+        """
+        with stopped(self._pid) if in_flight > 1 else contextlib.nullcontext():
+            for speaker in self.sockets[:in_flight]:
+                speaker.sendall(self.frame)
         start = time.perf_counter()
         wanted = self.expected * in_flight
         size, missing = len(wanted), len(self.sockets)

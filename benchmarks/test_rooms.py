@@ -58,7 +58,7 @@ def test_slow_readers(full: bool, pinned: int, figures: dict[str, Any], show: Sh
     rounds, turns = (5 if full else 3), 60
     ratios = []
     for _ in range(rounds):
-        with running(SERVER, pinned) as (port, _), contextlib.closing(Members(port, 1000, PLAIN)) as load:
+        with running(SERVER, pinned) as (port, pid), contextlib.closing(Members(port, pid, 1000, PLAIN)) as load:
             delays: dict[str, list[float]] = {}
             for phase in ("without", "with"):
                 deaf = entered_and_flooded(port, 10) if phase == "with" else []

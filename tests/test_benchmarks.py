@@ -291,6 +291,22 @@ def test_two_files_are_compared_from_the_command_line(tmp_path: Path, capsys: py
     assert "1 worse" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("values", "exit_code"), [((0.3, 0.34), 0), ((0.34, 0.3), 0), ((0.3, 0.36), 1), ((0.36, 0.3), 1)]
+)
+def test_two_runs_of_the_same_code_agree(
+    values: tuple[float, float], exit_code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--same`: within 15 % whichever ran first, in every row, a competitor's too; else the row is named."""
+    for name, value in zip("ab", values, strict=True):
+        run = {"figures": {"cell": {"ours": ratio(0.5), "chanx": ratio(value)}}}
+        (tmp_path / name).write_text(json.dumps(run))
+    assert baseline.main([str(tmp_path / "a"), str(tmp_path / "b"), "--same"]) == exit_code
+    out = capsys.readouterr().out
+    assert f"{2 - exit_code} of 2 ratios agree within 15%" in out
+    assert ("chanx" in out) == bool(exit_code)
+
+
 def test_the_report_has_a_row_for_what_failed(tmp_path: Path) -> None:
     """A crash under the load is a fact that the report keeps; a broadcast's rows are those of its own competitors."""
     run = {
