@@ -28,7 +28,7 @@ SPARE_FILES = 200
 
 
 def title(members: int, in_flight: int) -> str:
-    return f"broadcast to {members:,}, {in_flight} in flight"
+    return f"broadcast to {members:,} members, {in_flight} in flight"
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from benchmarks import test_connections as connections
 from benchmarks import test_idle as idle
 from benchmarks import test_latency as latency
 from benchmarks import test_scaling as scaling
+from benchmarks.conftest import unfit
 from benchmarks.load import Dialect, Load, Shape, cpu_seconds, masked_frame, message, payload_of
 from benchmarks.rounds import Cell, attempt, fleet, measure, table, take_turns, with_absent
 from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor, NotAvailable, pick, running
@@ -307,13 +309,84 @@ def test_two_runs_of_the_same_code_agree(
     assert ("chanx" in out) == bool(exit_code)
 
 
+FIGURES = json.loads((report.FOLDER / "figures.json").read_text())
+
+
+def test_what_is_committed_is_written_from_the_committed_figures() -> None:
+    """The report and the README show the run whose figures lie beside them; nobody edited a number."""
+    readme = report.README.read_text()
+    assert (report.FOLDER / "report.md").read_text() == report.markdown(FIGURES)
+    assert readme == report.with_measured(readme, FIGURES)
+    assert report.measured(FIGURES) in readme
+
+
+def test_every_round_trip_and_broadcast_that_we_lose_is_explained() -> None:
+    """A competitor that validates and beats any row of ours is named where the docs say why."""
+    told = (ROOT / "docs/benchmarks.md").read_text().partition("## Where we lose")[2].partition("\n## ")[0]
+    rivals = {rival for lost in report.losses(FIGURES).values() for rival in lost}
+    assert not [rival for rival in rivals if rival not in told]
+
+
+def test_a_loss_is_found_and_told() -> None:
+    """Rows that validate and are cheaper than ours; not the ceilings, not our other rows, not those that failed."""
+    rows = {
+        "naive": {"ratio": 1.0},
+        "tuned": {"ratio": 0.4},
+        "chanx": {"failed": "gone"},
+        "ours": {"ratio": 0.5},
+        "ours-struct": {"ratio": 0.3},
+        "raw-ours": {"ratio": 0.1},
+    }
+    run = {"figures": {"roundtrip 32x1, 64 KB": rows, "idle 10": {"ours": {"kb_per_connection": 2.0}}}}
+    ours, struct = (each.name for each in pick("ours", "ours-struct"))
+    assert report.losses(run) == {ours: {"tuned FastAPI loop": ["32x1 64 KB"]}, struct: {}}
+    assert f"* {ours}: tuned FastAPI loop (32x1 64 KB).\n* {struct}: none." in report.lost(run)
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "exit_code", "why"),
+    [
+        ({}, None, 0, ""),
+        ({}, None, 1, "failed"),
+        ({}, None, 2, "failed"),
+        ({"only": "idle"}, None, 0, "part"),
+        ({"keyword": "idle"}, None, 0, "part"),
+        ({"deselect": ["x"]}, None, 0, "part"),
+        ({}, ["test_idle.py"], 0, "part"),
+    ],
+)
+def test_only_the_whole_suite_writes_the_report(
+    options: dict[str, Any], files: list[str] | None, exit_code: int, why: str
+) -> None:
+    """A part of it, or a run that failed or was interrupted, leaves the committed report alone."""
+    folder = ROOT / "benchmarks"
+    chosen = folder.glob("test_*.py") if files is None else [folder / name for name in files]
+    option = SimpleNamespace(**{"only": "", "keyword": "", "markexpr": "", "deselect": None, **options})
+    session: Any = SimpleNamespace(
+        config=SimpleNamespace(option=option, args=["benchmarks/"]),
+        items=[SimpleNamespace(path=path) for path in chosen],
+        exitstatus=exit_code,
+    )
+    assert (why in unfit(session)) if why else not unfit(session)
+
+
+def test_a_part_of_the_suite_says_that_it_writes_no_report() -> None:
+    """One line tells why; nothing that is committed changes."""
+    committed = [*report.FOLDER.iterdir(), report.README]
+    before = [path.read_bytes() for path in committed]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks/test_rooms.py"]
+    run = subprocess.run([*command, "-k", "join"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "report: not written, a part of the suite ran" in run.stdout
+    assert [path.read_bytes() for path in committed] == before
+
+
 def test_the_report_has_a_row_for_what_failed(tmp_path: Path) -> None:
     """A crash under the load is a fact that the report keeps; a broadcast's rows are those of its own competitors."""
     run = {
         "date": "2026-01-01", "machine": "m", "cores": 2, "python": "3", "versions": {}, "commit": "c", "full": False,
         "figures": {
             "x": {"chanx": {"failed": "TimeoutError: no answer"}},
-            "broadcast to 10, 1 in flight": {"picows": {"cpu_us_per_delivery": 4.2}},
+            "broadcast to 10 members, 1 in flight": {"picows": {"cpu_us_per_delivery": 4.2}},
         },
     }  # fmt: skip
     text = report.write(run, tmp_path).read_text()
