@@ -1,8 +1,8 @@
 """
 Ends the processes of a run when the run is over, however it ends: SIGTERM, SIGKILL, a closed terminal.
 
-The reaper is a process in a session of its own. It is told of each process over a pipe that only the run holds open,
-and kills those that are left when the pipe ends.
+The reaper is a process in a session of its own. It hears of each process over a pipe that only the run holds open, and
+kills those that are left when the pipe ends.
 """
 
 from __future__ import annotations
@@ -14,25 +14,34 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 
 
-@contextlib.contextmanager
-def watched(pid: int) -> Iterator[None]:
-    """Have this process, and its group if it leads one, killed if the run ends meanwhile."""
-    _tell(f"+{pid}")
-    try:
-        yield
-    finally:
-        _tell(f"-{pid}")
+def enlisting() -> Callable[[], None]:
+    """
+    For `Popen`'s `preexec_fn`: the process, and its group if it leads one, is killed if the run ends before `forget`.
+
+    It enlists itself, and holds the pipe until then: there is no moment at which nobody knows it.
+    """
+    pipe = _pipe().fileno()
+
+    def enlist() -> None:
+        os.write(pipe, b"+%d\n" % os.getpid())
+
+    return enlist
 
 
-def _tell(what: str) -> None:
+def forget(pid: int) -> None:
+    """It has ended, and its number may be somebody else's."""
+    os.write(_pipe().fileno(), b"-%d\n" % pid)
+
+
+def _pipe() -> IO[bytes]:
     pipe = _reaper().stdin
     assert pipe is not None
-    pipe.write(f"{what}\n".encode())
-    pipe.flush()
+    return pipe
 
 
 @functools.cache

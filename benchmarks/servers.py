@@ -161,14 +161,14 @@ def running(
     refuse_busy(port)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NODE_PATH": str(node_modules()), "PYTHONHASHSEED": "0"}
     command = competitor.command(port, workers)
-    with tempfile.TemporaryFile() as output, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryFile() as output:
         process = None
         try:
             with _uninterrupted():
                 process = subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
-                )
-                stack.enter_context(reaper.watched(process.pid))
+                    command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True,
+                    preexec_fn=reaper.enlisting(),
+                )  # fmt: skip
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})
             _wait(port, process, output.fileno())
@@ -176,6 +176,7 @@ def running(
         finally:
             if process is not None:
                 _end(process)
+                reaper.forget(process.pid)
 
 
 @contextlib.contextmanager

