@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+SPARE_FILES = 200  # what a process has open besides its connections, generously
 SILENCE_S = 10.0  # a server that answers nothing for this long has failed
 
 Body = dict[str, Any]

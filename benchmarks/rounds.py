@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.load import Load, Shape, message, settled_cpu_seconds
+from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, message, settled_cpu_seconds
 from benchmarks.servers import Competitor, NotAvailable, running
 
 BASE = "naive"
@@ -92,18 +92,23 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
 
 def measure(cell: Cell, fleet: Fleet, rounds: int, seconds: float, progress: Progress) -> dict[str, Row]:
     """One row per competitor of the fleet under the load of `cell`."""
-    return take_turns([cell.title], fleet, partial(open_load, cell, seconds), rounds, progress)[cell.title]
+    connections = cell.shape.connections
+    return take_turns(
+        [cell.title], fleet, partial(open_load, cell, seconds), rounds, progress, connections=connections
+    )[cell.title]
 
 
 def take_turns(
-    titles: Sequence[str], fleet: Fleet, open_: Open, rounds: int, progress: Progress, *, keep: bool = True
+    titles: Sequence[str], fleet: Fleet, open_: Open, rounds: int, progress: Progress, *, connections: int
 ) -> dict[str, dict[str, Row]]:
     """
-    Title -> competitor -> row. Connections stay open over the rounds, or with `keep=False` are opened for each sample.
+    Title -> competitor -> row. So many connections to each stay open over the rounds, if there may be as many files.
 
     Every other round goes backwards, so that nobody is always sampled right after the same other one. A competitor that
     fails under the load is a row with `failed`.
     """
+    files = connections * len(fleet) + SPARE_FILES
+    keep = allow_files(files) >= files
     samples: dict[str, list[dict[str, Row]]] = {key: [] for key in fleet}
     failed: dict[str, Row] = {}
     samplers: dict[str, Sampler] = {}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks.broadcast_load import Members
-from benchmarks.load import allow_files, settled_cpu_seconds
+from benchmarks.load import settled_cpu_seconds
 from benchmarks.progress import Show
 from benchmarks.rounds import Row, Sampler, fleet, lines_of, ours_failed, take_turns, with_absent
 from benchmarks.servers import BROADCASTERS, Competitor
@@ -24,7 +24,6 @@ from benchmarks.servers import BROADCASTERS, Competitor
 IN_FLIGHT = (1, 4, 16)
 DELIVERIES = {False: 8_000, True: 40_000}  # of a sample, quick and full
 MOST_TURNS = 300
-SPARE_FILES = 200
 
 
 def title(members: int, in_flight: int) -> str:
@@ -70,12 +69,11 @@ def table(members: int, rows: dict[int, dict[str, Row]]) -> str:
 @pytest.mark.timeout(0)
 def test_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every member gets every broadcast once; the table shows at which cost."""
-    sizes, rounds = ((10, 100, 500, 1000, 5000), 15) if full else ((10, 1000), 6)
+    sizes, rounds = ((10, 100, 500, 1000, 5000), 8) if full else ((10, 1000), 6)
     show.steps = len(BROADCASTERS) * (1 + len(sizes) * rounds)
     broken = []
     with fleet(BROADCASTERS, pinned, show.step) as (servers, absent):
         for members in sizes:
-            files = members * len(servers) + SPARE_FILES
             titles = {in_flight: title(members, in_flight) for in_flight in IN_FLIGHT}
             taken = take_turns(
                 list(titles.values()),
@@ -83,7 +81,7 @@ def test_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show)
                 partial(open_members, members, DELIVERIES[full]),
                 rounds,
                 show.step,
-                keep=allow_files(files) >= files,
+                connections=members,
             )
             rows = {depth: with_absent(taken[name], absent, BROADCASTERS) for depth, name in titles.items()}
             figures.update({titles[depth]: cells for depth, cells in rows.items()})

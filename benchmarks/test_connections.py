@@ -20,6 +20,7 @@ import pytest
 
 from benchmarks.load import (
     PLAIN,
+    SPARE_FILES,
     allow_files,
     connect,
     cpu_seconds,
@@ -34,7 +35,6 @@ from benchmarks.rounds import Row, attempt, lines_of, ours_failed
 from benchmarks.servers import Competitor, pick, running
 
 KEYS = ["naive", "ours-uvicorn", "ours"]
-SPARE_FILES = 200
 LARGE_BYTES = 1 << 20
 LARGE_MESSAGES = 2_000  # through so many connections: the others' pings are not answered meanwhile
 KEPT_BYTES = 1 << 28  # large messages end when the server has kept so much of them: some keep every one

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load import Load, Shape, allow_files, cpu_seconds, message, rss_bytes
+from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, cpu_seconds, message, rss_bytes
 from benchmarks.progress import Show
 from benchmarks.rounds import Row, attempt, lines_of, ours_failed
 from benchmarks.servers import Competitor, pick, running
 
 KEYS = ["naive", "msgspec", "websockets", "aiohttp", "node", "ours-uvicorn", "ours", "raw-uvicorn", "picows"]
-SPARE_FILES = 200
 
 
 def idle(competitor: Competitor, core: int, connections: int) -> Row:

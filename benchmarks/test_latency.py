@@ -55,7 +55,7 @@ def test_latency(full: bool, pinned: int, figures: dict[str, Any], show: Show) -
     rows: dict[float, dict[str, Row]] = {share: {} for share in SHARES}
     for competitor in competitors:
         show.step(f"latency: {competitor.name}")
-        taken = attempt(latency, competitor, pinned, 10 if full else 1)
+        taken = attempt(latency, competitor, pinned, 5 if full else 0.8)
         for share in SHARES:
             rows[share][competitor.key] = taken if "failed" in taken else taken[share]
     for share in SHARES:

@@ -32,7 +32,7 @@ ANSWER_ERRORS = ["naive", "tuned", "msgspec", "ours-uvicorn", "ours", "ours-stru
 @pytest.mark.timeout(0)
 def test_roundtrip(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every server that runs answers every message rightly; the table shows at which cost."""
-    rounds, more_rounds, seconds = (30, 30, 0.3) if full else (20, 15, 0.05)
+    rounds, more_rounds, seconds = (30, 15, 0.2) if full else (20, 12, 0.05)
     nearest = pick() if full else pick(*NEAREST)
     show.steps = len(COMPETITORS) * (1 + rounds * len(MAIN)) + more_rounds * (
         len(nearest) * len(MORE) + len(ANSWER_ERRORS) * len(INVALID)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import baseline, report
+from benchmarks import baseline, report, rounds
 from benchmarks import test_broadcast as broadcast
 from benchmarks import test_connections as connections
 from benchmarks import test_idle as idle
@@ -110,6 +110,21 @@ def test_invalid_messages_are_answered_with_errors() -> None:
             assert cpu_seconds(pid) > before
 
 
+@pytest.mark.parametrize(("files", "opened"), [(10_000, 1), (50, 3)])
+def test_connections_stay_open_where_files_allow_it(files: int, opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they are opened anew for each sample."""
+    monkeypatch.setattr(rounds, "allow_files", lambda wanted: min(wanted, files))
+    entered = []
+
+    @contextlib.contextmanager
+    def connected(competitor: Competitor, port: int, pid: int) -> Iterator[Any]:
+        entered.append(competitor.key)
+        yield lambda: {"cell": {"cpu_us": 1.0}}
+
+    take_turns(["cell"], {"naive": (NAIVE, 0, 0)}, connected, 3, silent, connections=100)
+    assert len(entered) == opened
+
+
 def test_at_a_fixed_rate_every_message_counts() -> None:
     """As many latencies as messages were due, none below zero."""
     with running(NAIVE, CORE) as (port, _), contextlib.closing(Load(port, Shape(4, 1), message())) as load:
@@ -157,7 +172,7 @@ def test_a_broadcaster_that_is_not_installed_has_its_row(monkeypatch: pytest.Mon
     monkeypatch.setattr(broadcast, "BROADCASTERS", some)
     titles = [broadcast.title(3, depth) for depth in broadcast.IN_FLIGHT]
     with fleet(some, CORE, silent) as (servers, absent):
-        taken = take_turns(titles, servers, partial(broadcast.open_members, 3, 10), 2, silent)
+        taken = take_turns(titles, servers, partial(broadcast.open_members, 3, 10), 2, silent, connections=3)
     rows = {
         depth: with_absent(taken[title], absent, some) for depth, title in zip(broadcast.IN_FLIGHT, titles, strict=True)
     }
@@ -211,7 +226,7 @@ def test_a_crash_under_the_load_ends_one_row() -> None:
         yield sample
 
     servers = {each.key: (each, 0, 0) for each in pick("naive", "chanx")}
-    rows = take_turns(["cell"], servers, opened, 3, silent)["cell"]
+    rows = take_turns(["cell"], servers, opened, 3, silent, connections=1)["cell"]
     assert rows["chanx"] == {"failed": "ConnectionError: the server closed the connection under load"}
     assert rows["naive"]["ratio"] == 1.0
     assert asked == ["naive", "chanx", "naive", "naive"]
