@@ -1,7 +1,8 @@
 """
 A run beside a saved one (`--json`): for every ratio a verdict. Ratios, not times: another day or machine speed cancels.
 
-`python -m benchmarks.baseline OLD.json NEW.json [--fail-on-worse]` compares two files without running anything.
+`python -m benchmarks.baseline OLD.json NEW.json [--fail-on-worse]` compares two files without running anything;
+`--same` asks instead whether two runs of the same code agree, and fails when a ratio differs by more than 15 %.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NOISE = 0.05  # a change below this is none, however quiet both runs were
+AGREES = 0.15  # two runs of the same code on the same machine
 
 Figures = dict[str, dict[str, dict[str, Any]]]
 
@@ -26,6 +28,11 @@ class Verdict:
     old: float
     new: float
     word: str
+
+    @property
+    def distance(self) -> float:
+        """How far apart the two are, whichever came first."""
+        return max(self.old / self.new, self.new / self.old) - 1
 
     def __str__(self) -> str:
         change = f"{self.old:6.2f}x -> {self.new:5.2f}x  {self.new / self.old - 1:+.0%}"
@@ -62,12 +69,25 @@ def verdict(old: Figures, new: Figures) -> tuple[str, bool]:
     return "\n".join([f"against the baseline: {counts} (largest change {largest:.0%})", *changed]), worse
 
 
+def agreement(old: Figures, new: Figures) -> tuple[str, bool]:
+    """Which ratios of two runs of the same code differ too much, as text, and whether none does."""
+    verdicts = sorted(compare(old, new), key=lambda each: -each.distance)
+    apart = [str(each) for each in verdicts if each.distance > AGREES]
+    largest = f", the largest difference is {verdicts[0].distance:.0%}" if verdicts else ""
+    lines = [f"{len(verdicts) - len(apart)} of {len(verdicts)} ratios agree within {AGREES:.0%}{largest}", *apart]
+    return "\n".join(lines), bool(verdicts) and not apart
+
+
 def main(arguments: list[str]) -> int:
     paths = [argument for argument in arguments if not argument.startswith("--")]
     runs = []
     for path in paths:
         with open(path) as file:
             runs.append(json.load(file)["figures"])
+    if "--same" in arguments:
+        text, agree = agreement(*runs)
+        print(text)
+        return int(not agree)
     text, worse = verdict(*runs)
     print(text)
     return int(worse and "--fail-on-worse" in arguments)

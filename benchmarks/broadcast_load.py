@@ -7,54 +7,49 @@ whose content was checked once, so a delivery that is missing, doubled or wrong 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
+import signal
 import socket
 import time
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
-from benchmarks.load import PLAIN, masked_frame, message, read_frame, shake_hands
+from benchmarks.load import SILENCE_S, Dialect, connect, masked_frame, message, payload_of, read_frame
 
 WAIT_S = 60.0
-BODY = PLAIN.encode(message())
 
 
-class Dialect:
-    """How a competitor is spoken to; the attributes of its module, else plain JSON messages at `/`."""
-
-    def __init__(self, module: Any) -> None:
-        self.path: str = getattr(module, "PATH", "/")
-        self.greeting: tuple[str, ...] = getattr(module, "GREETING", ())
-        self.answers: int = getattr(module, "ANSWERS", 0)
-        self._wrapped = getattr(module, "wrapped", None)
-
-    def frame(self, body: bytes) -> bytes:
-        return masked_frame(body if self._wrapped is None else self._wrapped(body.decode()).encode())
-
-
-def connect(port: int, dialect: Dialect, receive_buffer: int | None = None) -> socket.socket:
-    sock = socket.socket()
-    if receive_buffer is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.settimeout(WAIT_S)
-    sock.connect(("127.0.0.1", port))
-    shake_hands(sock, port, dialect.path)
-    for text in dialect.greeting:
-        sock.sendall(masked_frame(text.encode()))
-    for _ in range(dialect.answers):
-        read_frame(sock)
-    return sock
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """While the body runs, the process does not."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "Tt":
+            pass
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class Members:
     """`count` connections in one room; `say(n)` has the first n of them speak at the same time."""
 
-    def __init__(self, port: int, count: int, dialect: Dialect) -> None:
-        self.body = BODY
-        self.frame = dialect.frame(self.body)
+    def __init__(self, port: int, pid: int, count: int, dialect: Dialect) -> None:
+        self._pid = pid
+        self.frame = masked_frame(dialect.encode(message()))
+        self._dialect = dialect
         self._poll = select.epoll()
-        self.sockets = [connect(port, dialect) for _ in range(count)]
+        self.sockets: list[socket.socket] = []
+        try:
+            for _ in range(count):
+                self.sockets.append(connect(port, dialect))
+            self.expected = self._first_delivery()
+        except BaseException:
+            self.close()
+            raise
         self._by_fd = {sock.fileno(): sock for sock in self.sockets}
-        self.expected = self._first_delivery()
         for sock in self.sockets:
             sock.setblocking(False)
             self._poll.register(sock, select.EPOLLIN)
@@ -62,38 +57,36 @@ class Members:
     def _first_delivery(self) -> bytes:
         """Say it until the last member gets it: by then everybody is in the room; then read what is left."""
         last, first = self.sockets[-1], self.sockets[0]
-        deadline, said, frame = time.monotonic() + WAIT_S, 0, b""
+        deadline, frame = time.monotonic() + WAIT_S, b""
         last.settimeout(0.5)
         while not frame and time.monotonic() < deadline:
             first.sendall(self.frame)
-            said += 1
-            try:
+            with contextlib.suppress(TimeoutError):
                 frame = read_frame(last)
-            except TimeoutError:
-                continue
-        last.settimeout(WAIT_S)
-        if self.body[:-1] not in frame:
-            raise AssertionError(f"a member got {frame!r}")
-        self._drain()
+        last.settimeout(SILENCE_S)
+        if not frame or self._dialect.decode(payload_of(frame)) != message():
+            raise AssertionError(f"a member got {frame[:200]!r}")
+        self._read_up_to_a_mark()
         return frame
 
-    def _drain(self) -> None:
-        """Until nothing comes for a while."""
+    def _read_up_to_a_mark(self) -> None:
+        """One more message of the same speaker, and each member's bytes until it: nothing else is on its way then."""
+        mark = {**message(), "msg": "mark"}
+        self.sockets[0].sendall(masked_frame(self._dialect.encode(mark)))
         for sock in self.sockets:
-            sock.setblocking(False)
-        quiet_at = time.monotonic() + 0.2
-        while time.monotonic() < quiet_at:
-            for sock in self.sockets:
-                try:
-                    if sock.recv(1 << 16):
-                        quiet_at = time.monotonic() + 0.2
-                except BlockingIOError:
-                    pass
+            while self._dialect.decode(payload_of(read_frame(sock))) != mark:
+                pass
 
     def say(self, in_flight: int, delays: list[float] | None = None) -> None:
-        """`in_flight` broadcasts, one by each speaker; returns when every member has all of them."""
-        for speaker in self.sockets[:in_flight]:
-            speaker.sendall(self.frame)
+        """
+        `in_flight` broadcasts, one by each speaker; returns when every member has all of them.
+
+        Several speak at the same time: the server is stopped while they do. How many of them it sees in one turn of
+        its loop would else depend on how fast it woke up.
+        """
+        with stopped(self._pid) if in_flight > 1 else contextlib.nullcontext():
+            for speaker in self.sockets[:in_flight]:
+                speaker.sendall(self.frame)
         start = time.perf_counter()
         wanted = self.expected * in_flight
         size, missing = len(wanted), len(self.sockets)
@@ -113,7 +106,7 @@ class Members:
                     partial[fd] = data
                     continue
                 if data != wanted:
-                    raise AssertionError("a member got something else, or something twice")
+                    raise AssertionError(f"a member got {len(data)} bytes instead of {size}: {data[-200:]!r}")
                 missing -= 1
                 if delays is not None:
                     delays.append(time.perf_counter() - start)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+SPARE_FILES = 200  # what a process has open besides its connections, generously
 SILENCE_S = 10.0  # a server that answers nothing for this long has failed
 
 Body = dict[str, Any]
@@ -90,10 +91,14 @@ def masked_frame(payload: bytes) -> bytes:
     return head + mask + body
 
 
-def connect(port: int, dialect: Dialect = PLAIN) -> socket.socket:
+def connect(port: int, dialect: Dialect = PLAIN, receive_buffer: int | None = None) -> socket.socket:
     """A connection after its handshake, without compression."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)
+    sock = socket.socket()
     try:
+        if receive_buffer is not None:  # counts only from before the connection on
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(SILENCE_S)
+        sock.connect(("127.0.0.1", port))
         shake_hands(sock, port, dialect.path)
         if dialect.greeting:
             read_frame(sock)
@@ -284,6 +289,12 @@ def cpu_seconds(pid: int) -> float:
             with open(f"/proc/{pid}/task/{task}/children") as file:
                 total += sum(cpu_seconds(int(child)) for child in file.read().split())
     return total
+
+
+def settled_cpu_seconds(pid: int) -> float:
+    """The same when the server sleeps: the kernel adds a slice to the counter when it ends, or at its next tick."""
+    time.sleep(0.002)
+    return cpu_seconds(pid)
 
 
 def rss_bytes(pid: int) -> int:

@@ -1,10 +1,13 @@
-"""What is running and how much is left: one line that is written over on a terminal, plain lines elsewhere."""
+"""What is running and how much is left: one line that is written over on a terminal, elsewhere one now and then."""
 
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import AbstractContextManager
 from typing import Any
+
+EVERY_S = 10.0
 
 
 class Show:
@@ -12,7 +15,7 @@ class Show:
 
     def __init__(self, capsys: Any, name: str) -> None:
         self._capsys, self._name = capsys, name
-        self.steps, self._done = 0, 0
+        self.steps, self._done, self._said_at = 0, 0, 0.0
 
     def __call__(self, text: str) -> None:
         """A result that stays."""
@@ -27,7 +30,8 @@ class Show:
         with self._uncaptured():
             if sys.stdout.isatty():
                 sys.stdout.write(f"{self._clear()}[{self._name}] {what} ({left} left)")
-            elif self._done % 25 == 1:
+            elif time.monotonic() > self._said_at + EVERY_S:
+                self._said_at = time.monotonic()
                 sys.stdout.write(f"[{self._name}] {what} ({left} left)\n")
             sys.stdout.flush()
 

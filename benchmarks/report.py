@@ -1,8 +1,8 @@
 """
-The last run as Markdown and SVG charts in `benchmarks/report/`.
+The last run as Markdown and SVG charts in `benchmarks/report/`, beside its figures, and in the README.
 
-`python -m benchmarks.report FIGURES.json` writes it again from a file of `--json`. The charts have no background and
-take their text colour from the reader's colour scheme.
+`python -m benchmarks.report FIGURES.json` writes all of it again from a file of `--json`. The charts have no background
+and take their text colour from the reader's colour scheme.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import COMPETITORS
+from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor
 
 FOLDER = Path(__file__).parent / "report"
-BY_KEY = {competitor.key: competitor for competitor in COMPETITORS}
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- written by python -m benchmarks.report -->", "<!-- end of what it writes -->"
+MAIN = ("roundtrip 32x1, 80 B", "roundtrip 16x16, 80 B")
+TOLD = ("broadcast to 1,000 members, 1 in flight", "broadcast to 1,000 members, 16 in flight")
 INK = "#010203"  # stands for the reader's text colour, see `_recoloured`
 OURS, OTHERS, CEILING = "#2f81f7", "#8b949e", "#c4a15a"
 STYLE = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
@@ -24,6 +29,7 @@ STYLE = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e
 Run = dict[str, Any]
 UNITS = {
     "cpu_us": ("server CPU, us/message", "{:.1f}"),
+    "cpu_us_per_delivery": ("server CPU, us/delivery", "{:.2f}"),
     "ratio": ("ratio to naive", "{:.2f}"),
     "ratio_low": ("lowest", "{:.2f}"),
     "ratio_high": ("highest", "{:.2f}"),
@@ -39,39 +45,184 @@ UNITS = {
     "max_us": ("max us", "{:,.0f}"),
     "late_us": ("load late, us", "{:,.0f}"),
     "ms": ("ms", "{:.0f}"),
+    "us_per_call": ("us/call", "{:.2f}"),
+    "connections": ("connections", "{:,}"),
+    "idle_bytes": ("bytes each, idle", "{:,.0f}"),
+    "talking_bytes": ("talking", "{:,.0f}"),
+    "growth_bytes": ("growth", "{:,.0f}"),
+    "after_large_bytes": ("after 1 MiB", "{:,.0f}"),
 }
 UNSHOWN = {"failed", "spread_us", "load_share", "generator_limited"}
 
 
 def write(run: Run, folder: Path = FOLDER) -> Path:
-    """Write report.md and the charts of a run; gives the path of the Markdown."""
+    """Write the figures of a run, its report and charts, and with the usual folder the README; gives the report."""
     folder.mkdir(parents=True, exist_ok=True)
-    charts = [chart for chart in (_roundtrip_chart(run, folder), _memory_chart(run, folder)) if chart]
+    (folder / "figures.json").write_text(json.dumps(run, indent=1) + "\n")
+    for chart in _charts(run):
+        _draw(chart, run, folder)
+    path = folder / "report.md"
+    path.write_text(markdown(run))
+    if folder.resolve() == FOLDER:
+        README.write_text(with_measured(README.read_text(), run))
+    return path
+
+
+def markdown(run: Run) -> str:
+    """report.md: every table of the run."""
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     parts = [
         "# The last run of the benchmarks",
         f"{run['date']}, {run['cores']} cores, {run['machine']}, Python {run['python']}, commit {run['commit'][:10]}"
         f"{', full' if run['full'] else ', quick form'}. {versions}. Text frames, no compression.\n\n"
-        "Ratios are server CPU per message against the naive FastAPI loop of the same round; what a row validates is"
-        " in its last column. A rate with * is the load generator's limit, not the server's.",
-        *(f"![{alt}]({name})" for alt, name in charts),
-        *(f"## {title[:1].upper()}{title[1:]}\n\n{_table(rows)}" for title, rows in run["figures"].items()),
+        "Ratios are server CPU per message or delivery against the naive FastAPI loop of the same round; what a row"
+        " validates is in its last column. A rate with * is the load generator's limit, not the server's.",
+        *(f"![{chart.caption}]({chart.file})" for chart in _charts(run)),
+        f"## Where socketsundso loses\n\n{lost(run)}",
+        *(f"## {title[:1].upper()}{title[1:]}\n\n{_table(title, rows)}" for title, rows in run["figures"].items()),
     ]
-    path = folder / "report.md"
-    path.write_text("\n\n".join(parts) + "\n")
-    return path
+    return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: dict[str, dict[str, Any]]) -> str:
+def losses(run: Run) -> dict[str, dict[str, list[str]]]:
+    """Our row -> competitor that validates and costs less -> the round trips and broadcasts where it does."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for title, rows in run["figures"].items():
+        if not title.startswith(("roundtrip", "broadcast")):
+            continue
+        short = title.removeprefix("roundtrip ").replace(", 80 B", "").replace(", ", " ")
+        competitors = _competitors(title)
+        ratios = {competitors[key]: row["ratio"] for key, row in rows.items() if "ratio" in row}
+        for ours in filter(lambda each: each.ours, ratios):
+            rivals = found.setdefault(ours.name, {})
+            for other, ratio in ratios.items():
+                if ratio < ratios[ours] and not other.ours and other.validates != "nothing":
+                    rivals.setdefault(other.name, []).append(short)
+    return found
+
+
+def lost(run: Run) -> str:
+    """The same as text, and what else of the suite somebody does better."""
+    lines = ["Servers that validate and cost less CPU than a row of ours:", ""]
+    for ours, rivals in losses(run).items():
+        text = "; ".join(f"{name} ({', '.join(titles)})" for name, titles in rivals.items())
+        lines.append(f"* {ours}: {text or 'none'}.")
+    for what, rivals in (
+        ("memory per idle connection", _less_memory(run["figures"])),
+        ("1,000 events compiled", _compiles_faster(run["figures"])),
+    ):
+        if rivals:
+            lines.append(f"* {what}: {', '.join(rivals)}.")
+    return "\n".join(lines)
+
+
+def _less_memory(figures: dict[str, dict[str, Any]]) -> list[str]:
+    rows = next((rows for title, rows in figures.items() if title.startswith("idle")), {})
+    competitors, name = _competitors("idle"), "kb_per_connection"
+    own = rows.get("ours", {}).get(name, 0.0)
+    return [
+        f"{competitors[key].name} ({row[name]:.1f} kB, {own:.1f} here)"
+        for key, row in rows.items()
+        if row.get(name, own) < own and not competitors[key].ours
+    ]
+
+
+def _compiles_faster(figures: dict[str, dict[str, Any]]) -> list[str]:
+    rows = figures.get("cold start", {})
+    ours, union = (
+        rows.get(name, {}).get("ms") for name in ("socketsundso, 1000 events", "pydantic union, 1000 models")
+    )
+    return [f"one pydantic union ({union:.0f} ms, {ours:.0f} here)"] if ours and union and union < ours else []
+
+
+def with_measured(readme: str, run: Run) -> str:
+    """The README with the figures of this run between its two comments."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{measured(run)}\n\n{END}{after}"
+
+
+def measured(run: Run) -> str:
+    """What the README shows of a run: the main tables, their charts, the key figures and where we lose."""
+    parts = [
+        "Server CPU per message, naive FastAPI loop (`receive_json`, `Model(**data)`, `send_json`) = 1;"
+        f" {run['cores']} cores, Python {run['python']}, uvloop {run['versions'].get('uvloop', 'none')}, {run['date']},"
+        " no compression.\n32x1: 32 connections with one message in flight each; 16x16: 16 with 16. Own protocol:"
+        " `socketsundso run`.",
+        "![server CPU per message](benchmarks/report/roundtrip.svg)",
+        _side_by_side(run, MAIN, ("32x1", "16x16")),
+        "The same per member for a message to the 1,000 members of a room, one or 16 at a time:",
+        "![server CPU per member of a broadcast](benchmarks/report/broadcast.svg)",
+        _side_by_side(run, TOLD, ("1 in flight", "16 in flight")),
+        _idle(run["figures"]),
+        _in_process(run["figures"]),
+        f"Where we lose:\n\n{lost(run)}",
+    ]
+    return "\n\n".join(parts)
+
+
+def _side_by_side(run: Run, titles: Sequence[str], heads: Sequence[str]) -> str:
+    """The ratios of some tables, the dearest of the first one at the top, ours in bold."""
+    columns = [run["figures"].get(title, {}) for title in titles]
+    competitors = _competitors(titles[0])
+    lines = [f"| server | {' | '.join(heads)} | validates |", f"|---|{'---:|' * len(heads)}---|"]
+    for key in sorted(columns[0], key=lambda key: -columns[0][key].get("ratio", 0.0)):
+        each, rows = competitors[key], [column[key] for column in columns]
+        name = f"**{each.name}**" if each.ours else each.name
+        cells = [f"{row['ratio']:.2f}" if "ratio" in row else row.get("failed", "") for row in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} | {each.validates} |")
+    return "\n".join(lines)
+
+
+def _idle(figures: dict[str, dict[str, Any]]) -> str:
+    rows = next((rows for title, rows in figures.items() if title.startswith("idle")), {})
+
+    def kb(key: str) -> str:
+        return f"{rows[key]['kb_per_connection']:.0f} kB" if "kb_per_connection" in rows.get(key, {}) else "?"
+
+    return (
+        f"An idle connection costs {kb('ours')} there, {kb('ours-uvicorn')} on uvicorn's protocol, {kb('naive')} in the"
+        " naive loop."
+    )
+
+
+def _in_process(figures: dict[str, dict[str, Any]]) -> str:
+    us = {
+        name: row["us_per_call"]
+        for title, rows in figures.items()
+        if title.startswith("in process")
+        for name, row in rows.items()
+    }
+
+    def times(ours: str, naive: str) -> str:
+        return f"{us[naive] / us[ours]:.1f}" if ours in us and naive in us else "?"
+
+    more = f"{us['events[1000]'] / us['events[10]'] - 1:+.0%}" if "events[1000]" in us else "?"
+    return (
+        "In process, without a socket: decode and dispatch of three parameters"
+        f" {times('native[80]', 'native_naive[80]')} times as fast as `json.loads` and `Model(**data)` (1,000 events"
+        f" instead of 10: {more}), of a pydantic model parameter {times('model', 'model_naive')} times, of a frame that"
+        f" pydantic must coerce {times('slow_path', 'slow_path_naive')} times; a reply with a response model"
+        f" {times('reply', 'reply_naive')} times as fast as `jsonable_encoder` and `json.dumps`."
+    )
+
+
+def _competitors(title: str) -> dict[str, Competitor]:
+    """Those of a table, by their keys."""
+    return {each.key: each for each in (BROADCASTERS if title.startswith("broadcast") else COMPETITORS)}
+
+
+def _table(title: str, rows: dict[str, dict[str, Any]]) -> str:
+    known_rows = _competitors(title)
     given = dict.fromkeys(name for row in rows.values() for name in row)
     known = [name for name in UNITS if name in given]
-    own = [name for name in given if name not in UNITS and name not in UNSHOWN]  # a broadcast's: messages in flight
+    own = [name for name in given if name not in UNITS and name not in UNSHOWN]
     columns = [*known, *own]
     heads = [*(UNITS[name][0] for name in known), *map(str, own)]
     lines = ["| | " + " | ".join(heads) + " | validates |"]
     lines.append("|---|" + "---:|" * len(columns) + "---|")
     for key, row in rows.items():
-        competitor = BY_KEY.get(key)
+        competitor = known_rows.get(key)
         cells = [str(row["failed"]), *[""] * (len(columns) - 1)] if "failed" in row else [
             _cell(name, row) for name in columns
         ]  # fmt: skip
@@ -87,63 +238,65 @@ def _cell(name: str, row: dict[str, Any]) -> str:
     return UNITS.get(name, ("", "{:.2f}"))[1].format(row[name]) + star
 
 
-def _roundtrip_chart(run: Run, folder: Path) -> tuple[str, str] | None:
-    titles = [title for title in ("roundtrip 32x1, 80 B", "roundtrip 16x16, 80 B") if title in run["figures"]]
-    bars = [(title, _bars(run["figures"][title], "ratio")) for title in titles]
-    if not bars:
-        return None
-    return _chart(
-        bars, "server CPU per message, naive FastAPI loop = 1 (shorter is better)", folder / "roundtrip.svg", "{:.2f}"
-    )
+@dataclass(frozen=True)
+class Chart:
+    """Panels of horizontal bars: their tables, and the column they show."""
+
+    caption: str
+    file: str
+    titles: list[str]
+    column: str
+    form: str
 
 
-def _memory_chart(run: Run, folder: Path) -> tuple[str, str] | None:
-    bars = [
-        (f"{title} connections", _bars(rows, "kb_per_connection"))
-        for title, rows in run["figures"].items()
-        if title.startswith("idle")
+def _charts(run: Run) -> list[Chart]:
+    """Those of which the run has a figure."""
+    idle = [title for title in run["figures"] if title.startswith("idle")]
+    charts = [
+        Chart("server CPU per message, naive FastAPI loop = 1", "roundtrip.svg", list(MAIN), "ratio", "{:.2f}"),
+        Chart("server CPU per member, naive FastAPI loop = 1", "broadcast.svg", list(TOLD), "ratio", "{:.2f}"),
+        Chart("kB of resident memory per idle connection", "memory.svg", idle, "kb_per_connection", "{:.1f}"),
     ]
-    if not bars:
-        return None
-    return _chart(
-        bars, "kB of resident memory per idle connection (shorter is better)", folder / "memory.svg", "{:.1f}"
-    )
+    return [
+        chart for chart in charts if chart.titles and all(_bars(run, title, chart.column) for title in chart.titles)
+    ]
 
 
-def _bars(rows: dict[str, dict[str, Any]], name: str) -> list[tuple[str, float, str]]:
-    found = [(BY_KEY[key], row[name]) for key, row in rows.items() if name in row and key in BY_KEY]
+def _bars(run: Run, title: str, column: str) -> list[tuple[str, float, str]]:
+    competitors = _competitors(title)
+    found = [(competitors[key], row[column]) for key, row in run["figures"].get(title, {}).items() if column in row]
     return [
         (each.name, value, OURS if each.ours else CEILING if each.ceiling else OTHERS)
         for each, value in sorted(found, key=lambda pair: pair[1], reverse=True)
     ]
 
 
-def _chart(
-    panels: list[tuple[str, list[tuple[str, float, str]]]], caption: str, path: Path, form: str
-) -> tuple[str, str]:
+def _draw(chart: Chart, run: Run, folder: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     colours = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     with mpl.rc_context({**colours, "svg.hashsalt": "socketsundso", "font.size": 10}):
+        panels = [(title, _bars(run, title, chart.column)) for title in chart.titles]
         height = 0.9 + 0.27 * max(len(bars) for _, bars in panels)
         figure = Figure(figsize=(6.4 * len(panels), height), layout="constrained")
         for axes, (title, bars) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             names, values, fills = zip(*bars, strict=True)
             drawn = axes.barh(names, values, color=fills, height=0.72)
-            axes.bar_label(drawn, [form.format(value) for value in values], padding=3, color=INK)
+            axes.bar_label(drawn, [chart.form.format(value) for value in values], padding=3, color=INK)
             axes.set_title(title, color=INK, fontsize=11)
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0)
             axes.set_xticks([])
             axes.margins(x=0.12, y=0.01)
         figure.supxlabel(
-            f"{caption}\nblue: socketsundso; sand: ceilings, echoes that validate nothing", fontsize=9, color=INK
+            f"{chart.caption} (shorter is better)\nblue: socketsundso; sand: ceilings that validate nothing",
+            fontsize=9,
+            color=INK,
         )
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    path.write_text(_recoloured(text.getvalue()))
-    return caption, path.name
+    (folder / chart.file).write_text(_recoloured(text.getvalue()))
 
 
 def _recoloured(svg: str) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from benchmarks.load import Load, Shape, cpu_seconds, message
+from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, message, settled_cpu_seconds
 from benchmarks.servers import Competitor, NotAvailable, running
 
 BASE = "naive"
@@ -24,6 +25,8 @@ LIMITED = 0.85  # from this share of the wall time on, the load's own CPU is wha
 Row = dict[str, Any]
 Progress = Callable[[str], None]
 Fleet = dict[str, tuple[Competitor, int, int]]
+Sampler = Callable[[], dict[str, Row]]  # takes one sample of each title
+Open = Callable[[Competitor, int, int], AbstractContextManager[Sampler]]  # connects to a competitor, its port and pid
 
 
 @dataclass(frozen=True)
@@ -59,52 +62,134 @@ def fleet(competitors: Sequence[Competitor], core: int, progress: Progress) -> I
         yield started, failed
 
 
-def measure(cell: Cell, fleet: Fleet, rounds: int, seconds: float, progress: Progress) -> dict[str, Row]:
-    """One row per competitor of the fleet; a competitor that fails under the load is a row with `failed`."""
-    samples: dict[str, list[Row]] = defaultdict(list)
-    failed: dict[str, Row] = {}
-    for number in range(rounds):
-        for key, (competitor, port, pid) in fleet.items():
-            progress(f"{cell.title}, round {number + 1}/{rounds}: {competitor.name}")
-            if key in failed:
-                continue
-            try:
-                samples[key].append(sample(cell, competitor, port, pid, seconds))
-            except Exception as exc:  # whatever a competitor does is a fact about it
-                failed[key] = {"failed": f"{type(exc).__name__}: {exc}".splitlines()[0][:90]}
-    return {key: failed[key] if key in failed else summary(samples[key], samples.get(BASE)) for key in fleet}
-
-
-def sample(cell: Cell, competitor: Competitor, port: int, pid: int, seconds: float) -> Row:
-    """Open the connections, warm up, then load for about `seconds`."""
+@contextlib.contextmanager
+def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid: int) -> Iterator[Sampler]:
+    """The connections of a cell, warm; each sample loads them for about `seconds`."""
     load = Load(port, cell.shape, message(cell.size), competitor.dialect, group=cell.group, invalid=cell.invalid)
     with contextlib.closing(load):
-        first = 4 * cell.group * cell.shape.connections * cell.shape.in_flight
-        load.run(first)
-        warm = max(first, int(first / load.run(first)[0] * seconds / 3))
+        least = 4 * cell.group * cell.shape.connections * cell.shape.in_flight
+        load.run(least)
+        warm = max(least, int(least / load.run(least)[0] * seconds))
         pace = warm / load.run(warm)[0]
-        messages = max(first, int(pace * seconds)) // cell.group * cell.group
-        before = cpu_seconds(pid)
-        wall, own = load.run(messages)
-        cpu = cpu_seconds(pid) - before
-    return {
-        "cpu_us": cpu / messages * 1e6,
-        "messages_per_s": messages / wall,
-        "load_cpu_us": own / messages * 1e6,
-        "load_share": own / wall,
-    }
+        messages = max(least, int(pace * seconds)) // cell.group * cell.group
+
+        def sample() -> dict[str, Row]:
+            load.run(max(least, messages // 8))  # others have had the core's caches meanwhile
+            before = settled_cpu_seconds(pid)
+            wall, own = load.run(messages)
+            cpu = settled_cpu_seconds(pid) - before
+            return {
+                cell.title: {
+                    "cpu_us": cpu / messages * 1e6,
+                    "messages_per_s": messages / wall,
+                    "load_cpu_us": own / messages * 1e6,
+                    "load_share": own / wall,
+                }
+            }
+
+        yield sample
+
+
+def measure(cell: Cell, fleet: Fleet, rounds: int, seconds: float, progress: Progress) -> dict[str, Row]:
+    """One row per competitor of the fleet under the load of `cell`."""
+    connections = cell.shape.connections
+    return take_turns(
+        [cell.title], fleet, partial(open_load, cell, seconds), rounds, progress, connections=connections
+    )[cell.title]
+
+
+def take_turns(
+    titles: Sequence[str], fleet: Fleet, open_: Open, rounds: int, progress: Progress, *, connections: int
+) -> dict[str, dict[str, Row]]:
+    """
+    Title -> competitor -> row. So many connections to each stay open over the rounds, if there may be as many files.
+
+    Every other round goes backwards, so that nobody is always sampled right after the same other one. A competitor that
+    fails under the load is a row with `failed`.
+    """
+    files = connections * len(fleet) + SPARE_FILES
+    keep = allow_files(files) >= files
+    samples: dict[str, list[dict[str, Row]]] = {key: [] for key in fleet}
+    failed: dict[str, Row] = {}
+    samplers: dict[str, Sampler] = {}
+    with contextlib.ExitStack() as opened:
+        for number in range(rounds):
+            for key in list(fleet)[:: -1 if number % 2 else 1]:
+                competitor, port, pid = fleet[key]
+                progress(f"{titles[0]}, round {number + 1}/{rounds}: {competitor.name}")
+                if key in failed:
+                    continue
+                try:
+                    if key not in samplers:
+                        samplers[key] = opened.enter_context(open_(competitor, port, pid))
+                    samples[key].append(samplers[key]())
+                except Exception as exc:
+                    failed[key] = failure(exc)
+                if not keep:
+                    samplers.clear()
+                    opened.close()
+
+    def rows(title: str) -> dict[str, Row]:
+        taken = {key: [each[title] for each in samples[key]] for key in fleet if key not in failed}
+        return {key: failed[key] if key in failed else summary(taken[key], taken.get(BASE)) for key in fleet}
+
+    return {title: rows(title) for title in titles}
+
+
+def failure(exc: Exception) -> Row:
+    """The row of a competitor that could not be measured."""
+    what = str(exc) if isinstance(exc, NotAvailable) else f"{type(exc).__name__}: {exc}"
+    return {"failed": what.splitlines()[0][:90]}
+
+
+def attempt(measure: Callable[..., Row], *arguments: Any) -> Row:
+    """What `measure` gives, or the row of a competitor that failed: that is a fact about it, and the run goes on."""
+    try:
+        return measure(*arguments)
+    except Exception as exc:
+        return failure(exc)
+
+
+def lines_of(rows: dict[str, Row], competitors: Sequence[Competitor], form: Callable[[Row], str]) -> list[str]:
+    """A line for each competitor: its row in this form, or why it has none, and what it validates."""
+    lines = []
+    for each in competitors:
+        row = rows[each.key]
+        lines.append(f"  {each.name:35}{'  ' + row['failed'] if 'failed' in row else form(row)}  {each.validates}")
+    return lines
+
+
+def with_absent(rows: dict[str, Row], absent: dict[str, str], competitors: Sequence[Competitor]) -> dict[str, Row]:
+    """The rows of a table in its order, with those that did not start."""
+    return {each.key: rows.get(each.key) or {"failed": absent[each.key]} for each in competitors}
+
+
+def ours_failed(rows: dict[str, Row], competitors: Sequence[Competitor]) -> list[str]:
+    """Another's failure is a row of the table; our own is a failure of the suite."""
+    return [f"{each.name}: {rows[each.key]}" for each in competitors if each.ours and "failed" in rows[each.key]]
 
 
 def summary(samples: list[Row], base: list[Row] | None) -> Row:
-    """Medians over the rounds, the spread of the CPU column, and the ratio to the base of the same round."""
-    row = {name: statistics.median(each[name] for each in samples) for name in samples[0]}
-    cpu = [each["cpu_us"] for each in samples]
-    row["spread_us"] = max(cpu) - min(cpu)
-    row["generator_limited"] = row["load_share"] >= LIMITED
+    """Medians over the rounds, the spread of the first column (a cost), and its ratio to the base of the same round."""
+    row: Row = {name: statistics.median(each[name] for each in samples) for name in samples[0]}
+    cost = next(iter(row))
+    costs = [each[cost] for each in samples]
+    row["spread_us"] = max(costs) - min(costs)
+    if "load_share" in row:
+        row["generator_limited"] = row["load_share"] >= LIMITED
     if base and len(base) == len(samples):
-        ratios = [each["cpu_us"] / other["cpu_us"] for each, other in zip(samples, base, strict=True)]
+        ratios = [each / other[cost] for each, other in zip(costs, base, strict=True)]
         row["ratio"], row["ratio_low"], row["ratio_high"] = statistics.median(ratios), min(ratios), max(ratios)
     return row
+
+
+def _measured(row: Row) -> str:
+    ratio = f"{row['ratio']:6.2f}x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})" if "ratio" in row else ""
+    limit = "*" if row["generator_limited"] else " "
+    return (
+        f"{row['cpu_us']:7.1f}{row['spread_us']:6.1f}{ratio:19}"
+        f"{row['messages_per_s']:11,.0f}{limit}{row['load_cpu_us']:7.1f}"
+    )
 
 
 def table(title: str, rows: dict[str, Row], competitors: Sequence[Competitor]) -> str:
@@ -113,19 +198,7 @@ def table(title: str, rows: dict[str, Row], competitors: Sequence[Competitor]) -
         f"{title}  (server CPU per message; ratio to the naive loop of the same round, lowest-highest)",
         f"  {'':35}{'CPU us':>7}{'+-':>6}{'ratio':>7} {'':11}{'messages/s':>11}{'load us':>8}  validates",
     ]
-    for competitor in competitors:
-        row = rows.get(competitor.key)
-        if row is None:
-            continue
-        if "failed" in row:
-            lines.append(f"  {competitor.name:35}  {row['failed']}")
-            continue
-        ratio = f"{row['ratio']:6.2f}x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})" if "ratio" in row else " " * 19
-        limit = "*" if row["generator_limited"] else " "
-        lines.append(
-            f"  {competitor.name:35}{row['cpu_us']:7.1f}{row['spread_us']:6.1f}{ratio:19}"
-            f"{row['messages_per_s']:11,.0f}{limit}{row['load_cpu_us']:7.1f}  {competitor.validates}"
-        )
+    lines += lines_of(rows, competitors, _measured)
     if any(row.get("generator_limited") for row in rows.values()):
         lines.append("  * the load generator is at its limit: the rate is its own, the server had time left")
     return "\n".join(lines)

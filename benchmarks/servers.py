@@ -1,7 +1,7 @@
 """
 The competitors, and each as a process: started on a free port, pinned to a core, ended whatever happens.
 
-`COMPETITORS` is the registry; `pick` finds rows by their short key. A competitor is a module of
+`COMPETITORS` and `BROADCASTERS` are the registries; `pick` finds rows by their short key. A competitor is a module of
 `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is not installed
 is a row of the table that says so and never an import error of the suite.
 """
@@ -19,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import reaper
 from benchmarks.load import PLAIN, Dialect
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,8 @@ class Competitor:
     key: str = ""
     dialect: Dialect = PLAIN
     ceiling: bool = False
+    lifespan: str = "off"
+    ping_s: int = 3600  # no ping comes between the replies; where it matters, a benchmark asks for uvicorn's own 20
 
     @property
     def file(self) -> Path:
@@ -61,7 +64,7 @@ class Competitor:
 
     @property
     def ours(self) -> bool:
-        return self.module in ("socketsundso_model", "socketsundso_struct", "socketsundso_native")
+        return self.key.startswith("ours")
 
     def command(self, port: int, workers: int = 1) -> list[str]:
         """The command line that serves this competitor. Raises NotAvailable without Node or its packages."""
@@ -72,8 +75,8 @@ class Competitor:
             return [sys.executable, "-m", target, str(port)]
         return [
             sys.executable, "-m", "uvicorn", f"{target}:app", "--port", str(port), "--ws", self.ws, "--log-level",
-            "error", "--no-access-log", "--ws-per-message-deflate", "false", "--lifespan", "off", "--workers",
-            str(workers), "--backlog", "4096",
+            "error", "--no-access-log", "--ws-per-message-deflate", "false", "--lifespan", self.lifespan,
+            "--workers", str(workers), "--backlog", "4096", "--ws-ping-interval", str(self.ping_s),
         ]  # fmt: skip
 
 
@@ -102,10 +105,20 @@ COMPETITORS = [
     Competitor("bare picows echo", "picows_echo", None, key="picows", ceiling=True),
 ]
 
+BROADCASTERS = [
+    Competitor("naive FastAPI loop", "broadcast_naive", key="naive"),
+    Competitor("python-socketio room", "broadcast_socketio", key="socketio", dialect=SOCKET_IO),
+    Competitor("Litestar channels", "broadcast_litestar", key="litestar", lifespan="on"),
+    Competitor("socketsundso, uvicorn's protocol", "broadcast_socketsundso", key="ours-uvicorn"),
+    Competitor("socketsundso, own protocol", "broadcast_socketsundso", OURS, key="ours"),
+    Competitor("bare picows loop", "broadcast_picows", None, key="picows", ceiling=True),
+    Competitor("bare os.write loop", "broadcast_write", None, key="write", ceiling=True),
+]
 
-def pick(*keys: str) -> list[Competitor]:
+
+def pick(*keys: str, among: Sequence[Competitor] = COMPETITORS) -> list[Competitor]:
     """The competitors with these keys, in the table's order; all without keys."""
-    return [competitor for competitor in COMPETITORS if not keys or competitor.key in keys]
+    return [competitor for competitor in among if not keys or competitor.key in keys]
 
 
 def node() -> str:
@@ -153,8 +166,9 @@ def running(
         try:
             with _uninterrupted():
                 process = subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
-                )
+                    command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True,
+                    preexec_fn=reaper.enlisting(),
+                )  # fmt: skip
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})
             _wait(port, process, output.fileno())
@@ -162,6 +176,7 @@ def running(
         finally:
             if process is not None:
                 _end(process)
+                reaper.forget(process.pid)
 
 
 @contextlib.contextmanager

@@ -2,95 +2,89 @@
 One tells many: server CPU per delivery, with 10 to 5,000 members, and 1, 4 and 16 broadcasts in flight.
 
 One process per server on one core, the load on another; competitors take turns, several rounds; the median
-counts. "In flight" means that so many members speak at the same time and all wait until everybody has
-everything. No compression, 80 bytes a message.
+counts. "In flight" means that so many members speak at the same time, the server sees all of it at once, and all wait
+until everybody has everything. No compression, 80 bytes a message.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import statistics
-from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from benchmarks.broadcast_load import Dialect, Members
-from benchmarks.load import cpu_seconds
+import pytest
+
+from benchmarks.broadcast_load import Members
+from benchmarks.load import settled_cpu_seconds
 from benchmarks.progress import Show
-from benchmarks.rounds import Progress
-from benchmarks.servers import OURS, Competitor, running
+from benchmarks.rounds import Row, Sampler, fleet, lines_of, ours_failed, take_turns, with_absent
+from benchmarks.servers import BROADCASTERS, Competitor
 
-
-class WithLifespan(Competitor):
-    """Litestar's channels start with the application's lifespan."""
-
-    def command(self, port: int, *more: Any) -> list[str]:
-        return ["on" if part == "off" else part for part in super().command(port, *more)]
-
-
-NAIVE = Competitor("naive FastAPI loop", "broadcast_naive")
-SERVER = Competitor("socketsundso, own protocol", "broadcast_socketsundso", OURS)
-PICOWS = Competitor("bare picows loop", "broadcast_picows", None)
-COMPETITORS = [
-    NAIVE,
-    Competitor("python-socketio room", "broadcast_socketio"),
-    WithLifespan("Litestar channels", "broadcast_litestar"),
-    Competitor("socketsundso, uvicorn's protocol", "broadcast_socketsundso"),
-    SERVER,
-    PICOWS,
-    Competitor("bare os.write loop", "broadcast_write", None),
-]
 IN_FLIGHT = (1, 4, 16)
-DELIVERIES = 10_000
+DELIVERIES = {False: 8_000, True: 40_000}  # of a sample, quick and full
+MOST_TURNS = 300
 
 
-def measure(members: int, rounds: int, deliveries: int, core: int, progress: Progress) -> dict[str, dict[int, float]]:
-    """CPU us per delivery by competitor and broadcasts in flight."""
-    samples: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for round_ in range(rounds):
-        for competitor in COMPETITORS:
-            progress(f"{members} members, round {round_ + 1}/{rounds}: {competitor.name}")
-            try:
-                dialect = Dialect(importlib.import_module(f"benchmarks.competitors.{competitor.module}"))
-            except ImportError:  # is not installed: its row is missing
-                continue
-            with running(competitor, core) as (port, pid), contextlib.closing(Members(port, members, dialect)) as load:
-                for in_flight in IN_FLIGHT:
-                    cost = cpu_us_per_delivery(load, pid, min(in_flight, members), deliveries)
-                    samples[competitor.name][in_flight].append(cost)
-    return {
-        name: {in_flight: statistics.median(taken) for in_flight, taken in by_depth.items()}
-        for name, by_depth in samples.items()
-    }
+def title(members: int, in_flight: int) -> str:
+    return f"broadcast to {members:,} members, {in_flight} in flight"
 
 
-def cpu_us_per_delivery(load: Members, pid: int, speakers: int, deliveries: int) -> float:
-    members = len(load.sockets)
-    turns = max(3, deliveries // (members * speakers))
-    load.say(speakers)
-    before = cpu_seconds(pid)
+@contextlib.contextmanager
+def open_members(members: int, deliveries: int, competitor: Competitor, port: int, pid: int) -> Iterator[Sampler]:
+    """The members of a room; each sample is about so many deliveries at each number in flight."""
+    with contextlib.closing(Members(port, pid, members, competitor.dialect)) as load:
+
+        def sample() -> dict[str, Row]:
+            return {title(members, depth): sample_of(load, pid, depth, deliveries) for depth in IN_FLIGHT}
+
+        yield sample
+
+
+def sample_of(load: Members, pid: int, in_flight: int, deliveries: int) -> Row:
+    members, speakers = len(load.sockets), min(in_flight, len(load.sockets))
+    turns = max(1, min(deliveries // (members * speakers), MOST_TURNS))
+    load.say(1)
+    before = settled_cpu_seconds(pid)
     for _ in range(turns):
         load.say(speakers)
-    return (cpu_seconds(pid) - before) / (turns * members * speakers) * 1e6
+    return {"cpu_us_per_delivery": (settled_cpu_seconds(pid) - before) / (turns * members * speakers) * 1e6}
 
 
-def table(members: int, rows: dict[str, dict[int, float]]) -> str:
-    lines = [f"Broadcast to {members} members, CPU us per delivery (ratio to naive; to picows)"]
-    lines.append(f"  {'in flight':36}" + "".join(f"{in_flight:>22}" for in_flight in IN_FLIGHT))
-    for name, row in rows.items():
-        cells = (
-            f"{row[n]:8.2f} {row[n] / rows[NAIVE.name][n]:5.2f}x {row[n] / rows[PICOWS.name][n]:5.2f}x"
-            for n in IN_FLIGHT
-        )
-        lines.append(f"  {name:36}" + "".join(f"{cell:>22}" for cell in cells))
+def table(members: int, rows: dict[int, dict[str, Row]]) -> str:
+    """CPU by the number of broadcasts in flight, with the ratio to the naive loop."""
+    lines = [f"Broadcast to {members:,} members, CPU us per delivery (ratio to naive)"]
+    lines.append(f"  {'in flight':35}" + "".join(f"{in_flight:>16}" for in_flight in IN_FLIGHT))
+    lines += lines_of(
+        {key: row if "failed" in row else {n: rows[n][key] for n in IN_FLIGHT} for key, row in rows[1].items()},
+        BROADCASTERS,
+        lambda row: "".join(
+            f"{each['cpu_us_per_delivery']:8.2f}" + (f"{each['ratio']:7.2f}x" if "ratio" in each else " " * 8)
+            for each in row.values()
+        ),
+    )
     return "\n".join(lines)
 
 
+@pytest.mark.timeout(0)
 def test_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every member gets every broadcast once; the table shows at which cost."""
-    sizes, rounds = ((10, 100, 500, 1000, 5000), 5) if full else ((10, 1000), 2)
-    show.steps = len(sizes) * rounds * len(COMPETITORS)
-    for members in sizes:
-        rows = measure(members, rounds, DELIVERIES * (12 if full else 1), pinned, show.step)
-        figures[f"broadcast {members}"] = rows
-        show(table(members, rows))
+    sizes, rounds = ((10, 100, 500, 1000, 5000), 8) if full else ((10, 1000), 6)
+    show.steps = len(BROADCASTERS) * (1 + len(sizes) * rounds)
+    broken = []
+    with fleet(BROADCASTERS, pinned, show.step) as (servers, absent):
+        for members in sizes:
+            titles = {in_flight: title(members, in_flight) for in_flight in IN_FLIGHT}
+            taken = take_turns(
+                list(titles.values()),
+                servers,
+                partial(open_members, members, DELIVERIES[full]),
+                rounds,
+                show.step,
+                connections=members,
+            )
+            rows = {depth: with_absent(taken[name], absent, BROADCASTERS) for depth, name in titles.items()}
+            figures.update({titles[depth]: cells for depth, cells in rows.items()})
+            broken += ours_failed(rows[1], BROADCASTERS)
+            show(table(members, rows))
+    assert not broken

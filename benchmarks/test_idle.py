@@ -13,31 +13,27 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load import Load, Shape, allow_files, cpu_seconds, message, rss_bytes
+from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, cpu_seconds, message, rss_bytes
 from benchmarks.progress import Show
-from benchmarks.rounds import Row
+from benchmarks.rounds import Row, attempt, lines_of, ours_failed
 from benchmarks.servers import Competitor, pick, running
 
 KEYS = ["naive", "msgspec", "websockets", "aiohttp", "node", "ours-uvicorn", "ours", "raw-uvicorn", "picows"]
-SPARE_FILES = 200
 
 
 def idle(competitor: Competitor, core: int, connections: int) -> Row:
-    try:
-        with running(competitor, core) as (port, pid):
-            with contextlib.closing(Load(port, Shape(100, 1), message(), competitor.dialect)) as load:
-                load.run(1000)  # caches and arenas are filled before we look
-            memory, cpu, start = rss_bytes(pid), cpu_seconds(pid), time.perf_counter()
-            with contextlib.closing(Load(port, Shape(connections, 1), message(), competitor.dialect)) as load:
-                seconds, cpu = time.perf_counter() - start, cpu_seconds(pid) - cpu
-                load.run(connections)
-                return {
-                    "kb_per_connection": (rss_bytes(pid) - memory) / connections / 1000,
-                    "handshake_cpu_us": cpu / connections * 1e6,
-                    "connects_per_s": connections / seconds,
-                }
-    except Exception as exc:  # a competitor that fails is a row that says so
-        return {"failed": f"{type(exc).__name__}: {exc}".splitlines()[0][:90]}
+    with running(competitor, core) as (port, pid):
+        with contextlib.closing(Load(port, Shape(100, 1), message(), competitor.dialect)) as load:
+            load.run(1000)  # caches and arenas are filled before we look
+        memory, cpu, start = rss_bytes(pid), cpu_seconds(pid), time.perf_counter()
+        with contextlib.closing(Load(port, Shape(connections, 1), message(), competitor.dialect)) as load:
+            seconds, cpu = time.perf_counter() - start, cpu_seconds(pid) - cpu
+            load.run(connections)
+            return {
+                "kb_per_connection": (rss_bytes(pid) - memory) / connections / 1000,
+                "handshake_cpu_us": cpu / connections * 1e6,
+                "connects_per_s": connections / seconds,
+            }
 
 
 @pytest.mark.timeout(0)
@@ -50,15 +46,17 @@ def test_idle(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> N
     rows: dict[str, Row] = {}
     for competitor in competitors:
         show.step(f"{connections} idle connections: {competitor.name}")
-        rows[competitor.key] = idle(competitor, pinned, connections)
+        rows[competitor.key] = attempt(idle, competitor, pinned, connections)
     figures[f"idle {connections}"] = rows
+    show(table(connections, rows, competitors))
+    assert not ours_failed(rows, competitors)
+
+
+def table(connections: int, rows: dict[str, Row], competitors: list[Competitor]) -> str:
     lines = [f"Idle, {connections} connections", f"  {'':35}{'kB each':>8}{'handshake CPU us':>18}{'connects/s':>12}"]
-    for competitor in competitors:
-        row = rows[competitor.key]
-        lines.append(
-            f"  {competitor.name:35}  {row['failed']}"
-            if "failed" in row
-            else f"  {competitor.name:35}{row['kb_per_connection']:8.1f}{row['handshake_cpu_us']:18.0f}"
-            f"{row['connects_per_s']:12,.0f}"
-        )
-    show("\n".join(lines))
+    lines += lines_of(
+        rows,
+        competitors,
+        lambda row: f"{row['kb_per_connection']:8.1f}{row['handshake_cpu_us']:18.0f}{row['connects_per_s']:12,.0f}",
+    )
+    return "\n".join(lines)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.load import Load, Shape, message
 from benchmarks.progress import Show
-from benchmarks.rounds import Row
+from benchmarks.rounds import Row, attempt, lines_of, ours_failed
 from benchmarks.servers import Competitor, pick, running
 
 KEYS = ["naive", "tuned", "msgspec", "aiohttp", "ours-uvicorn", "ours"]
@@ -22,7 +22,8 @@ SHAPE = Shape(32, 1)
 SHARES = (0.5, 0.8)
 
 
-def latency(competitor: Competitor, core: int, seconds: float) -> dict[float, Row]:
+def latency(competitor: Competitor, core: int, seconds: float) -> dict[Any, Any]:
+    """A row for each share of the capacity."""
     with (
         running(competitor, core) as (port, _),
         contextlib.closing(Load(port, SHAPE, message(), competitor.dialect)) as load,
@@ -54,23 +55,17 @@ def test_latency(full: bool, pinned: int, figures: dict[str, Any], show: Show) -
     rows: dict[float, dict[str, Row]] = {share: {} for share in SHARES}
     for competitor in competitors:
         show.step(f"latency: {competitor.name}")
-        try:
-            taken = latency(competitor, pinned, 10 if full else 1)
-        except Exception as exc:  # a competitor that fails is a row that says so
-            reason = f"{type(exc).__name__}: {exc}".splitlines()[0][:90]
-            taken = {share: {"failed": reason} for share in SHARES}
+        taken = attempt(latency, competitor, pinned, 5 if full else 0.8)
         for share in SHARES:
-            rows[share][competitor.key] = taken[share]
+            rows[share][competitor.key] = taken if "failed" in taken else taken[share]
     for share in SHARES:
         figures[f"latency at {share:.0%}"] = rows[share]
         show(table(share, rows[share], competitors))
+    assert not ours_failed(rows[SHARES[0]], competitors)
 
 
 def table(share: float, rows: dict[str, Row], competitors: list[Competitor]) -> str:
     columns = "".join(f"{name:>10}" for name in ("at msg/s", "p50 us", "p99 us", "p99.9 us", "max us", "late us"))
     lines = [f"Latency at {share:.0%} of each server's own capacity, 32 connections", f"  {'':35}{columns}"]
-    for competitor in competitors:
-        row = rows[competitor.key]
-        figures = row["failed"] if "failed" in row else "".join(f"{value:10,.0f}" for value in row.values())
-        lines.append(f"  {competitor.name:35}{figures}")
+    lines += lines_of(rows, competitors, lambda row: "".join(f"{value:10,.0f}" for value in row.values()))
     return "\n".join(lines)

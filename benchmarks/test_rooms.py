@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import select
 import socket
 import time
@@ -17,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks.broadcast_load import Dialect, Members, connect
-from benchmarks.load import masked_frame, read_frame, rss_bytes
+from benchmarks import reaper
+from benchmarks.broadcast_load import Members
+from benchmarks.load import PLAIN, connect, masked_frame, read_frame, rss_bytes
 from benchmarks.progress import Show
-from benchmarks.servers import cores, running
-from benchmarks.test_broadcast import SERVER
+from benchmarks.servers import BROADCASTERS, cores, pick, running
 from socketsundso.connection import Connection, OutboundQueue
 from socketsundso.rooms import Participant, Rooms, new_id, room_topic
 from tests.backplanes.engines import running as engine_running
 
-DIALECT = Dialect(importlib.import_module("benchmarks.competitors.broadcast_socketsundso"))
+(SERVER,) = pick("ours", among=BROADCASTERS)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -42,10 +41,10 @@ def settle(sock: socket.socket) -> None:
 
 def entered_and_flooded(port: int, count: int) -> list[socket.socket]:
     """Members of a second room, `flood`, that never read; full up to the server's own bound."""
-    deaf = [connect(port, DIALECT, receive_buffer=4096) for _ in range(count)]
+    deaf = [connect(port, receive_buffer=4096) for _ in range(count)]
     for sock in deaf:
         sock.sendall(masked_frame(b'{"type":"enter","room":"flood"}'))
-    talker = connect(port, DIALECT)
+    talker = connect(port)
     big = masked_frame(b'{"type":"message","room":"flood","msg":"%b"}' % (b"x" * 60_000))
     for _ in range(150):  # 9 MB to each: the kernel's buffers and ours are full
         talker.sendall(big)
@@ -59,7 +58,7 @@ def test_slow_readers(full: bool, pinned: int, figures: dict[str, Any], show: Sh
     rounds, turns = (5 if full else 3), 60
     ratios = []
     for _ in range(rounds):
-        with running(SERVER, pinned) as (port, _), contextlib.closing(Members(port, 1000, DIALECT)) as load:
+        with running(SERVER, pinned) as (port, pid), contextlib.closing(Members(port, pid, 1000, PLAIN)) as load:
             delays: dict[str, list[float]] = {}
             for phase in ("without", "with"):
                 deaf = entered_and_flooded(port, 10) if phase == "with" else []
@@ -84,14 +83,16 @@ def test_across_processes(
 ) -> None:
     """From a client of one process to a client of another at 1,000 messages/s."""
     messages = 10_000 if full else 3_000
-    with engine_running(kind) as engine:
+    with engine_running(kind, reaper.enlisting()) as engine:
+        engine_pid = engine.pid
         monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", engine.url)
         with running(SERVER, cores()[0]) as (port_a, _), running(SERVER, cores()[1]) as (port_b, _):
-            speaker, listener = connect(port_a, DIALECT), connect(port_b, DIALECT)
+            speaker, listener = connect(port_a), connect(port_b)
             settle(listener)  # has joined, and heard of it
             delays = delays_of(speaker, listener, messages)
             speaker.close()
             listener.close()
+    reaper.forget(engine_pid)
     p50, p99 = percentile(delays, 0.5) * 1e3, percentile(delays, 0.99) * 1e3
     figures[f"across processes over {kind}, 1,000/s"] = {SERVER.name: {"p50_ms": p50, "p99_ms": p99}}
     show(f"across processes over {kind} at 1,000/s: p50 {p50:.2f} ms (promised: 3), p99 {p99:.2f} ms")
@@ -169,7 +170,7 @@ def test_memory(full: bool, pinned: int, figures: dict[str, Any], show: Show) ->
     """What a member costs above the connection that it has anyway."""
     members = 5000 if full else 1000
     with running(SERVER, pinned) as (port, pid):
-        connections = [connect(port, DIALECT) for _ in range(members)]
+        connections = [connect(port) for _ in range(members)]
         for sock in connections:
             settle(sock)
         before = rss_bytes(pid)

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.load import Shape
 from benchmarks.progress import Show
-from benchmarks.rounds import Cell, Row, fleet, measure, table
-from benchmarks.servers import COMPETITORS, Competitor, pick
+from benchmarks.rounds import Cell, fleet, measure, ours_failed, table, with_absent
+from benchmarks.servers import COMPETITORS, pick
 
 MAIN = [Cell(Shape(32, 1)), Cell(Shape(16, 16))]
 MORE = [
@@ -32,7 +32,7 @@ ANSWER_ERRORS = ["naive", "tuned", "msgspec", "ours-uvicorn", "ours", "ours-stru
 @pytest.mark.timeout(0)
 def test_roundtrip(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every server that runs answers every message rightly; the table shows at which cost."""
-    rounds, more_rounds, seconds = (9, 5, 1.5) if full else (5, 3, 0.2)
+    rounds, more_rounds, seconds = (30, 15, 0.2) if full else (20, 12, 0.05)
     nearest = pick() if full else pick(*NEAREST)
     show.steps = len(COMPETITORS) * (1 + rounds * len(MAIN)) + more_rounds * (
         len(nearest) * len(MORE) + len(ANSWER_ERRORS) * len(INVALID)
@@ -46,14 +46,8 @@ def test_roundtrip(full: bool, pinned: int, figures: dict[str, Any], show: Show)
         ):
             chosen = {each.key: servers[each.key] for each in competitors if each.key in servers}
             for cell in cells:
-                rows = measure(cell, chosen, turns, seconds, show.step)
-                rows |= {each.key: {"failed": absent[each.key]} for each in competitors if each.key in absent}
-                broken += [f"{each.name}: {rows[each.key]}" for each in competitors if failed(each, rows)]
+                rows = with_absent(measure(cell, chosen, turns, seconds, show.step), absent, competitors)
+                broken += ours_failed(rows, competitors)
                 figures[f"roundtrip {cell.title}"] = rows
                 show(table(f"Round trip, {cell.title}", rows, competitors))
     assert not broken
-
-
-def failed(competitor: Competitor, rows: dict[str, Row]) -> bool:
-    """Another's failure is a row of the table; our own is a failure of the suite."""
-    return competitor.ours and "failed" in rows[competitor.key]

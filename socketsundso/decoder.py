@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Union
 
@@ -428,10 +429,17 @@ class _Plan:
 
     def _compile(self, arguments: str, body: list[str]) -> Callable[..., Any]:
         source = f"def call({arguments}):\n    " + "\n    ".join(body)
-        scope = dict(self.names)
-        exec(source, scope)
-        call: Callable[..., Any] = scope["call"]
-        return call
+        # a copy: code that several functions share is specialised for none of them
+        return types.FunctionType(_code(source).replace(), dict(self.names), "call")
+
+
+@functools.lru_cache(maxsize=256)
+def _code(source: str) -> types.CodeType:
+    """The code of the function in `source`; kept, since compiling costs more than all else, and many look alike."""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    code: types.CodeType = scope["call"].__code__
+    return code
 
 
 def _native_field(parameter: Parameter) -> Any:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from benchmarks import baseline, report
+from benchmarks import baseline, report, rounds
+from benchmarks import test_broadcast as broadcast
+from benchmarks import test_connections as connections
+from benchmarks import test_idle as idle
+from benchmarks import test_latency as latency
+from benchmarks import test_scaling as scaling
+from benchmarks.conftest import unfit
 from benchmarks.load import Dialect, Load, Shape, cpu_seconds, masked_frame, message, payload_of
-from benchmarks.rounds import Cell, sample, summary, table
-from benchmarks.servers import COMPETITORS, Competitor, NotAvailable, pick, running
+from benchmarks.rounds import Cell, attempt, fleet, measure, table, take_turns, with_absent
+from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor, NotAvailable, pick, running
 
 ROOT = Path(__file__).parent.parent
 (NAIVE,) = pick("naive")
@@ -46,14 +56,19 @@ def until(condition: Any, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def silent(what: str) -> None:
+    """No progress is shown."""
+
+
 def test_every_competitor_says_what_it_validates() -> None:
     """No row leaves open what its code checks."""
-    assert not [each.name for each in COMPETITORS if each.validates == "?"]
+    assert not [each.name for each in COMPETITORS + BROADCASTERS if each.validates == "?"]
 
 
-def test_keys_are_unique() -> None:
+@pytest.mark.parametrize("registry", [COMPETITORS, BROADCASTERS], ids=["competitors", "broadcasters"])
+def test_keys_are_unique(registry: list[Competitor]) -> None:
     """A figure in the JSON belongs to one competitor."""
-    assert len({each.key for each in COMPETITORS}) == len(COMPETITORS)
+    assert len({each.key for each in registry}) == len(registry)
 
 
 @pytest.mark.parametrize("size", [80, 1024, 65536])
@@ -79,12 +94,10 @@ def test_a_dialect_reads_what_it_writes(competitor: Competitor) -> None:
 
 def test_a_cell_is_measured_and_shown() -> None:
     """A sample of the naive loop has CPU, rate and the load's own CPU; its row is the 1.00 of the table."""
-    with running(NAIVE, CORE) as (port, pid):
-        taken = sample(Cell(Shape(2, 2)), NAIVE, port, pid, 0.05)
-    assert min(taken.values()) > 0
-    row = summary([taken], [taken])
-    assert row["ratio"] == 1.0
-    assert "1.00x" in table("cell", {"naive": row}, [NAIVE])
+    with fleet([NAIVE], CORE, silent) as (servers, _):
+        rows = measure(Cell(Shape(2, 2)), servers, 2, 0.02, silent)
+    assert min(rows["naive"][name] for name in ("cpu_us", "messages_per_s", "load_cpu_us")) > 0
+    assert "1.00x (1.00-1.00)" in table("cell", rows, [NAIVE])
 
 
 def test_invalid_messages_are_answered_with_errors() -> None:
@@ -95,6 +108,21 @@ def test_invalid_messages_are_answered_with_errors() -> None:
             before = cpu_seconds(pid)
             load.run(100)
             assert cpu_seconds(pid) > before
+
+
+@pytest.mark.parametrize(("files", "opened"), [(10_000, 1), (50, 3)])
+def test_connections_stay_open_where_files_allow_it(files: int, opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they are opened anew for each sample."""
+    monkeypatch.setattr(rounds, "allow_files", lambda wanted: min(wanted, files))
+    entered = []
+
+    @contextlib.contextmanager
+    def connected(competitor: Competitor, port: int, pid: int) -> Iterator[Any]:
+        entered.append(competitor.key)
+        yield lambda: {"cell": {"cpu_us": 1.0}}
+
+    take_turns(["cell"], {"naive": (NAIVE, 0, 0)}, connected, 3, silent, connections=100)
+    assert len(entered) == opened
 
 
 def test_at_a_fixed_rate_every_message_counts() -> None:
@@ -117,12 +145,91 @@ def test_a_busy_port_is_one_clear_line() -> None:
 
 def test_a_competitor_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last line of its traceback is what the row shows."""
-    missing = Competitor("x", "fastapi_naive", key="x")
-    monkeypatch.setattr(
-        Competitor, "command", lambda self, port, workers=1: [sys.executable, "-c", "import not_installed_at_all"]
-    )
-    with pytest.raises(NotAvailable, match="No module named 'not_installed_at_all'"), running(missing, CORE):
+    missing(monkeypatch, "naive")
+    with pytest.raises(NotAvailable, match="No module named 'not_installed_at_all'"), running(NAIVE, CORE):
         pass
+
+
+def missing(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """From now on the competitor with this key lacks its package."""
+    command = Competitor.command
+
+    def without(self: Competitor, port: int, workers: int = 1) -> list[str]:
+        return (
+            [sys.executable, "-c", "import not_installed_at_all"] if self.key == key else command(self, port, workers)
+        )
+
+    monkeypatch.setattr(Competitor, "command", without)
+
+
+REASON = "No module named 'not_installed_at_all'"
+
+
+def test_a_broadcaster_that_is_not_installed_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every column of the table, beside the others' figures."""
+    missing(monkeypatch, "litestar")
+    some = pick("naive", "litestar", among=BROADCASTERS)
+    monkeypatch.setattr(broadcast, "BROADCASTERS", some)
+    titles = [broadcast.title(3, depth) for depth in broadcast.IN_FLIGHT]
+    with fleet(some, CORE, silent) as (servers, absent):
+        taken = take_turns(titles, servers, partial(broadcast.open_members, 3, 10), 2, silent, connections=3)
+    rows = {
+        depth: with_absent(taken[title], absent, some) for depth, title in zip(broadcast.IN_FLIGHT, titles, strict=True)
+    }
+    assert all(REASON in each["litestar"]["failed"] and each["naive"]["ratio"] == 1.0 for each in rows.values())
+    assert re.search(rf"Litestar channels .*{REASON}", broadcast.table(3, rows))
+
+
+@pytest.mark.parametrize(
+    ("question", "arguments"),
+    [
+        (idle.idle, (CORE, 1)),
+        (latency.latency, (CORE, 0.1)),
+        (scaling.scaling, (1, 0.1)),
+        (connections.held, (CORE, 1, 1)),
+    ],
+    ids=["idle", "latency", "scaling", "connections"],
+)
+def test_every_question_has_a_row_for_what_is_not_installed(
+    question: Callable[..., Any], arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on; the row says why it has no figures."""
+    missing(monkeypatch, "naive")
+    assert REASON in attempt(question, NAIVE, *arguments)["failed"]
+
+
+def test_the_tables_show_a_row_that_failed() -> None:
+    """The reason stands where the figures would."""
+    rows = {"naive": {"failed": REASON}}
+    shown = [
+        table("cell", rows, [NAIVE]),
+        idle.table(10, rows, [NAIVE]),
+        latency.table(0.5, rows, [NAIVE]),
+        scaling.table({1: {"naive": {"messages_per_s": 1.0, "cpu_us": 1.0}}, 2: rows}, [NAIVE]),
+        connections.table("held", rows, [NAIVE]),
+    ]
+    assert not [each for each in shown if not re.search(rf"naive FastAPI loop .*{REASON}", each)]
+
+
+def test_a_crash_under_the_load_ends_one_row() -> None:
+    """The competitor that crashes is asked no more; the other one is measured in all rounds."""
+    asked: list[str] = []
+
+    @contextlib.contextmanager
+    def opened(competitor: Competitor, port: int, pid: int) -> Iterator[Any]:
+        def sample() -> dict[str, Any]:
+            asked.append(competitor.key)
+            if competitor.key == "chanx":
+                raise ConnectionError("the server closed the connection under load")
+            return {"cell": {"cpu_us": 2.0}}
+
+        yield sample
+
+    servers = {each.key: (each, 0, 0) for each in pick("naive", "chanx")}
+    rows = take_turns(["cell"], servers, opened, 3, silent, connections=1)["cell"]
+    assert rows["chanx"] == {"failed": "ConnectionError: the server closed the connection under load"}
+    assert rows["naive"]["ratio"] == 1.0
+    assert asked == ["naive", "chanx", "naive", "naive"]
 
 
 def test_without_node_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,18 +239,37 @@ def test_without_node_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_ctrl_c_leaves_no_process() -> None:
-    """An interrupt in the middle of a run ends the servers too."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks/test_bounds.py"]
+def descendants(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(OSError):  # has ended meanwhile
+        for child in children(pid):
+            found += [child, *descendants(child)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("part", "processes", "stop"),
+    [  # so many are there in the middle of it: the reaper and ...
+        ("test_bounds.py", 3, signal.SIGINT),  # two of four servers
+        ("test_bounds.py", 3, signal.SIGTERM),
+        ("test_bounds.py", 3, signal.SIGKILL),
+        ("test_scaling.py", 5, signal.SIGKILL),  # a server, its resource tracker and both workers
+        ("test_rooms.py::test_across_processes[redis]", 4, signal.SIGKILL),  # an engine and two servers
+    ],
+    ids=["interrupt", "terminate", "kill", "workers", "engine"],
+)
+def test_a_run_that_is_ended_leaves_no_process(part: str, processes: int, stop: signal.Signals) -> None:
+    """Whatever ends it, in the middle: its servers, their workers and the engines end too."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"benchmarks/{part}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         try:
-            until(lambda: len(children(run.pid)) >= 2)
-            servers = children(run.pid)
-            run.send_signal(signal.SIGINT)
+            until(lambda: len(descendants(run.pid)) >= processes)
+            started = descendants(run.pid)
+            run.send_signal(stop)
             run.wait(30)
         finally:
             run.kill()
-    until(lambda: not any(map(alive, servers)))
+    until(lambda: not any(map(alive, started)))
 
 
 def ratio(middle: float, spread: float = 0.0) -> dict[str, float]:
@@ -182,12 +308,102 @@ def test_two_files_are_compared_from_the_command_line(tmp_path: Path, capsys: py
     assert "1 worse" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("values", "exit_code"), [((0.3, 0.34), 0), ((0.34, 0.3), 0), ((0.3, 0.36), 1), ((0.36, 0.3), 1)]
+)
+def test_two_runs_of_the_same_code_agree(
+    values: tuple[float, float], exit_code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--same`: within 15 % whichever ran first, in every row, a competitor's too; else the row is named."""
+    for name, value in zip("ab", values, strict=True):
+        run = {"figures": {"cell": {"ours": ratio(0.5), "chanx": ratio(value)}}}
+        (tmp_path / name).write_text(json.dumps(run))
+    assert baseline.main([str(tmp_path / "a"), str(tmp_path / "b"), "--same"]) == exit_code
+    out = capsys.readouterr().out
+    assert f"{2 - exit_code} of 2 ratios agree within 15%" in out
+    assert ("chanx" in out) == bool(exit_code)
+
+
+FIGURES = json.loads((report.FOLDER / "figures.json").read_text())
+
+
+def test_what_is_committed_is_written_from_the_committed_figures() -> None:
+    """The report and the README show the run whose figures lie beside them; nobody edited a number."""
+    readme = report.README.read_text()
+    assert (report.FOLDER / "report.md").read_text() == report.markdown(FIGURES)
+    assert readme == report.with_measured(readme, FIGURES)
+    assert report.measured(FIGURES) in readme
+
+
+def test_every_round_trip_and_broadcast_that_we_lose_is_explained() -> None:
+    """A competitor that validates and beats any row of ours is named where the docs say why."""
+    told = (ROOT / "docs/benchmarks.md").read_text().partition("## Where we lose")[2].partition("\n## ")[0]
+    rivals = {rival for lost in report.losses(FIGURES).values() for rival in lost}
+    assert not [rival for rival in rivals if rival not in told]
+
+
+def test_a_loss_is_found_and_told() -> None:
+    """Rows that validate and are cheaper than ours; not the ceilings, not our other rows, not those that failed."""
+    rows = {
+        "naive": {"ratio": 1.0},
+        "tuned": {"ratio": 0.4},
+        "chanx": {"failed": "gone"},
+        "ours": {"ratio": 0.5},
+        "ours-struct": {"ratio": 0.3},
+        "raw-ours": {"ratio": 0.1},
+    }
+    run = {"figures": {"roundtrip 32x1, 64 KB": rows, "idle 10": {"ours": {"kb_per_connection": 2.0}}}}
+    ours, struct = (each.name for each in pick("ours", "ours-struct"))
+    assert report.losses(run) == {ours: {"tuned FastAPI loop": ["32x1 64 KB"]}, struct: {}}
+    assert f"* {ours}: tuned FastAPI loop (32x1 64 KB).\n* {struct}: none." in report.lost(run)
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "exit_code", "why"),
+    [
+        ({}, None, 0, ""),
+        ({}, None, 1, "failed"),
+        ({}, None, 2, "failed"),
+        ({"only": "idle"}, None, 0, "part"),
+        ({"keyword": "idle"}, None, 0, "part"),
+        ({"deselect": ["x"]}, None, 0, "part"),
+        ({}, ["test_idle.py"], 0, "part"),
+    ],
+)
+def test_only_the_whole_suite_writes_the_report(
+    options: dict[str, Any], files: list[str] | None, exit_code: int, why: str
+) -> None:
+    """A part of it, or a run that failed or was interrupted, leaves the committed report alone."""
+    folder = ROOT / "benchmarks"
+    chosen = folder.glob("test_*.py") if files is None else [folder / name for name in files]
+    option = SimpleNamespace(**{"only": "", "keyword": "", "markexpr": "", "deselect": None, **options})
+    session: Any = SimpleNamespace(
+        config=SimpleNamespace(option=option, args=["benchmarks/"]),
+        items=[SimpleNamespace(path=path) for path in chosen],
+        exitstatus=exit_code,
+    )
+    assert (why in unfit(session)) if why else not unfit(session)
+
+
+def test_a_part_of_the_suite_says_that_it_writes_no_report() -> None:
+    """One line tells why; nothing that is committed changes."""
+    committed = [*report.FOLDER.iterdir(), report.README]
+    before = [path.read_bytes() for path in committed]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks/test_rooms.py"]
+    run = subprocess.run([*command, "-k", "join"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "report: not written, a part of the suite ran" in run.stdout
+    assert [path.read_bytes() for path in committed] == before
+
+
 def test_the_report_has_a_row_for_what_failed(tmp_path: Path) -> None:
-    """A crash under the load is a fact that the report keeps; broadcast's columns are the messages in flight."""
+    """A crash under the load is a fact that the report keeps; a broadcast's rows are those of its own competitors."""
     run = {
         "date": "2026-01-01", "machine": "m", "cores": 2, "python": "3", "versions": {}, "commit": "c", "full": False,
-        "figures": {"x": {"chanx": {"failed": "TimeoutError: no answer"}}, "broadcast 10": {"picows": {"1": 4.2}}},
+        "figures": {
+            "x": {"chanx": {"failed": "TimeoutError: no answer"}},
+            "broadcast to 10 members, 1 in flight": {"picows": {"cpu_us_per_delivery": 4.2}},
+        },
     }  # fmt: skip
     text = report.write(run, tmp_path).read_text()
     assert "| chanx on Starlette | TimeoutError: no answer" in text
-    assert "| bare picows echo | 4.20 |" in text
+    assert "| bare picows loop | 4.20 |" in text

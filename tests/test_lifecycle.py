@@ -499,6 +499,28 @@ def test_self_handlers_may_be_changed_for_one_connection() -> None:
     assert sorted(App.handlers) == ["a", "b", "teach"]
 
 
+def test_a_change_of_self_handlers_keeps_the_one_before() -> None:
+    """A handler that replaced one of the class's answers still, when another event gets a new handler."""
+
+    class App(WebSocketHandlingEndpoint):
+        @event
+        async def on_teach(self) -> None:
+            self.handlers["a"] = self.handlers["b"]
+            self.handlers["c"] = self.handlers["b"]
+
+        @event
+        async def on_a(self) -> dict[str, str]:
+            return {"by": "a"}
+
+        @event
+        async def on_b(self) -> dict[str, str]:
+            return {"by": "b"}
+
+    answers = talk(App, {"type": "teach"}, {"type": "a"}, {"type": "c"}).answers
+    assert answers == [{"type": "a", "by": "b"}, {"type": "c", "by": "b"}]
+    assert ask(App, {"type": "a"}) == {"type": "a", "by": "a"}
+
+
 def test_an_error_for_a_peer_that_left_is_dropped() -> None:
     """A handler fails after the peer has gone: logged, not sent, and the peer's code still arrives."""
 

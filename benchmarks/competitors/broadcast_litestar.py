@@ -4,6 +4,8 @@ from litestar import Litestar, WebSocket, websocket
 from litestar.channels import ChannelsPlugin
 from litestar.channels.backends.memory import MemoryChannelsBackend
 
+VALIDATES = "nothing"
+
 
 @websocket("/")
 async def chat(socket: WebSocket, channels: ChannelsPlugin) -> None:

@@ -3,6 +3,8 @@
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel
 
+VALIDATES = "pydantic, input"
+
 
 class Message(BaseModel):
     type: str

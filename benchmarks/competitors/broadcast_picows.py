@@ -5,6 +5,8 @@ import sys
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
+VALIDATES = "nothing"
+
 transports: dict[WSTransport, None] = {}
 
 

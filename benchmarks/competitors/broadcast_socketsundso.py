@@ -4,6 +4,8 @@ import msgspec
 
 from socketsundso import WebSocketHandlingEndpoint, event
 
+VALIDATES = "pydantic, input"
+
 
 class Message(msgspec.Struct, tag_field="type", tag="message"):
     room: str

