@@ -83,7 +83,7 @@ def test_across_processes(
 ) -> None:
     """From a client of one process to a client of another at 1,000 messages/s."""
     messages = 10_000 if full else 3_000
-    with engine_running(kind, reaper.enlisting()) as engine:
+    with engine_running(kind, before_exec=reaper.enlisting()) as engine:
         engine_pid = engine.pid
         monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", engine.url)
         with running(SERVER, cores()[0]) as (port_a, _), running(SERVER, cores()[1]) as (port_b, _):
