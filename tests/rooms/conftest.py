@@ -10,8 +10,16 @@ from ..backplanes.conftest import nats_engine, redis_engine, url
 from ..backplanes.engines import EngineServer
 from . import serving
 
-__all__ = ["between_processes", "everywhere", "nats_engine", "redis_engine", "url"]
+__all__ = ["backplane", "between_processes", "everywhere", "nats_engine", "redis_engine", "url"]
 _numbers = itertools.count(1)
+
+
+@pytest.fixture
+def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bus that no other test shares, chosen by the environment."""
+    url = f"memory://rooms{next(_numbers)}"
+    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
+    return url
 
 
 @pytest.fixture(params=["redis", "nats"])

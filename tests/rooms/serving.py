@@ -22,6 +22,10 @@ protocol = OURS
 """The WebSocket protocol of uvicorn that `serving` uses; the fixture `both_protocols` changes it."""
 
 
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
+
+
 class Client:
     """Sends and receives JSON messages; every wait has an end."""
 

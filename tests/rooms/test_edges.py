@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,13 +20,10 @@ from socketsundso.rooms import Rooms, rooms_for
 from ..backplanes.engines import EngineServer
 from ..backplanes.listener import until
 from .peer import Peer, message, rest
+from .serving import run
 
 _numbers = itertools.count(1)
 NOWHERE = "redis://127.0.0.1:1"
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
 
 
 def processes(count: int = 2, history: bool = True) -> list[Rooms]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -16,24 +14,9 @@ from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncH
 from socketsundso.rooms import rooms_for
 
 from ..backplanes.listener import until
-from .serving import serving
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture
-def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bus that no other test shares, chosen by the environment."""
-    url = f"memory://endpoint{next(_numbers)}"
-    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
-    return url
-
+from .serving import run, serving
 
 pytestmark = pytest.mark.usefixtures("backplane", "both_protocols")
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
 
 
 class Note(BaseModel):

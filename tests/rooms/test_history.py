@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,11 +13,7 @@ from socketsundso.history import Resume, keep_for, numbered, recovered
 from socketsundso.rooms import rooms_for
 
 from ..backplanes.listener import until
-from .serving import Client, serving
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
+from .serving import Client, run, serving
 
 
 class Doc(Endpoint):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,20 +14,7 @@ from socketsundso.rooms import rooms_for
 
 from ..backplanes.listener import until
 from .peer import Peer
-from .serving import serving
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture
-def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
-    url = f"memory://hostile{next(_numbers)}"
-    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
-    return url
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
+from .serving import run, serving
 
 
 class Open(Endpoint):

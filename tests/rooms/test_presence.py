@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,11 +10,7 @@ import pytest
 from socketsundso import Endpoint, Hub, Member, SyncHub, event
 from socketsundso.presence import Entry, View
 
-from .serving import Client, serving
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
+from .serving import Client, run, serving
 
 
 class Lobby(Endpoint):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -16,13 +16,10 @@ from socketsundso import Hub
 
 from ..backplanes.engines import EngineServer, running
 from .crowd import Process, Tally, connect, crowd, say, until
+from .serving import run
 
 PRESENCE_TTL_S = 2.0
 _rooms = itertools.count(1)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
 
 
 class Cluster(NamedTuple):

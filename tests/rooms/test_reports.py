@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,11 +25,7 @@ from ..backplanes.engines import EngineServer
 from ..backplanes.listener import until
 from ..serving import ROOT
 from .peer import Peer, cut_off, message
-from .serving import serving
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
+from .serving import run, serving
 
 
 @asynccontextmanager

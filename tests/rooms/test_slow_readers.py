@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,23 +13,11 @@ from socketsundso.connection import PATIENCE, TURNS, Connection, OutboundQueue, 
 from socketsundso.rooms import rooms_for
 
 from ..backplanes.listener import until
-from .serving import Client, serving
+from .serving import Client, run, serving
 
-pytestmark = pytest.mark.usefixtures("both_protocols")
+pytestmark = pytest.mark.usefixtures("backplane", "both_protocols")
 
-_numbers = itertools.count(1)
 PAD = "x" * 4000
-
-
-@pytest.fixture(autouse=True)
-def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
-    url = f"memory://slow{next(_numbers)}"
-    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", url)
-    return url
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(main())  # type: ignore[arg-type]  # an async function's call is a coroutine
 
 
 class Feed(Endpoint):
