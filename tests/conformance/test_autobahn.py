@@ -54,7 +54,7 @@ def test_long_cases(on_uvloop: Autobahn, long_run: Run) -> None:
     verdicts = long_run.verdicts()
     assert len(verdicts) == 270
     # a case has 20 s, which is too short for the largest ones on a busy machine: they get it for themselves
-    again = defects(verdicts)
-    if again:
-        verdicts |= on_uvloop.start(*again).verdicts()
+    for _ in range(2):
+        if again := defects(verdicts):
+            verdicts |= on_uvloop.start(*again).verdicts()
     assert defects(verdicts) == {}
