@@ -54,7 +54,6 @@ class Endpoint:
 
 number = 5
 '''
-NO_SOCKET = Path(__file__).open()  # noqa: SIM115 - for as long as the tests run
 
 
 @pytest.fixture
@@ -682,7 +681,6 @@ def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> Non
         (["run", "served:app", "--uds", "no/where"], "'--uds': no folder for no/where"),
         (["run", "served:app", "--uds", __file__], f"'--uds': {__file__} exists and is no socket"),
         (["run", "served:app", "--fd", "999"], "'--fd': 999: Bad file descriptor"),
-        (["run", "served:app", "--fd", str(NO_SOCKET.fileno())], f"'--fd': {NO_SOCKET.fileno()} is no socket"),
         (["run"], "Missing argument 'APP'"),
         (["walk"], "No such command 'walk'"),
     ],
@@ -693,6 +691,14 @@ def test_a_wrong_command_line(handed: dict[str, Any], arguments: list[str], said
     assert ended.exit_code == 2
     assert said in ended.stderr
     assert not handed
+
+
+def test_a_descriptor_that_is_no_socket(handed: dict[str, Any], folder: Path) -> None:
+    """`--fd` with an open file is named on stderr, with exit code 2."""
+    with (folder / "served.py").open() as file:
+        ended = invoke("run", "served:app", "--fd", str(file.fileno()))
+    assert ended.exit_code == 2
+    assert "is no socket" in ended.stderr
 
 
 def test_version_and_help() -> None:

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from tests.server.serving import (
     PING,
+    PONG,
     TEXT,
     Recorder,
     closing,
@@ -80,10 +81,17 @@ def test_subprotocols_are_split(headers: list[str], http: str) -> None:
         ("/a?b?c", "/a", b"/a", b"b?c"),
         ("/?", "/", b"/", b""),
         ("//double//slash", "//double//slash", b"//double//slash", b""),
+        ("http://host:80/a%20b?x=1", "/a b", b"/a%20b", b"x=1"),
+        ("HTTPS://host", "/", b"/", b""),
+        ("ws://host?x=1", "/", b"/", b"x=1"),
+        ("/http://host/a", "/http://host/a", b"/http://host/a", b""),
     ],
 )
 def test_targets(target: str, path: str, raw_path: bytes, query: bytes, http: str) -> None:
-    """Paths are decoded once, raw_path and the query string stay as sent."""
+    """
+    Paths are decoded once, raw_path and the query string stay as sent; of an absolute URI, which proxies send and
+    RFC 6455 4.2.1 allows, the path counts.
+    """
     scope = run(scope_of(request(target), http=http))
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == (path, raw_path, query)
 
@@ -220,6 +228,41 @@ def test_clients_pings_and_keepalive_do_not_disturb_a_slow_handler() -> None:
             assert await client.recv() == "done"
 
     run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_large_message_on_a_slow_line_is_no_silence(loop: str) -> None:
+    """While a frame comes in slowly no pong can, and the peer is not taken for dead (aio-libs/aiohttp#12029)."""
+
+    async def main() -> None:
+        async with (
+            serving(echo, ws_ping_interval=0.05, ws_ping_timeout=0.5) as served,
+            peer(served) as client,
+        ):
+            frame = await client.frame()  # a ping, which the frame under way keeps from being answered
+            assert frame is not None
+            message = masked(TEXT, bytes(range(97, 97 + 20)))
+            for i in range(len(message)):
+                client.say(message[i : i + 1])
+                await asyncio.sleep(0.05)  # all of it takes longer than the timeout
+            client.say(masked(PONG, frame[1]))
+            assert await client.text() == "abcdefghijklmnopqrst"
+            client.say(closing())
+
+    run(main(), loop)
+
+
+def test_frame_that_stops_under_way_is_silence() -> None:
+    """A peer that dies in the middle of a frame is found like any other."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with serving(recorder, ws_ping_interval=0.05, ws_ping_timeout=0.05) as served, peer(served) as client:
+            client.say(masked(TEXT, b"x" * 100)[:50])
+            await served.idle()
+
+    run(main())
+    assert recorder.code == 1011
 
 
 def test_both_sides_close_at_once() -> None:
