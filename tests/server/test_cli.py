@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 import socketsundso
 from socketsundso import cli
 from tests.server.serving import CERTIFICATE
+from tests.serving import ROOT
 
 APP = '''
 import os
@@ -54,6 +55,12 @@ class Endpoint:
 
 number = 5
 '''
+
+
+@pytest.fixture(autouse=True)
+def this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that a test starts import what is tested here, whatever is installed."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture
@@ -359,7 +366,7 @@ def test_reload_of_a_mistake(folder: Path, ending: signal.Signals) -> None:
 def test_without_picows(folder: Path) -> None:
     """Where picows is missing the package imports, and `run` warns in one line and serves all the same."""
     (folder / "sitecustomize.py").write_text("import sys\nsys.modules['picows'] = None\n")
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
     imported = subprocess.run(
         [sys.executable, "-c", "import socketsundso"],
         env=environment,
