@@ -24,6 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 MAX_REQUEST_BYTES = 1 << 16
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ABSOLUTE = re.compile(rb"(?:http|ws)s?://[^/?]*(.*)", re.IGNORECASE)
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -69,12 +70,16 @@ def parse_request(head: bytes, version: str = "1.1") -> UpgradeRequest:
         raise HandshakeRefused(400, "A WebSocket handshake needs HTTP/1.1")
     if not target.isascii():
         raise HandshakeRefused(400, "The request target is not ASCII")
+    # RFC 6455 4.2.1: or an absolute HTTP/HTTPS URI containing the /resource name/
+    if absolute := _ABSOLUTE.fullmatch(target):
+        target = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
     headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
     return UpgradeRequest(target, headers, _checked_key(headers))
 
 
 def _checked_key(headers: Headers) -> bytes:
     _check_host(headers)
+    _check_body(headers)
     _check_version([value for name, value in headers if name == b"sec-websocket-version"])
     keys = [value for name, value in headers if name == b"sec-websocket-key"]
     if len(keys) != 1:
@@ -92,6 +97,12 @@ def _checked_key(headers: Headers) -> bytes:
 def _check_host(headers: Headers) -> None:
     if sum(name == b"host" for name, _ in headers) != 1:
         raise HandshakeRefused(400, "One Host header is needed")
+
+
+def _check_body(headers: Headers) -> None:
+    # whoever takes it for frames and whoever takes it for a body would disagree on where the frames begin
+    if any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers):
+        raise HandshakeRefused(400, "A WebSocket handshake has no body")
 
 
 def _check_version(versions: list[bytes]) -> None:

@@ -5,7 +5,8 @@ One timer serves all connections of an event loop that have the same intervals: 
 twentieth of what an idle connection weighs. Since all wait equally long, who came first is due first.
 
 A peer that is not heard because nobody reads is not dead: while the application keeps reading paused, its
-pong may be waiting in the kernel, and the deadline moves on.
+pong may be waiting in the kernel, and the deadline moves on. So it does while a frame is coming in, since no
+pong can overtake it: a large message over a slow line takes longer than any sensible timeout.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Pinged(Protocol):
 
     @property
     def reading_paused(self) -> bool: ...
+    @property
+    def frame_progress(self) -> int: ...
     def ping(self, payload: bytes) -> None: ...
     def peer_is_silent(self) -> None: ...
 
@@ -34,7 +37,8 @@ class Keepalive:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._resting: OrderedDict[Pinged, float] = OrderedDict()  # until their next ping, which is at that time
-        self._asked: OrderedDict[Pinged, tuple[bytes, float]] = OrderedDict()  # the ping, and until when to answer
+        # the ping, until when to answer, and how far the frame under way was
+        self._asked: OrderedDict[Pinged, tuple[bytes, float, int]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer fires: for what is due already uvloop's handle does not know
 
@@ -83,12 +87,14 @@ class Keepalive:
         if self._timeout_s is None:
             self._resting[connection] = now + self._interval_s
         else:
-            self._asked[connection] = payload, now + self._timeout_s
+            self._asked[connection] = payload, now + self._timeout_s, connection.frame_progress
         connection.ping(payload)
 
-    def _check(self, connection: Pinged, asked: tuple[bytes, float]) -> None:
-        if connection.reading_paused and self._timeout_s is not None:
-            self._asked[connection] = asked[0], self._loop.time() + self._timeout_s
+    def _check(self, connection: Pinged, asked: tuple[bytes, float, int]) -> None:
+        payload, _, before = asked
+        progress = connection.frame_progress
+        if self._timeout_s is not None and (connection.reading_paused or progress != before):
+            self._asked[connection] = payload, self._loop.time() + self._timeout_s, progress
         else:
             connection.peer_is_silent()
 

@@ -470,6 +470,11 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         return self._inbox.paused
 
     @property
+    def frame_progress(self) -> int:
+        """A number that differs whenever more of a frame has come in; the peer can send no pong within one."""
+        return len(self._parser.get_buffer(-1)) if self._parser is not None else 0
+
+    @property
     def writing_blocked(self) -> bool:
         """Whether the peer reads too slowly for what is sent."""
         return self._outbox.blocked is not None

@@ -70,7 +70,9 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
-    """Serve `app` on a free port of the loopback interface."""
+    """Serve `app` on a free port of the loopback interface; the event loop must have nothing to complain of."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     defaults = {"ws": WebSocketProtocol, "log_config": None, "lifespan": "off", "port": 0}
     options = defaults | {"timeout_graceful_shutdown": 3} | options
     server = uvicorn.Server(uvicorn.Config(app, **options))
@@ -82,6 +84,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
     finally:
         server.should_exit = True
         await task
+    assert complaints == []
 
 
 def masked(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = None) -> bytes:

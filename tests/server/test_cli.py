@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 import socketsundso
 from socketsundso import cli
 from tests.server.serving import CERTIFICATE
+from tests.serving import ROOT
 
 APP = '''
 import os
@@ -54,7 +55,12 @@ class Endpoint:
 
 number = 5
 '''
-NO_SOCKET = Path(__file__).open()  # noqa: SIM115 - for as long as the tests run
+
+
+@pytest.fixture(autouse=True)
+def this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes that a test starts import what is tested here, whatever is installed."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture
@@ -360,7 +366,7 @@ def test_reload_of_a_mistake(folder: Path, ending: signal.Signals) -> None:
 def test_without_picows(folder: Path) -> None:
     """Where picows is missing the package imports, and `run` warns in one line and serves all the same."""
     (folder / "sitecustomize.py").write_text("import sys\nsys.modules['picows'] = None\n")
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
     imported = subprocess.run(
         [sys.executable, "-c", "import socketsundso"],
         env=environment,
@@ -682,7 +688,6 @@ def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> Non
         (["run", "served:app", "--uds", "no/where"], "'--uds': no folder for no/where"),
         (["run", "served:app", "--uds", __file__], f"'--uds': {__file__} exists and is no socket"),
         (["run", "served:app", "--fd", "999"], "'--fd': 999: Bad file descriptor"),
-        (["run", "served:app", "--fd", str(NO_SOCKET.fileno())], f"'--fd': {NO_SOCKET.fileno()} is no socket"),
         (["run"], "Missing argument 'APP'"),
         (["walk"], "No such command 'walk'"),
     ],
@@ -693,6 +698,14 @@ def test_a_wrong_command_line(handed: dict[str, Any], arguments: list[str], said
     assert ended.exit_code == 2
     assert said in ended.stderr
     assert not handed
+
+
+def test_a_descriptor_that_is_no_socket(handed: dict[str, Any], folder: Path) -> None:
+    """`--fd` with an open file is named on stderr, with exit code 2."""
+    with (folder / "served.py").open() as file:
+        ended = invoke("run", "served:app", "--fd", str(file.fileno()))
+    assert ended.exit_code == 2
+    assert "is no socket" in ended.stderr
 
 
 def test_version_and_help() -> None:

@@ -198,7 +198,7 @@ def test_node_ws(deflate: bool) -> None:
             assert json.loads(printed) == {
                 "got": [*MESSAGES, "pong still there?"],
                 "code": 3001,
-                "reason": "",  # RFC 6455 asks to echo the code
+                "reason": "node is done",
                 "deflate": deflate,
             }
             await served.idle()

@@ -15,6 +15,8 @@ from socketsundso.server.handshake import HandshakeRefused
 from tests.server.serving import (
     BINARY,
     CONTINUATION,
+    PING,
+    PONG,
     TEXT,
     Peer,
     Served,
@@ -214,6 +216,36 @@ def test_uncompressed_messages_may_be_mixed_in() -> None:
             frame = await client.frame()
             assert frame is not None
             assert zlib.decompressobj(wbits=-12).decompress(frame[1] + b"\x00\x00\xff\xff") == b"plain"
+
+    run(main())
+
+
+def test_control_frames_change_nothing_about_compression() -> None:
+    """
+    Neither a pong before the first message nor control frames between its fragments (aio-libs/aiohttp#12988 and #13274,
+    tornadoweb/tornado#3353).
+    """
+    data = bytes(range(256)) * 2
+    payload = compressed(data)
+
+    async def main() -> None:
+        async with serving(echo) as served, peer(served, OFFER) as client:
+            assert await accepted(client)
+            decoder = zlib.decompressobj(wbits=-12)
+            for _ in range(2):
+                client.say(
+                    masked(PONG),
+                    masked(BINARY, payload[:10], fin=False, rsv=4),
+                    masked(PING, b"1"),
+                    masked(CONTINUATION, payload[10:20], fin=False),
+                    masked(PONG, b"2"),
+                    masked(CONTINUATION, payload[20:]),
+                )
+                assert await client.frame() == (0x8A, b"1")
+                frame = await client.frame()
+                assert frame is not None
+                assert frame[0] == 0xC2
+                assert decoder.decompress(frame[1] + b"\x00\x00\xff\xff") == data
 
     run(main())
 

@@ -15,6 +15,7 @@ import websockets.exceptions
 import websockets.sync.client
 
 from tests.server.test_cli import APP, answer_to_a_wrong_version, free_port, told
+from tests.serving import ROOT
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed")
 pytest.importorskip("uvicorn_worker", reason="uvicorn-worker is not installed")
@@ -38,7 +39,7 @@ def test_gunicorn(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [*command, "-b", f"127.0.0.1:{port}"],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
             stdout=log,
             stderr=log,
         )

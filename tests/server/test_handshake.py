@@ -43,6 +43,8 @@ def test_request_is_parsed() -> None:
         (request("/", "Sec-WebSocket-Version: 13, 8", drop="Sec-WebSocket-Version"), 426),
         (request("/", "X: " + "y" * (1 << 16)), 431),
         (request("/\xff"), 400),
+        (request("/", "Content-Length: 5"), 400),
+        (request("/", "Transfer-Encoding: chunked"), 400),
     ],
 )
 def test_invalid_requests_are_refused(head: bytes, status: int) -> None:
@@ -80,6 +82,8 @@ def test_no_header_can_be_smuggled_in(header: tuple[bytes, bytes]) -> None:
         (request(drop="Sec-WebSocket-Key"), 400),
         (request(method="POST"), 405),
         (request("/", "Sec-WebSocket-Extensions: ;;"), 400),
+        (request("/", "Content-Length: 5") + b"hello", 400),
+        (request("/", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n", 400),
     ],
 )
 def test_refusals_reach_the_client(http: str, head: bytes, status: int) -> None:

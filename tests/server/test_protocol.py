@@ -795,6 +795,7 @@ def test_keepalive_serves_many_connections_with_one_timer() -> None:
 
     class Connection:
         reading_paused = False
+        frame_progress = 0
 
         def __init__(self) -> None:
             self.pings: list[bytes] = []
@@ -830,6 +831,7 @@ def test_keepalive_catches_up_after_a_busy_event_loop() -> None:
 
     class Connection:
         reading_paused = False
+        frame_progress = 0
 
         def ping(self, payload: bytes) -> None:
             pings.append(payload)

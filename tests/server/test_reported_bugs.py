@@ -13,11 +13,16 @@ from typing import Any
 
 import pytest
 import websockets.asyncio.client
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from tests.server.serving import (
     PING,
+    PONG,
     TEXT,
+    Peer,
     Recorder,
     closing,
     echo,
@@ -80,10 +85,17 @@ def test_subprotocols_are_split(headers: list[str], http: str) -> None:
         ("/a?b?c", "/a", b"/a", b"b?c"),
         ("/?", "/", b"/", b""),
         ("//double//slash", "//double//slash", b"//double//slash", b""),
+        ("http://host:80/a%20b?x=1", "/a b", b"/a%20b", b"x=1"),
+        ("HTTPS://host", "/", b"/", b""),
+        ("ws://host?x=1", "/", b"/", b"x=1"),
+        ("/http://host/a", "/http://host/a", b"/http://host/a", b""),
     ],
 )
 def test_targets(target: str, path: str, raw_path: bytes, query: bytes, http: str) -> None:
-    """Paths are decoded once, raw_path and the query string stay as sent."""
+    """
+    Paths are decoded once, raw_path and the query string stay as sent; of an absolute URI, which proxies send and
+    RFC 6455 4.2.1 allows, the path counts.
+    """
     scope = run(scope_of(request(target), http=http))
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == (path, raw_path, query)
 
@@ -161,10 +173,13 @@ def test_accept_without_a_subprotocol_names_none() -> None:
 
 
 def test_headers_of_accept_arrive_in_order() -> None:
-    """Several Set-Cookie headers of `websocket.accept` all arrive (django/daphne#326: ignored)."""
+    """
+    Several Set-Cookie headers of `websocket.accept` all arrive (django/daphne#326: ignored), with their values as they
+    are (Kludex/uvicorn#2825: in lower case).
+    """
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        headers = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"), (b"x-latin", b"\xe9")]
+        headers = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"), (b"x-latin", b"\xe9A")]
         await send({"type": "websocket.accept", "headers": headers})
         while (await receive())["type"] != "websocket.disconnect":
             pass
@@ -176,7 +191,7 @@ def test_headers_of_accept_arrive_in_order() -> None:
                 b"set-cookie: a=1",
                 b"set-cookie: b=2",
             ]
-            assert b"x-latin: \xe9" in lines
+            assert b"x-latin: \xe9A" in lines
             client.say(closing())
 
     run(main())
@@ -220,6 +235,41 @@ def test_clients_pings_and_keepalive_do_not_disturb_a_slow_handler() -> None:
             assert await client.recv() == "done"
 
     run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_large_message_on_a_slow_line_is_no_silence(loop: str) -> None:
+    """While a frame comes in slowly no pong can, and the peer is not taken for dead (aio-libs/aiohttp#12029)."""
+
+    async def main() -> None:
+        async with (
+            serving(echo, ws_ping_interval=0.05, ws_ping_timeout=0.5) as served,
+            peer(served) as client,
+        ):
+            frame = await client.frame()  # a ping, which the frame under way keeps from being answered
+            assert frame is not None
+            message = masked(TEXT, bytes(range(97, 97 + 20)))
+            for i in range(len(message)):
+                client.say(message[i : i + 1])
+                await asyncio.sleep(0.05)  # all of it takes longer than the timeout
+            client.say(masked(PONG, frame[1]))
+            assert await client.text() == "abcdefghijklmnopqrst"
+            client.say(closing())
+
+    run(main(), loop)
+
+
+def test_frame_that_stops_under_way_is_silence() -> None:
+    """A peer that dies in the middle of a frame is found like any other."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with serving(recorder, ws_ping_interval=0.05, ws_ping_timeout=0.05) as served, peer(served) as client:
+            client.say(masked(TEXT, b"x" * 100)[:50])
+            await served.idle()
+
+    run(main())
+    assert recorder.code == 1011
 
 
 def test_both_sides_close_at_once() -> None:
@@ -284,6 +334,66 @@ def test_denial_response_before_and_after_accept() -> None:
 
     run(main())
     assert len(raised) == 1
+
+
+def test_exceptions_of_starlette(caplog: pytest.LogCaptureFixture) -> None:
+    """An HTTPException before accept is a response; after it the connection is closed (Kludex/starlette#2725)."""
+
+    async def before(websocket: WebSocket) -> None:
+        raise HTTPException(418, "I am a teapot")
+
+    async def after(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise HTTPException(418, "I am a teapot")
+
+    app = Starlette(routes=[WebSocketRoute("/before", before), WebSocketRoute("/after", after)])
+
+    async def main() -> None:
+        async with serving(app) as served:
+            async with peer(served, request("/before")) as client:
+                assert await client.response() == 418
+                assert await client.rest() == b"I am a teapot"
+            async with peer(served, request("/after")) as client:
+                assert await client.response() == 101
+                assert (await client.closed())[0] == 1011
+            await served.idle()
+
+    run(main())
+    assert "Exception in ASGI application" in caplog.text
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_tasks_that_wait_for_one_slow_peer(loop: str) -> None:
+    """All of them send once the peer reads, in order and whole; one that is cancelled meanwhile sends nothing."""
+    waiting = asyncio.Event()
+    raised: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "bytes": bytes(1 << 24)})
+        tasks = [asyncio.create_task(send({"type": "websocket.send", "text": str(i)})) for i in range(5)]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        waiting.set()
+        raised.extend(await asyncio.gather(*tasks, return_exceptions=True))
+
+    async def main() -> None:
+        async with serving(app) as served:
+            client = Peer(*await asyncio.open_connection("127.0.0.1", served.port, limit=1024))
+            client.say(request())
+            await waiting.wait()
+            (connection,) = served.connections
+            assert connection.writing_blocked
+            assert await client.response() == 101
+            frame = await client.frame()
+            assert frame is not None
+            assert len(frame[1]) == 1 << 24
+            assert [await client.text() for _ in range(4)] == ["0", "1", "3", "4"]
+            assert await client.closed() == (1000, "")
+            await client.leave()
+
+    run(main(), loop)
+    assert [type(result) for result in raised] == [*[type(None)] * 2, asyncio.CancelledError, *[type(None)] * 2]
 
 
 def test_receive_after_a_rejection_gives_the_disconnect() -> None:
