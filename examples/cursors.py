@@ -14,7 +14,7 @@ import uvicorn
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
 from socketsundso import Conflate, WebSocketHandlingEndpoint, event
@@ -66,7 +66,14 @@ async def page(request: Request) -> FileResponse:
     return FileResponse(PAGE)
 
 
-app = Starlette(routes=[Route("/", page), WebSocketRoute("/ws", Board)])
+async def status(request: Request) -> JSONResponse:
+    """What the policy for slow readers has left out, among others: the counters of this process."""
+    now = Board.hub.status
+    counters = {"published": now.published, "delivered": now.delivered, "dropped": now.dropped, "refused": now.refused}
+    return JSONResponse({"backplane": now, **counters})
+
+
+app = Starlette(routes=[Route("/", page), Route("/status", status), WebSocketRoute("/ws", Board)])
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000)

@@ -189,6 +189,9 @@ def test_cursors() -> None:
         assert until(grace, "stroke") == {"type": "stroke", "who": who, "points": [[0.0, 0.0], [1.0, 1.0]]}
         until(ada, "presence_diff")
         assert ask(ada, type="move", x=2, y=0)["errors"][0]["type"] == "less_than_equal"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=20) as answer:
+            status = json.load(answer)
+        assert (status["backplane"], status["published"], status["dropped"]) == ("connected", 2, 0)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

@@ -76,7 +76,10 @@ async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
     config = uvicorn.Config(app, log_level="error", lifespan="off", ws=protocol, timeout_graceful_shutdown=1, **options)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions of uvicorn
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    # asyncio switches Nagle's algorithm off where the socket says that it is TCP; `socket.create_server` does not.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
         task = asyncio.create_task(server._serve([listening]))
         while not server.started:  # uvicorn has no event for it
             await asyncio.sleep(0.005)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import msgspec
 import pytest
 from pydantic import BaseModel, Field
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
 
-from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event
-from socketsundso.rooms import rooms_for
+from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event, membership
+from socketsundso.connection import Outgoing
+from socketsundso.encoder import encode_push
+from socketsundso.rooms import Rooms, rooms_for
 
 from ..backplanes.listener import until
 from .serving import run, serving
@@ -153,6 +161,61 @@ def test_a_hub_reaches_rooms_and_users_and_leaves_out_whom_it_is_told_to(backpla
             assert await ada.receive() == {"type": "thread"}
 
     run(main)
+
+
+def test_an_http_route_and_a_background_task_reach_the_rooms() -> None:
+    """Of the same application, with any kind of value that a handler may return."""
+
+    @dataclass
+    class Told:
+        by: str
+
+    async def later() -> None:
+        await Chat.hub.to("r").send({"type": "told", "by": "a task"})
+
+    async def say(request: Request) -> PlainTextResponse:
+        await Chat.hub.to("r").send(Told("a route"))
+        return PlainTextResponse("said", background=BackgroundTask(later))
+
+    async def main() -> None:
+        app = Starlette(routes=[WebSocketRoute("/", Chat), Route("/say", say)])
+        async with serving(app) as client:
+            ada = await client()
+            await ada.call("enter", room="r")
+            host, port = ada.connection.transport.get_extra_info("peername")
+            answer = await asyncio.to_thread(urllib.request.urlopen, f"http://{host}:{port}/say", timeout=20)
+            with answer:
+                assert answer.read() == b"said"
+            assert await ada.receives(2) == [{"type": "told", "by": "a route"}, {"type": "told", "by": "a task"}]
+
+    run(main)
+
+
+def test_a_broadcast_is_encoded_once_and_framed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many members there are, and however many rooms; what comes from other processes is not decoded."""
+    encoded, framed = [], []
+    monkeypatch.setattr(membership, "encode_push", lambda *args: encoded.append(args) or encode_push(*args))
+    monkeypatch.setattr(Outgoing, "frame", lambda out, wire: framed.append(out._frame is None) or _frame(out, wire))
+
+    async def main() -> None:
+        async with serving(Chat) as client:
+            clients = [await client() for _ in range(8)]
+            for each in clients:
+                await each.call("enter", room="a")
+                await each.call("enter", room="b")
+            await clients[0].call("say", room=["a", "b"], text="1", but_me=True)
+            for each in clients[1:]:
+                assert await each.receive() == {"type": "note", "text": "1"}
+            assert len(encoded) == 1
+            assert sum(framed) in (0, 1)  # none where uvicorn's own protocol makes the frames
+            other = Rooms(Chat._backplane_url())
+            await other.broadcast(["ra"], b"not even JSON")
+            assert await clients[0].connection.recv() == "not even JSON"
+
+    run(main)
+
+
+_frame = Outgoing.frame
 
 
 @pytest.mark.parametrize("name", ["", "a*", "room.>", "x" * 201, "a\nb", "what?", "[a]", "\x00"])

@@ -238,6 +238,7 @@ def test_the_presence_of_a_big_room() -> None:
             listed = await Open.hub.presence.list("r")
             assert sorted(each.meta["n"] for each in listed) == list(range(1000))
             assert isinstance(listed[0], Member)
+            await late.connection.close()
             for peer in peers:
                 everyone.leave_all(peer.who)
 

@@ -19,9 +19,10 @@ import pytest
 
 from socketsundso import Endpoint, Hub, Keep, SyncHub, event
 from socketsundso.backplanes.memory import Bus
+from socketsundso.connection import NEVER
 from socketsundso.rooms import Rooms, rooms_for
 
-from ..backplanes.engines import EngineServer
+from ..backplanes.engines import EngineServer, running
 from ..backplanes.listener import until
 from ..serving import ROOT
 from .peer import Peer, cut_off, message
@@ -137,6 +138,29 @@ def test_who_leaves_elsewhere_while_one_is_cut_off_leaves_here_too(between_proce
             assert sorted(told) == ["comes", "leaves", "stays", "watcher"]
 
     run(main)
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_nobody_leaves_because_the_engine_restarts(kind: str) -> None:
+    """Not even where it has lost everything (Redis without persistence): each process says again who is there."""
+
+    async def main(url: str, engine: EngineServer) -> None:
+        async with processes(url) as (here, there):
+            watchers = [await enter(here, name="here"), await enter(there, name="there")]
+            await until(lambda: all(seen_by(each) == {"here", "there"} for each in watchers), "all are told")
+            engine.kill()
+            await until(lambda: here.state == there.state == "reconnecting", "both noticed")
+            engine.start()
+            await until(lambda: here.state == there.state == "connected", "both are back")
+            await until(lambda: here._compare_at == there._compare_at == NEVER, "both have looked who has left")
+            for watcher in watchers:
+                assert not any(told.get("leaves") for told in watcher.got)
+                assert sum(len(told.get("joins", {})) + len(told.get("members", {})) for told in watcher.got) == 2
+            for rooms in (here, there):
+                assert len(await rooms.members("a")) == 2
+
+    with running(kind) as engine:
+        asyncio.run(main(f"{engine.url}?presence_ttl_s=3", engine))
 
 
 def test_a_reload_leaves_no_ghost(between_processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,6 +441,36 @@ def test_the_numbers_begin_anew_while_everybody_is_connected(
             assert (await back.receive())["rooms"] == {"doc": {"recovered": False, "seq": 1, "epoch": at["epoch"]}}
 
     run(main)
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_a_restart_of_the_engine_leaves_no_silent_hole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NATS has kept the past: the numbers go on. Redis without persistence has not: a gap, and a new position."""
+
+    async def main(engine: EngineServer) -> None:
+        monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", engine.url)
+        async with serving(Wall) as client:
+            ada, bob = await client(), await client()
+            await ada.send("enter", room="doc")
+            old = await ada.receive()
+            await bob.call("say", room="doc", n=1)
+            assert (await ada.receives(2))[1]["seq"] == 1
+            engine.kill()
+            await until(lambda: Wall.hub.status == "reconnecting", "the loss is noticed")
+            engine.start()
+            await until(lambda: Wall.hub.status == "connected", "it is back")
+            await bob.call("say", room="doc", n=2)
+            told = [await ada.receive()]
+            while told[-1]["type"] != "said":
+                told.append(await ada.receive())
+            if kind == "nats":
+                assert [each["seq"] for each in told] == [2]
+            else:
+                assert [each["type"] for each in told] == ["gap", "room_position", "said"]
+                assert [told[1]["seq"], told[2]["seq"], told[1]["epoch"] == old["epoch"]] == [0, 1, False]
+
+    with running(kind) as engine:
+        asyncio.run(main(engine))
 
 
 # ---- hubs

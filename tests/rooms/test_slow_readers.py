@@ -30,9 +30,10 @@ class Feed(Endpoint):
         return {"type": "entered"}
 
     @event
-    async def on_flood(self, count: int, keys: int = 1, start: int = 0) -> dict[str, Any]:
+    async def on_flood(self, count: int, keys: int = 1, start: int = 0, ttl_s: float | None = None) -> dict[str, Any]:
         for n in range(start, start + count):
-            await self.broadcast({"type": "tick", "n": n, "key": n % keys, "pad": PAD}, room="r", exclude_self=True)
+            tick = {"type": "tick", "n": n, "key": n % keys, "pad": PAD}
+            await self.broadcast(tick, room="r", exclude_self=True, ttl_s=ttl_s)
         return {"type": "flooded"}
 
     async def on_disconnect(self, close_code: int) -> None:
@@ -100,6 +101,22 @@ def test_drop_oldest_leaves_a_slow_reader_the_newest_and_tells_the_gap() -> None
             assert sum(gap["dropped"] for gap in gaps) == 3000 - len(got)
             assert got[-20:] == list(range(2980, 3000))
             await slow.call("flood", count=0)
+
+    run(main)
+
+
+def test_what_has_waited_too_long_is_not_sent(backplane: str) -> None:
+    """`ttl_s` of a broadcast: only what the peer could not take in time, and it is counted; the rest is in order."""
+    feed = endpoint(max_outbound_bytes=1 << 30)
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow, writer = await deaf(client), await client()
+            await writer.call("flood", count=3000, ttl_s=0.001)
+            await writer.call("flood", count=1, start=3000)
+            got = numbers(await read_rest(slow, 3000))
+            assert got == sorted(got)
+            assert 0 < 3001 - len(got) == Feed.hub.status.dropped
 
     run(main)
 
