@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import socketsundso
 from socketsundso import cli
-from tests.server.serving import CERTIFICATE
+from tests.server.serving import CERTIFICATE, request
 from tests.serving import ROOT
 
 APP = '''
@@ -347,6 +347,24 @@ def test_reload(folder: Path, ending: signal.Signals) -> None:
     assert "Traceback" not in (folder / "log").read_text()
 
 
+def test_reload_does_not_wait_for_open_connections(folder: Path) -> None:
+    """Who is connected gets 1012, a peer that hangs does not hold up the reload (Kludex/uvicorn#2943: for ever)."""
+    with (
+        running(folder, "served:app", "--reload") as (url, process),
+        websockets.sync.client.connect(url) as client,
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as hanging,
+    ):
+        client.recv(30)
+        hanging.sendall(request())
+        assert hanging.recv(100).startswith(b"HTTP/1.1 101 ")
+        (folder / "served.py").write_text(APP.replace('scope["path"]', '"new"'))
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            client.recv(30)
+        until(lambda: told(url)[0] == "new", process, folder / "log")
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_reload_of_a_mistake(folder: Path, ending: signal.Signals) -> None:
     """A mistake is told in the words that it has without `--reload`, and served as soon as it is corrected."""
@@ -523,6 +541,12 @@ def test_a_package_that_is_not_there(handed: dict[str, Any]) -> None:
 KINDS = """
 import functools
 
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+fastapi = FastAPI()
+middleware = CORSMiddleware(fastapi)
+
 
 async def asgi3(scope, receive, send): ...
 async def with_defaults(scope, receive, send, more=None): ...
@@ -560,7 +584,11 @@ one = instance.one
 
 
 @pytest.mark.parametrize(
-    "name", ["asgi3", "with_defaults", "variadic", "partial", "asgi2", "Asgi2", "instance", "method", "unspoken"]
+    "name",
+    [
+        *("asgi3", "with_defaults", "variadic", "partial", "asgi2", "Asgi2", "instance", "method", "unspoken"),
+        *("fastapi", "middleware"),
+    ],
 )
 def test_whatever_may_be_an_application_is_served(handed: dict[str, Any], folder: Path, name: str) -> None:
     """Functions, classes, instances, partials, ASGI 2, and what hides its signature are taken as they are."""
