@@ -128,18 +128,67 @@ def test_resuming_what_one_is_in_already_replays_and_goes_on() -> None:
         await rooms.broadcast(["rdoc"], message(1))
         await rest()
         epoch = peer.got[0]["epoch"]
-        found = await rooms.read_missed(peer.who, {"doc": Resume(0, epoch), "plain": Resume(0, epoch)})
+        wanted = {"doc": Resume(0, epoch), "plain": Resume(0, epoch)}
+        found = await rooms.read_missed(peer.who, wanted)
         assert {room: whole for room, (whole, _) in found.items()} == {"doc": True, "plain": False}
         await rooms.broadcast(["rdoc"], message(2))
-        await rooms.go_on(peer.who, found, peer.take)
+        await rooms.go_on(peer.who, wanted, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
-        found = await rooms.read_missed(peer.who, {"doc": Resume(1, epoch)})
+        wanted = {"doc": Resume(1, epoch)}
+        found = await rooms.read_missed(peer.who, wanted)
         rooms.leave(peer.who, "rdoc")
-        await rooms.go_on(peer.who, found, peer.take)
+        await rooms.go_on(peer.who, wanted, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
         assert set(rooms.topics) == {"rplain"}
+
+    run(main)
+
+
+@pytest.mark.parametrize("ahead", [0, 100, 1 << 20])
+def test_what_a_resume_reads_ahead_is_bounded(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Beyond it a log is read when its turn has come: nothing is missing, and where the log has gone further, or cannot
+    be read any more, that is told.
+    """
+    monkeypatch.setattr(module, "RESUME_BYTES", ahead)
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        rooms.declare({"doc?": Keep(messages=5)})
+        names = ["doc1", "doc2", "doc3", "doc4"]
+        wanted = {}
+        for name in names:
+            log = await rooms.backplane.read("r" + name, Keep(messages=5))
+            wanted[name] = Resume(0, log.epoch)
+            for n in range(1, 4):
+                await rooms.broadcast(["r" + name], message(n))
+        found = await rooms.read_missed(peer.who, wanted)
+        assert [whole for whole, _ in found.values()] == [True] * 4
+        assert [bool(log.entries) for _, log in found.values()] == [True] + [ahead == 1 << 20] * 3
+        for _ in range(4):
+            await rooms.broadcast(["rdoc3"], message(4))
+        await rest()
+
+        async def take(payload: bytes) -> None:
+            await peer.take(payload)
+            if peer.got[-1]["room"] == "doc3" and ahead < 1 << 20:
+                monkeypatch.setattr(rooms.backplane, "read", failing_later)
+
+        await rooms.go_on(peer.who, wanted, found, take)
+        told = {name: [each for each in peer.got if each["room"] == name] for name in names}
+        for name in ("doc1", "doc2"):
+            assert [each["seq"] for each in told[name]] == [1, 2, 3]
+        if ahead == 1 << 20:
+            assert [each["seq"] for each in told["doc3"]] == list(range(1, 8))
+            assert [each["seq"] for each in told["doc4"]] == [1, 2, 3]
+        else:
+            assert [each.get("dropped", each.get("seq")) for each in told["doc3"]] == [7, 7]
+            assert [each.get("dropped", each.get("seq")) for each in told["doc4"]] == [3, 3]
+        await rooms.broadcast(["rdoc4"], message(9))
+        await rest()
+        assert peer.got[-1]["seq"] == 4
 
     run(main)
 
