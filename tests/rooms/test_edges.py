@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub
 from socketsundso import rooms as module
-from socketsundso.backplanes import Delivery, open_url
+from socketsundso.backplanes import Delivery, memory, open_url
 from socketsundso.backplanes.memory import Bus, bus_of
 from socketsundso.history import Resume
 from socketsundso.rooms import Rooms, rooms_for
@@ -423,6 +424,52 @@ def test_members_of_a_loop_that_has_ended_are_forgotten_by_the_bus() -> None:
 
     asyncio.run(send())
     assert bus_of(url).subscribers == {}
+
+
+def test_a_loop_that_takes_nothing_is_not_piled_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Another thread's event loop that hangs: publishing to it is refused above the bound, and counted where that was
+    chosen; it gets all that was taken, and what comes later, and a history room's messages from the log.
+    """
+    monkeypatch.setattr(memory, "QUEUE_BYTES", 1000)
+    url = f"memory://edges{next(_numbers)}"
+    peers: list[Peer] = []
+    joined, hangs, ended = threading.Event(), threading.Event(), threading.Event()
+
+    async def there() -> None:
+        rooms, peer = Rooms(url), Peer()
+        peers.append(peer)
+        rooms.declare({"doc": Keep(messages=100)})
+        await rooms.join(peer.who, "ra")
+        await rooms.join(peer.who, "rdoc")
+        joined.set()
+        hangs.wait(30)
+        await asyncio.to_thread(ended.wait, 30)
+        rooms.leave_all(peer.who)
+
+    async def main() -> None:
+        thread = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(there())))
+        await until(joined.is_set, "it has joined")
+        rooms, (peer,), taken = Rooms(url), peers, 0
+        rooms.declare({"doc": Keep(messages=100)})
+        while rooms.counters.refused == 0:
+            await rooms.broadcast(["ra"], message(taken))
+            taken += rooms.counters.refused == 0
+            assert taken < 100
+        with pytest.raises(BackplaneUnavailable, match="too slowly"):
+            await rooms.broadcast(["ra"], message(-1), must_publish=True)
+        assert rooms.counters.refused == 2
+        await rooms.broadcast(["rdoc"], message(1000))
+        hangs.set()
+        await until(lambda: len(peer.numbers()) == taken, "what was taken has come")
+        await rooms.broadcast(["ra"], message(taken), must_publish=True)
+        await rooms.broadcast(["rdoc"], message(1001))
+        await until(lambda: len(peer.numbers()) == taken + 3, "and what comes later")
+        assert peer.numbers() == [*((n, 0) for n in range(taken + 1)), (1000, 1), (1001, 2)]
+        ended.set()
+        await thread
+
+    run(main)
 
 
 def test_an_unknown_scheme_and_a_missing_extra_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
