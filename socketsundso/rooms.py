@@ -45,6 +45,9 @@ RECENT = 4096
 How many multi-room broadcasts are remembered, so that one which arrives by two topics is delivered once.
 """
 
+RESUME_BYTES = 4 << 20
+"""What one `resume` reads ahead of more than one room; beyond it a log is read again when its turn has come."""
+
 DELIVERY_TIMEOUT_S = 2.0
 """The longest that a broadcast to a room with history waits for its own number to come back."""
 
@@ -660,6 +663,7 @@ class Rooms:
         Live messages are kept back until `go_on` has pushed what was missed.
         """
         found: dict[str, tuple[bool, Log]] = {}
+        bytes_left = RESUME_BYTES
         for name, position in wanted.items():
             topic = room_topic(name)
             room = who.rooms.get(topic)
@@ -670,12 +674,16 @@ class Rooms:
             if room.keep is None:
                 found[name] = (False, Log("", 0, []))
             else:
-                found[name] = await self._start_reading(who, room, position)
+                whole, log = await self._start_reading(who, room, position)
+                bytes_left -= sum(len(sealed) for _, sealed in log.entries)
+                ahead = whole and (bytes_left >= 0 or not found)
+                found[name] = (whole, log if ahead else log._replace(entries=[]))
         return found
 
     async def go_on(
         self,
         who: Participant,
+        wanted: Mapping[str, Resume],
         found: Mapping[str, tuple[bool, Log]],
         send: Callable[[bytes], Awaitable[None]],
     ) -> None:
@@ -687,29 +695,36 @@ class Rooms:
         for name, (whole, log) in found.items():
             room = who.rooms.get(room_topic(name))
             if room is not None and room.keep is not None:
-                await self._replay(who, room, log if whole else log._replace(entries=[]), send)
+                await self._replay(who, room, wanted[name] if whole else Resume(log.seq, log.epoch), log, send)
 
-    async def _replay(self, who: Participant, room: Room, log: Log, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """From the log, then from what came meanwhile, then from the log again where more came than was kept."""
+    async def _replay(
+        self, who: Participant, room: Room, at: Resume, log: Log, send: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """
+        From the log, then from what came meanwhile; and from the log again where that was more than was kept.
+
+        The log may come without its entries, to be read again.
+        """
         while True:
             for seq, sealed in log.entries:
                 await send(history.numbered(unseal(sealed)[1], room.name, seq))
-            at = Resume(log.seq, log.epoch)
+                at = Resume(seq, log.epoch)
             came = room.behind.get(who)
             while came and came[0].epoch == at.epoch and came[0].seq <= at.seq + 1:
                 seq, _, out = came.popleft()
                 if seq > at.seq:
                     at = Resume(seq, at.epoch)
                     await send(out.payload)
-            if not came:
+            if came is None or (not came and at.seq >= log.seq):
                 break
-            log = await self._read_on(room, at, came[0])
-            if came[0].epoch != log.epoch:  # of numbers that have come to an end
+            next_ = came[0] if came else Came(log.seq + 1, log.epoch, Outgoing(b""))
+            log = await self._read_on(room, at, next_)
+            if came and came[0].epoch != log.epoch:  # of numbers that have come to an end
                 came.popleft()
             if not history.recovered(log, at):
                 for notice in _gap_notices(room, log, at):
                     await send(notice)
-                log = log._replace(entries=[])
+                at, log = Resume(log.seq, log.epoch), log._replace(entries=[])
         self._go_live(who, room, at)
 
     async def _read_on(self, room: Room, at: Resume, came: Came) -> Log:

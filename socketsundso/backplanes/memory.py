@@ -17,6 +17,10 @@ from collections import deque
 from typing import NamedTuple
 
 from socketsundso.backplanes.base import LOG_GRACE_S, PRESENCE_TTL_S, Delivery, Keep, Log, Receiver, State, new_owner
+from socketsundso.errors import BackplaneUnavailable
+
+QUEUE_BYTES = 64 << 20
+"""What other event loops may have sent to one that has not taken it yet; beyond it, their `publish` raises."""
 
 
 class Entry(NamedTuple):
@@ -88,27 +92,29 @@ class Bus:
                     if log is not None and log.seq == 0:  # a log without a number is nothing, until it begins again
                         del self.logs[topic]
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery, sender: MemoryBackplane) -> bool:
+        """False: not to every loop, since one of them takes payloads too slowly."""
         with self.lock:
-            self._deliver(delivery)
+            return self._deliver(delivery, sender)
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, delivery: Delivery, sender: MemoryBackplane | None) -> bool:
         """With the lock held, so that all loops see one order."""
-        members = self.subscribers.get(delivery.topic)
-        if members is None:
-            return
-        ended = [backplane for backplane in members if not backplane.enqueue(delivery)]
+        members = self.subscribers.get(delivery.topic, {})
+        full = [each for each in members if each is not sender and each.waiting_bytes > QUEUE_BYTES]
+        ended = [each for each in members if each not in full and not each.enqueue(delivery)]
         for backplane in ended:
             del members[backplane]
-        if not members:
+        if ended and not members:
             del self.subscribers[delivery.topic]
+        return not full
 
-    def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+    def append(self, topic: str, payload: bytes, keep: Keep, sender: MemoryBackplane | None = None) -> tuple[int, str]:
+        """Stored in any case; a loop that is too slow for it finds it in the log."""
         now = time.monotonic()
         with self.lock:
             log = self._log(topic, keep)
             seq = log.append(payload, now)
-            self._deliver(Delivery(topic, payload, seq, log.epoch))
+            self._deliver(Delivery(topic, payload, seq, log.epoch), sender)
             self._appends += 1
             if self._appends >= max(self.SWEEP_EVERY, len(self.logs)):
                 self._appends = 0
@@ -187,6 +193,7 @@ class MemoryBackplane:
         self.bus = bus_of(url)
         self.ttl_s = PRESENCE_TTL_S
         self.state: State = "closed"
+        self.waiting_bytes = 0  # sent to this loop, and not taken by it yet; guarded by the lock of the bus
         self._topics: set[str] = set()
 
     async def open(self, receiver: Receiver) -> None:
@@ -201,14 +208,20 @@ class MemoryBackplane:
         self.bus.release_all(self.owner)
 
     def enqueue(self, delivery: Delivery) -> bool:
-        """Called by any thread; arrives on this backplane's loop. False if that was closed and its members gone."""
+        """
+        Called by any thread, with the lock of the bus held; arrives on this backplane's loop. False if that was closed
+        and its members gone.
+        """
         try:
             self._loop.call_soon_threadsafe(self._arrive, delivery)
         except RuntimeError:
             return False
+        self.waiting_bytes += len(delivery.payload)
         return True
 
     def _arrive(self, delivery: Delivery) -> None:
+        with self.bus.lock:
+            self.waiting_bytes -= len(delivery.payload)
         if delivery.topic in self._topics:
             self._receiver.on_delivery(delivery)
 
@@ -221,14 +234,15 @@ class MemoryBackplane:
         self.bus.unsubscribe(topic, self)
 
     def publish(self, topics: tuple[str, ...], payload: bytes) -> None:
-        for topic in topics:
-            self.bus.deliver(Delivery(topic, payload))
+        taken = [self.bus.deliver(Delivery(topic, payload), self) for topic in topics]
+        if not all(taken):
+            raise BackplaneUnavailable("another event loop of this process takes payloads too slowly")
 
     async def flush(self) -> None:
         """Nothing waits here."""
 
     async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
-        return self.bus.append(topic, payload, keep)
+        return self.bus.append(topic, payload, keep, self)
 
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         return self.bus.read(topic, keep, after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub
 from socketsundso import rooms as module
-from socketsundso.backplanes import Delivery, open_url
+from socketsundso.backplanes import Delivery, memory, open_url
 from socketsundso.backplanes.memory import Bus, bus_of
 from socketsundso.history import Resume
 from socketsundso.rooms import Rooms, rooms_for
@@ -128,18 +129,67 @@ def test_resuming_what_one_is_in_already_replays_and_goes_on() -> None:
         await rooms.broadcast(["rdoc"], message(1))
         await rest()
         epoch = peer.got[0]["epoch"]
-        found = await rooms.read_missed(peer.who, {"doc": Resume(0, epoch), "plain": Resume(0, epoch)})
+        wanted = {"doc": Resume(0, epoch), "plain": Resume(0, epoch)}
+        found = await rooms.read_missed(peer.who, wanted)
         assert {room: whole for room, (whole, _) in found.items()} == {"doc": True, "plain": False}
         await rooms.broadcast(["rdoc"], message(2))
-        await rooms.go_on(peer.who, found, peer.take)
+        await rooms.go_on(peer.who, wanted, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
-        found = await rooms.read_missed(peer.who, {"doc": Resume(1, epoch)})
+        wanted = {"doc": Resume(1, epoch)}
+        found = await rooms.read_missed(peer.who, wanted)
         rooms.leave(peer.who, "rdoc")
-        await rooms.go_on(peer.who, found, peer.take)
+        await rooms.go_on(peer.who, wanted, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
         assert set(rooms.topics) == {"rplain"}
+
+    run(main)
+
+
+@pytest.mark.parametrize("ahead", [0, 100, 1 << 20])
+def test_what_a_resume_reads_ahead_is_bounded(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Beyond it a log is read when its turn has come: nothing is missing, and where the log has gone further, or cannot
+    be read any more, that is told.
+    """
+    monkeypatch.setattr(module, "RESUME_BYTES", ahead)
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        rooms.declare({"doc?": Keep(messages=5)})
+        names = ["doc1", "doc2", "doc3", "doc4"]
+        wanted = {}
+        for name in names:
+            log = await rooms.backplane.read("r" + name, Keep(messages=5))
+            wanted[name] = Resume(0, log.epoch)
+            for n in range(1, 4):
+                await rooms.broadcast(["r" + name], message(n))
+        found = await rooms.read_missed(peer.who, wanted)
+        assert [whole for whole, _ in found.values()] == [True] * 4
+        assert [bool(log.entries) for _, log in found.values()] == [True] + [ahead == 1 << 20] * 3
+        for _ in range(4):
+            await rooms.broadcast(["rdoc3"], message(4))
+        await rest()
+
+        async def take(payload: bytes) -> None:
+            await peer.take(payload)
+            if peer.got[-1]["room"] == "doc3" and ahead < 1 << 20:
+                monkeypatch.setattr(rooms.backplane, "read", failing_later)
+
+        await rooms.go_on(peer.who, wanted, found, take)
+        told = {name: [each for each in peer.got if each["room"] == name] for name in names}
+        for name in ("doc1", "doc2"):
+            assert [each["seq"] for each in told[name]] == [1, 2, 3]
+        if ahead == 1 << 20:
+            assert [each["seq"] for each in told["doc3"]] == list(range(1, 8))
+            assert [each["seq"] for each in told["doc4"]] == [1, 2, 3]
+        else:
+            assert [each.get("dropped", each.get("seq")) for each in told["doc3"]] == [7, 7]
+            assert [each.get("dropped", each.get("seq")) for each in told["doc4"]] == [3, 3]
+        await rooms.broadcast(["rdoc4"], message(9))
+        await rest()
+        assert peer.got[-1]["seq"] == 4
 
     run(main)
 
@@ -374,6 +424,52 @@ def test_members_of_a_loop_that_has_ended_are_forgotten_by_the_bus() -> None:
 
     asyncio.run(send())
     assert bus_of(url).subscribers == {}
+
+
+def test_a_loop_that_takes_nothing_is_not_piled_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Another thread's event loop that hangs: publishing to it is refused above the bound, and counted where that was
+    chosen; it gets all that was taken, and what comes later, and a history room's messages from the log.
+    """
+    monkeypatch.setattr(memory, "QUEUE_BYTES", 1000)
+    url = f"memory://edges{next(_numbers)}"
+    peers: list[Peer] = []
+    joined, hangs, ended = threading.Event(), threading.Event(), threading.Event()
+
+    async def there() -> None:
+        rooms, peer = Rooms(url), Peer()
+        peers.append(peer)
+        rooms.declare({"doc": Keep(messages=100)})
+        await rooms.join(peer.who, "ra")
+        await rooms.join(peer.who, "rdoc")
+        joined.set()
+        hangs.wait(30)
+        await asyncio.to_thread(ended.wait, 30)
+        rooms.leave_all(peer.who)
+
+    async def main() -> None:
+        thread = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(there())))
+        await until(joined.is_set, "it has joined")
+        rooms, (peer,), taken = Rooms(url), peers, 0
+        rooms.declare({"doc": Keep(messages=100)})
+        while rooms.counters.refused == 0:
+            await rooms.broadcast(["ra"], message(taken))
+            taken += rooms.counters.refused == 0
+            assert taken < 100
+        with pytest.raises(BackplaneUnavailable, match="too slowly"):
+            await rooms.broadcast(["ra"], message(-1), must_publish=True)
+        assert rooms.counters.refused == 2
+        await rooms.broadcast(["rdoc"], message(1000))
+        hangs.set()
+        await until(lambda: len(peer.numbers()) == taken, "what was taken has come")
+        await rooms.broadcast(["ra"], message(taken), must_publish=True)
+        await rooms.broadcast(["rdoc"], message(1001))
+        await until(lambda: len(peer.numbers()) == taken + 3, "and what comes later")
+        assert peer.numbers() == [*((n, 0) for n in range(taken + 1)), (1000, 1), (1001, 2)]
+        ended.set()
+        await thread
+
+    run(main)
 
 
 def test_an_unknown_scheme_and_a_missing_extra_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
