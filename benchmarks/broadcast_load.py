@@ -26,8 +26,8 @@ def stopped(pid: int) -> Iterator[None]:
     """While the body runs, the process does not."""
     os.kill(pid, signal.SIGSTOP)
     try:
-        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "Tt":
-            pass
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TtZ":
+            pass  # until it has stopped, or has crashed before
         yield
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -146,7 +146,8 @@ def measured(run: Run) -> str:
     """What the README shows of a run: the main tables, their charts, the key figures and where we lose."""
     parts = [
         "Server CPU per message, naive FastAPI loop (`receive_json`, `Model(**data)`, `send_json`) = 1;"
-        f" {run['machine']}, {run['cores']} cores, Python {run['python']}, uvloop {run['versions'].get('uvloop', 'none')}, {run['date']},"
+        f" {run['machine']}, {run['cores']} cores, Python {run['python']},"
+        f" uvloop {run['versions'].get('uvloop', 'none')}, {run['date']},"
         " no compression.\n32x1: 32 connections with one message in flight each; 16x16: 16 with 16. Own protocol:"
         " `socketsundso run`.",
         "![server CPU per message](benchmarks/report/roundtrip.svg)",
@@ -181,8 +182,8 @@ def _idle(figures: dict[str, dict[str, Any]]) -> str:
         return f"{rows[key]['kb_per_connection']:.0f} kB" if "kb_per_connection" in rows.get(key, {}) else "?"
 
     return (
-        f"An idle connection costs {kb('ours')} on our own protocol, {kb('ours-uvicorn')} on uvicorn's protocol, {kb('naive')} in the"
-        " naive loop."
+        f"An idle connection costs {kb('ours')} on our own protocol, {kb('ours-uvicorn')} on uvicorn's, {kb('naive')}"
+        " in the naive loop."
     )
 
 

@@ -69,7 +69,7 @@ def table(members: int, rows: dict[int, dict[str, Row]]) -> str:
 @pytest.mark.timeout(0)
 def test_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every member gets every broadcast once; the table shows at which cost."""
-    sizes, rounds = ((10, 100, 500, 1000, 5000), 8) if full else ((10, 1000), 6)
+    sizes, rounds = ((10, 100, 500, 1000, 5000), 6) if full else ((10, 1000), 6)
     show.steps = len(BROADCASTERS) * (1 + len(sizes) * rounds)
     broken = []
     with fleet(BROADCASTERS, pinned, show.step) as (servers, absent):

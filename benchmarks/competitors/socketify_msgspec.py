@@ -29,7 +29,8 @@ def chat(websocket: Any, text: str, opcode: OpCode) -> None:
 
 def serve(port: int) -> None:
     app = App()
-    app.ws("/", {"compression": CompressOptions.DISABLED, "max_payload_length": 1 << 20, "message": chat})
+    options = {"compression": CompressOptions.DISABLED, "max_payload_length": 1 << 20, "idle_timeout": 960}
+    app.ws("/", {**options, "message": chat})
     app.listen(AppListenOptions(port=port, host="127.0.0.1"))
     app.run()
 
