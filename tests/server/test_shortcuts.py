@@ -7,7 +7,9 @@ What an endpoint does with them is compared with what it does behind a middlewar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -39,14 +41,21 @@ class Kept:
         await self.end.wait()
 
 
+@contextlib.asynccontextmanager
+async def talking() -> AsyncIterator[tuple[Kept, Pull, Push, Peer]]:
+    """One connection: its application, its extensions and its client."""
+    app = Kept()
+    async with serving(app) as served, peer(served) as client:
+        await until(lambda: app.kept)
+        yield app, *app.kept[0], client
+        app.end.set()
+
+
 def test_texts_come_as_they_are_and_everything_else_as_a_message() -> None:
     """In order, whether they are there already or waited for; the disconnect as often as it is asked for."""
 
     async def main() -> None:
-        app = Kept()
-        async with serving(app) as served, peer(served) as client:
-            await until(lambda: app.kept)
-            pull, _ = app.kept[0]
+        async with talking() as (app, pull, _, client):
             assert pull.take() is None
             arrival = asyncio.ensure_future(pull.arrival())
             client.say(masked(TEXT, b"a"), masked(BINARY, b"b"), masked(TEXT, b"c"), closing(4001, "bye"))
@@ -56,7 +65,6 @@ def test_texts_come_as_they_are_and_everything_else_as_a_message() -> None:
             last = {"type": "websocket.disconnect", "code": 4001, "reason": "bye"}
             first = pull.take()
             assert [first or await pull.arrival(), pull.take(), await app.receive()] == [last] * 3
-            app.end.set()
 
     run(main())
 
@@ -65,10 +73,7 @@ def test_two_tasks_may_wait() -> None:
     """One in ASGI's `receive`, one in `arrival`: each message goes to one of them, none is lost, none doubled."""
 
     async def main() -> None:
-        app = Kept()
-        async with serving(app) as served, peer(served) as client:
-            await until(lambda: app.kept)
-            pull, _ = app.kept[0]
+        async with talking() as (app, pull, _, client):
             tasks = [asyncio.ensure_future(app.receive()), asyncio.ensure_future(pull.arrival())]
             await asyncio.sleep(0)
             client.say(masked(TEXT, b"1"))
@@ -76,7 +81,6 @@ def test_two_tasks_may_wait() -> None:
             client.say(masked(TEXT, b"2"))
             got = await asyncio.gather(*tasks)
             assert sorted(each if isinstance(each, str) else each["text"] for each in got) == ["1", "2"]
-            app.end.set()
 
     run(main())
 
@@ -85,10 +89,7 @@ def test_a_cancelled_wait_is_no_obstacle() -> None:
     """After `arrival` was cancelled messages go on, by either way."""
 
     async def main() -> None:
-        app = Kept()
-        async with serving(app) as served, peer(served) as client:
-            await until(lambda: app.kept)
-            pull, _ = app.kept[0]
+        async with talking() as (app, pull, _, client):
             for again in (pull.arrival, app.receive):
                 waiting = pull.arrival()
                 assert isinstance(waiting, asyncio.Future)
@@ -96,7 +97,6 @@ def test_a_cancelled_wait_is_no_obstacle() -> None:
                 client.say(masked(TEXT, b"x"))
                 item = pull.take() or await again()
                 assert item in ("x", {"type": "websocket.receive", "text": "x"})
-            app.end.set()
 
     run(main())
 
@@ -118,8 +118,8 @@ def test_each_stands_for_its_own_connections_functions_only() -> None:
 
             assert last_pull.stands_for(app.receive)
             assert last_push.stands_for(app.send)
-            assert not any(each.stands_for(app.receive) or each.stands_for(receive) for each in (pull,))
-            assert not any(each.stands_for(app.send) or each.stands_for(send) for each in (push,))
+            assert not pull.stands_for(app.receive)
+            assert not push.stands_for(app.send)
             assert not last_pull.stands_for(receive)
             assert not last_push.stands_for(send)
             app.end.set()
@@ -131,10 +131,7 @@ def test_all_ways_to_send_keep_their_order() -> None:
     """`Push.send`, `push` and `websocket.send`, also when several loop turns lie between."""
 
     async def main() -> None:
-        app = Kept()
-        async with serving(app) as served, peer(served) as client:
-            await until(lambda: app.kept)
-            _, push = app.kept[0]
+        async with talking() as (app, _, push, client):
             for number in range(300):
                 text = str(number) * (1 + number % 100)
                 if number % 3 == 0:
@@ -146,7 +143,6 @@ def test_all_ways_to_send_keep_their_order() -> None:
                 if number % 50 == 0:
                     await asyncio.sleep(0)
             assert [await client.text() for _ in range(300)] == [str(n) * (1 + n % 100) for n in range(300)]
-            app.end.set()
 
     run(main())
 
