@@ -385,8 +385,8 @@ class Connection:
         return queue.near
 
     def write(self, payload: bytes) -> bool:
-        """`Wire.send`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
-        return self.offer is not None and self.wire is not None and self.wire.send(payload)
+        """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
+        return self.offer is not None and self.wire is not None and self.wire.write(payload)
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""

@@ -32,7 +32,7 @@ from socketsundso.errors import DefinitionError, EventError, FrameError, did_you
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.membership import Membership
-from socketsundso.wire import Write, reader, writer
+from socketsundso.wire import Writer, source_of, writer_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -168,7 +168,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     # The state of a connection. On the class until it differs: an idle connection stays small.
     _receive: Receive
     _send: Send
-    _write: Write | None
+    _writer: Writer | None
     _accepted = False
     _closed: int | None = None  # the code this side closed with
     _gone = False  # a send failed: the peer is not there any more
@@ -337,7 +337,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         self._receive, self._send = websocket._receive, websocket._send
         self._accepted = websocket.application_state is WebSocketState.CONNECTED
         websocket._send = self._observed_send
-        self._write = writer(websocket.scope, self._send)
+        self._writer = writer_of(websocket.scope, self._send)
         self._closed = None  # the instance's own: what is asked for every message is found faster there
 
     async def _observed_send(self, message: Message) -> None:
@@ -384,12 +384,16 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
 
     async def _serve(self) -> int:
         """The receive loop. Gives the code that the connection was closed with."""
-        take, arrival = reader(self.websocket.scope, self._receive)
+        receive = self._receive
+        source = source_of(self.websocket.scope, receive)
+        frame: Any  # an ASGI message, or a text as it is
         answering: Route | None = None  # the route that `_answering` names, if it is there without a `ref`
         while True:
-            if take is None or (frame := take()) is None:
-                frame = await arrival()
-            if type(frame) is not str:  # an ASGI message
+            if source is None:
+                frame = await receive()
+            elif (frame := source.take()) is None:
+                frame = await source.arrival()
+            if type(frame) is not str:
                 if frame["type"] != "websocket.receive":
                     code = self._left(frame)
                     return code if self._closed is None else self._closed
@@ -437,8 +441,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         body = route.encode(value)
         if ref is not None:
             body = append_ref(body, self.ref_key, ref)
-        write = self._write
-        return None if write is not None and write(body) else self._send_reply(body)
+        writer = self._writer
+        return None if writer is not None and writer.write(body) else self._send_reply(body)
 
     async def _send_reply(self, body: bytes) -> None:
         if self._closed is None and not self._gone:

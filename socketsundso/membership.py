@@ -41,7 +41,7 @@ from socketsundso.rooms import (
     user_topic,
     valid_name,
 )
-from socketsundso.wire import Write, wire_of
+from socketsundso.wire import Writer, wire_of
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 DEFAULT_BACKPLANE = "memory://"
@@ -102,7 +102,7 @@ class Membership:
     websocket: Any
     ref_key: ClassVar[str]
     _send: Any
-    _write: Write | None
+    _writer: Writer | None
     _accepted: bool
     _closed: int | None
 
@@ -250,7 +250,7 @@ class Membership:
         if who is not None:
             self._all.leave_all(who)
             who.connection.close()
-            self._send, self._write = who.connection.send_at_once, None  # and no cycle through the connection is left
+            self._send, self._writer = who.connection.send_at_once, None  # and no cycle through the connection is left
 
     # ---- how it is done
 
@@ -285,8 +285,8 @@ class Membership:
         )
         connection = Connection(self._send, queue, self._on_slow_peer, wire_of(self.websocket.scope))
         self._send = connection.send
-        if self._write is not None:
-            self._write = connection.write
+        if self._writer is not None:
+            self._writer = connection
         return Participant(self.id, connection, self._wants_presence)
 
     def _on_slow_peer(self) -> None:

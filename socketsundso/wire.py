@@ -17,23 +17,25 @@ from typing import Any, Protocol, cast
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[..., Awaitable[None]]
-Take = Callable[[], Any]
-Write = Callable[[bytes], bool]
 
 
-class Wire(Protocol):
+class Writer(Protocol):
+    """Writes a text if that needs no waiting; False: it was not written, ASGI's `send` is to do it."""
+
+    def write(self, payload: bytes) -> bool: ...
+
+
+class Wire(Writer, Protocol):
     """`scope["extensions"]["socketsundso.push"]`."""
 
     def stands_for(self, send: Send, /) -> bool: ...
-
-    def send(self, payload: bytes) -> bool: ...
 
     def frame(self, payload: bytes) -> bytes: ...
 
     def push(self, frame: bytes) -> bool: ...
 
     @property
-    def offer(self) -> Write: ...
+    def offer(self) -> Callable[[bytes], bool]: ...
 
     @property
     def buffered(self) -> int: ...
@@ -46,11 +48,9 @@ class Source(Protocol):
 
     def stands_for(self, receive: Receive, /) -> bool: ...
 
-    @property
-    def take(self) -> Take: ...
+    def take(self) -> Any: ...
 
-    @property
-    def arrival(self) -> Receive: ...
+    def arrival(self) -> Awaitable[Any]: ...
 
 
 def wire_of(scope: Mapping[str, Any]) -> Wire | None:
@@ -58,22 +58,16 @@ def wire_of(scope: Mapping[str, Any]) -> Wire | None:
     return cast(Wire | None, _extension(scope, "socketsundso.push"))
 
 
-def reader(scope: Mapping[str, Any], receive: Receive) -> tuple[Take | None, Receive]:
-    """
-    `take`, which gives the next message or None, and `arrival`, which waits for it; None and `receive` elsewhere.
-
-    A text comes as it is, everything else as ASGI's message; from `receive` a text is a message too.
-    """
+def source_of(scope: Mapping[str, Any], receive: Receive) -> Source | None:
+    """What to take messages from instead of calling `receive`, where that is the server's own."""
     source = cast(Source | None, _extension(scope, "socketsundso.pull"))
-    if source is None or not source.stands_for(receive):
-        return None, receive
-    return source.take, source.arrival
+    return source if source is not None and source.stands_for(receive) else None
 
 
-def writer(scope: Mapping[str, Any], send: Send) -> Write | None:
-    """Writes a text if that needs no waiting; False: it was not written, `send` is to do it, as it does elsewhere."""
+def writer_of(scope: Mapping[str, Any], send: Send) -> Writer | None:
+    """What to write texts to before calling `send`, where that is the server's own."""
     wire = wire_of(scope)
-    return wire.send if wire is not None and wire.stands_for(_beneath_starlette(send)) else None
+    return wire if wire is not None and wire.stands_for(_beneath_starlette(send)) else None
 
 
 def _beneath_starlette(send: Any) -> Any:

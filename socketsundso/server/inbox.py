@@ -32,8 +32,34 @@ class Served(Protocol):
         """The application has taken the last message: it has handled all that came before."""
 
 
-class Inbox:
-    """The messages of one connection, in order. `put` never waits, `receive` is the application's side."""
+class Pull:
+    """
+    `scope["extensions"]["socketsundso.pull"]`: messages without a coroutine and a dict for each.
+
+    For the one task that takes them all. A text is a str, everything else the ASGI message.
+    """
+
+    __slots__ = ()
+
+    def stands_for(self, receive: Callable[..., Any]) -> bool:
+        """Whether `receive` is this connection's own: around a middleware's, it would miss what that does."""
+        return getattr(receive, "__self__", None) is self
+
+    def take(self) -> Item | None:
+        """The next message, None while there is none; after the last one always `websocket.disconnect`."""
+        raise NotImplementedError
+
+    def arrival(self) -> Awaitable[Item]:
+        """
+        The next message when it comes, only after `take` gave None.
+
+        Who is cancelled while it waits may lose the message that has just come; with ASGI's `receive` nothing is lost.
+        """
+        raise NotImplementedError
+
+
+class Inbox(Pull):
+    """The messages of one connection, in order. `put` never waits, the rest is the application's side."""
 
     __slots__ = (
         "_connection",
@@ -129,7 +155,6 @@ class Inbox:
         return {"type": "websocket.receive", "text": item} if isinstance(item, str) else item
 
     def take(self) -> Item | None:
-        """The next one, None while there is none; the `websocket.disconnect` as often as it is asked for."""
         queue = self._queue
         if not queue:
             return None if self._final is None else self._last(self._final)
@@ -143,12 +168,8 @@ class Inbox:
         return item
 
     def arrival(self) -> Awaitable[Item]:
-        """
-        The next one when it comes. Only after `take` gave None.
-
-        A future, without a coroutine around it that would be entered and left for every message; hence nobody gives
-        back what has come for a task that is cancelled.
-        """
+        # A future, without a coroutine around it that would be entered and left for every message; hence nobody gives
+        # back what has come for a task that is cancelled.
         if self._waiter is not None and not self._waiter.done():
             return self.receive()
         self._waiter = self._loop.create_future()
@@ -166,34 +187,3 @@ class Inbox:
         if waiter.cancelled() or not waiter.done() or (item := waiter.result()) is self._final:
             return
         self._queue.insert(self._head, item)
-
-
-class Pull:
-    """
-    `scope["extensions"]["socketsundso.pull"]`: messages without a coroutine and a dict for each.
-
-    For the one task that takes them all. A text is a str, everything else the ASGI message.
-    """
-
-    __slots__ = ("_inbox",)
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-
-    def stands_for(self, receive: Callable[..., Any]) -> bool:
-        """Whether `receive` is this connection's own: around a middleware's, it would miss what that does."""
-        return getattr(receive, "__self__", None) is self._inbox
-
-    @property
-    def take(self) -> Callable[[], Item | None]:
-        """`take()`: the next message, None while there is none; after the last one always `websocket.disconnect`."""
-        return self._inbox.take
-
-    @property
-    def arrival(self) -> Callable[[], Awaitable[Item]]:
-        """
-        `await arrival()`: the next message when it comes, only after `take()` gave None.
-
-        Who is cancelled while it waits may lose the message that has just come; with ASGI's `receive` nothing is lost.
-        """
-        return self._inbox.arrival

@@ -197,7 +197,7 @@ class Push:
         return frame(FIN_BINARY, data) if binary else text_frame(data)
 
     def stands_for(self, send: Callable[..., Any]) -> bool:
-        """Whether `send` is this connection's own: around a middleware's, `Push.send` would miss what that does."""
+        """Whether `send` is this connection's own: around a middleware's, `Push.write` would miss what that does."""
         return getattr(getattr(send, "__self__", None), "outbox", None) is self._outbox
 
     @property
@@ -215,7 +215,7 @@ class Push:
         self._outbox.push(frame)
         return True
 
-    def send(self, payload: bytes) -> bool:
+    def write(self, payload: bytes) -> bool:
         """
         What `websocket.send` does with a text (UTF-8), unless it had to wait. False: nothing was sent, use that.
         """

@@ -39,7 +39,7 @@ from uvicorn.server import ServerState
 from socketsundso.server import deflate, frames, handshake
 from socketsundso.server.early import bytes_behind_request, http_version
 from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
-from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox, Pull
+from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox
 from socketsundso.server.keepalive import Keepalive, keepalive_of
 from socketsundso.server.messages import Messages, Violation
 from socketsundso.server.outbox import Outbox, Push
@@ -216,7 +216,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._start_app()
 
     def _extensions(self) -> dict[str, Any]:
-        extensions = {"websocket.http.response": {}, "socketsundso.pull": Pull(self._inbox)}
+        extensions = {"websocket.http.response": {}, "socketsundso.pull": self._inbox}
         if self._deflate is None:  # a frame that is ready for every peer is not compressed
             extensions["socketsundso.push"] = Push(self._outbox)
         return extensions

@@ -1,5 +1,5 @@
 """
-`scope["extensions"]["socketsundso.pull"]` and `Push.send`: messages without a coroutine for each.
+`scope["extensions"]["socketsundso.pull"]` and `Push.write`: messages without a coroutine for each.
 
 What an endpoint does with them is compared with what it does behind a middleware, where it uses ASGI's functions.
 """
@@ -33,7 +33,7 @@ class Kept:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         pull, push = scope["extensions"]["socketsundso.pull"], scope["extensions"]["socketsundso.push"]
-        assert push.send(b"too early") is False
+        assert push.write(b"too early") is False
         assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept"})
         self.receive, self.send = receive, send
@@ -128,14 +128,14 @@ def test_each_stands_for_its_own_connections_functions_only() -> None:
 
 
 def test_all_ways_to_send_keep_their_order() -> None:
-    """`Push.send`, `push` and `websocket.send`, also when several loop turns lie between."""
+    """`Push.write`, `push` and `websocket.send`, also when several loop turns lie between."""
 
     async def main() -> None:
         async with talking() as (app, _, push, client):
             for number in range(300):
                 text = str(number) * (1 + number % 100)
                 if number % 3 == 0:
-                    assert push.send(text.encode())
+                    assert push.write(text.encode())
                 elif number % 3 == 1:
                     assert push.push(Push.frame(text))
                 else:
@@ -159,17 +159,17 @@ def test_send_refuses_what_would_have_to_wait(loop: str) -> None:
             await until(lambda: app.kept)
             _, push = app.kept[0]
             taken = 0
-            while push.send(payload):
+            while push.write(payload):
                 taken += 1
                 await asyncio.sleep(0)
             assert push.buffered <= 2 * (64 << 10) + len(payload)
             assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
             frame = Push.frame(payload)
             assert await reader.readexactly(taken * len(frame)) == frame * taken
-            await until(lambda: push.send(payload))
+            await until(lambda: push.write(payload))
             writer.close()
             await until(lambda: not push.open)
-            assert not push.send(payload)
+            assert not push.write(payload)
             app.end.set()
 
     run(main(), loop)
