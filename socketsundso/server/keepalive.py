@@ -6,7 +6,8 @@ twentieth of what an idle connection weighs. Since all wait equally long, who ca
 
 A peer that is not heard because nobody reads is not dead: while the application keeps reading paused, its
 pong may be waiting in the kernel, and the deadline moves on. So it does while a frame is coming in, since no
-pong can overtake it: a large message over a slow line takes longer than any sensible timeout.
+pong can overtake it, and while what was sent before the ping is still leaving: a large message over a slow line
+takes longer than any sensible timeout.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Pinged(Protocol):
     def reading_paused(self) -> bool: ...
     @property
     def frame_progress(self) -> int: ...
+    @property
+    def buffered_bytes(self) -> int: ...
     def ping(self, payload: bytes) -> None: ...
     def peer_is_silent(self) -> None: ...
 
@@ -37,8 +40,8 @@ class Keepalive:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._resting: OrderedDict[Pinged, float] = OrderedDict()  # until their next ping, which is at that time
-        # the ping, until when to answer, and how far the frame under way was
-        self._asked: OrderedDict[Pinged, tuple[bytes, float, int]] = OrderedDict()
+        # the ping, until when to answer, how far the frame under way was, and what waited in front of the ping
+        self._asked: OrderedDict[Pinged, tuple[bytes, float, int, int]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0  # when the timer fires: for what is due already uvloop's handle does not know
 
@@ -87,14 +90,20 @@ class Keepalive:
         if self._timeout_s is None:
             self._resting[connection] = now + self._interval_s
         else:
-            self._asked[connection] = payload, now + self._timeout_s, connection.frame_progress
+            self._asked[connection] = (
+                payload,
+                now + self._timeout_s,
+                connection.frame_progress,
+                connection.buffered_bytes,
+            )
         connection.ping(payload)
 
-    def _check(self, connection: Pinged, asked: tuple[bytes, float, int]) -> None:
-        payload, _, before = asked
-        progress = connection.frame_progress
-        if self._timeout_s is not None and (connection.reading_paused or progress != before):
-            self._asked[connection] = payload, self._loop.time() + self._timeout_s, progress
+    def _check(self, connection: Pinged, asked: tuple[bytes, float, int, int]) -> None:
+        payload, _, progress, buffered = asked
+        now_progress, now_buffered = connection.frame_progress, connection.buffered_bytes
+        lives = connection.reading_paused or now_progress != progress or now_buffered < buffered
+        if self._timeout_s is not None and lives:
+            self._asked[connection] = payload, self._loop.time() + self._timeout_s, now_progress, now_buffered
         else:
             connection.peer_is_silent()
 

@@ -23,6 +23,10 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 DEADLINE_S = 20.0
 KEY = base64.b64encode(bytes(range(16)))
+BOUNDED_HTTP = {  # what `socketsundso run` serves with
+    "h11": "socketsundso.server.head:H11Protocol",
+    "httptools": "socketsundso.server.http_httptools:HttpToolsProtocol",
+}
 CERTIFICATE = Path(__file__).parent / "localhost.pem"  # for localhost, with its key
 
 

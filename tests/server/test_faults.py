@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ from typing import Any
 import pytest
 import websockets.asyncio.client
 
+from socketsundso.server.deflate import Deflate
+from socketsundso.server.head import HeadWatch
 from socketsundso.server.inbox import Inbox
+from socketsundso.server.messages import Messages
 from socketsundso.server.outbox import Outbox
 from socketsundso.server.protocol import WebSocketProtocol
 from tests.server.serving import (
     BINARY,
+    BOUNDED_HTTP,
     CERTIFICATE,
     CONTINUATION,
     LOOPS,
@@ -59,12 +64,15 @@ from tests.server.steps import (
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
+OURS = (WebSocketProtocol, Inbox, Outbox, Messages, Deflate, HeadWatch)
+
+
 def left() -> dict[str, int]:
     """What connections could leave behind."""
     gc.collect()
     things = gc.get_objects()
     return {
-        "objects": sum(isinstance(thing, (WebSocketProtocol, Inbox, Outbox)) for thing in things),
+        "objects": sum(isinstance(thing, OURS) for thing in things),
         "parsers": sum(type(thing).__name__ == "WSProtocol" for thing in things),
         "tasks": len(asyncio.all_tasks()),
         "files": len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0,
@@ -74,7 +82,8 @@ def left() -> dict[str, int]:
 
 def _is_of_a_connection(timer: Any) -> bool:
     # all that shows on both loops is the name of what is called
-    return not timer.cancelled() and any(name in repr(timer) for name in ("WebSocketProtocol", "Keepalive", "abort"))
+    names = ("WebSocketProtocol", "Keepalive", "HeadWatch", "abort")
+    return not timer.cancelled() and any(name in repr(timer) for name in names)
 
 
 def blocks() -> int:
@@ -146,6 +155,15 @@ def mid(data: bytes) -> Callable[[Served], Any]:
     return fault
 
 
+async def mid_compressed_message(served: Served) -> None:
+    async with peer(served, request("/", "Sec-WebSocket-Extensions: permessage-deflate")) as client:
+        assert await client.response() == 101
+        assert "sec-websocket-extensions" in client.headers
+        client.say(masked(TEXT, zlib.compress(b"x" * 1000, wbits=-12)[:5], fin=False, rsv=4))
+        await client.writer.drain()
+        client.vanish()
+
+
 FAULTS = {
     "without a word": without_a_word,
     "mid handshake": mid_handshake,
@@ -154,6 +172,7 @@ FAULTS = {
     "mid frame": mid(masked(TEXT, bytes(1000))[:500]),
     "mid large frame": mid(masked(BINARY, bytes(1_000_000))[:700_000]),
     "mid fragments": mid(masked(TEXT, b"a", fin=False) + masked(CONTINUATION, b"b", fin=False)),
+    "mid compressed message": mid_compressed_message,
     "after a violation": mid(masked(TEXT, b"\xff")),
     "after its close frame": mid(closing()),
 }
@@ -166,6 +185,19 @@ def test_killed_clients(name: str, loop: str) -> None:
 
     async def main() -> None:
         async with serving(echo) as served:
+            await leaves_nothing(served, lambda: together(100, FAULTS[name], served), 100)
+
+    run(main(), loop)
+
+
+@both_loops
+@pytest.mark.parametrize("http", BOUNDED_HTTP)
+@pytest.mark.parametrize("name", ["without a word", "mid handshake", "before accept"])
+def test_killed_clients_under_run(name: str, http: str, loop: str) -> None:
+    """The HTTP protocols of `socketsundso run` leave no watch over a head behind."""
+
+    async def main() -> None:
+        async with serving(echo, http=BOUNDED_HTTP[http]) as served:
             await leaves_nothing(served, lambda: together(100, FAULTS[name], served), 100)
 
     run(main(), loop)

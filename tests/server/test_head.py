@@ -8,13 +8,9 @@ from typing import Any
 import pytest
 
 from socketsundso.server import head
-from tests.server.serving import TEXT, Peer, Served, closing, masked, peer, request, run, serving, until
+from tests.server.serving import BOUNDED_HTTP, TEXT, Peer, Served, closing, masked, peer, request, run, serving, until
 
-HTTP = {
-    "h11": "socketsundso.server.head:H11Protocol",
-    "httptools": "socketsundso.server.http_httptools:HttpToolsProtocol",
-}
-both = pytest.mark.parametrize("http", HTTP)
+both = pytest.mark.parametrize("http", BOUNDED_HTTP)
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -55,7 +51,7 @@ def test_head_that_trickles_is_cut(http: str, loop: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(head, "HEAD_TIMEOUT_S", 0.2)
 
     async def main() -> None:
-        async with serving(app, http=HTTP[http], headers=[("x-default", "d")]) as served:
+        async with serving(app, http=BOUNDED_HTTP[http], headers=[("x-default", "d")]) as served:
             async with peer(served, GET) as client:
 
                 async def trickle() -> None:
@@ -80,7 +76,7 @@ def test_connection_without_a_word_is_closed(http: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(head, "HEAD_TIMEOUT_S", 0.1)
 
     async def main() -> None:
-        async with serving(app, http=HTTP[http]) as served:
+        async with serving(app, http=BOUNDED_HTTP[http]) as served:
             async with peer(served, b"") as client:
                 assert await client.rest() == b""
             await served.idle()
@@ -95,7 +91,7 @@ def test_peer_that_does_not_hang_up_after_a_refusal_is_cut(http: str, monkeypatc
     monkeypatch.setattr(head, "LINGER_S", 0.1)
 
     async def main() -> None:
-        async with serving(app, http=HTTP[http]) as served, peer(served, GET) as client:
+        async with serving(app, http=BOUNDED_HTTP[http]) as served, peer(served, GET) as client:
             assert await client.response() == 408
             client.say(b"X: y\r\n\r\n" + request())
             await served.idle()
@@ -110,7 +106,7 @@ def test_head_without_end_is_refused(http: str, line: str) -> None:
     """A head of megabytes is answered with a 4xx and closed, whether in many headers or in one."""
 
     async def main() -> None:
-        async with serving(app, http=HTTP[http]) as served:
+        async with serving(app, http=BOUNDED_HTTP[http]) as served:
             async with peer(served, GET) as client:
                 for _ in range(100):
                     client.say(b"X: " + b"y" * 10_000 + b"\r\n" if line == "many headers" else b"X: " + b"y" * 10_000)
@@ -124,7 +120,7 @@ def test_head_over_the_bound_is_431(monkeypatch: pytest.MonkeyPatch) -> None:
     """On httptools, which has no bound, it is 64 KiB and the answer 431."""
 
     async def main() -> None:
-        async with serving(app, http=HTTP["httptools"]) as served:
+        async with serving(app, http=BOUNDED_HTTP["httptools"]) as served:
             async with peer(served, GET) as client:
                 client.say(b"X: " + b"y" * (1 << 16))
                 assert await client.response() == 431
@@ -140,7 +136,7 @@ def test_upgrade_ends_the_watch(http: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(head, "HEAD_TIMEOUT_S", 0.2)
 
     async def main() -> None:
-        async with serving(app, http=HTTP[http]) as served, peer(served, request()[:30]) as client:
+        async with serving(app, http=BOUNDED_HTTP[http]) as served, peer(served, request()[:30]) as client:
             await until(lambda: timers(served) == 1)
             client.say(request()[30:])
             assert await client.response() == 101
@@ -159,7 +155,7 @@ def test_bodies_and_the_time_between_requests_are_not_watched(http: str, monkeyp
     size = 200_000
 
     async def main() -> None:
-        async with serving(app, http=HTTP[http]) as served, peer(served, b"") as client:
+        async with serving(app, http=BOUNDED_HTTP[http]) as served, peer(served, b"") as client:
             for _ in range(2):
                 client.say(GET + b"Content-Length: %d\r\n\r\n" % size)
                 await until(lambda: timers(served) == 0)
@@ -184,7 +180,7 @@ def test_pipelined_head_waits_for_the_response_before_it(http: str, monkeypatch:
         await app(scope, receive, send)
 
     async def main() -> None:
-        async with serving(slow, http=HTTP[http]) as served, peer(served, GET + b"\r\n" + GET) as client:
+        async with serving(slow, http=BOUNDED_HTTP[http]) as served, peer(served, GET + b"\r\n" + GET) as client:
             await until(lambda: served.tasks)
             await asyncio.sleep(0.3)
             go_on.set()

@@ -737,6 +737,31 @@ def test_pings_find_a_silent_peer() -> None:
     assert recorder.messages == [disconnect(1011, "keepalive ping timeout")]
 
 
+@both_loops
+def test_pings_find_a_peer_that_stopped_reading(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What still waits for a peer is no life of its own: one that takes nothing any more is closed and then cut."""
+    monkeypatch.setattr(protocol, "CLOSE_TIMEOUT_S", 0.05)
+    raised: list[Any] = []
+
+    async def flood(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        try:
+            while True:
+                await send({"type": "websocket.send", "bytes": bytes(1 << 20)})
+        except OSError as exc:
+            raised.append(exc)
+
+    async def main() -> None:
+        async with serving(flood, ws_ping_interval=0.05, ws_ping_timeout=0.1) as served:
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1)
+            writer.write(request())
+            await until(lambda: raised)
+            await served.idle()
+            writer.close()
+
+    run(main(), loop)
+
+
 def test_answered_pings_keep_the_connection() -> None:
     """The right pong starts the next interval; unsolicited and stale ones mean nothing."""
 
@@ -795,7 +820,7 @@ def test_keepalive_serves_many_connections_with_one_timer() -> None:
 
     class Connection:
         reading_paused = False
-        frame_progress = 0
+        frame_progress = buffered_bytes = 0
 
         def __init__(self) -> None:
             self.pings: list[bytes] = []
@@ -831,7 +856,7 @@ def test_keepalive_catches_up_after_a_busy_event_loop() -> None:
 
     class Connection:
         reading_paused = False
-        frame_progress = 0
+        frame_progress = buffered_bytes = 0
 
         def ping(self, payload: bytes) -> None:
             pings.append(payload)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -257,6 +258,41 @@ def test_large_message_on_a_slow_line_is_no_silence(loop: str) -> None:
             client.say(closing())
 
     run(main(), loop)
+
+
+def test_ping_behind_a_large_message_waits_for_its_turn() -> None:
+    """A peer may need longer than the timeout to read what came before (theturtle32/WebSocket-Node#229)."""
+    size, step = 1 << 25, 1 << 19
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "bytes": bytes(size)})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+
+    async def main() -> None:
+        async with serving(app, ws_ping_interval=0.05, ws_ping_timeout=1.5) as served:
+            raw = socket.socket()
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            raw.connect(("127.0.0.1", served.port))
+            raw.setblocking(False)
+            client = Peer(*await asyncio.open_connection(sock=raw, limit=1 << 16))
+            client.say(request())
+            assert await client.response() == 101
+            assert await client.reader.readexactly(10) == b"\x82\x7f" + size.to_bytes(8)
+            for _ in range(0, size, step):
+                await client.reader.readexactly(step)
+                await asyncio.sleep(0.05)  # 3 s for all of it
+            frame = await client.frame()
+            assert frame is not None
+            assert frame[0] == 0x89
+            client.say(masked(PONG, frame[1]), masked(TEXT, b"still there?"))
+            assert await client.text() == "still there?"
+            client.say(closing())
+            await client.leave()
+
+    run(main())
 
 
 def test_frame_that_stops_under_way_is_silence() -> None:
