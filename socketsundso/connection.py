@@ -170,7 +170,7 @@ class OutboundQueue:
     ) -> None:
         self.max_bytes, self.on_slow, self.ttl_s, self.tell_gaps = max_bytes, on_slow, ttl_s, tell_gaps
         self.waiting: deque[Waiting] = deque()
-        self.bytes = 0  # of all that waits
+        self.bytes = 0  # of the pushes that wait
         self.counters = counters or Counters()  # where drops are counted; shared by the connections of a loop
         self.gaps: dict[str, int] = {}  # room -> messages dropped and not yet told
         self.patience = PATIENCE  # turns of the loop that broadcasts still give it without seeing it take anything
@@ -188,19 +188,22 @@ class OutboundQueue:
             self._replace_older(self.on_slow, out)
         ttl_s = self.ttl_s if out.ttl_s is None else out.ttl_s
         self.waiting.append(Waiting(out, NEVER if ttl_s is None or sent is not None else now + ttl_s, sent))
-        self.bytes += out.size
+        if sent is None:
+            self.bytes += out.size
 
     def take(self, now: float) -> Waiting | None:
         """The next to be written, after dropping what is too old for that; None if there is none."""
         while self.waiting:
             place = self.waiting.popleft()
-            self.bytes -= place.out.size
+            if place.sent is None:
+                self.bytes -= place.out.size
             if place.expires_at <= now:
                 self._count(place.out)
                 continue
             if self.gaps and self.on_slow != "drop_newest":
                 self.waiting.appendleft(place)
-                self.bytes += place.out.size
+                if place.sent is None:
+                    self.bytes += place.out.size
                 return Waiting(self._gap(), NEVER, None)
             return place
         if self.gaps:
@@ -216,12 +219,15 @@ class OutboundQueue:
         self._drop(lambda place: place.expires_at <= now)
         if isinstance(self.on_slow, Conflate):
             self._conflate(self.on_slow)
-        if self.bytes <= self.max_bytes or len(self.waiting) == 1:
+        if self.bytes <= self.max_bytes or self._pushes() == 1:
             return False  # a single message above the bound is sent when nothing else waits
         if self.on_slow == "close":
-            return any(place.sent is None for place in self.waiting)
+            return True
         self._shrink(newest=self.on_slow == "drop_newest")
         return False
+
+    def _pushes(self) -> int:
+        return sum(place.sent is None for place in self.waiting)
 
     def clear(self) -> None:
         """Drop everything; senders that wait get a ConnectionResetError."""
@@ -239,7 +245,7 @@ class OutboundQueue:
 
     def _shrink(self, newest: bool) -> None:
         """Drop from one end until the rest fits, but not the last that is left."""
-        left = len(self.waiting)
+        left = self._pushes()
         kept: deque[Waiting] = deque()
         for place in reversed(self.waiting) if newest else iter(self.waiting):
             if self.bytes > self.max_bytes and place.sent is None and left > 1:

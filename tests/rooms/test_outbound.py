@@ -168,6 +168,23 @@ def test_what_a_sender_waits_for_is_never_dropped(on_slow: Any) -> None:
     assert {1, 4} <= set(numbers(queue, now=5.0))
 
 
+@pytest.mark.parametrize("on_slow", ["close", "drop_oldest", "drop_newest", Conflate(lambda m: m.key)])
+def test_a_long_reply_makes_no_slow_reader(on_slow: Any) -> None:
+    """The bound is for pushes: what waits beside a reply of any length is judged by itself."""
+    queue = OutboundQueue(SIZE * 2, on_slow)
+    queue.put(message(0, size=10_000), 0.0, Sent())  # type: ignore[arg-type]
+    queue.put(message(1), 0.0)
+    queue.put(message(2, key="b"), 0.0)
+    assert (queue.bytes, queue.near) == (SIZE * 2, True)
+    assert queue.judge(0.0) is False
+    assert numbers(queue) == [0, 1, 2]
+    assert queue.bytes == 0
+    queue.put(message(3), 0.0, Sent())  # type: ignore[arg-type]
+    queue.put(message(4, size=10_000), 0.0)
+    assert queue.judge(0.0) is False
+    assert numbers(queue) == [3, 4]
+
+
 def test_clearing_fails_the_senders_that_wait() -> None:
     """A closed connection leaves nobody waiting for ever."""
     sent = Sent()

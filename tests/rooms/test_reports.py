@@ -23,10 +23,10 @@ from socketsundso.connection import NEVER
 from socketsundso.rooms import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer, running
-from ..backplanes.listener import until
+from ..backplanes.listener import DEADLINE_S, until
 from ..serving import ROOT
 from .peer import Peer, cut_off, message
-from .serving import WAIT_S, run, serving
+from .serving import run, serving
 
 
 @asynccontextmanager
@@ -60,6 +60,13 @@ def seen_by(peer: Peer) -> set[str]:
         for left in told.get("leaves", {}):
             del members[left]
     return set(members.values())
+
+
+async def lists(rooms: Rooms, room: str, *names: str) -> None:
+    """Wait until anybody who asks hears of these members; the engine is told a moment after the others."""
+    async with asyncio.timeout(DEADLINE_S):
+        while sorted(each.meta for each in await rooms.members(room)) != list(names):
+            await asyncio.sleep(0)
 
 
 class Wall(Endpoint):
@@ -112,10 +119,8 @@ def test_who_leaves_while_its_process_is_cut_off_leaves_for_the_others(between_p
             left = [name for told in watcher.got for name in told.get("leaves", {}).values()]
             assert left == ["leaves"]
             for rooms in (here, there):
-                assert {each.meta for each in await rooms.members("a")} == {"watcher", "stays"}
-                async with asyncio.timeout(WAIT_S):
-                    while await rooms.members("b"):  # asked of the engine, which is told after the members are
-                        await asyncio.sleep(0.01)
+                await lists(rooms, "a", "stays", "watcher")
+                await lists(rooms, "b")
             assert stays.who.tracked == {"a"}
 
     run(main)
@@ -191,6 +196,7 @@ def test_a_leave_that_overtakes_the_list_of_members(between_processes: str, monk
     async def main() -> None:
         async with processes(between_processes) as (here, there):
             leaver = await enter(there, name="leaver")
+            await there.backplane.flush()  # its join is no news to who subscribes from now on
             held = here.backplane.held
 
             async def held_and_left(topic: str) -> dict[str, bytes]:
