@@ -36,7 +36,7 @@ class Verdict:
 
     def __str__(self) -> str:
         change = f"{self.old:6.2f}x -> {self.new:5.2f}x  {self.new / self.old - 1:+.0%}"
-        return f"  {self.word:6}  {self.cell:38}{self.key:14}{change}"
+        return f"  {self.word:6}  {self.cell:40}{self.key:14}{change}"
 
 
 def compare(old: Figures, new: Figures) -> Iterator[Verdict]:

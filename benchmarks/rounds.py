@@ -74,7 +74,7 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
         messages = max(least, int(pace * seconds)) // cell.group * cell.group
 
         def sample() -> dict[str, Row]:
-            load.run(max(least, messages // 8))  # others have had the core's caches meanwhile
+            load.run(max(least // 4, messages // 8))  # others have had the core's caches meanwhile
             before = settled_cpu_seconds(pid)
             wall, own = load.run(messages)
             cpu = settled_cpu_seconds(pid) - before

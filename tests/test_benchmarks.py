@@ -33,6 +33,9 @@ from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor, NotAvailab
 ROOT = Path(__file__).parent.parent
 (NAIVE,) = pick("naive")
 CORE = min(os.sched_getaffinity(0))
+SUITE = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+OWN_OPTIONS = {**os.environ, "PYTEST_ADDOPTS": ""}  # those of this run, e.g. coverage, are not for the suite
+SILENT: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def children(pid: int) -> list[int]:
@@ -260,8 +263,7 @@ def descendants(pid: int) -> list[int]:
 )
 def test_a_run_that_is_ended_leaves_no_process(part: str, processes: int, stop: signal.Signals) -> None:
     """Whatever ends it, in the middle: its servers, their workers and the engines end too."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"benchmarks/{part}"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+    with subprocess.Popen([*SUITE, f"benchmarks/{part}"], cwd=ROOT, env=OWN_OPTIONS, **SILENT) as run:
         try:
             until(lambda: len(descendants(run.pid)) >= processes)
             started = descendants(run.pid)
@@ -389,8 +391,8 @@ def test_a_part_of_the_suite_says_that_it_writes_no_report() -> None:
     """One line tells why; nothing that is committed changes."""
     committed = [*report.FOLDER.iterdir(), report.README]
     before = [path.read_bytes() for path in committed]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks/test_rooms.py"]
-    run = subprocess.run([*command, "-k", "join"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [*SUITE, "benchmarks/test_rooms.py", "-k", "join"]
+    run = subprocess.run(command, cwd=ROOT, env=OWN_OPTIONS, capture_output=True, text=True, check=True)
     assert "report: not written, a part of the suite ran" in run.stdout
     assert [path.read_bytes() for path in committed] == before
 
