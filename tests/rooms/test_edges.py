@@ -147,6 +147,60 @@ def test_resuming_what_one_is_in_already_replays_and_goes_on() -> None:
     run(main)
 
 
+def test_who_joins_is_the_first_to_hear_that_the_numbers_began_anew() -> None:
+    """The others are told of it, and get what has come since; who has joined has it by its position, and only once."""
+
+    async def main() -> None:
+        (here, there), old, new = processes(), Peer(), Peer()
+        await here.join(old.who, "rdoc")
+        for n in range(3):
+            await there.broadcast(["rdoc"], message(n))
+        await rest()
+        bus = bus_of(here.url)
+        del bus.logs["rdoc"]
+        bus.epoch = "other"
+        bus.unsubscribe("rdoc", here.backplane)  # type: ignore[arg-type]  # it is the memory backplane
+        await there.broadcast(["rdoc"], message(3))
+        await here.backplane.subscribe("rdoc")
+        await here.join(new.who, "rdoc")
+        await rest()
+        await there.broadcast(["rdoc"], message(4))
+        await rest()
+        assert [each["type"] for each in old.got[4:]] == ["gap", "room_position", "m", "m"]
+        assert old.numbers()[3:] == [(3, 1), (4, 2)]
+        assert [(each["type"], each["seq"]) for each in new.got] == [("room_position", 1), ("m", 2)]
+        assert not here.topics["rdoc"].skip
+
+    run(main)
+
+
+def test_who_recovers_while_the_numbers_begin_anew() -> None:
+    """What comes of the old ones is not mixed with what comes of the new ones: a gap, then the new position."""
+
+    async def main() -> None:
+        (rooms,), peer = processes(1), Peer()
+        await rooms.open()
+        for n in range(3):
+            await rooms.broadcast(["rdoc"], message(n))
+        bus = bus_of(rooms.url)
+        wanted = {"doc": Resume(1, bus.epoch)}
+        found = await rooms.read_missed(peer.who, wanted)
+        await rooms.broadcast(["rdoc"], message(3))
+        await rest()
+        del bus.logs["rdoc"]
+        bus.epoch = "other"
+        await rooms.broadcast(["rdoc"], message(4))
+        await rest()
+        await rooms.go_on(peer.who, wanted, found, peer.take)
+        assert peer.numbers() == [(1, 2), (2, 3), (3, 4)]
+        assert [(each["type"], each.get("seq")) for each in peer.got[3:]] == [("gap", None), ("room_position", 1)]
+        await rooms.broadcast(["rdoc"], message(5))
+        await rest()
+        assert peer.numbers()[3:] == [(5, 2)]
+
+    run(main)
+
+
 @pytest.mark.parametrize("ahead", [0, 100, 1 << 20])
 def test_what_a_resume_reads_ahead_is_bounded(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """
