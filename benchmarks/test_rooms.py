@@ -22,7 +22,8 @@ from benchmarks.load import PLAIN, connect, masked_frame, read_frame, rss_bytes
 from benchmarks.progress import Show
 from benchmarks.servers import BROADCASTERS, cores, pick, running
 from socketsundso.connection import Connection, OutboundQueue
-from socketsundso.rooms import Participant, Rooms, new_id, room_topic
+from socketsundso.room import Participant, new_id, room_topic
+from socketsundso.rooms import Rooms
 from tests.backplanes.engines import running as engine_running
 
 (SERVER,) = pick("ours", among=BROADCASTERS)

@@ -18,7 +18,7 @@ from socketsundso.hub import Hub as Hub
 from socketsundso.hub import SyncHub as SyncHub
 from socketsundso.models import EventMessage as EventMessage
 from socketsundso.presence import Member as Member
-from socketsundso.rooms import InvalidRoomName as InvalidRoomName
+from socketsundso.room import InvalidRoomName as InvalidRoomName
 
 Endpoint = WebSocketHandlingEndpoint
 

@@ -25,7 +25,8 @@ from socketsundso.backplanes.base import ended
 from socketsundso.encoder import encode_push
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.presence import Member
-from socketsundso.rooms import Rooms, known_rooms, names_of, room_topic, rooms_for, user_topic, valid_name
+from socketsundso.room import names_of, room_topic, user_topic, valid_name
+from socketsundso.rooms import Rooms, known_rooms, rooms_for
 
 OnUnavailable = Literal["raise", "count"]
 T = TypeVar("T")

@@ -31,16 +31,8 @@ from socketsundso.encoder import encode_push, pushed_fields, pushed_type
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.history import Resume
 from socketsundso.hub import Hub, Presence
-from socketsundso.rooms import (
-    Participant,
-    Rooms,
-    names_of,
-    new_id,
-    room_topic,
-    rooms_for,
-    user_topic,
-    valid_name,
-)
+from socketsundso.room import Participant, names_of, new_id, room_topic, user_topic, valid_name
+from socketsundso.rooms import Rooms, rooms_for
 from socketsundso.wire import Writer, wire_of
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
@@ -193,14 +185,14 @@ class Membership:
         joined = who.rooms.get(room_topic(self._own_room(room)))
         if joined is None:
             raise EventError("forbidden", f"join {room!r} before you are tracked in it")
-        await self._all.track(who, joined, _meta_to_json(meta))
+        await self._all.roster.track(who, joined, _meta_to_json(meta))
 
     async def untrack(self, room: str | None = None) -> None:
         """Take this connection out of the room's presence, but not out of the room."""
         who = self._participant
         joined = who.rooms.get(room_topic(self._own_room(room))) if who else None
         if who is not None and joined is not None and joined.name in who.tracked:
-            self._all.untrack(who, joined)
+            self._all.roster.untrack(who, joined)
 
     # ---- what the endpoint calls
 
@@ -242,7 +234,7 @@ class Membership:
             await self._authorize(room)
         found = await everyone.read_missed(who, rooms)
         await self.respond(history.resumed(found))
-        await everyone.go_on(who, rooms, found, self._send_body)
+        await everyone.recovery.go_on(who, rooms, found, self._send_body)
 
     def _leave_everything(self) -> None:
         """The end of the connection: membership, presence and subscriptions with it."""

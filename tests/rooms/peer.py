@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from socketsundso.connection import Connection, OutboundQueue
-from socketsundso.rooms import Participant, Rooms, new_id
+from socketsundso.room import Participant, new_id
+from socketsundso.rooms import Rooms
 
 from ..backplanes.listener import until
 

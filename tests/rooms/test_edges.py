@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub
+from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub, recovery
 from socketsundso import rooms as module
 from socketsundso.backplanes import Delivery, memory, open_url
 from socketsundso.backplanes.memory import Bus, bus_of
@@ -133,13 +133,13 @@ def test_resuming_what_one_is_in_already_replays_and_goes_on() -> None:
         found = await rooms.read_missed(peer.who, wanted)
         assert {room: whole for room, (whole, _) in found.items()} == {"doc": True, "plain": False}
         await rooms.broadcast(["rdoc"], message(2))
-        await rooms.go_on(peer.who, wanted, found, peer.take)
+        await rooms.recovery.go_on(peer.who, wanted, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
         wanted = {"doc": Resume(1, epoch)}
         found = await rooms.read_missed(peer.who, wanted)
         rooms.leave(peer.who, "rdoc")
-        await rooms.go_on(peer.who, wanted, found, peer.take)
+        await rooms.recovery.go_on(peer.who, wanted, found, peer.take)
         await rest()
         assert peer.numbers() == [(1, 1), (1, 1), (2, 2)]
         assert set(rooms.topics) == {"rplain"}
@@ -191,7 +191,7 @@ def test_who_recovers_while_the_numbers_begin_anew() -> None:
         bus.epoch = "other"
         await rooms.broadcast(["rdoc"], message(4))
         await rest()
-        await rooms.go_on(peer.who, wanted, found, peer.take)
+        await rooms.recovery.go_on(peer.who, wanted, found, peer.take)
         assert peer.numbers() == [(1, 2), (2, 3), (3, 4)]
         assert [(each["type"], each.get("seq")) for each in peer.got[3:]] == [("gap", None), ("room_position", 1)]
         await rooms.broadcast(["rdoc"], message(5))
@@ -231,7 +231,7 @@ def test_what_a_resume_reads_ahead_is_bounded(ahead: int, monkeypatch: pytest.Mo
             if peer.got[-1]["room"] == "doc3" and ahead < 1 << 20:
                 monkeypatch.setattr(rooms.backplane, "read", failing_later)
 
-        await rooms.go_on(peer.who, wanted, found, take)
+        await rooms.recovery.go_on(peer.who, wanted, found, take)
         told = {name: [each for each in peer.got if each["room"] == name] for name in names}
         for name in ("doc1", "doc2"):
             assert [each["seq"] for each in told[name]] == [1, 2, 3]
@@ -276,7 +276,7 @@ def test_messages_that_come_while_a_hole_is_filled_come_after_it(monkeypatch: py
             waits.append(wait_s)
             yield wait_s
 
-    monkeypatch.setattr(module, "backoff", short)
+    monkeypatch.setattr(recovery, "backoff", short)
 
     async def main() -> None:
         (rooms,), peer = processes(1), Peer()
@@ -341,7 +341,7 @@ def test_presence_goes_on_without_the_engine(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(rooms.backplane, "publish", failing)
         await rooms.join(ada.who, "ra")
         await rooms.join(bob.who, "ra")
-        await rooms.track(ada.who, ada.who.rooms["ra"], b'{"name":"ada"}')
+        await rooms.roster.track(ada.who, ada.who.rooms["ra"], b'{"name":"ada"}')
         await rest()
         assert bob.got[-1]["joins"] == {ada.who.id: {"name": "ada"}}
         assert [member.id for member in await rooms.members("a")] == [ada.who.id]
@@ -363,8 +363,8 @@ def test_leaving_while_one_is_tracked_leaves_no_trace(monkeypatch: pytest.Monkey
             rooms.leave(peer.who, "ra")
 
         monkeypatch.setattr(rooms.backplane, "hold", hold_and_leave)
-        await rooms.track(peer.who, room, b"{}")
-        await rooms.track(peer.who, room, b"{}")
+        await rooms.roster.track(peer.who, room, b"{}")
+        await rooms.roster.track(peer.who, room, b"{}")
         await rest()
         assert bus.entries == {}
         assert peer.who.tracked == set()
@@ -383,7 +383,7 @@ def test_what_fails_in_the_background_is_logged(
     async def main() -> None:
         (rooms,), peer = processes(1), Peer()
         await rooms.join(peer.who, "ra")
-        await rooms.track(peer.who, peer.who.rooms["ra"], b"{}")
+        await rooms.roster.track(peer.who, peer.who.rooms["ra"], b"{}")
         monkeypatch.setattr(rooms.backplane, "release", broken)
         rooms.leave(peer.who, "ra")
         await rest()
@@ -401,7 +401,7 @@ def test_closing_ends_what_runs_in_the_background(redis_engine: EngineServer) ->
         url = f"{redis_engine.url}?prefix=edges2"
         rooms, peer = Rooms(url), Peer(wants_presence=True)
         await rooms.join(peer.who, "ra")
-        await rooms.track(peer.who, peer.who.rooms["ra"], b"{}")
+        await rooms.roster.track(peer.who, peer.who.rooms["ra"], b"{}")
         assert len(asyncio.all_tasks()) > 1
         await rooms.aclose()
         await until(lambda: len(asyncio.all_tasks()) == 1, "no task is left")
@@ -552,7 +552,7 @@ def test_the_presence_of_a_process_that_died_ends(redis_engine: EngineServer) ->
         await here.open()
         await here.join(bob.who, "ra")
         await there.join(ada.who, "ra")
-        await there.track(ada.who, ada.who.rooms["ra"], b'{"name":"ada"}')
+        await there.roster.track(ada.who, ada.who.rooms["ra"], b'{"name":"ada"}')
         await until(lambda: any(ada.who.id in message.get("joins", {}) for message in bob.got))
         await there.aclose()  # without a leave: as a process that is killed
         await until(lambda: any(ada.who.id in message.get("leaves", {}) for message in bob.got))
@@ -569,10 +569,10 @@ def test_presence_is_told_again_after_a_loss() -> None:
         (here, there), ada, bob = processes(2, history=False), Peer(wants_presence=True), Peer()
         await here.join(ada.who, "ra")
         await there.join(bob.who, "ra")
-        await here.track(ada.who, ada.who.rooms["ra"], b"1")
+        await here.roster.track(ada.who, ada.who.rooms["ra"], b"1")
         await rest()
         here.backplane.unsubscribe("ra")
-        await there.track(bob.who, bob.who.rooms["ra"], b"2")
+        await there.roster.track(bob.who, bob.who.rooms["ra"], b"2")
         await rest()
         here.on_restored()
         await until(lambda: ada.got[-1].get("joins") == {bob.who.id: 2})

@@ -232,7 +232,7 @@ def test_the_presence_of_a_big_room() -> None:
             peers = [Peer() for _ in range(1000)]
             for n, peer in enumerate(peers):
                 await everyone.join(peer.who, "rr")
-                await everyone.track(peer.who, peer.who.rooms["rr"], b'{"n":%d,"pad":"%s"}' % (n, b"x" * 1000))
+                await everyone.roster.track(peer.who, peer.who.rooms["rr"], b'{"n":%d,"pad":"%s"}' % (n, b"x" * 1000))
             late = await client(max_size=None)
             assert len((await _enter(late))["members"]) == 1000
             listed = await Open.hub.presence.list("r")

@@ -1,0 +1,216 @@
+"""
+Rooms with history: from the engine's log to live messages, without a hole and without a double.
+
+A participant is `behind` while the log is read for it, then `live`. What comes numbered from the engine is handed on in
+order; a number that is missing is looked up in the log, or told as a gap. Knows neither how one becomes a participant
+nor who publishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from socketsundso import history
+from socketsundso.backplanes import Backplane, Delivery, Log
+from socketsundso.backplanes.base import backoff
+from socketsundso.connection import Counters, Outgoing, gap_notice, take_turns
+from socketsundso.errors import BackplaneUnavailable
+from socketsundso.history import Position, Resume
+from socketsundso.room import Came, Near, Participant, Room, Tasks, push_all, room_topic, unseal
+
+logger = logging.getLogger("socketsundso.rooms")
+
+
+class Recovery:
+    """The rooms with history of one event loop on one backplane."""
+
+    def __init__(self, backplane: Backplane, topics: Mapping[str, Room], counters: Counters, tasks: Tasks) -> None:
+        self._backplane, self._topics, self._counters, self._tasks = backplane, topics, counters, tasks
+
+    def on_delivery(self, room: Room, delivery: Delivery) -> None:
+        """A numbered message from the engine: the next one, an old one, or one too far."""
+        position = room.log
+        if position is None:
+            # Nobody has read the log yet: those who are about to are behind, and get it from there or from here.
+            room.log = Position(delivery.seq - 1, delivery.epoch)
+            self._hand_on(room, delivery)
+        elif room.catching_up is not None:
+            room.catching_up.append(delivery)
+        elif delivery.epoch == position.epoch and delivery.seq <= position.seq:
+            return  # was filled in already
+        elif delivery.epoch == position.epoch and delivery.seq == position.seq + 1:
+            self._hand_on(room, delivery)
+        else:
+            self.catch_up(room)
+            room.catching_up = [delivery]
+
+    def _hand_on(self, room: Room, delivery: Delivery) -> Near:
+        position = room.log
+        assert position is not None
+        envelope, payload = unseal(delivery.payload)
+        out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
+        instead = out
+        if envelope.excluded:  # who is left out gets the new position: its numbers must not have a hole
+            instead = Outgoing(history.position_notice(room.name, delivery.seq, delivery.epoch))
+        for who, came in room.behind.items():
+            came.append(Came(delivery.seq, delivery.epoch, instead if who.id in envelope.excluded else out))
+        audience: Collection[Participant] = room.live
+        if room.skip:
+            audience = [who for who in room.live if not _includes(room.skip.get(who), delivery)]
+            room.skip = {who: had for who, had in room.skip.items() if had.seq > delivery.seq}
+        if envelope.excluded:
+            push_all([who for who in audience if who.id in envelope.excluded], instead, self._counters)
+            audience = [who for who in audience if who.id not in envelope.excluded]
+        near = push_all(audience, out, self._counters)
+        position.move(delivery.seq, delivery.epoch)
+        return near
+
+    def catch_up(self, room: Room) -> None:
+        """Look for what was missed, in the background."""
+        if room.catching_up is None:
+            room.catching_up = []
+            self._tasks.spawn(self._fill_hole(room), f"catching up in {room.name!r}")
+
+    async def _fill_hole(self, room: Room) -> None:
+        """
+        Hand on what was missed, or tell every participant that it cannot be had; then go on.
+
+        Tries again as long as the engine cannot tell, unless the room has emptied.
+        """
+        waits = backoff()
+        try:
+            while self._topics.get(room.topic) is room and not await self._read_hole(room):
+                room.catching_up = []  # the log has it too; it must not grow with the outage
+                await asyncio.sleep(next(waits))
+        finally:
+            came, room.catching_up = room.catching_up or [], None
+        for delivery in came:
+            self.on_delivery(room, delivery)
+
+    async def _read_hole(self, room: Room) -> bool:
+        """False: the engine cannot tell yet."""
+        assert room.log is not None
+        assert room.keep is not None
+        wanted = Resume(room.log.seq, room.log.epoch)
+        try:
+            log = await self._backplane.read(room.topic, room.keep, wanted.seq)
+            if log.epoch != wanted.epoch:  # the numbers have begun anew: what has come since is not lost
+                log = await self._backplane.read(room.topic, room.keep, 0)
+        except BackplaneUnavailable as error:
+            logger.info("%r cannot catch up yet: %s", room.name, error)
+            return False
+        if log.epoch != wanted.epoch:
+            begin = log.entries[0][0] - 1 if log.entries else log.seq
+            self._tell_gap(room, log._replace(seq=begin), wanted)
+        elif not history.recovered(log, wanted):
+            self._tell_gap(room, log, wanted)
+            return True
+        for seq, payload in log.entries:
+            near = self._hand_on(room, Delivery(room.topic, payload, seq, log.epoch))
+            if near:
+                await take_turns(near)
+        return True
+
+    def _tell_gap(self, room: Room, log: Log, wanted: Resume) -> None:
+        assert room.log is not None
+        room.skip = {who: had for who, had in room.skip.items() if had.epoch == log.epoch}  # who is there already
+        for notice in _gap_notices(room, log, wanted):
+            push_all([who for who in room.live if who not in room.skip], Outgoing(notice), self._counters)
+        room.log.move(log.seq, log.epoch)
+
+    async def start(self, who: Participant, room: Room, wanted: Resume | None) -> tuple[bool, Log]:
+        """
+        Bring a participant from the log to the live messages, without a hole or a double. Pushes its
+        position.
+        """
+        assert room.keep is not None
+        log = await self._backplane.read(room.topic, room.keep, wanted.possible_seq if wanted else None)
+        whole = wanted is not None and history.recovered(log, wanted)
+        if wanted is None:
+            who.push(Outgoing(history.position_notice(room.name, log.seq, log.epoch)))
+            self._go_live(who, room, Resume(log.seq, log.epoch))
+        return whole, log
+
+    def _go_live(self, who: Participant, room: Room, at: Resume) -> None:
+        """From its position on, a participant gets what comes."""
+        came = room.behind.pop(who, None)
+        if came is None:
+            return  # has left meanwhile
+        for seq, epoch, out in came:
+            if seq > at.seq and epoch == at.epoch:
+                who.push(out)
+        room.live[who] = None
+        if room.log is None:
+            room.log = Position(at.seq, at.epoch)
+        elif room.log.epoch != at.epoch:
+            room.skip[who] = at
+            self.catch_up(room)
+        elif room.log.seq < at.seq:
+            room.skip[who] = at
+
+    async def go_on(
+        self,
+        who: Participant,
+        wanted: Mapping[str, Resume],
+        found: Mapping[str, tuple[bool, Log]],
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """
+        Send what was missed, room by room and in order, then live messages.
+
+        `send` waits for the peer: a long past makes no slow reader, however small its outbound bound is.
+        """
+        for name, (whole, log) in found.items():
+            room = who.rooms.get(room_topic(name))
+            if room is not None and room.keep is not None:
+                await self._replay(who, room, wanted[name] if whole else Resume(log.seq, log.epoch), log, send)
+
+    async def _replay(
+        self, who: Participant, room: Room, at: Resume, log: Log, send: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """
+        From the log, then from what came meanwhile; and from the log again where that was more than was kept.
+
+        The log may come without its entries, to be read again.
+        """
+        while True:
+            for seq, sealed in log.entries:
+                await send(history.numbered(unseal(sealed)[1], room.name, seq))
+                at = Resume(seq, log.epoch)
+            came = room.behind.get(who)
+            while came and came[0].epoch == at.epoch and came[0].seq <= at.seq + 1:
+                seq, _, out = came.popleft()
+                if seq > at.seq:
+                    at = Resume(seq, at.epoch)
+                    await send(out.payload)
+            if came is None or (not came and at.seq >= log.seq):
+                break
+            next_ = came[0] if came else Came(log.seq + 1, log.epoch, Outgoing(b""))
+            log = await self._read_on(room, at, next_)
+            if came and came[0].epoch != log.epoch:  # of numbers that have come to an end
+                came.popleft()
+            if not history.recovered(log, at):
+                for notice in _gap_notices(room, log, at):
+                    await send(notice)
+                at, log = Resume(log.seq, log.epoch), log._replace(entries=[])
+        self._go_live(who, room, at)
+
+    async def _read_on(self, room: Room, at: Resume, came: Came) -> Log:
+        assert room.keep is not None
+        try:
+            return await self._backplane.read(room.topic, room.keep, at.seq)
+        except BackplaneUnavailable:  # nobody knows what was between
+            return Log(came.epoch, came.seq - 1, [])
+
+
+def _includes(had: Resume | None, delivery: Delivery) -> bool:
+    """Whether a position that was read from the log is at the delivery, or after it."""
+    return had is not None and had.epoch == delivery.epoch and had.seq >= delivery.seq
+
+
+def _gap_notices(room: Room, log: Log, wanted: Resume) -> tuple[bytes, bytes]:
+    """That the way from a position to the log's end cannot be had, and where the participant is now."""
+    dropped = log.seq - wanted.seq if log.epoch == wanted.epoch and log.seq >= wanted.seq else None
+    return gap_notice(room.name, dropped), history.position_notice(room.name, log.seq, log.epoch)

@@ -1,0 +1,232 @@
+"""
+One room, who is in it, and what travels between processes: what membership, recovery and presence share.
+
+Topics: `r<room>` for a room, `u<user>` for what `to_user` reaches. A payload between processes is an
+`Envelope` followed by the message; see there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import re
+import secrets
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from typing import Any, Literal, NamedTuple, cast
+
+import msgspec
+from msgspec import Struct
+
+from socketsundso.backplanes import Delivery, Keep
+from socketsundso.backplanes.base import ended
+from socketsundso.connection import Connection, Counters, Outgoing
+from socketsundso.errors import EventError
+from socketsundso.history import Position, Resume
+from socketsundso.presence import View
+from socketsundso.wire import Wire
+
+logger = logging.getLogger("socketsundso.rooms")
+
+MAX_NAME = 200
+
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff*?\[\]>]")
+
+
+class InvalidRoomName(EventError, ValueError):
+    """A name that no room can have. In a handler it is answered with `validation_error`."""
+
+    def __init__(self, name: object) -> None:
+        shown = name if isinstance(name, str) and len(name) <= MAX_NAME else str(name)[:MAX_NAME]
+        msg = f"a room's name is a string of 1 to {MAX_NAME} characters without control characters or any of *?[]>"
+        super().__init__(
+            "validation_error", errors=[{"type": "room_name", "loc": ["room"], "msg": msg, "input": shown}]
+        )
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.errors[0]['msg']}; got {self.errors[0]['input']!r}"
+
+
+def valid_name(name: object) -> str:
+    """The name, if a room (or user) may have it: it may come from a client. Raises `InvalidRoomName`."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or _FORBIDDEN.search(name):
+        raise InvalidRoomName(name)
+    return name
+
+
+def names_of(room: str | Iterable[str]) -> list[str]:
+    """One room or several, each once, in order."""
+    return [valid_name(room)] if isinstance(room, str) else list(dict.fromkeys(map(valid_name, room)))
+
+
+def room_topic(name: str) -> str:
+    return "r" + name
+
+
+def user_topic(user: str) -> str:
+    return "u" + user
+
+
+class Envelope(Struct, array_like=True, omit_defaults=True):
+    """What goes before a message between processes."""
+
+    kind: Literal["message", "presence"]
+    origin: str
+    """The `Rooms` that sent it, which has delivered it to its own participants already."""
+
+    excluded: tuple[str, ...] = ()
+    """Ids of connections that do not get it."""
+
+    topics: tuple[str, ...] = ()
+    """All topics of a broadcast to several; whoever is in more than one of them gets it once."""
+
+    covered: tuple[str, ...] = ()
+    """Rooms with history, whose participants get a numbered copy of their own."""
+
+    serial: int = 0
+    """With `origin`, names a broadcast to several topics."""
+
+    ttl_s: float | None = None
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Envelope).decode
+
+
+def seal(envelope: Envelope, payload: bytes) -> bytes:
+    head = _pack(envelope)
+    return len(head).to_bytes(4) + head + payload
+
+
+def unseal(sealed: bytes) -> tuple[Envelope, bytes]:
+    end = 4 + int.from_bytes(sealed[:4])
+    return _unpack(sealed[4:end]), sealed[end:]
+
+
+class _Ids:
+    """Ids of connections: unique across processes, also after a fork."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self._prefix, self._numbers = secrets.token_hex(8), itertools.count(1)
+
+    def __call__(self) -> str:
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+new_id = _Ids()
+
+Near = list[Connection] | None
+"""Connections that came near their outbound bound; mostly there are none."""
+
+
+class Participant:
+    """One connection as rooms know it: where it is, and how to reach it."""
+
+    __slots__ = ("connection", "id", "rooms", "tracked", "wants_presence")
+
+    def __init__(self, id_: str, connection: Connection, wants_presence: bool) -> None:
+        self.id, self.connection, self.wants_presence = id_, connection, wants_presence
+        self.rooms: dict[str, Room] = {}  # by topic
+        self.tracked: set[str] = set()  # names of rooms with a presence entry of ours
+
+    @property
+    def push(self) -> Callable[[Outgoing], bool]:
+        return self.connection.push
+
+
+class Came(NamedTuple):
+    """A numbered message on its way to somebody who still reads the log."""
+
+    seq: int
+    epoch: str
+    out: Outgoing
+
+
+class Room:
+    """What this event loop knows of one topic; it lives as long as somebody is in it."""
+
+    __slots__ = (
+        "behind",
+        "catching_up",
+        "keep",
+        "live",
+        "log",
+        "name",
+        "ready",
+        "skip",
+        "topic",
+        "view",
+        "view_ready",
+    )
+
+    def __init__(self, topic: str, keep: Keep | None) -> None:
+        self.topic, self.name, self.keep = topic, topic[1:], keep
+        self.live: dict[Participant, None] = {}  # gets everything at once
+        self.behind: dict[Participant, deque[Came]] = {}  # still reading the log; the latest of what came meanwhile
+        self.skip: dict[Participant, Resume] = {}  # has had the messages up to this position from the log
+        self.ready: asyncio.Future[None] | None = None  # while the subscription is under way
+        self.log: Position | None = None
+        self.catching_up: list[Delivery] | None = None  # what came while a hole is being filled
+        self.view: View | None = None
+        self.view_ready: asyncio.Future[None] | None = None
+
+    @property
+    def empty(self) -> bool:
+        return not self.live and not self.behind
+
+    def hold_back(self, who: Participant) -> None:
+        """
+        From now on keep what comes for who reads the log, as many as the log itself keeps: the others are there.
+        """
+        assert self.keep is not None
+        self.live.pop(who, None)
+        self.behind[who] = deque(maxlen=self.keep.messages)
+
+
+def push_all(audience: Collection[Participant], out: Outgoing, counters: Counters) -> Near:
+    """Push to all of them; the loop that a broadcast is measured by."""
+    near: Near = None
+    frame: bytes | None = None
+    for who in audience:
+        connection = who.connection
+        offer = connection.offer
+        if offer is not None:  # nothing waits: `push` in short, benchmarks/test_broadcast.py
+            if frame is None:
+                frame = out.frame(cast(Wire, connection.wire))
+            if offer(frame):
+                continue
+        if connection.push(out):
+            near = near or []
+            near.append(connection)
+    counters.delivered += len(audience)
+    return near
+
+
+class Tasks:
+    """Background tasks that end with their owner; what they raise is logged."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(coroutine, name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed", task.get_name(), exc_info=error)
+
+    async def aclose(self) -> None:
+        """Cancel all of them, and wait until they have ended."""
+        await ended(*self._tasks)
