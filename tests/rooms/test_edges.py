@@ -542,7 +542,8 @@ def test_a_prefix_that_an_engine_would_interpret_is_refused(prefix: str) -> None
         open_url(f"redis://host?prefix={prefix}")
 
 
-def test_the_presence_of_a_process_that_died_ends(redis_engine: EngineServer) -> None:
+@pytest.mark.parametrize("reopened", [False, True])
+def test_the_presence_of_a_process_that_died_ends(redis_engine: EngineServer, reopened: bool) -> None:
     """Whoever was tracked there leaves for everybody else, a time-to-live after its last sign of life at most."""
 
     async def main() -> None:
@@ -550,6 +551,10 @@ def test_the_presence_of_a_process_that_died_ends(redis_engine: EngineServer) ->
         (there, here), ada, bob = (Rooms(url), Rooms(url)), Peer(), Peer(wants_presence=True)
         await there.open()
         await here.open()
+        if reopened:
+            await here.join(bob.who, "ra")
+            here.leave(bob.who, "ra")
+            await here.aclose()
         await here.join(bob.who, "ra")
         await there.join(ada.who, "ra")
         await there.roster.track(ada.who, ada.who.rooms["ra"], b'{"name":"ada"}')
