@@ -13,14 +13,16 @@ sender waits instead.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import types
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from socketsundso.wire import Wire
+from socketsundso.wire import Wire, sends_plainly
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -342,6 +344,22 @@ async def take_turns(near: list[Connection]) -> None:
             return
 
 
+@types.coroutine
+def _rest_of(begun: Generator[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """What a coroutine has left to do, whose first step was taken elsewhere and waits for something."""
+    while True:
+        try:
+            value = yield waits_for
+        except BaseException as exc:
+            resume = functools.partial(begun.throw, exc)
+        else:
+            resume = functools.partial(begun.send, value)
+        try:
+            waits_for = resume()
+        except StopIteration:
+            return
+
+
 class Connection:
     """
     The outbound side of one peer.
@@ -351,7 +369,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_judging", "_loop", "_offer", "_on_slow_peer", "_writer", "closed", "offer", "queue", "send_at_once", "wire",
+        "_judging", "_loop", "_offer", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer", "queue",
+        "send_at_once", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -359,6 +378,7 @@ class Connection:
     ) -> None:
         self.send_at_once = send  # the server's own, which knows nothing of what waits here
         self.wire = wire
+        self._sends_plainly = wire is None and sends_plainly(send)
         self._offer = wire.offer if wire is not None else None
         self.offer = self._offer  # takes a frame without asking us; None while something waits here, and elsewhere
         self.queue = queue
@@ -381,6 +401,9 @@ class Connection:
         if self._writer is None:
             wire, offer = self.wire, self._offer
             if self.closed or (wire is not None and offer is not None and offer(out.frame(wire))):
+                return False
+            if self._sends_plainly:
+                self._write_at_once(out)
                 return False
             self.offer = None
             self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
@@ -415,13 +438,25 @@ class Connection:
             self.close()
             self._on_slow_peer()
 
-    async def _write(self) -> None:
+    def _write_at_once(self, out: Outgoing) -> None:
+        """Through ASGI's `send`, and without a task, which costs as much as the rest, unless it has to wait."""
+        writing = self.send_at_once(out.event).__await__()
+        try:
+            waits_for = next(writing)
+        except StopIteration:
+            return
+        except Exception:  # each server has its own exception for a peer that has gone
+            self.close()
+        else:
+            self._writer = self._loop.create_task(self._write(_rest_of(writing, waits_for)))
+
+    async def _write(self, begun: Awaitable[None] | None = None) -> None:
         """Write through ASGI's `send`, which waits while the peer does not read."""
 
         async def write(out: Outgoing) -> None:
             await self.send_at_once(out.event)
 
-        await self._write_all(write)
+        await self._write_all(write, begun)
 
     async def _write_to(self, wire: Wire) -> None:
         """Write ready frames, several in one turn of the loop where the transport takes them."""
@@ -437,10 +472,14 @@ class Connection:
         await wire.drain()
         await self._write_all(write)
 
-    async def _write_all(self, write: Callable[[Outgoing], Awaitable[None]]) -> None:
+    async def _write_all(
+        self, write: Callable[[Outgoing], Awaitable[None]], begun: Awaitable[None] | None = None
+    ) -> None:
         """Ends when nothing waits. One failed write ends it all: the peer is gone."""
         sent: asyncio.Future[None] | None = None
         try:
+            if begun is not None:
+                await begun
             while (place := self.queue.take(self._loop.time())) is not None:
                 sent = place.sent
                 if self.queue.waiting:

@@ -70,6 +70,16 @@ def writer_of(scope: Mapping[str, Any], send: Send) -> Writer | None:
     return wire if wire is not None and wire.stands_for(_beneath_starlette(send)) else None
 
 
+def sends_plainly(send: Send) -> bool:
+    """
+    Whether `send` is a known server's own, which cares neither for the task it runs in nor for scopes around it.
+
+    Only then may its first step be taken in another task than the rest.
+    """
+    protocol = type(getattr(_beneath_starlette(send), "__self__", None))
+    return protocol.__module__.startswith(("uvicorn.protocols.websockets.", "socketsundso.server."))
+
+
 def _beneath_starlette(send: Any) -> Any:
     code = _starlettes_sender()
     if code is None:
