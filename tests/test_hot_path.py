@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sys
 from collections.abc import Callable
@@ -170,11 +171,16 @@ def cost(kind: str) -> dict[str, int]:
     """Instructions and calls of one message, from the difference of two connections: set-up cancels out."""
     name, _, where = kind.partition(", ")
     frame, talk = FRAMES[name], serve_frames if where else serve
-    instructions(lambda: talk(frame, 30))  # caches are filled, and Python 3.12 has made its code traceable
-    return {
-        name: round((count(lambda: talk(frame, 60)) - count(lambda: talk(frame, 10))) / 50)
-        for name, count in (("instructions", instructions), ("calls", calls))
-    }
+    gc.collect()
+    gc.disable()  # what other tests have left behind would be finalised in the middle of it
+    try:
+        instructions(lambda: talk(frame, 30))  # caches are filled, and Python 3.12 has made its code traceable
+        return {
+            name: round((count(lambda: talk(frame, 60)) - count(lambda: talk(frame, 10))) / 50)
+            for name, count in (("instructions", instructions), ("calls", calls))
+        }
+    finally:
+        gc.enable()
 
 
 def instructions(run: Callable[[], object]) -> int:
