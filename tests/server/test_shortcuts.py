@@ -297,7 +297,7 @@ async def conversation(app: Any, path: str, said: list[bytes]) -> bytes:
     return heard
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(said=st.lists(SPOKEN, max_size=12), last=LAST, path=st.sampled_from(["/", "/joined"]), at_once=st.booleans())
 def test_an_endpoint_says_the_same_with_and_without(said: list[bytes], last: bytes, path: str, at_once: bool) -> None:
     """Byte for byte, whatever is said, and whether it comes in one segment or in many."""
