@@ -16,6 +16,8 @@ from starlette.routing import WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.serving import Server
+
 WAIT_S = 15.0
 OURS = "socketsundso.server:WebSocketProtocol"
 protocol = OURS
@@ -74,8 +76,7 @@ async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
     """Serve an endpoint class (or an ASGI app); gives a function that opens one more client."""
     app = Starlette(routes=[WebSocketRoute("/", endpoint)]) if isinstance(endpoint, type) else endpoint
     config = uvicorn.Config(app, log_level="error", lifespan="off", ws=protocol, timeout_graceful_shutdown=1, **options)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # older versions of uvicorn
+    server = Server(config)
     # asyncio switches Nagle's algorithm off where the socket says that it is TCP; `socket.create_server` does not.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
@@ -94,5 +95,5 @@ async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
             yield client
         finally:
             await asyncio.gather(*(each.connection.close() for each in clients), return_exceptions=True)
-            server.should_exit = True
+            server.stop()
             await task

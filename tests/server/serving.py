@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 
 from socketsundso.server import WebSocketProtocol
+from tests.serving import Server
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -79,14 +80,13 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[Served]:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     defaults = {"ws": WebSocketProtocol, "log_config": None, "lifespan": "off", "port": 0}
     options = defaults | {"timeout_graceful_shutdown": 3} | options
-    server = uvicorn.Server(uvicorn.Config(app, **options))
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    server = Server(uvicorn.Config(app, **options))
     task = asyncio.create_task(server.serve())
     await until(lambda: server.started or task.done())
     try:
         yield Served(server, server.servers[0].sockets[0].getsockname()[1] if options["port"] == 0 else 0)
     finally:
-        server.should_exit = True
+        server.stop()
         await task
     assert complaints == []
 
