@@ -331,13 +331,33 @@ def ends(pid: int) -> bool:
     return False
 
 
+def edited(folder: Path, source: str, condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """
+    Save the application, and return when `condition` holds.
+
+    Saves it again every few seconds: after each start uvicorn's reloader takes the files as they are at its first look.
+    """
+    saved_at = 0.0
+
+    def noticed() -> object:
+        nonlocal saved_at
+        if time.monotonic() > saved_at + 3:
+            (folder / "served.py").write_text(source)
+            saved_at = time.monotonic()
+        return condition()
+
+    until(noticed, process, folder / "log")
+
+
+NEW = APP.replace('scope["path"]', '"new"')
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_reload(folder: Path, ending: signal.Signals) -> None:
     """With `--reload` an edited file is served, and the server's end leaves no process behind."""
     with running(folder, "served:app", "--reload") as (url, process):
         before = told(url + "/x")
-        (folder / "served.py").write_text(APP.replace('scope["path"]', '"new"'))
-        until(lambda: told(url + "/x")[0] == "new", process, folder / "log")
+        edited(folder, NEW, lambda: told(url + "/x")[0] == "new", process)
         after = told(url + "/x")
         assert before[2] != after[2]
         process.send_signal(ending)
@@ -357,7 +377,7 @@ def test_reload_does_not_wait_for_open_connections(folder: Path) -> None:
         client.recv(30)
         hanging.sendall(request())
         assert hanging.recv(100).startswith(b"HTTP/1.1 101 ")
-        (folder / "served.py").write_text(APP.replace('scope["path"]', '"new"'))
+        (folder / "served.py").write_text(NEW)
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
             client.recv(30)
         until(lambda: told(url)[0] == "new", process, folder / "log")
@@ -372,10 +392,9 @@ def test_reload_of_a_mistake(folder: Path, ending: signal.Signals) -> None:
     (folder / "served.py").write_text("app = 5\n")
     with started(folder, "served:app", "--reload", "--port", str(port)) as process:
         until(lambda: "Error: cannot serve served:app: it is 5" in log.read_text(), process, log)
-        (folder / "served.py").write_text("import json\njson.loads('{')\n")
-        until(lambda: "Error: cannot serve served:app: importing it raised" in log.read_text(), process, log)
-        (folder / "served.py").write_text(APP)
-        until(lambda: told(f"ws://127.0.0.1:{port}/x")[0] == "/x", process, log)
+        raised = "Error: cannot serve served:app: importing it raised"
+        edited(folder, "import json\njson.loads('{')\n", lambda: raised in log.read_text(), process)
+        edited(folder, APP, lambda: told(f"ws://127.0.0.1:{port}/x")[0] == "/x", process)
         process.send_signal(ending)
         process.wait(30)
     assert "uvicorn" not in log.read_text().partition("Traceback")[2].partition("Error: ")[0]
