@@ -369,7 +369,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_judging", "_loop", "_offer", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer", "queue",
+        "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer", "queue",
         "send_at_once", "wire",
     )  # fmt: skip
 
@@ -379,8 +379,8 @@ class Connection:
         self.send_at_once = send  # the server's own, which knows nothing of what waits here
         self.wire = wire
         self._sends_plainly = wire is None and sends_plainly(send)
-        self._offer = wire.offer if wire is not None else None
-        self.offer = self._offer  # takes a frame without asking us; None while something waits here, and elsewhere
+        # takes a frame without asking us; None while something waits here, and elsewhere
+        self.offer = wire.offer if wire is not None else None
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
@@ -399,8 +399,8 @@ class Connection:
         due.
         """
         if self._writer is None:
-            wire, offer = self.wire, self._offer
-            if self.closed or (wire is not None and offer is not None and offer(out.frame(wire))):
+            wire = self.wire
+            if self.closed or (wire is not None and wire.offer(out.frame(wire))):
                 return False
             if self._sends_plainly:
                 self._write_at_once(out)
@@ -487,7 +487,8 @@ class Connection:
                 await write(place.out)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
-            self._writer, self.offer = None, self._offer
+            self._writer = None
+            self.offer = self.wire.offer if self.wire is not None else None
         except asyncio.CancelledError:  # by `close`
             _fail(sent, ConnectionResetError("the connection was closed while the message was written"))
             raise

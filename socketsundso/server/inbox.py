@@ -9,6 +9,7 @@ it is asked for.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ class Served(Protocol):
         """The application has taken the last message: it has handled all that came before."""
 
 
-class Pull:
+class Pull(ABC):
     """
     `scope["extensions"]["socketsundso.pull"]`: messages without a coroutine and a dict for each.
 
@@ -45,17 +46,17 @@ class Pull:
         """Whether `receive` is this connection's own: around a middleware's, it would miss what that does."""
         return getattr(receive, "__self__", None) is self
 
+    @abstractmethod
     def take(self) -> Item | None:
         """The next message, None while there is none; after the last one always `websocket.disconnect`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arrival(self) -> Awaitable[Item]:
         """
         The next message when it comes, only after `take` gave None.
 
         Who is cancelled while it waits may lose the message that has just come; with ASGI's `receive` nothing is lost.
         """
-        raise NotImplementedError
 
 
 class Inbox(Pull):

@@ -16,7 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 
-from socketsundso.server.frames import FIN_BINARY, FIN_TEXT, TEXT_HEADS, frame, text_frame
+from socketsundso.server.frames import FIN_BINARY, frame, text_frame
 
 JOIN_BYTES = 1 << 16
 OFFER_BYTES = 1 << 16
@@ -222,8 +222,7 @@ class Push:
         outbox = self._outbox
         if outbox.closed or outbox.blocked is not None:
             return False
-        size = len(payload)
-        outbox.write(TEXT_HEADS[size] + payload if size < 126 else frame(FIN_TEXT, payload))
+        outbox.write(text_frame(payload))
         return True
 
     @property
