@@ -454,6 +454,12 @@ HANDSHAKE = {
     "shutdown before accept": Case(doing(RECEIVE, RECEIVE), waiting_for_shutdown, [CONNECT, GONE], FAILED),
 }
 
+# an application that ends within its response: uvicorn's own keep it until it is complete, wsproto's its body
+ENDED_WITHIN: dict[str, tuple[Log, Log]] = {
+    OURS: (["ok", "ok"], [418, "cut off"]),
+    WSPROTO: (["ok", "ok"], [418, "cut off"]),
+    LEGACY: (["ok", "ok"], [418, b"short "]),
+}
 RESPONSES = {
     "response": Case(doing(RECEIVE, START, LAST, RECEIVE), seeing, [CONNECT, "ok", "ok", GONE], [418, LAST["body"]]),
     "response in parts": Case(doing(START, PART, PART, LAST), seeing, ["ok"] * 4, [418, b"short short and stout"]),
@@ -535,28 +541,19 @@ RESPONSES = {
     "close after the response": Case(
         doing(START, LAST, CLOSE_IT), seeing, ["ok", "ok", "RuntimeError"], [418, LAST["body"]]
     ),
-    # uvicorn's own keep the whole response until it is complete, wsproto's its body
     "raises within a response": Case(
         doing(START, PART, ZeroDivisionError),
         seeing,
         ["ok", "ok"],
         ["no response"],
-        instead={
-            OURS: (["ok", "ok"], [418, "cut off"]),
-            WSPROTO: (["ok", "ok"], [418, "cut off"]),
-            LEGACY: (["ok", "ok"], [418, b"short "]),
-        },
+        instead=ENDED_WITHIN,
     ),
     "returns within a response": Case(
         doing(START, PART),
         seeing,
         ["ok", "ok"],
         ["no response"],
-        instead={
-            OURS: (["ok", "ok"], [418, "cut off"]),
-            WSPROTO: (["ok", "ok"], [418, "cut off"]),
-            LEGACY: (["ok", "ok"], [418, b"short "]),
-        },
+        instead=ENDED_WITHIN,
     ),
     "raises before the first part": Case(
         doing(START, ZeroDivisionError),
