@@ -15,7 +15,6 @@ import asyncio
 import itertools
 import logging
 import re
-import time
 import uuid
 from collections import defaultdict, deque
 from typing import Any, cast
@@ -31,10 +30,11 @@ from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
-IDLE_S = 5.0
-"""
-After so long without a word from the engine it is asked for one; after twice that, the link counts as lost.
-"""
+TURN_S = 2.5
+"""The link is looked at once a turn: after a whole turn without a word the engine is asked for one."""
+
+SILENT_TURNS = 4
+"""After so many turns without a word the link counts as lost."""
 
 LEASE_SHARE = 0.8
 """Part of the time-to-live that a lease lasts: the rest is for the others to notice."""
@@ -106,7 +106,7 @@ class RedisBackplane(Engine):
         self._link: AbstractConnection | None = None
         # channel -> one future per SUBSCRIBE under way, in their order: each waits for its own confirmation
         self._confirmations: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
-        self._heard_at = 0.0
+        self._heard = 0  # replies and messages that came over the listening link
         self._sending = asyncio.Lock()  # one command at a time on the listening link
 
     def _key(self, kind: str, encoded: str) -> str:
@@ -118,24 +118,29 @@ class RedisBackplane(Engine):
         self._link = self._listening.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
         await self._link.connect()
         await self._client.ping()
-        self._heard_at = time.monotonic()
         self._reader = asyncio.create_task(self._listen(self._link))
 
     async def _serve(self) -> None:
-        while not self._reader.done():
-            await asyncio.wait({self._reader}, timeout=IDLE_S)
-            silence_s = time.monotonic() - self._heard_at
-            if silence_s > 2 * IDLE_S:
-                raise TimeoutError(f"silent for {silence_s:.0f} s")
-            if silence_s > IDLE_S and not self._reader.done():
+        """
+        Turns are counted, not seconds: an answer that waits behind a blocked event loop is read in the next
+        turn, and no link is given up that was not asked first.
+        """
+        silent = 0
+        while silent < SILENT_TURNS:
+            heard = self._heard
+            await asyncio.wait({self._reader}, timeout=TURN_S)
+            if self._reader.done():
+                return self._reader.result()
+            silent = silent + 1 if self._heard == heard else 0
+            if silent == 1:
                 await asyncio.wait_for(self._send("PING"), CALL_TIMEOUT_S)
-        self._reader.result()
+        raise TimeoutError(f"silent for {SILENT_TURNS * TURN_S:g} s")
 
     async def _listen(self, link: AbstractConnection) -> None:
         channel_start = len(self._key("live", ""))
         while True:
             kind, channel, payload = (await link.read_response(disconnect_on_error=False) + [None])[:3]
-            self._heard_at = time.monotonic()
+            self._heard += 1
             if kind == b"message":
                 self._take(channel[channel_start:].decode(), payload)
             elif kind == b"subscribe":

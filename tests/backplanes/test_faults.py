@@ -127,7 +127,7 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
 
     from socketsundso.backplanes import redis as module
 
-    monkeypatch.setattr(module, "IDLE_S", 0.2)
+    monkeypatch.setattr(module, "TURN_S", 0.1)
     with running("redis") as server:
 
         async def main() -> None:
@@ -152,12 +152,37 @@ def test_a_quiet_link_is_asked_not_given_up(redis_engine: EngineServer, monkeypa
     """
     from socketsundso.backplanes import redis as module
 
-    monkeypatch.setattr(module, "IDLE_S", 0.2)
+    monkeypatch.setattr(module, "TURN_S", 0.2)
+    monkeypatch.setattr(module, "SILENT_TURNS", 50)  # a slow machine is no lost link
 
     async def main() -> None:
         async with opened(f"{redis_engine.url}?prefix=quiet&socket_timeout=0.1", "a") as (ours, ears):
-            heard = {ours._heard_at}  # type: ignore[attr-defined]
-            await until(lambda: heard.add(ours._heard_at) or len(heard) > 3, "answers")  # type: ignore[attr-defined]
+            before = ours._heard  # type: ignore[attr-defined]
+            await until(lambda: ours._heard > before + 3, "answers")  # type: ignore[attr-defined]
+            assert ears.lost == 0
+
+    asyncio.run(main())
+
+
+def test_no_link_is_given_up_before_it_was_asked(redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Neither for a word that came right after the last look, nor for an event loop that was blocked for longer than
+    all the turns, nor while an answer waits to be read.
+    """
+    from socketsundso.backplanes import redis as module
+
+    turn_s, turns = 0.05, 20
+    monkeypatch.setattr(module, "TURN_S", turn_s)
+    monkeypatch.setattr(module, "SILENT_TURNS", turns)
+
+    async def main() -> None:
+        async with opened(f"{redis_engine.url}?prefix=asked", "a") as (ours, ears):
+            for number in range(2):
+                heard = ours._heard  # type: ignore[attr-defined]
+                time.sleep(2 * turns * turn_s)  # noqa: ASYNC251  # what is tested
+                await until(lambda: ours._heard > heard, "an answer")  # type: ignore[attr-defined]  # noqa: B023
+                ours.publish(("a",), b"%d" % number)
+                await until(lambda: len(ears.deliveries) == number + 1, "deliveries")  # noqa: B023
             assert ears.lost == 0
 
     asyncio.run(main())
