@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Union
 
@@ -26,6 +25,7 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 from starlette.concurrency import run_in_threadpool
 
+from socketsundso import codegen
 from socketsundso.annotations import by_pydantic, native, pydantic_form
 from socketsundso.errors import DefinitionError, EventError, InvalidUTF8, MalformedFrame
 from socketsundso.signature import EMPTY, Parameter, Signature, is_unicode
@@ -428,18 +428,7 @@ class _Plan:
         return self.signature.by_keyword or parameter.kind is inspect.Parameter.KEYWORD_ONLY
 
     def _compile(self, arguments: str, body: list[str]) -> Callable[..., Any]:
-        source = f"def call({arguments}):\n    " + "\n    ".join(body)
-        # a copy: code that several functions share is specialised for none of them
-        return types.FunctionType(_code(source).replace(), dict(self.names), "call")
-
-
-@functools.lru_cache(maxsize=256)
-def _code(source: str) -> types.CodeType:
-    """The code of the function in `source`; kept, since compiling costs more than all else, and many look alike."""
-    scope: dict[str, Any] = {}
-    exec(source, scope)
-    code: types.CodeType = scope["call"].__code__
-    return code
+        return codegen.function(arguments, body, self.names)
 
 
 def _native_field(parameter: Parameter) -> Any:

@@ -15,7 +15,7 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union
 from weakref import WeakKeyDictionary
@@ -28,7 +28,9 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, ValidationError, to_json, to_jsonable_python
 
 from socketsundso.annotations import alias_value, is_alias
+from socketsundso.core_schemas import may_write_nan, written_keys
 from socketsundso.errors import DefinitionError, EventError
+from socketsundso.plain_models import plain_encode
 
 _MAX_ERRORS = 100
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -298,7 +300,7 @@ def _find_form(kind: type) -> _Form:
         return _Form(_struct_json, frozenset(field.name for field in kind.__attrs_attrs__))  # type: ignore[attr-defined]  # attrs
     if issubclass(kind, BaseModel) or hasattr(kind, "__pydantic_serializer__"):
         try:
-            return _Form(_pydantic_json, _schema_keys(TypeAdapter(kind).core_schema))
+            return _Form(_pydantic_json, written_keys(TypeAdapter(kind).core_schema))
         except PydanticUserError:  # cannot be built, yet there is a value of it: by `model_construct`
             return _Form(_pydantic_json)
     if dataclasses.is_dataclass(kind):
@@ -309,70 +311,6 @@ def _find_form(kind: type) -> _Form:
 def _struct_keys(kind: type[msgspec.Struct]) -> frozenset[str]:
     tag = kind.__struct_config__.tag_field
     return frozenset(kind.__struct_encode_fields__) | ({tag} if tag else frozenset())
-
-
-def _schema_keys(schema: Any, by_alias: bool = True, definitions: Any = None) -> frozenset[str] | None:
-    """All keys that pydantic can write at the top level of a value with this core schema, or None if not known."""
-    if not _writes_its_fields(schema):
-        return None
-    match schema["type"]:
-        case "definitions":
-            known = {each["ref"]: each for each in schema["definitions"]}
-            return _schema_keys(schema["schema"], by_alias, known)
-        case "definition-ref" if definitions and schema["schema_ref"] in definitions:
-            return _schema_keys(definitions[schema["schema_ref"]], by_alias, definitions)
-        case "union":
-            choices = [choice[0] if isinstance(choice, tuple) else choice for choice in schema["choices"]]
-            return _keys_of_all([_schema_keys(choice, by_alias, definitions) for choice in choices])
-        case "tagged-union":
-            return _keys_of_all([_schema_keys(each, by_alias, definitions) for each in schema["choices"].values()])
-        case "model" | "dataclass" | "nullable" | "function-before" | "function-after" | "function-wrap":
-            return _schema_keys(schema["schema"], by_alias, definitions)
-        case "model-fields" | "typed-dict":
-            return _field_keys(schema, schema["fields"].items(), by_alias)
-        case "dataclass-args":
-            return _field_keys(schema, [(field["name"], field) for field in schema["fields"]], by_alias)
-    return None
-
-
-def _writes_its_fields(schema: Any) -> bool:
-    """Nothing but the declared fields, that is, and those as JSON: no serializer of its own, no extras."""
-    config = schema.get("config") or {}
-    return not (
-        "serialization" in schema
-        or schema.get("root_model")
-        or "allow" in (schema.get("extra_behavior"), config.get("extra_fields_behavior"))
-        or config.get("polymorphic_serialization")
-    )
-
-
-def _may_write_nan(schema: Any) -> bool:
-    """Does any model in this core schema, however deep, have the config to write NaN and Infinity as they are?"""
-    todo, seen = [schema], set()
-    while todo:
-        part = todo.pop()
-        if not isinstance(part, dict | list | tuple) or id(part) in seen:  # a default may hold anything, itself too
-            continue
-        seen.add(id(part))
-        if not isinstance(part, dict):
-            todo += part
-        elif part.get("ser_json_inf_nan") == "constants":
-            return True
-        else:
-            todo += part.values()
-    return False
-
-
-def _keys_of_all(alternatives: list[frozenset[str] | None]) -> frozenset[str] | None:
-    known = [keys for keys in alternatives if keys is not None]
-    return frozenset().union(*known) if len(known) == len(alternatives) else None
-
-
-def _field_keys(schema: Any, fields: Iterable[tuple[str, Any]], by_alias: bool) -> frozenset[str]:
-    keys = {(by_alias and field.get("serialization_alias")) or name for name, field in fields}
-    for computed in schema.get("computed_fields", ()):
-        keys.add((by_alias and computed.get("alias")) or computed["property_name"])
-    return frozenset(keys)
 
 
 class Encoder:
@@ -423,12 +361,15 @@ class ModelEncoder(Encoder):
         self._arguments = options.arguments()
         self._fills_type = any(_requires_type(member) for member in _members(model))
         self._by_alias = options.by_alias
-        keys = _schema_keys(adapter.core_schema, options.by_alias)
+        keys = written_keys(adapter.core_schema, options.by_alias)
         if keys is not None and ref_key in keys:
             raise _has_ref(event, model, ref_key)
-        if keys is not None and not _may_write_nan(adapter.core_schema):  # chosen once, not for every reply
+        if keys is not None and not may_write_nan(adapter.core_schema):  # chosen once, not for every reply
             is_typeless = "type" not in keys and not self._fills_type
-            self.encode = self._closed_encode() if is_typeless else self._encode_typed  # type: ignore[method-assign,assignment]
+            encode = self._closed_encode() if is_typeless else self._encode_typed
+            if not options.drops_fields:
+                encode = plain_encode(adapter.core_schema, event, options.by_alias, encode) or encode
+            self.encode = encode  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
         if self._fills_type and isinstance(value, Mapping) and "type" not in value:

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "socketsundso"
 FLOORS = {
     "errors": 0,
     "models": 1, "annotations": 1, "backplanes": 1, "server": 1, "wire": 1,
-    "signature": 2, "connection": 2, "presence": 2, "history": 2, "error_frames": 2,
+    "codegen": 1, "core_schemas": 1,
+    "plain_models": 2, "signature": 2, "connection": 2, "presence": 2, "history": 2, "error_frames": 2,
     "decoder": 3, "encoder": 3, "room": 3,
     "handler": 4, "recovery": 4, "roster": 4,
     "rooms": 5,
@@ -29,7 +30,7 @@ ONLY_IN = {
     "picows": {"server"},
     "websockets": {"server"},
     "uvicorn": {"server", "cli"},
-    "orjson": {"encoder"},
+    "orjson": {"encoder", "plain_models"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

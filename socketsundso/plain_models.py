@@ -1,0 +1,105 @@
+"""
+Models whose fields are text, numbers, booleans or None: their instances are written without pydantic.
+
+    class Posted(BaseModel): room: str; n: int | None = None
+    Posted(room="lobby") in reply to "post"   ->   {"type":"post","room":"lobby","n":null}
+
+What is written is what pydantic would write, byte for byte, since every value is looked at first: an instance of the
+class itself, each field of exactly its type. All else, also what orjson refuses, is left to the careful way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import orjson
+
+from socketsundso import codegen
+from socketsundso.core_schemas import is_written_as_declared
+
+_SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
+_SEEN_THROUGH = ("default", "function-before", "function-after", "function-wrap")  # they matter to validation alone
+_FIELD = {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
+
+
+def plain_encode(
+    schema: Any, event: str, by_alias: bool, careful: Callable[[Any], bytes]
+) -> Callable[[Any], bytes] | None:
+    """
+    `encode` for the model with this core schema: JSON with `type`: the model's own, else the event's name.
+
+    None if it is no plain model. `careful` is given every value that is not what it is declared to be.
+    """
+    if schema["type"] == "nullable":
+        schema = schema["schema"]
+    if not _is_plain(schema):
+        return None
+    names = {"model": schema["cls"], "dumps": orjson.dumps, "careful": careful}
+    written: dict[str, str] = {}  # key -> where its value is
+    checks = []
+    for index, (name, field) in enumerate(schema["schema"]["fields"].items()):
+        scalar = _scalar(field["schema"]) if _FIELD.issuperset(field) else None
+        key = (by_alias and field.get("serialization_alias")) or name
+        if scalar is None or key in written or (key == "type" and (scalar.kind is not str or scalar.nullable)):
+            return None
+        written[key] = f"value_{index}"
+        checks.append(scalar.check(f"value_{index}", f"fields[{name!r}]"))
+    items = [f"{key!r}: {value}" for key, value in written.items()]
+    if "type" not in written:
+        items.insert(0, f"'type': {event!r}")
+    body = [
+        "if type(value) is model:",
+        "    fields = value.__dict__",
+        "    try:",
+        f"        if {' and '.join(checks) or True}:",
+        f"            return dumps({{{', '.join(items)}}})",
+        "    except (KeyError, TypeError):",  # a field that was deleted; a number or text that orjson refuses
+        "        pass",
+        "return careful(value)",
+    ]
+    return codegen.function("value", body, names)
+
+
+def _is_plain(schema: Any) -> bool:
+    """Is an instance of this model passed on as it is, and written field by field?"""
+    if schema["type"] != "model" or not is_written_as_declared(schema):
+        return False
+    config, fields = schema.get("config") or {}, schema["schema"]
+    return (
+        (schema.get("revalidate_instances") or config.get("revalidate_instances") or "never") == "never"
+        and "ser_json_inf_nan" not in config
+        and fields["type"] == "model-fields"
+        and is_written_as_declared(fields)
+        and not fields.get("computed_fields")
+    )
+
+
+class _Scalar(NamedTuple):
+    """What a field holds: values of exactly this class, or also None."""
+
+    kind: type
+    nullable: bool
+
+    def check(self, value: str, source: str) -> str:
+        """An expression that is true where `source` holds such a value, and keeps it as `value`."""
+        if self.nullable:
+            return f"(({value} := {source}) is None or type({value}) is {self.kind.__name__})"
+        return f"type({value} := {source}) is {self.kind.__name__}"
+
+
+def _scalar(schema: Any) -> _Scalar | None:
+    """What a field with this core schema holds, or None if that is no scalar, or is written in another way."""
+    nullable = False
+    while "serialization" not in schema:
+        match schema["type"]:
+            case "str" | "int" | "float" | "bool" as kind:
+                return _Scalar(_SCALARS[kind], nullable)
+            case "literal" if all(type(value) is str for value in schema["expected"]):
+                return _Scalar(str, nullable)
+            case "nullable":
+                nullable = True
+            case kind if kind not in _SEEN_THROUGH:
+                return None
+        schema = schema["schema"]
+    return None

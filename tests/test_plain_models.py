@@ -1,0 +1,280 @@
+"""Models of scalars are written without pydantic, and nobody can tell: bytes, warnings and errors are pydantic's."""
+
+from __future__ import annotations
+
+import enum
+import json
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    RootModel,
+    TypeAdapter,
+    computed_field,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from socketsundso.encoder import ResponseError, ResponseOptions, encoder_for
+from socketsundso.plain_models import plain_encode
+
+T = TypeVar("T")
+
+
+class Plain(BaseModel):
+    text: str
+    number: int = 0
+    share: float | None = None
+    flag: bool = False
+    kind: Literal["a", "b"] = "a"
+    rest: str | None = Field(None, serialization_alias="rest-of-it", max_length=5)
+
+    @field_validator("text")
+    @classmethod
+    def shorten(cls, text: str) -> str:
+        return text[:1000]
+
+
+class Typed(BaseModel):
+    n: int
+    type: Literal["posted", "said"] = "posted"
+
+
+class Renamed(BaseModel):
+    kind: str = Field("renamed", serialization_alias="type")
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+
+
+class Empty(BaseModel):
+    pass
+
+
+class More(Plain):
+    more: str = "not declared"
+
+
+def encode(model: Any, value: Any, **options: Any) -> bytes:
+    """The reply to "event"."""
+    return encoder_for("event", model, ResponseOptions(**options)).encode(value)
+
+
+def by_pydantic(model: Any, value: Any, **options: Any) -> dict[str, Any]:
+    """The reply to "event" as pydantic writes it, read again."""
+    adapter: TypeAdapter[Any] = TypeAdapter(model)
+    body = json.loads(adapter.dump_json(adapter.validate_python(value, from_attributes=True), by_alias=True, **options))
+    return body if "type" in body else {"type": "event", **body}
+
+
+def is_plain(model: Any) -> bool:
+    """Are the instances of this model written without pydantic?"""
+    return plain_encode(TypeAdapter(model).core_schema, "event", True, bytes) is not None
+
+
+@pytest.mark.parametrize("model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None])
+def test_models_of_scalars_are_plain(model: Any) -> None:
+    assert is_plain(model)
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Computed(BaseModel):
+    x: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def double(self) -> int:
+        return 2 * self.x
+
+
+class Serialized(BaseModel):
+    x: int
+
+    @model_serializer
+    def serialize(self) -> dict[str, int]:
+        return {"y": self.x}
+
+
+class Checked(BaseModel):
+    x: int
+
+    @model_validator(mode="after")
+    def check(self) -> Checked:
+        assert self.x
+        return self
+
+
+class Extra(BaseModel, extra="allow"):
+    x: int
+
+
+class Revalidated(BaseModel, revalidate_instances="always"):
+    x: int
+
+
+class Infinite(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+    x: float
+
+
+class Numbered(BaseModel):
+    type: int
+
+
+class Nullable(BaseModel):
+    type: str | None = None
+
+
+class Twice(BaseModel):
+    a: int = Field(1, serialization_alias="x")
+    x: int = 2
+
+
+class Left(BaseModel):
+    x: int
+    secret: str = Field("s", exclude=True)
+
+
+class LeftIf(BaseModel):
+    x: int = Field(1, exclude_if=lambda x: x == 1)
+
+
+class Shown(BaseModel):
+    x: Annotated[int, PlainSerializer(str)]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Computed, Serialized, Checked, Extra, Revalidated, Infinite, Numbered, Nullable, Twice, Left, LeftIf, Shown,
+        Box[Colour], Box[Any], Box[list[int]], Box[bytes], Box[int | str], Box[Literal[1, "a"]], Box[Empty],
+        RootModel[int], Plain | Typed,
+    ],
+)  # fmt: skip
+def test_others_are_not(model: Any) -> None:
+    """Each of them is written, or validated once more, in a way of its own."""
+    assert not is_plain(model)
+
+
+scalars: dict[type, st.SearchStrategy[Any]] = {
+    str: st.text(),
+    int: st.integers() | st.sampled_from([2**63 - 1, 2**63, 2**64, -(2**63), -(2**63) - 1]),
+    float: st.floats(),
+    bool: st.booleans(),
+}
+
+
+@given(
+    st.builds(
+        Plain,
+        text=scalars[str],
+        number=scalars[int],
+        share=st.none() | scalars[float],
+        flag=scalars[bool],
+        kind=st.sampled_from(["a", "b"]),
+        rest=st.none() | st.text(max_size=5),
+    )
+)
+def test_a_valid_instance_becomes_the_bytes_that_pydantic_writes(value: Plain) -> None:
+    body = TypeAdapter(Plain).dump_json(value, by_alias=True)
+    assert encode(Plain, value) == b'{"type":"event",' + body[1:]
+
+
+anything = st.none() | st.one_of(*scalars.values())
+valid = {"text": "a", "number": 0, "share": None, "flag": False, "kind": "a", "rest": None}
+
+
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(valid, anything))
+    | st.builds(lambda name, value: {**valid, name: value}, st.sampled_from(list(valid)), anything)
+)
+def test_an_instance_that_was_not_validated_is_written_as_pydantic_would(fields: dict[str, Any]) -> None:
+    """Fields that are missing or of another type: the same warning, the same bytes, or an error."""
+    value = Plain.model_construct(**fields)
+
+    def outcome(write: Callable[[], bytes]) -> tuple[Any, list[str]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                written: Any = json.loads(write(), parse_constant=str)
+            except Exception as exc:
+                written = type(exc).__name__ if isinstance(exc, ResponseError) else "ResponseError"
+        return written, [str(warning.message) for warning in caught]
+
+    theirs, warned = outcome(lambda: TypeAdapter(Plain).dump_json(value, by_alias=True))
+    theirs = {"type": "event", **theirs} if isinstance(theirs, dict) else theirs
+    assert outcome(lambda: encode(Plain, value)) == (theirs, warned)
+
+
+def without(value: Plain, name: str) -> Plain:
+    delattr(value, name)
+    return value
+
+
+def with_attribute(value: Any, name: str, given: Any) -> Any:
+    value.__dict__[name] = given
+    return value
+
+
+@pytest.mark.parametrize(
+    ("model", "value"),
+    [
+        (Plain, More(text="a subclass")),
+        (Plain, {"text": "a dict", "number": "7"}),
+        (Plain, without(Plain(text="a"), "number")),
+        (Plain, with_attribute(Plain(text="a"), "cached", "property")),
+        (Plain, Plain(text="a", number=10**30)),
+        (Plain | None, Plain(text="a")),
+        (Typed, Typed(n=1)),
+        (Typed, Typed(n=1, type="said")),
+        (Typed, {"n": 1, "type": "said"}),
+        (Renamed, Renamed()),
+        (Renamed, Renamed(kind="own")),
+        (Empty, Empty()),
+        (Empty, {}),
+        (Box[float], Box[float](content=float("nan"))),
+        (Box[float], Box[float](content=-0.0)),
+    ],
+)
+def test_what_is_written(model: Any, value: Any) -> None:
+    assert json.loads(encode(model, value)) == by_pydantic(model, value)
+
+
+def test_a_text_that_is_no_unicode_is_refused() -> None:
+    """A lone surrogate."""
+    with pytest.raises(ResponseError):
+        encode(Box[str], Box[str](content="\ud800"))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"by_alias": False}, {"number": 0, "share": None, "flag": False, "kind": "a", "rest": "r"}),
+        ({"exclude_none": True}, {"number": 0, "flag": False, "kind": "a", "rest-of-it": "r"}),
+        ({"exclude_unset": True}, {"rest-of-it": "r"}),
+        ({"include": {"text"}}, {}),
+    ],
+)
+def test_response_options_are_kept(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert json.loads(encode(Plain, Plain(text="a", rest="r"), **options)) == {"type": "event", "text": "a", **expected}
+
+
+def test_a_model_with_many_fields_is_plain_as_well() -> None:
+    fields: dict[str, Any] = {f"field_{n}": (int, n) for n in range(300)}
+    model = create_model("Many", **fields)
+    assert is_plain(model)
+    assert json.loads(encode(model, model())) == by_pydantic(model, model())
