@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import Any
 def function(arguments: str, body: Sequence[str], names: Mapping[str, Any]) -> Callable[..., Any]:
     """The function with these arguments and lines, which finds `names` as its globals."""
     source = f"def call({arguments}):\n    " + "\n    ".join(body)
+    # Builtins by name, too: C code that imports something while this function runs looks for them in its globals.
+    scope = {"__builtins__": builtins, **names}
     # a copy: code that several functions share is specialised for none of them
-    return types.FunctionType(_code(source).replace(), dict(names), "call")
+    return types.FunctionType(_code(source).replace(), scope, "call")
 
 
 @functools.lru_cache(maxsize=256)

@@ -37,7 +37,8 @@ _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH
 _UNIONS = (Union, types.UnionType)
 _BRACE = ord("{")
 _TYPE_FIRST = b'{"type":"'
-_FAILURES = (TypeError, ValueError, OverflowError, RecursionError)  # pydantic's serialization error is a ValueError
+# pydantic's serialization error is a ValueError; msgspec's errors are only in its newer versions
+_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 _EXPECTED = re.compile(r"(ValueError|AssertionError|PydanticSerializationError|TypeError: Unable)\b")
 
 
