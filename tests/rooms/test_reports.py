@@ -504,7 +504,8 @@ def test_a_hub_that_was_used_before_a_fork_works_after_it(between_processes: str
         async with processes(between_processes) as (here, _):
             peer = await enter(here, "rr")
             forking = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", FORKS, between_processes,
+                sys.executable, "-W", "ignore::DeprecationWarning",  # from Python 3.12 on: of threads
+                "-c", FORKS, between_processes,
                 cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
             )  # fmt: skip
             _, errors = await asyncio.wait_for(forking.communicate(), 30)
