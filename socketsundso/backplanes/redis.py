@@ -139,8 +139,11 @@ class RedisBackplane(Engine):
     async def _listen(self, link: AbstractConnection) -> None:
         channel_start = len(self._key("live", ""))
         while True:
-            kind, channel, payload = (await link.read_response(disconnect_on_error=False) + [None])[:3]
+            reply = await link.read_response(disconnect_on_error=False)
             self._heard += 1
+            if not isinstance(reply, list):  # a pong where nothing is subscribed to
+                continue
+            kind, channel, payload = [*reply, None][:3]
             if kind == b"message":
                 self._take(channel[channel_start:].decode(), payload)
             elif kind == b"subscribe":
