@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 import socketsundso
 from socketsundso import cli
 from tests.server.serving import CERTIFICATE, request
-from tests.serving import ROOT
+from tests.serving import ROOT, free_port
 
 APP = '''
 import os
@@ -71,13 +71,6 @@ def folder(tmp_path: Path) -> Path:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "socketsundso", "run", *arguments]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
