@@ -13,6 +13,7 @@ written to for a day longer than they keep anything are deleted when a process c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -29,12 +30,9 @@ from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, 
 from nats.js.kv import KeyValue
 
 from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, LEASE_SHARE, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
-
-BEAT_SHARE = 0.8
-"""Part of the time-to-live that an entry of the bucket lasts: the rest is for the others to notice."""
 
 READ_AT_ONCE = 200
 """Entries of a log that are asked for in one go."""
@@ -253,12 +251,13 @@ class NatsBackplane(Engine):
             return None  # no such stream, or no JetStream at all: nobody can have logged it
 
     async def _sweep(self) -> None:
-        """Delete the streams that a day of grace has passed over."""
+        """Delete the streams that a day of grace has passed over, unless another process has just done so."""
         start = self._stream("")
         for info in await self._js.streams_info():
             name = info.config.name or ""
-            if name.startswith(start) and await self._idle_s(name) > (info.config.max_age or 0) + LOG_GRACE_S:
-                await self._js.delete_stream(name)
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                if name.startswith(start) and await self._idle_s(name) > (info.config.max_age or 0) + LOG_GRACE_S:
+                    await self._js.delete_stream(name)
 
     async def _idle_s(self, stream: str) -> float:
         """
@@ -267,6 +266,8 @@ class NatsBackplane(Engine):
         """
         answer = await self._client().request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=CALL_TIMEOUT_S)
         info = json.loads(answer.data)
+        if "error" in info:
+            raise nats.js.errors.APIError.from_error(info["error"])
         latest = max(info["created"], info["state"]["last_ts"])[:19]
         return (datetime.now(UTC) - datetime.fromisoformat(latest + "+00:00")).total_seconds()
 
@@ -274,7 +275,7 @@ class NatsBackplane(Engine):
 
     async def _held_bucket(self) -> KeyValue:
         if self._bucket is None:
-            name, ttl_s = f"{self.prefix}_held", self.ttl_s * BEAT_SHARE
+            name, ttl_s = f"{self.prefix}_held", self.ttl_s * LEASE_SHARE
             try:
                 self._bucket = await self._js.key_value(name)
             except nats.js.errors.NotFoundError:

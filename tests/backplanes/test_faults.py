@@ -50,7 +50,7 @@ def test_subscriptions_and_held_entries_come_back_with_the_engine(engine: Engine
             for round_ in (1, 2):
                 engine.kill()
                 await until(lambda: ours.state == theirs.state == "reconnecting", "both noticed")
-                assert here.lost == round_
+                await until(lambda: here.lost == round_, "the receiver is told")  # noqa: B023
                 with pytest.raises(BackplaneUnavailable):
                     ours.publish(("a",), b"lost")
                 with pytest.raises(BackplaneUnavailable):
@@ -537,6 +537,31 @@ def test_streams_of_nats_that_somebody_else_touches(nats_engine: EngineServer) -
             await theirs._sweep()  # type: ignore[attr-defined]
             async with opened(url) as (fresh, _):
                 assert await fresh.logged("r") is None
+
+    asyncio.run(main())
+
+
+def test_streams_that_two_processes_sweep_at_once(nats_engine: EngineServer) -> None:
+    """The one that finds a stream deleted already goes on to the next one, and keeps its link."""
+    url = f"{nats_engine.url}?prefix=swept"
+
+    async def main() -> None:
+        async with opened(url) as (ours, ears), opened(url) as (fresh, _):
+            for topic in ("a", "b"):
+                await ours.append(topic, b"x", KEEP)
+            listed, idle_s = await ours._js.streams_info(), ours._idle_s  # type: ignore[attr-defined]
+
+            async def as_before() -> object:
+                return listed
+
+            async def long_ago(stream: str) -> float:
+                return float(await idle_s(stream)) + 1e9
+
+            ours._js.streams_info, ours._idle_s = as_before, long_ago  # type: ignore[attr-defined]
+            await ours._js.delete_stream("swept_log_a")  # type: ignore[attr-defined]
+            await ours._sweep()  # type: ignore[attr-defined]
+            assert await fresh.logged("b") is None
+            assert ears.lost == 0
 
     asyncio.run(main())
 

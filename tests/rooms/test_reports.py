@@ -169,6 +169,31 @@ def test_nobody_leaves_because_the_engine_restarts(kind: str) -> None:
         asyncio.run(main(f"{engine.url}?presence_ttl_s=3", engine))
 
 
+def test_a_process_that_was_stopped_for_too_long_comes_back(
+    between_processes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its members leave for the others, who take it for dead; when it goes on, they are there again."""
+
+    async def main() -> None:
+        async with processes(between_processes) as (here, there):
+            watcher = await enter(here)
+            await enter(there, name="stopped")
+            await until(lambda: seen_by(watcher) == {"stopped"}, "it is told")
+            goes_on, backplane = asyncio.Event(), there.backplane
+            hold = backplane._hold  # type: ignore[attr-defined]
+
+            async def hold_later(entries: dict[tuple[str, str], bytes]) -> None:
+                await goes_on.wait()
+                await hold(entries)
+
+            monkeypatch.setattr(backplane, "_hold", hold_later)
+            await until(lambda: seen_by(watcher) == set(), "it is taken for dead")
+            goes_on.set()
+            await until(lambda: seen_by(watcher) == {"stopped"}, "it is back")
+
+    run(main)
+
+
 def test_a_reload_leaves_no_ghost(between_processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only member comes back before the engine knows that it has left: phoenix's presence of one's own past."""
 
