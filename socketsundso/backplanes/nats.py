@@ -295,15 +295,25 @@ class NatsBackplane(Engine):
         await bucket.delete(f"held.{encoded}.{self.owner}.{_key(key)}")
 
     async def _held_by_all(self, encoded: str) -> dict[str, bytes]:
+        """
+        Up to the entry that none is pending behind. The watcher's own mark of that, None, may come before the first
+        entry: where the server has sent all of them, and none has arrived yet.
+        """
         bucket = await self._held_bucket()
-        watcher = await bucket.watch(f"held.{encoded}.>", ignore_deletes=True)
+        watcher = await bucket.watch(f"held.{encoded}.>")
         held: dict[str, bytes] = {}
         try:
+            info = await watcher._sub.consumer_info()  # type: ignore[union-attr]  # subscribed to since `watch`
+            if info.num_pending == info.delivered.consumer_seq == 0:
+                return held
             async for entry in watcher:
                 if entry is None:
+                    continue
+                if entry.operation is None:  # neither deleted nor purged
+                    key, _, value = (entry.value or b"").partition(b"\0")
+                    held[key.decode()] = value
+                if entry.delta == 0:
                     break
-                key, _, value = (entry.value or b"").partition(b"\0")
-                held[key.decode()] = value
         finally:
             await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py's KeyWatcher is untyped
         return held

@@ -165,9 +165,11 @@ class RedisBackplane(Engine):
         link, self._link = self._link, None
         if link is not None:
             reader = getattr(self, "_reader", None)
-            if reader is not None:
-                await ended(reader)
-            await link.disconnect(nowait=True)
+            try:
+                if reader is not None:
+                    await ended(reader)
+            finally:  # also where the end of the backplane interrupts the loss of its link
+                await link.disconnect(nowait=True)
         for confirmed in itertools.chain.from_iterable(self._confirmations.values()):
             confirmed.cancel()
         self._confirmations.clear()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -537,6 +538,59 @@ def test_streams_of_nats_that_somebody_else_touches(nats_engine: EngineServer) -
             await theirs._sweep()  # type: ignore[attr-defined]
             async with opened(url) as (fresh, _):
                 assert await fresh.logged("r") is None
+
+    asyncio.run(main())
+
+
+def test_held_entries_that_are_late_are_waited_for(nats_engine: EngineServer) -> None:
+    """Also where the server says that all of them were sent before the first one is there."""
+
+    async def main() -> None:
+        async with opened(f"{nats_engine.url}?prefix=late") as (ours, _):
+            assert await ours.held("r") == {}
+            for key in ("a", "b", "c"):
+                await ours.hold("r", key, key.encode())
+            await ours.release("r", "c")
+            loop, process = asyncio.get_running_loop(), ours._nc._process_msg  # type: ignore[attr-defined]
+            late: list[asyncio.Task[None]] = []
+
+            async def process_late(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+                call = process(sid, subject, reply, data, headers)
+                if reply.startswith(b"$JS.ACK"):  # an entry, no answer
+                    loop.call_later(0.2, lambda: late.append(asyncio.ensure_future(call)))
+                else:
+                    await call
+
+            ours._nc._process_msg = process_late  # type: ignore[attr-defined]
+            assert await ours.held("r") == {"a": b"a", "b": b"b"}
+            assert len(late) == 3
+
+    asyncio.run(main())
+
+
+def test_a_link_that_is_lost_while_its_backplane_ends_is_closed(redis_engine: EngineServer) -> None:
+    """Whatever the end interrupts, no socket is left to the garbage collector."""
+
+    async def main() -> None:
+        backplane: Any = open_url(redis_engine.url)
+        await backplane._connect()
+        link, reader, told = backplane._link, backplane._reader, asyncio.Event()
+
+        async def still_reads() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            told.set()
+            await asyncio.Event().wait()
+
+        backplane._reader = asyncio.create_task(still_reads())
+        await asyncio.sleep(0)
+        losing = asyncio.create_task(backplane._disconnect())
+        await told.wait()
+        losing.cancel()
+        await asyncio.wait({losing})
+        assert not link.is_connected
+        await ended(reader, backplane._reader)
+        await backplane._disconnect()
 
     asyncio.run(main())
 
