@@ -155,7 +155,11 @@ class NatsBackplane(Engine):
             if seq <= self._heard.get(encoded, 1):  # the numbers have begun anew, in another stream of that name
                 self._epochs.pop(encoded, None)
             self._heard[encoded] = seq
-            self._arrived(encoded, message.data, seq, await self._epoch(encoded))
+            epoch = await self._epoch(encoded)
+            if encoded in self._subscriptions:
+                self._arrived(encoded, message.data, seq, epoch)
+            else:  # left while the server was asked; Python 3.11's `wait_for` may swallow the end of this task
+                self._epochs.pop(encoded, None)
 
     async def _write(self, batch: list[tuple[str, bytes]]) -> None:
         client = self._client()

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +17,9 @@ from socketsundso.backplanes import Delivery, Keep, open_url
 from socketsundso.backplanes.base import backoff, encode_topic, ended
 from socketsundso.errors import BackplaneUnavailable
 
+from ..conftest import Clock
 from .engines import EngineServer, running
-from .listener import opened, until
+from .listener import DEADLINE_S, opened, until
 
 KEEP = Keep(messages=100, seconds=60)
 HOLDER = """
@@ -92,6 +92,9 @@ def test_a_log_tells_whether_it_survived(engine: EngineServer) -> None:
 def test_a_killed_process_holds_nothing_after_its_time_to_live(engine: EngineServer) -> None:
     """
     SIGKILL releases nothing; the missing beats do, within the time-to-live. The living keep what they hold.
+
+    How soon that is seen here depends on this machine, too, and who is not scheduled for two seconds may miss a beat
+    and be back with the next one: what is waited for is the end.
     """
     url = f"{engine.url}?presence_ttl_s=3"
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE)
@@ -102,16 +105,16 @@ def test_a_killed_process_holds_nothing_after_its_time_to_live(engine: EngineSer
         async def main() -> None:
             async with opened(url) as (ours, _):
                 await ours.hold("r", "living", b"1")
-                held = await ours.held("r")
-                owner = held["killed"].decode()
-                assert await ours.alive(frozenset({owner})) == {owner}
-                holder.kill()
-                started = time.monotonic()
-                while "killed" in await ours.held("r") or owner in await ours.alive(frozenset({owner})):
-                    assert time.monotonic() - started < 3
-                    await asyncio.sleep(0.05)
-                assert await ours.alive(frozenset({owner, ours.owner})) == {ours.owner}
-                assert await ours.held("r") == {"living": b"1"}
+                async with asyncio.timeout(3 + DEADLINE_S):
+                    while not (owner := (await ours.held("r")).get("killed", b"").decode()):
+                        pass
+                    while await ours.alive(frozenset({owner, ours.owner})) != {owner, ours.owner}:
+                        pass
+                    holder.kill()
+                    while await ours.alive(frozenset({owner, ours.owner})) != {ours.owner}:
+                        await asyncio.sleep(0.05)
+                    while await ours.held("r") != {"living": b"1"}:
+                        await asyncio.sleep(0.05)
 
         asyncio.run(main())
     finally:
@@ -139,6 +142,7 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
                     await until(lambda: ours.state == "reconnecting")
                 finally:
                     server._process.send_signal(signal.SIGCONT)
+                monkeypatch.undo()  # so short a patience would be at its end again whenever the machine is busy
                 await until(lambda: ours.state == "connected")
                 ours.publish(("a",), b"1")
                 await ears.receives(b"1")
@@ -169,14 +173,16 @@ def test_a_quiet_link_is_asked_not_given_up(
     asyncio.run(main())
 
 
-def test_no_link_is_given_up_before_it_was_asked(redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_link_is_given_up_before_it_was_asked(
+    redis_engine: EngineServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Neither for a word that came right after the last look, nor for an event loop that was blocked for longer than
     all the turns, nor while an answer waits to be read.
     """
     from socketsundso.backplanes import redis as module
 
-    turn_s, turns = 0.05, 20
+    turn_s, turns = 0.4, 25
     monkeypatch.setattr(module, "TURN_S", turn_s)
     monkeypatch.setattr(module, "SILENT_TURNS", turns)
 
@@ -184,7 +190,7 @@ def test_no_link_is_given_up_before_it_was_asked(redis_engine: EngineServer, mon
         async with opened(f"{redis_engine.url}?prefix=asked", "a") as (ours, ears):
             for number in range(2):
                 heard = ours._heard  # type: ignore[attr-defined]
-                time.sleep(2 * turns * turn_s)  # noqa: ASYNC251  # what is tested
+                clock.jump(2 * turns * turn_s)
                 await until(lambda: ours._heard > heard, "an answer")  # type: ignore[attr-defined]  # noqa: B023
                 ours.publish(("a",), b"%d" % number)
                 await until(lambda: len(ears.deliveries) == number + 1, "deliveries")  # noqa: B023
@@ -324,7 +330,9 @@ def test_nothing_is_left_of_a_topic_that_nobody_hears(engine: EngineServer) -> N
             await until(lambda: not ours._errands, "the engine has been told")  # type: ignore[attr-defined]
             assert list(ours._topics.values()) == ["kept"]  # type: ignore[attr-defined]
             if engine.kind == "redis":
-                assert await ours._client.pubsub_channels() == [b"socketsundso:live:kept"]  # type: ignore[attr-defined]
+                async with asyncio.timeout(DEADLINE_S):  # it is asked over another link than it is told
+                    while await ours._client.pubsub_channels() != [b"socketsundso:live:kept"]:  # type: ignore[attr-defined]
+                        pass
             else:
                 assert list(ours._subscriptions) == ["kept"]  # type: ignore[attr-defined]
                 assert not ours._epochs  # type: ignore[attr-defined]
@@ -591,6 +599,32 @@ def test_a_link_that_is_lost_while_its_backplane_ends_is_closed(redis_engine: En
         assert not link.is_connected
         await ended(reader, backplane._reader)
         await backplane._disconnect()
+
+    asyncio.run(main())
+
+
+def test_a_topic_that_is_left_while_its_epoch_is_asked_for(nats_engine: EngineServer) -> None:
+    """Nothing is remembered of it, though the task that asks goes on to its end."""
+
+    async def main() -> None:
+        url = f"{nats_engine.url}?prefix=leaving"
+        async with opened(url, "r") as (ours, _), opened(url) as (theirs, _):
+            info, asked, answered = ours._js.stream_info, asyncio.Event(), asyncio.Event()  # type: ignore[attr-defined]
+
+            async def swallow_the_end(name: str) -> object:
+                asked.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                found = await info(name)
+                answered.set()
+                return found
+
+            ours._js.stream_info = swallow_the_end  # type: ignore[attr-defined]
+            await theirs.append("r", b"1", KEEP)
+            await asked.wait()
+            ours.unsubscribe("r")
+            await until(answered.is_set)
+            assert not ours._epochs  # type: ignore[attr-defined]
 
     asyncio.run(main())
 
