@@ -24,9 +24,9 @@ def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(params=["redis", "nats"])
 def between_processes(request: pytest.FixtureRequest) -> str:
-    """An engine that reaches other processes, and where presence ends soon; nobody else has its prefix."""
+    """An engine that reaches other processes, and where nobody else has this prefix."""
     server: EngineServer = request.getfixturevalue(f"{request.param}_engine")
-    return f"{server.url}?prefix=p{next(_numbers)}&presence_ttl_s=0.9"
+    return f"{server.url}?prefix=p{next(_numbers)}"
 
 
 @pytest.fixture(params=["websockets-sansio", serving.OURS], ids=["uvicorn", "ours"])
