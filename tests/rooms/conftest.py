@@ -6,12 +6,20 @@ import itertools
 
 import pytest
 
+from socketsundso import rooms
+
 from ..backplanes.conftest import nats_engine, redis_engine, url
 from ..backplanes.engines import EngineServer
 from . import serving
 
 __all__ = ["backplane", "between_processes", "everywhere", "nats_engine", "redis_engine", "url"]
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broadcast comes before the reply, also where an engine is not scheduled for a while."""
+    monkeypatch.setattr(rooms, "DELIVERY_TIMEOUT_S", 20.0)
 
 
 @pytest.fixture
