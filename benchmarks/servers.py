@@ -25,6 +25,7 @@ from pathlib import Path
 
 from benchmarks import reaper
 from benchmarks.load import PLAIN, Dialect
+from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "competitors"
@@ -187,12 +188,6 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def refuse_busy(port: int) -> None:

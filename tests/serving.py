@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -48,9 +49,17 @@ class Server(uvicorn.Server):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """
+    A port that a server will bind a moment later, and again after it was killed.
+
+    Not one of those that kernels give to clients (from 32768 on): any connection of this machine could take it
+    meanwhile, and a client that tries again and again to reach a server that is away could even connect to itself.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def alive(pid: int) -> bool:
     return False
 
 
-def until(condition: Any, seconds: float = 30) -> None:
+def until(condition: Any, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -282,7 +282,7 @@ def test_a_run_that_is_ended_leaves_no_process(part: str, processes: int, stop: 
             until(lambda: len(descendants(run.pid)) >= processes)
             started = descendants(run.pid)
             run.send_signal(stop)
-            run.wait(30)
+            run.wait(60)
         finally:
             run.kill()
     until(lambda: not any(map(alive, started)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -41,6 +42,9 @@ FAREWELL_S = 1.0
 
 OUTBOX_BYTES = 8 << 20
 """What may wait for an engine that reads too slowly; beyond it, `publish` raises."""
+
+LEASE_SHARE = 0.8
+"""Part of the time-to-live that what is held lasts on the engine: the rest is for the others to notice."""
 
 MAX_PAYLOAD_BYTES = 8 << 20
 """
@@ -244,10 +248,22 @@ class Engine(ABC):
         await self._keep_held()
 
     async def _beat(self) -> None:
-        """A sign of life every third of the time-to-live, so that one lost beat ends nothing."""
+        """
+        A sign of life every third of the time-to-live, so that one lost beat ends nothing.
+
+        After one that came too late, since this process or the engine was stopped, the others may have taken us for
+        dead. They are told twice: who had asked the engine a moment before judges after the first time.
+        """
+        kept_at, told = time.monotonic(), True
         while True:
             await asyncio.sleep(self.ttl_s / 3)
+            began_at = time.monotonic()
             await self._keep_held()
+            if self._keeps:
+                late = time.monotonic() - kept_at > self.ttl_s * LEASE_SHARE
+                if late or not told:
+                    self._receiver.on_restored()
+                kept_at, told = began_at, not late
 
     async def _keep_held(self) -> None:
         """

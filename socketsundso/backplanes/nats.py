@@ -13,6 +13,7 @@ written to for a day longer than they keep anything are deleted when a process c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -29,12 +30,9 @@ from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, 
 from nats.js.kv import KeyValue
 
 from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, LEASE_SHARE, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
-
-BEAT_SHARE = 0.8
-"""Part of the time-to-live that an entry of the bucket lasts: the rest is for the others to notice."""
 
 READ_AT_ONCE = 200
 """Entries of a log that are asked for in one go."""
@@ -157,7 +155,11 @@ class NatsBackplane(Engine):
             if seq <= self._heard.get(encoded, 1):  # the numbers have begun anew, in another stream of that name
                 self._epochs.pop(encoded, None)
             self._heard[encoded] = seq
-            self._arrived(encoded, message.data, seq, await self._epoch(encoded))
+            epoch = await self._epoch(encoded)
+            if encoded in self._subscriptions:
+                self._arrived(encoded, message.data, seq, epoch)
+            else:  # left while the server was asked; Python 3.11's `wait_for` may swallow the end of this task
+                self._epochs.pop(encoded, None)
 
     async def _write(self, batch: list[tuple[str, bytes]]) -> None:
         client = self._client()
@@ -253,12 +255,13 @@ class NatsBackplane(Engine):
             return None  # no such stream, or no JetStream at all: nobody can have logged it
 
     async def _sweep(self) -> None:
-        """Delete the streams that a day of grace has passed over."""
+        """Delete the streams that a day of grace has passed over, unless another process has just done so."""
         start = self._stream("")
         for info in await self._js.streams_info():
             name = info.config.name or ""
-            if name.startswith(start) and await self._idle_s(name) > (info.config.max_age or 0) + LOG_GRACE_S:
-                await self._js.delete_stream(name)
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                if name.startswith(start) and await self._idle_s(name) > (info.config.max_age or 0) + LOG_GRACE_S:
+                    await self._js.delete_stream(name)
 
     async def _idle_s(self, stream: str) -> float:
         """
@@ -267,6 +270,8 @@ class NatsBackplane(Engine):
         """
         answer = await self._client().request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=CALL_TIMEOUT_S)
         info = json.loads(answer.data)
+        if "error" in info:
+            raise nats.js.errors.APIError.from_error(info["error"])
         latest = max(info["created"], info["state"]["last_ts"])[:19]
         return (datetime.now(UTC) - datetime.fromisoformat(latest + "+00:00")).total_seconds()
 
@@ -274,7 +279,7 @@ class NatsBackplane(Engine):
 
     async def _held_bucket(self) -> KeyValue:
         if self._bucket is None:
-            name, ttl_s = f"{self.prefix}_held", self.ttl_s * BEAT_SHARE
+            name, ttl_s = f"{self.prefix}_held", self.ttl_s * LEASE_SHARE
             try:
                 self._bucket = await self._js.key_value(name)
             except nats.js.errors.NotFoundError:
@@ -294,15 +299,25 @@ class NatsBackplane(Engine):
         await bucket.delete(f"held.{encoded}.{self.owner}.{_key(key)}")
 
     async def _held_by_all(self, encoded: str) -> dict[str, bytes]:
+        """
+        Up to the entry that none is pending behind. The watcher's own mark of that, None, may come before the first
+        entry: where the server has sent all of them, and none has arrived yet.
+        """
         bucket = await self._held_bucket()
-        watcher = await bucket.watch(f"held.{encoded}.>", ignore_deletes=True)
+        watcher = await bucket.watch(f"held.{encoded}.>")
         held: dict[str, bytes] = {}
         try:
+            info = await watcher._sub.consumer_info()  # type: ignore[union-attr]  # subscribed to since `watch`
+            if info.num_pending == info.delivered.consumer_seq == 0:
+                return held
             async for entry in watcher:
                 if entry is None:
+                    continue
+                if entry.operation is None:  # neither deleted nor purged
+                    key, _, value = (entry.value or b"").partition(b"\0")
+                    held[key.decode()] = value
+                if entry.delta == 0:
                     break
-                key, _, value = (entry.value or b"").partition(b"\0")
-                held[key.decode()] = value
         finally:
             await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py's KeyWatcher is untyped
         return held

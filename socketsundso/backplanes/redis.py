@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, ended, split_options
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, LEASE_SHARE, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -35,9 +35,6 @@ TURN_S = 2.5
 
 SILENT_TURNS = 4
 """After so many turns without a word the link counts as lost."""
-
-LEASE_SHARE = 0.8
-"""Part of the time-to-live that a lease lasts: the rest is for the others to notice."""
 
 LOGGED = re.compile(rb"\+(\d{1,18}) (\w+) ")
 
@@ -166,9 +163,11 @@ class RedisBackplane(Engine):
         link, self._link = self._link, None
         if link is not None:
             reader = getattr(self, "_reader", None)
-            if reader is not None:
-                await ended(reader)
-            await link.disconnect(nowait=True)
+            try:
+                if reader is not None:
+                    await ended(reader)
+            finally:  # also where the end of the backplane interrupts the loss of its link
+                await link.disconnect(nowait=True)
         for confirmed in itertools.chain.from_iterable(self._confirmations.values()):
             confirmed.cancel()
         self._confirmations.clear()

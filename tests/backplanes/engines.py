@@ -18,13 +18,9 @@ from pathlib import Path
 
 import pytest
 
-START_S = 10.0
+from ..serving import free_port
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+START_S = 60.0
 
 
 def redis_server() -> str | None:

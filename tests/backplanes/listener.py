@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from socketsundso.backplanes import Backplane, Delivery, open_url
 
-DEADLINE_S = 15.0
+DEADLINE_S = 40.0  # for a machine that is busy with something else
 
 
 async def until(condition: Callable[[], object], what: str = "", deadline_s: float = DEADLINE_S) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,8 +17,9 @@ from socketsundso.backplanes import Delivery, Keep, open_url
 from socketsundso.backplanes.base import backoff, encode_topic, ended
 from socketsundso.errors import BackplaneUnavailable
 
+from ..conftest import Clock
 from .engines import EngineServer, running
-from .listener import opened, until
+from .listener import DEADLINE_S, opened, until
 
 KEEP = Keep(messages=100, seconds=60)
 HOLDER = """
@@ -50,7 +51,7 @@ def test_subscriptions_and_held_entries_come_back_with_the_engine(engine: Engine
             for round_ in (1, 2):
                 engine.kill()
                 await until(lambda: ours.state == theirs.state == "reconnecting", "both noticed")
-                assert here.lost == round_
+                await until(lambda: here.lost == round_, "the receiver is told")  # noqa: B023
                 with pytest.raises(BackplaneUnavailable):
                     ours.publish(("a",), b"lost")
                 with pytest.raises(BackplaneUnavailable):
@@ -91,6 +92,9 @@ def test_a_log_tells_whether_it_survived(engine: EngineServer) -> None:
 def test_a_killed_process_holds_nothing_after_its_time_to_live(engine: EngineServer) -> None:
     """
     SIGKILL releases nothing; the missing beats do, within the time-to-live. The living keep what they hold.
+
+    How soon that is seen here depends on this machine, too, and who is not scheduled for two seconds may miss a beat
+    and be back with the next one: what is waited for is the end.
     """
     url = f"{engine.url}?presence_ttl_s=3"
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE)
@@ -101,16 +105,16 @@ def test_a_killed_process_holds_nothing_after_its_time_to_live(engine: EngineSer
         async def main() -> None:
             async with opened(url) as (ours, _):
                 await ours.hold("r", "living", b"1")
-                held = await ours.held("r")
-                owner = held["killed"].decode()
-                assert await ours.alive(frozenset({owner})) == {owner}
-                holder.kill()
-                started = time.monotonic()
-                while "killed" in await ours.held("r") or owner in await ours.alive(frozenset({owner})):
-                    assert time.monotonic() - started < 3
-                    await asyncio.sleep(0.05)
-                assert await ours.alive(frozenset({owner, ours.owner})) == {ours.owner}
-                assert await ours.held("r") == {"living": b"1"}
+                async with asyncio.timeout(3 + DEADLINE_S):
+                    while not (owner := (await ours.held("r")).get("killed", b"").decode()):
+                        pass
+                    while await ours.alive(frozenset({owner, ours.owner})) != {owner, ours.owner}:
+                        pass
+                    holder.kill()
+                    while await ours.alive(frozenset({owner, ours.owner})) != {ours.owner}:
+                        await asyncio.sleep(0.05)
+                    while await ours.held("r") != {"living": b"1"}:
+                        await asyncio.sleep(0.05)
 
         asyncio.run(main())
     finally:
@@ -138,6 +142,7 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
                     await until(lambda: ours.state == "reconnecting")
                 finally:
                     server._process.send_signal(signal.SIGCONT)
+                monkeypatch.undo()  # so short a patience would be at its end again whenever the machine is busy
                 await until(lambda: ours.state == "connected")
                 ours.publish(("a",), b"1")
                 await ears.receives(b"1")
@@ -145,14 +150,14 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(main())
 
 
-@pytest.mark.parametrize("topics", [(), ("a",)], ids=["nothing subscribed", "a topic"])
+@pytest.mark.parametrize("topics", [["a"], []], ids=["subscribed", "nothing subscribed"])
 def test_a_quiet_link_is_asked_not_given_up(
-    redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch, topics: tuple[str, ...]
+    redis_engine: EngineServer, topics: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    However long nobody says anything, and whatever timeout the client library has: redis-py 8 ends a read after 5 s
-    by default, which open-webui's pull request 26462 saw as a link that is lost every few seconds. Redis answers a PING
-    in another form while nothing is subscribed.
+    However long nobody says anything, whether Redis answers as to a subscriber or as to anybody, and whatever timeout
+    the client library has: redis-py 8 ends a read after 5 s by default, which open-webui's pull request 26462 saw as a
+    link that is lost every few seconds.
     """
     from socketsundso.backplanes import redis as module
 
@@ -168,14 +173,16 @@ def test_a_quiet_link_is_asked_not_given_up(
     asyncio.run(main())
 
 
-def test_no_link_is_given_up_before_it_was_asked(redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_link_is_given_up_before_it_was_asked(
+    redis_engine: EngineServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Neither for a word that came right after the last look, nor for an event loop that was blocked for longer than
     all the turns, nor while an answer waits to be read.
     """
     from socketsundso.backplanes import redis as module
 
-    turn_s, turns = 0.05, 20
+    turn_s, turns = 0.4, 25
     monkeypatch.setattr(module, "TURN_S", turn_s)
     monkeypatch.setattr(module, "SILENT_TURNS", turns)
 
@@ -183,7 +190,7 @@ def test_no_link_is_given_up_before_it_was_asked(redis_engine: EngineServer, mon
         async with opened(f"{redis_engine.url}?prefix=asked", "a") as (ours, ears):
             for number in range(2):
                 heard = ours._heard  # type: ignore[attr-defined]
-                time.sleep(2 * turns * turn_s)  # noqa: ASYNC251  # what is tested
+                clock.jump(2 * turns * turn_s)
                 await until(lambda: ours._heard > heard, "an answer")  # type: ignore[attr-defined]  # noqa: B023
                 ours.publish(("a",), b"%d" % number)
                 await until(lambda: len(ears.deliveries) == number + 1, "deliveries")  # noqa: B023
@@ -323,7 +330,9 @@ def test_nothing_is_left_of_a_topic_that_nobody_hears(engine: EngineServer) -> N
             await until(lambda: not ours._errands, "the engine has been told")  # type: ignore[attr-defined]
             assert list(ours._topics.values()) == ["kept"]  # type: ignore[attr-defined]
             if engine.kind == "redis":
-                assert await ours._client.pubsub_channels() == [b"socketsundso:live:kept"]  # type: ignore[attr-defined]
+                async with asyncio.timeout(DEADLINE_S):  # it is asked over another link than it is told
+                    while await ours._client.pubsub_channels() != [b"socketsundso:live:kept"]:  # type: ignore[attr-defined]
+                        pass
             else:
                 assert list(ours._subscriptions) == ["kept"]  # type: ignore[attr-defined]
                 assert not ours._epochs  # type: ignore[attr-defined]
@@ -537,6 +546,110 @@ def test_streams_of_nats_that_somebody_else_touches(nats_engine: EngineServer) -
             await theirs._sweep()  # type: ignore[attr-defined]
             async with opened(url) as (fresh, _):
                 assert await fresh.logged("r") is None
+
+    asyncio.run(main())
+
+
+def test_held_entries_that_are_late_are_waited_for(nats_engine: EngineServer) -> None:
+    """Also where the server says that all of them were sent before the first one is there."""
+
+    async def main() -> None:
+        async with opened(f"{nats_engine.url}?prefix=late") as (ours, _):
+            assert await ours.held("r") == {}
+            for key in ("a", "b", "c"):
+                await ours.hold("r", key, key.encode())
+            await ours.release("r", "c")
+            loop, process = asyncio.get_running_loop(), ours._nc._process_msg  # type: ignore[attr-defined]
+            late: list[asyncio.Task[None]] = []
+
+            async def process_late(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+                call = process(sid, subject, reply, data, headers)
+                if reply.startswith(b"$JS.ACK"):  # an entry, no answer
+                    loop.call_later(0.2, lambda: late.append(asyncio.ensure_future(call)))
+                else:
+                    await call
+
+            ours._nc._process_msg = process_late  # type: ignore[attr-defined]
+            assert await ours.held("r") == {"a": b"a", "b": b"b"}
+            assert len(late) == 3
+
+    asyncio.run(main())
+
+
+def test_a_link_that_is_lost_while_its_backplane_ends_is_closed(redis_engine: EngineServer) -> None:
+    """Whatever the end interrupts, no socket is left to the garbage collector."""
+
+    async def main() -> None:
+        backplane: Any = open_url(redis_engine.url)
+        await backplane._connect()
+        link, reader, told = backplane._link, backplane._reader, asyncio.Event()
+
+        async def still_reads() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            told.set()
+            await asyncio.Event().wait()
+
+        backplane._reader = asyncio.create_task(still_reads())
+        await asyncio.sleep(0)
+        losing = asyncio.create_task(backplane._disconnect())
+        await told.wait()
+        losing.cancel()
+        await asyncio.wait({losing})
+        assert not link.is_connected
+        await ended(reader, backplane._reader)
+        await backplane._disconnect()
+
+    asyncio.run(main())
+
+
+def test_a_topic_that_is_left_while_its_epoch_is_asked_for(nats_engine: EngineServer) -> None:
+    """Nothing is remembered of it, though the task that asks goes on to its end."""
+
+    async def main() -> None:
+        url = f"{nats_engine.url}?prefix=leaving"
+        async with opened(url, "r") as (ours, _), opened(url) as (theirs, _):
+            info, asked, answered = ours._js.stream_info, asyncio.Event(), asyncio.Event()  # type: ignore[attr-defined]
+
+            async def swallow_the_end(name: str) -> object:
+                asked.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                found = await info(name)
+                answered.set()
+                return found
+
+            ours._js.stream_info = swallow_the_end  # type: ignore[attr-defined]
+            await theirs.append("r", b"1", KEEP)
+            await asked.wait()
+            ours.unsubscribe("r")
+            await until(answered.is_set)
+            assert not ours._epochs  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+
+
+def test_streams_that_two_processes_sweep_at_once(nats_engine: EngineServer) -> None:
+    """The one that finds a stream deleted already goes on to the next one, and keeps its link."""
+    url = f"{nats_engine.url}?prefix=swept"
+
+    async def main() -> None:
+        async with opened(url) as (ours, ears), opened(url) as (fresh, _):
+            for topic in ("a", "b"):
+                await ours.append(topic, b"x", KEEP)
+            listed, idle_s = await ours._js.streams_info(), ours._idle_s  # type: ignore[attr-defined]
+
+            async def as_before() -> object:
+                return listed
+
+            async def long_ago(stream: str) -> float:
+                return float(await idle_s(stream)) + 1e9
+
+            ours._js.streams_info, ours._idle_s = as_before, long_ago  # type: ignore[attr-defined]
+            await ours._js.delete_stream("swept_log_a")  # type: ignore[attr-defined]
+            await ours._sweep()  # type: ignore[attr-defined]
+            assert await fresh.logged("b") is None
+            assert ears.lost == 0
 
     asyncio.run(main())
 

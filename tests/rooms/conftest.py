@@ -6,12 +6,20 @@ import itertools
 
 import pytest
 
+from socketsundso import rooms
+
 from ..backplanes.conftest import nats_engine, redis_engine, url
 from ..backplanes.engines import EngineServer
 from . import serving
 
 __all__ = ["backplane", "between_processes", "everywhere", "nats_engine", "redis_engine", "url"]
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broadcast comes before the reply, also where an engine is not scheduled for a while."""
+    monkeypatch.setattr(rooms, "DELIVERY_TIMEOUT_S", 20.0)
 
 
 @pytest.fixture
@@ -24,9 +32,9 @@ def backplane(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(params=["redis", "nats"])
 def between_processes(request: pytest.FixtureRequest) -> str:
-    """An engine that reaches other processes, and where presence ends soon; nobody else has its prefix."""
+    """An engine that reaches other processes, and where nobody else has this prefix."""
     server: EngineServer = request.getfixturevalue(f"{request.param}_engine")
-    return f"{server.url}?prefix=p{next(_numbers)}&presence_ttl_s=0.9"
+    return f"{server.url}?prefix=p{next(_numbers)}"
 
 
 @pytest.fixture(params=["websockets-sansio", serving.OURS], ids=["uvicorn", "ours"])

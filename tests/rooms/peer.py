@@ -12,7 +12,7 @@ from socketsundso.connection import Connection, OutboundQueue
 from socketsundso.room import Participant, new_id
 from socketsundso.rooms import Rooms
 
-from ..backplanes.listener import until
+from ..backplanes.listener import DEADLINE_S, until
 
 
 class Peer:
@@ -38,6 +38,13 @@ class Peer:
 async def rest() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def lists(rooms: Rooms, room: str, *names: str) -> None:
+    """Wait until anybody who asks hears of these members; the engine is told a moment after the others."""
+    async with asyncio.timeout(DEADLINE_S):
+        while sorted(each.meta for each in await rooms.members(room)) != list(names):
+            await asyncio.sleep(0)
 
 
 def message(n: int) -> bytes:

@@ -20,7 +20,7 @@ from socketsundso.rooms import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer
 from ..backplanes.listener import until
-from .peer import Peer, message, rest
+from .peer import Peer, lists, message, rest
 from .serving import run
 
 _numbers = itertools.count(1)
@@ -561,7 +561,7 @@ def test_the_presence_of_a_process_that_died_ends(redis_engine: EngineServer, re
         await until(lambda: any(ada.who.id in message.get("joins", {}) for message in bob.got))
         await there.aclose()  # without a leave: as a process that is killed
         await until(lambda: any(ada.who.id in message.get("leaves", {}) for message in bob.got))
-        assert await here.members("a") == []
+        await lists(here, "a")
         await here.aclose()
 
     run(main)

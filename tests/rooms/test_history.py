@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from socketsundso import Endpoint, Hub, Keep, event
+from socketsundso import Endpoint, Hub, Keep, event, rooms
 from socketsundso.backplanes import Delivery, Log
 from socketsundso.history import Resume, keep_for, numbered, recovered
 from socketsundso.rooms import rooms_for
@@ -312,9 +312,11 @@ def test_a_hub_that_was_told_nothing_numbers_its_messages_too(everywhere: str) -
     run(main)
 
 
-@pytest.mark.usefixtures("everywhere")
-def test_a_hole_is_filled_from_the_log_and_what_cannot_be_filled_is_told(everywhere: str) -> None:
+def test_a_hole_is_filled_from_the_log_and_what_cannot_be_filled_is_told(
+    everywhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A payload that the engine lost on the way is read again; a log that has gone further is a `gap`."""
+    monkeypatch.setattr(rooms, "DELIVERY_TIMEOUT_S", 0.1)  # the number that is lost will not come back to its writer
 
     async def main() -> None:
         async with serving(Doc) as client:

@@ -23,9 +23,9 @@ from socketsundso.connection import NEVER
 from socketsundso.rooms import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer, running
-from ..backplanes.listener import DEADLINE_S, until
+from ..backplanes.listener import until
 from ..serving import ROOT
-from .peer import Peer, cut_off, message
+from .peer import Peer, cut_off, lists, message
 from .serving import run, serving
 
 
@@ -60,13 +60,6 @@ def seen_by(peer: Peer) -> set[str]:
         for left in told.get("leaves", {}):
             del members[left]
     return set(members.values())
-
-
-async def lists(rooms: Rooms, room: str, *names: str) -> None:
-    """Wait until anybody who asks hears of these members; the engine is told a moment after the others."""
-    async with asyncio.timeout(DEADLINE_S):
-        while sorted(each.meta for each in await rooms.members(room)) != list(names):
-            await asyncio.sleep(0)
 
 
 class Wall(Endpoint):
@@ -138,6 +131,7 @@ def test_who_leaves_elsewhere_while_one_is_cut_off_leaves_here_too(between_proce
             async with cut_off(here):
                 there.leave(leaves.who, "ra")
                 await enter(there, name="comes")
+            here.roster._compare_at = 0.0  # as if that while had passed
             await until(lambda: seen_by(watcher) == {"watcher", "stays", "comes"}, "the leave is told")
             told = [name for each in watcher.got for name in each.get("joins", {}).values()]
             assert sorted(told) == ["comes", "leaves", "stays", "watcher"]
@@ -158,6 +152,8 @@ def test_nobody_leaves_because_the_engine_restarts(kind: str) -> None:
             engine.start()
             await until(lambda: here.state == there.state == "connected", "both are back")
             rosters = here.roster, there.roster
+            for each in rosters:
+                each._judge_owners_at = each._compare_at = 0.0  # as if the time for it had come
             await until(lambda: all(each._compare_at == NEVER for each in rosters), "both have looked who has left")
             for watcher in watchers:
                 assert not any(told.get("leaves") for told in watcher.got)
@@ -166,7 +162,32 @@ def test_nobody_leaves_because_the_engine_restarts(kind: str) -> None:
                 assert len(await rooms.members("a")) == 2
 
     with running(kind) as engine:
-        asyncio.run(main(f"{engine.url}?presence_ttl_s=3", engine))
+        asyncio.run(main(engine.url, engine))
+
+
+def test_a_process_that_was_stopped_for_too_long_comes_back(
+    between_processes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its members leave for the others, who take it for dead; when it goes on, they are there again."""
+
+    async def main() -> None:
+        async with processes(between_processes + "&presence_ttl_s=0.9") as (here, there):
+            watcher = await enter(here)
+            await enter(there, name="stopped")
+            await until(lambda: seen_by(watcher) == {"stopped"}, "it is told")
+            goes_on, backplane = asyncio.Event(), there.backplane
+            hold = backplane._hold  # type: ignore[attr-defined]
+
+            async def hold_later(entries: dict[tuple[str, str], bytes]) -> None:
+                await goes_on.wait()
+                await hold(entries)
+
+            monkeypatch.setattr(backplane, "_hold", hold_later)
+            await until(lambda: seen_by(watcher) == set(), "it is taken for dead")
+            goes_on.set()
+            await until(lambda: seen_by(watcher) == {"stopped"}, "it is back")
+
+    run(main)
 
 
 def test_a_reload_leaves_no_ghost(between_processes: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,8 @@ def test_a_slow_reader_is_closed_with_1013_and_the_others_get_everything(backpla
             for start in range(0, 3000, 20):
                 await writer.call("flood", count=20, start=start)
                 assert numbers(await fast.receives(20)) == list(range(start, start + 20))
+                if Feed.hub.status.dropped:  # it is being closed, and would be cut if it went on like that
+                    break
             slow.read_again()
             assert await slow.closed() == 1013
             await until(lambda: feed.closed == [1013], "on_disconnect")

@@ -258,7 +258,7 @@ def test_chromium() -> None:
                     stderr=subprocess.DEVNULL,
                 )
                 try:
-                    async with asyncio.timeout(35):
+                    async with asyncio.timeout(70):
                         seen = json.loads(await reported)
                 finally:
                     browser.terminate()

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import websockets.asyncio.client
 
+from socketsundso.server import protocol
 from socketsundso.server.deflate import Deflate
 from socketsundso.server.head import HeadWatch
 from socketsundso.server.inbox import Inbox
@@ -60,6 +61,13 @@ from tests.server.steps import (
     Log,
     doing,
 )
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of these applications would let their peers wait for as long as they may."""
+    monkeypatch.setattr(protocol, "HOLD_S", 0.1)
+
 
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
@@ -112,7 +120,8 @@ async def leaves_nothing(served: Served, happens: Callable[[], Awaitable[object]
         before, allocated = left(), blocks()
         await happens()
         await answers(served)
-        await until(lambda: left() == before)  # picows acts once more 10 ms after an error
+        # picows acts once more 10 ms after an error, which may be there in `before` and not now
+        await until(lambda: all(count <= before[what] for what, count in left().items()))
         await until(lambda: blocks() - allocated < 2 * connections)
     finally:
         gc.unfreeze()
@@ -120,8 +129,9 @@ async def leaves_nothing(served: Served, happens: Callable[[], Awaitable[object]
 
 async def answers(served: Served) -> None:
     async with peer(served) as client:
-        client.say(masked(TEXT, b"still there?"), closing())
+        client.say(masked(TEXT, b"still there?"))
         assert await client.text() == "still there?"
+        client.say(closing())
         await client.closed()
     await served.idle()
 
@@ -470,18 +480,23 @@ Announcing(uvicorn.Config(app, port=0, ws=WebSocketProtocol, lifespan="off", loo
 def test_sigterm_under_load(loop: str) -> None:
     """SIGTERM while every connection is busy: each one gets 1012, the process ends, no traceback is logged."""
 
+    answers: set[Any] = set()
+
     async def busy(port: int) -> int | None:
-        async with websockets.asyncio.client.connect(f"ws://127.0.0.1:{port}", compression=None) as client:
+        async with websockets.asyncio.client.connect(
+            f"ws://127.0.0.1:{port}", compression=None, open_timeout=None
+        ) as client:
             try:
                 while True:
                     await client.send("x" * 100)
                     await client.recv()
+                    answers.add(client)
             except websockets.exceptions.ConnectionClosed as closed:
                 return closed.rcvd.code if closed.rcvd else None
 
     async def main(process: subprocess.Popen[str], port: int) -> list[int | None]:
         tasks = [asyncio.create_task(busy(port)) for _ in range(50)]
-        await asyncio.sleep(0.5)
+        await until(lambda: len(answers) == len(tasks))
         process.send_signal(signal.SIGTERM)
         return list(await asyncio.gather(*tasks))
 
@@ -492,9 +507,6 @@ def test_sigterm_under_load(loop: str) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         codes = run(main(process, int(process.stdout.readline())))
-        started = time.monotonic()
-        errors = process.stderr.read()
-        process.wait(30)
+        errors = process.communicate(timeout=60)[1]
     assert set(codes) == {1012}
-    assert time.monotonic() - started < 20
     assert "Traceback" not in errors

@@ -14,8 +14,8 @@ import pytest
 import websockets.exceptions
 import websockets.sync.client
 
-from tests.server.test_cli import APP, answer_to_a_wrong_version, free_port, told
-from tests.serving import ROOT
+from tests.server.test_cli import APP, answer_to_a_wrong_version, told
+from tests.serving import ROOT, free_port
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed")
 pytest.importorskip("uvicorn_worker", reason="uvicorn-worker is not installed")

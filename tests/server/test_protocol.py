@@ -17,6 +17,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from socketsundso.server import protocol
 from socketsundso.server.keepalive import Keepalive
+from tests.conftest import Clock
 from tests.server.serving import (
     BINARY,
     CLOSE,
@@ -134,8 +135,9 @@ def test_answers_before_a_violation_are_sent() -> None:
     run(main())
 
 
-def test_violation_is_answered_while_the_application_is_busy() -> None:
+def test_violation_is_answered_while_the_application_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Invalid UTF-8 closes 1007 although the application never receives again."""
+    monkeypatch.setattr(protocol, "HOLD_S", 0.1)
 
     async def busy(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
@@ -509,26 +511,28 @@ def test_response_that_streams() -> None:
     run(main())
 
 
-def test_response_that_takes_longer_than_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_that_takes_longer_than_the_handshake(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time for an answer starts again with each part of a streamed response, and ends one that stalls."""
-    monkeypatch.setattr(protocol, "HANDSHAKE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(protocol, "HANDSHAKE_TIMEOUT_S", 10.0)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await responder(START)(scope, receive, send)
-        for _ in range(8):
-            await asyncio.sleep(0.05)
+        for _ in range(3):
+            clock.jump(4.0)
+            await asyncio.sleep(0.001)
             await responder({"type": "body", "body": b"x", "more_body": True})(scope, receive, send)
         assert (await receive(), await receive())[1]["code"] == 1006
 
     async def main() -> None:
         async with serving(app) as served, peer(served, request()) as client:
             assert await client.response() == 401
-            assert await client.reader.readexactly(8 * 6) == b"1\r\nx\r\n" * 8
+            assert await client.reader.readexactly(3 * 6) == b"1\r\nx\r\n" * 3
+            clock.jump(11.0)
             with contextlib.suppress(ConnectionError):
                 assert await client.rest() == b""
             await served.idle()
 
-    run(main())
+    run(main(), "asyncio")
 
 
 def test_response_waits_for_a_slow_reader() -> None:
@@ -815,7 +819,7 @@ def test_no_interval_means_no_timer(interval: float | None) -> None:
     run(main(), "asyncio")
 
 
-def test_keepalive_serves_many_connections_with_one_timer() -> None:
+def test_keepalive_serves_many_connections_with_one_timer(clock: Clock) -> None:
     """Everyone is pinged when due, whoever leaves is not, and the last one takes the timer along."""
 
     class Connection:
@@ -833,21 +837,22 @@ def test_keepalive_serves_many_connections_with_one_timer() -> None:
             self.silent += 1
 
     async def main() -> None:
-        keepalive = Keepalive(asyncio.get_running_loop(), 0.02, 0.05)
+        keepalive = Keepalive(asyncio.get_running_loop(), 5.0, 10.0)
         answers, silent, gone = connections = [Connection() for _ in range(3)]
         for connection in connections:
             keepalive.add(connection)
         keepalive.discard(gone)
+        clock.jump(5.0)
         await until(lambda: answers.pings)
         keepalive.pong(answers, b"not mine")
         keepalive.pong(answers, answers.pings[0])
-        await until(lambda: silent.silent)
-        assert len(answers.pings) > 1
+        clock.jump(10.0)
+        await until(lambda: silent.silent and len(answers.pings) > 1)
         assert (answers.silent, silent.silent, len(silent.pings), gone.pings) == (0, 1, 1, [])
         keepalive.discard(answers)
         assert keepalive._timer is None
 
-    run(main())
+    run(main(), "asyncio")
 
 
 def test_keepalive_catches_up_after_a_busy_event_loop() -> None:
@@ -878,7 +883,7 @@ def test_keepalive_catches_up_after_a_busy_event_loop() -> None:
     run(main())
 
 
-def test_busy_application_is_no_dead_peer() -> None:
+def test_busy_application_is_no_dead_peer(clock: Clock) -> None:
     """While reading is paused the pong cannot be seen, and the connection lives on."""
     go = asyncio.Event()
 
@@ -891,46 +896,53 @@ def test_busy_application_is_no_dead_peer() -> None:
 
     async def main() -> None:
         async with (
-            serving(busy, ws_ping_interval=0.05, ws_ping_timeout=0.05) as served,
+            serving(busy, ws_ping_interval=5, ws_ping_timeout=5) as served,
             peer(served) as client,
         ):
             client.say(*[masked(BINARY, bytes(50_000))] * 10)
+            (connection,) = served.connections
+            await until(lambda: connection.reading_paused)
+            clock.jump(5)
             frame = await client.frame()
             assert frame is not None
             client.say(masked(PONG, frame[1]))
-            await asyncio.sleep(0.3)
+            for _ in range(3):
+                clock.jump(6)
+                await asyncio.sleep(0.01)
             go.set()
+            await until(lambda: not connection._keepalive._asked)
+            clock.jump(5)
             frame = await client.frame()
             assert frame is not None
             assert frame[0] == 0x89, frame
 
-    run(main())
+    run(main(), "asyncio")
 
 
 @both_loops
-def test_busy_event_loop_is_no_dead_peer(loop: str) -> None:
+def test_busy_event_loop_is_no_dead_peer(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pong that came while the application blocked the event loop counts, although its deadline has passed since."""
-    blocked, ponged = threading.Event(), threading.Event()
+    ponged, timeout_s, ping = threading.Event(), 1.0, protocol.WebSocketProtocol.ping
 
-    async def blocking(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "websocket.accept"})
-        await receive()
-        await receive()
-        blocked.set()
+    def block() -> None:
         ponged.wait(DEADLINE_S)
-        time.sleep(0.3)  # noqa: ASYNC251 - the point of it: beyond the deadline
-        while (message := await receive())["type"] == "websocket.receive":
-            await send({**message, "type": "websocket.send"})
+        time.sleep(timeout_s + 0.1)
+
+    def ping_and_block(connection: Any, payload: bytes) -> None:
+        ping(connection, payload)
+        if not ponged.is_set():  # the first one: block as soon as it has left, which on uvloop is in the next turn
+            running = asyncio.get_running_loop()
+            running.call_soon(running.call_soon, block)
+
+    monkeypatch.setattr(protocol.WebSocketProtocol, "ping", ping_and_block)
 
     def talk(port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as raw:
             raw.settimeout(DEADLINE_S)
             raw.sendall(request())
             data = b""
-            while b"\x89\x04" not in data:
+            while b"\x89\x04" not in data[:-4]:
                 data += raw.recv(4096)
-            raw.sendall(masked(TEXT, b"block"))
-            assert blocked.wait(DEADLINE_S)
             raw.sendall(masked(PONG, data[-4:]) + masked(TEXT, b"still there?"))
             ponged.set()
             data = b""
@@ -941,7 +953,7 @@ def test_busy_event_loop_is_no_dead_peer(loop: str) -> None:
             raw.sendall(closing())
 
     async def main() -> None:
-        async with serving(blocking, ws_ping_interval=0.05, ws_ping_timeout=0.25) as served:
+        async with serving(echo, ws_ping_interval=0.05, ws_ping_timeout=timeout_s) as served:
             await asyncio.to_thread(talk, served.port)
 
     run(main(), loop)
@@ -1012,15 +1024,16 @@ def test_graceful_time_is_the_applications() -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            log.append("cancelled")
+            log.append(time.monotonic())
             raise
 
     async def main() -> None:
         async with serving(app, timeout_graceful_shutdown=1) as served, peer(served) as client:
+            told_at = time.monotonic()
             served.server.should_exit = True
             assert (await client.closed())[0] == 1012
-            assert log == []
             await until(lambda: log)
+            assert log[0] - told_at >= 1
 
     run(main())
 

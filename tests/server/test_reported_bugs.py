@@ -19,6 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from socketsundso.server import WebSocketProtocol, protocol
+from socketsundso.server.keepalive import Keepalive
 from tests.server.serving import (
     PING,
     PONG,
@@ -216,20 +218,26 @@ def test_pings_are_answered_while_the_application_is_busy() -> None:
     run(main())
 
 
-def test_clients_pings_and_keepalive_do_not_disturb_a_slow_handler() -> None:
-    """A handler slower than ping_interval plus ping_timeout loses no connection (python-websockets#1128)."""
+def test_clients_pings_and_keepalive_do_not_disturb_a_slow_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A handler slower than ping_interval plus ping_timeout loses no connection (python-websockets#1128): the pings of
+    both sides are answered meanwhile.
+    """
+    ping, pong, pings, pongs = WebSocketProtocol.ping, Keepalive.pong, [], []
+    monkeypatch.setattr(WebSocketProtocol, "ping", lambda *args: pings.append(args) or ping(*args))
+    monkeypatch.setattr(Keepalive, "pong", lambda *args: pongs.append(args) or pong(*args))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
         await receive()
-        await asyncio.sleep(0.6)
+        await until(lambda: len(pings) > 3 and len(pongs) >= 3)
         await send({"type": "websocket.send", "text": "done"})
         await receive()
 
     async def main() -> None:
         async with (
-            serving(app, ws_ping_interval=0.1, ws_ping_timeout=0.2) as served,
+            serving(app, ws_ping_interval=0.1, ws_ping_timeout=30) as served,
             websockets.asyncio.client.connect(served.url, ping_interval=0.1) as client,
         ):
             await client.send("work")
@@ -244,15 +252,15 @@ def test_large_message_on_a_slow_line_is_no_silence(loop: str) -> None:
 
     async def main() -> None:
         async with (
-            serving(echo, ws_ping_interval=0.05, ws_ping_timeout=0.5) as served,
+            serving(echo, ws_ping_interval=0.05, ws_ping_timeout=2.0) as served,
             peer(served) as client,
         ):
             frame = await client.frame()  # a ping, which the frame under way keeps from being answered
             assert frame is not None
-            message = masked(TEXT, bytes(range(97, 97 + 20)))
-            for i in range(len(message)):
-                client.say(message[i : i + 1])
-                await asyncio.sleep(0.05)  # all of it takes longer than the timeout
+            message = masked(TEXT, b"abcdefghijklmnopqrst")
+            for i in range(0, len(message), 5):
+                client.say(message[i : i + 5])
+                await asyncio.sleep(0.5)  # all of it takes longer than the timeout
             client.say(masked(PONG, frame[1]))
             assert await client.text() == "abcdefghijklmnopqrst"
             client.say(closing())
@@ -272,7 +280,7 @@ def test_ping_behind_a_large_message_waits_for_its_turn() -> None:
             await send({**message, "type": "websocket.send"})
 
     async def main() -> None:
-        async with serving(app, ws_ping_interval=0.05, ws_ping_timeout=1.5) as served:
+        async with serving(app, ws_ping_interval=0.05, ws_ping_timeout=2.5) as served:
             raw = socket.socket()
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
             raw.connect(("127.0.0.1", served.port))
@@ -283,7 +291,7 @@ def test_ping_behind_a_large_message_waits_for_its_turn() -> None:
             assert await client.reader.readexactly(10) == b"\x82\x7f" + size.to_bytes(8)
             for _ in range(0, size, step):
                 await client.reader.readexactly(step)
-                await asyncio.sleep(0.05)  # 3 s for all of it
+                await asyncio.sleep(0.05)  # more than 3 s for all of it
             frame = await client.frame()
             assert frame is not None
             assert frame[0] == 0x89
@@ -295,8 +303,9 @@ def test_ping_behind_a_large_message_waits_for_its_turn() -> None:
     run(main())
 
 
-def test_frame_that_stops_under_way_is_silence() -> None:
+def test_frame_that_stops_under_way_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that dies in the middle of a frame is found like any other."""
+    monkeypatch.setattr(protocol, "CLOSE_TIMEOUT_S", 0.05)
     recorder = Recorder()
 
     async def main() -> None:
