@@ -95,10 +95,10 @@ def started(folder: Path, *arguments: str, **options: Any) -> Iterator[subproces
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str], log: Path) -> None:
-    """Return when `condition` holds; an OSError means that it does not hold yet."""
+    """Return when `condition` holds; to find no server, or one that is going down, means that it does not hold yet."""
     deadline = time.monotonic() + 30
     while True:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, websockets.exceptions.WebSocketException):
             if condition():
                 return
         assert process.poll() is None, log.read_text()

@@ -800,9 +800,9 @@ def test_pings_without_a_timeout_go_on() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("interval", [None, 0])
+@pytest.mark.parametrize("interval", [None, 0, -1, float("nan")])
 def test_no_interval_means_no_timer(interval: float | None) -> None:
-    """Without an interval a connection has no timer at all once it is accepted."""
+    """Without an interval above 0, as for uvicorn, a connection has no timer at all once it is accepted."""
 
     async def main() -> None:
         async with serving(echo, ws_ping_interval=interval) as served, peer(served) as client:
