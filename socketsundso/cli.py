@@ -141,8 +141,9 @@ def _check(options: dict[str, Any]) -> None:
         _check_descriptor(options["fd"])
     _check_tls(options)
     for name, known in (("ws", WS_PROTOCOLS), ("http", UVICORN_HTTP_PROTOCOLS), ("loop", LOOP_FACTORIES)):
-        with _blaming(name):
-            import_from_string(known.get(options[name], options[name]))
+        if options[name] != "auto":
+            with _blaming(name):
+                import_from_string(known.get(options[name], options[name]))
 
 
 def _wrong(option: str, what: str) -> click.BadParameter:

@@ -641,7 +641,7 @@ class Three:
 
 def loaded() -> uvicorn.Config:
     """What uvicorn makes of the application that it is given."""
-    config = uvicorn.Config("socketsundso.cli:load_app", factory=True, proxy_headers=False, log_config=None)
+    config = uvicorn.Config("socketsundso.cli:load_app", factory=True, proxy_headers=False, log_config=None, ws="none")
     config.load()
     return config
 
