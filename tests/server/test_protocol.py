@@ -1045,6 +1045,43 @@ def test_receive_in_two_tasks() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_tasks_that_receive_get_the_messages_in_order(loop: str) -> None:
+    """Whatever comes at once, and though one of the tasks gives up time and again, as with uvicorn's protocols."""
+    said = [str(i) for i in range(600)]
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+        async def listening(patience_s: float | None) -> None:
+            while True:
+                try:
+                    async with asyncio.timeout(patience_s):
+                        message = await receive()
+                except TimeoutError:
+                    continue
+                if message["type"] == "websocket.disconnect":
+                    return
+                heard.append(message["text"])
+
+        await asyncio.gather(listening(None), listening(0.0005), listening(None))
+
+    async def main() -> None:
+        async with serving(app) as served:
+            async with peer(served) as client:
+                for i in range(0, len(said), 4):
+                    client.say(*[masked(TEXT, text.encode()) for text in said[i : i + 4]])
+                    await asyncio.sleep(0.0005 if i % 40 == 0 else 0)
+                client.say(closing())
+                await client.closed()
+            await served.idle()
+
+    run(main(), loop)
+    assert heard == said
+
+
 def test_no_message_is_lost_to_a_timeout() -> None:
     """`asyncio.wait_for(receive(), ...)` may be cancelled in the very turn in which a message comes."""
     count, got = 300, []
