@@ -8,28 +8,33 @@ between processes. Further commands are added to `main`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
+import socket
 import ssl
 import stat
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, cast
 
 import click
+import h11
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import WebSocketRoute
 from uvicorn import importer
 from uvicorn.config import HTTP_PROTOCOLS as UVICORN_HTTP_PROTOCOLS
-from uvicorn.config import LOOP_FACTORIES, STARTUP_FAILURE, WS_PROTOCOLS
+from uvicorn.config import LOOP_FACTORIES, WS_PROTOCOLS
 from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
+from uvicorn.supervisors import Multiprocess
 
 import socketsundso
+from socketsundso.backplanes import open_url
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
 # uvicorn's HTTP protocols with bounds on the head of a request, by uvicorn's names for them; the first that
@@ -46,6 +51,8 @@ FACTORY_VARIABLE = "SOCKETSUNDSO_RUN_FACTORY"
 INTERFACE_VARIABLE = "SOCKETSUNDSO_RUN_INTERFACE"
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 
+STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(socketsundso.__version__, prog_name="socketsundso")
@@ -59,22 +66,65 @@ def run(app: str, backplane: str | None, **options: Any) -> None:
 
     This is uvicorn, with all its options, and with WebSocket frames parsed in compiled code.
     """
+    try:
+        _run(app, backplane, options)
+    except click.ClickException:
+        raise
+    except Exception as exc:
+        if options["log_level"] in ("debug", "trace"):
+            raise
+        said = f"{type(exc).__name__}: {_in_a_line(exc)}"
+        raise click.ClickException(f"cannot serve {app}: {said} (--log-level debug tells where)") from None
+
+
+def _run(app: str, backplane: str | None, options: dict[str, Any]) -> None:
     sys.path.insert(0, options["app_dir"])
     _check(options)
-    if backplane is not None:
+    if backplane:
+        with _blaming("backplane"):
+            open_url(backplane)
         os.environ[BACKPLANE_VARIABLE] = backplane
     os.environ[APP_VARIABLE] = app
     os.environ[FACTORY_VARIABLE] = "1" if options["factory"] else ""
     os.environ[INTERFACE_VARIABLE] = options["interface"]
     if options["env_file"]:
         _load_environment(options["env_file"])
+    if options["workers"] is None:
+        _check_concurrency()
     if not options["reload"]:  # under --reload a mistake in the application is corrected while it runs
         _found(app)
     if options["ws"] == "auto":
         options["ws"] = _websocket_protocol()
-    options["http"] = _http_protocol(options["http"])
+    if not options.get("http2"):
+        options["http"] = _http_protocol(options["http"])
     serve = cast(Any, uvicorn_command.callback)
+    sys.modules["uvicorn.main"].__dict__["Multiprocess"] = Supervisor
     serve(app=f"{__name__}:load_app", **(options | {"factory": True}))
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's parent process of `--workers`: ends, and says so by its status, when a worker cannot start."""
+
+    def keep_subprocess_alive(self) -> None:
+        # uvicorn up to 0.49 starts the next one for ever, later ones end with status 0
+        if self._cannot_start():
+            self.should_exit.set()
+        super().keep_subprocess_alive()  # which then does nothing
+
+    def run(self) -> None:
+        super().run()
+        if self._cannot_start():
+            sys.exit(STARTUP_FAILURE)
+
+    def _cannot_start(self) -> bool:
+        return any(worker.process.exitcode == STARTUP_FAILURE for worker in self.processes)
+
+
+def _in_a_line(error: BaseException) -> str:
+    """What `error` says, and what it says of its causes."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if cause is None or str(cause) in str(error) else f"{said}: {_in_a_line(cause)}"
 
 
 # --- the command line
@@ -84,39 +134,66 @@ def _check(options: dict[str, Any]) -> None:
     """Say in one line what uvicorn would answer with a traceback."""
     if not 0 <= options["port"] <= 65535:  # uvloop would serve on the rest of a division by 65536
         raise _wrong("port", f"{options['port']} is not a port: use 0 to 65535")
-    for header in options["headers"]:
-        if ":" not in header:
-            raise _wrong("header", f"{header!r} is not NAME:VALUE")
-    if options["uds"]:
+    options["headers"] = [_checked_header(header) for header in options["headers"]]
+    if options["uds"] is not None:
         _check_socket_path(options["uds"])
     if options["fd"] is not None:
         _check_descriptor(options["fd"])
     _check_tls(options)
     for name, known in (("ws", WS_PROTOCOLS), ("http", UVICORN_HTTP_PROTOCOLS), ("loop", LOOP_FACTORIES)):
-        if options[name] not in known:
-            try:
-                import_from_string(options[name])
-            except (ImportFromStringError, ImportError) as exc:
-                raise _wrong(name, str(exc)) from None
+        if options[name] != "auto":
+            with _blaming(name):
+                import_from_string(known.get(options[name], options[name]))
 
 
 def _wrong(option: str, what: str) -> click.BadParameter:
     return click.BadParameter(what, param_hint=f"'--{option.replace('_', '-')}'")
 
 
+@contextlib.contextmanager
+def _blaming(option: str) -> Iterator[None]:
+    """Whatever is raised here is the fault of this option."""
+    try:
+        yield
+    except (ImportFromStringError, ImportError, OSError, ValueError) as exc:
+        raise _wrong(option, _in_a_line(exc)) from None
+
+
+def _checked_header(header: str) -> str:
+    """`header` without the spaces that may follow its colon: with them h11 would refuse every response."""
+    name, colon, value = (part.strip(" \t") for part in header.partition(":"))
+    try:
+        h11.Response(status_code=200, headers=[(name.encode("latin-1"), value.encode("latin-1"))])
+    except (UnicodeEncodeError, h11.LocalProtocolError):
+        colon = ""
+    if not colon:
+        raise _wrong("header", f"{header!r} is not NAME:VALUE")
+    return f"{name}:{value}"
+
+
+def _check_concurrency() -> None:
+    given = os.environ.get("WEB_CONCURRENCY")
+    if given is not None and not given.strip().isdecimal():
+        raise click.UsageError(f"the environment variable WEB_CONCURRENCY is {given!r}, not a number")
+
+
 def _check_socket_path(path: str) -> None:
+    if not path:
+        raise _wrong("uds", "a path is needed")
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise _wrong("uds", f"no folder for {path}")
-    # uvicorn would fail, and remove it
-    if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+    if not os.path.exists(path):
+        # tried before anything starts: uvicorn would answer with a traceback
+        with _blaming("uds"), socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(path)
+            os.unlink(path)
+    elif not stat.S_ISSOCK(os.stat(path).st_mode):  # uvicorn would fail, and remove it
         raise _wrong("uds", f"{path} exists and is no socket")
 
 
 def _check_descriptor(descriptor: int) -> None:
-    try:
+    with _blaming("fd"):
         mode = os.fstat(descriptor).st_mode
-    except OSError as exc:
-        raise _wrong("fd", f"{descriptor}: {exc.strerror}") from None
     if not stat.S_ISSOCK(mode):
         raise _wrong("fd", f"{descriptor} is no socket")
 
@@ -136,8 +213,17 @@ def _check_tls(options: dict[str, Any]) -> None:
         asks.append(True)  # the server will do so: nobody is to be asked twice
         return ""
 
+    with _blaming("ssl_version"):
+        context = ssl.SSLContext(options["ssl_version"])
+    with _blaming("ssl_cert_reqs"):
+        context.verify_mode = ssl.VerifyMode(options["ssl_cert_reqs"])
+    if options["ssl_ciphers"]:
+        with _blaming("ssl_ciphers"):
+            context.set_ciphers(options["ssl_ciphers"])
+    if options["ssl_ca_certs"]:
+        with _blaming("ssl_ca_certs"):
+            context.load_verify_locations(options["ssl_ca_certs"])
     try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate, key, ask if password is None else password)
     except ssl.SSLError as exc:
         if not asks:
@@ -150,7 +236,10 @@ def _load_environment(path: str) -> None:
         dotenv = importlib.import_module("dotenv")
     except ImportError:
         raise _wrong("env_file", "python-dotenv is not installed") from None
-    dotenv.load_dotenv(path)
+    with _blaming("env_file"):
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"{path} is a folder")
+        dotenv.load_dotenv(path)
 
 
 # --- what to serve
@@ -172,16 +261,45 @@ def _application(name: str) -> Any:
     elif not _is_application(app):
         click.echo(f"Warning: {name} takes no arguments: called as with --factory", err=True)
         app = _called(app, name)
-    return Starlette(routes=[WebSocketRoute("/", app)]) if _is_endpoint(app) else app
+    return Starlette(routes=[WebSocketRoute("/", app)]) if _is_endpoint(app) else _as_uvicorn_takes_it(app, name)
+
+
+def _as_uvicorn_takes_it(app: Any, name: str) -> Any:
+    """
+    `app`, so that uvicorn calls it as it is meant.
+
+    By itself uvicorn takes whatever is no coroutine function for ASGI 2: also partials, methods, and functions that
+    return an awaitable.
+    """
+    if os.environ[INTERFACE_VARIABLE] != "auto" or _is_asgi3_to_uvicorn(app):
+        return app
+    if _takes(app, 1) and not _is_coroutine_function(app):
+        click.echo(f"Warning: {name} is served as an ASGI 2 application, as with --interface asgi2", err=True)
+        return app
+
+    async def asgi3(scope: Any, receive: Any, send: Any) -> Any:
+        return await app(scope, receive, send)
+
+    return asgi3
+
+
+def _is_asgi3_to_uvicorn(app: Any) -> bool:
+    if inspect.isclass(app):
+        return hasattr(app, "__await__")
+    return inspect.iscoroutinefunction(app if inspect.isfunction(app) else type(app).__call__)
 
 
 def _found(name: str) -> Any:
     """The application, or factory, called `name`; ClickException if it cannot be one."""
+    if name.startswith("."):
+        raise click.ClickException(f"cannot serve {name}: {name.partition(':')[0]!r} is not the name of a module")
     try:
         app = import_from_string(name)
     except ImportFromStringError as exc:
         raise click.ClickException(f"cannot serve {name}: {exc}") from None
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # SystemExit too: a script that ends is no server
         raise _blamed(exc, f"cannot serve {name}: importing it raised {type(exc).__name__}") from None
     if not callable(app):
         raise click.ClickException(f"cannot serve {name}: it is {app!r}, not an ASGI application or an endpoint class")
@@ -195,7 +313,9 @@ def _found(name: str) -> Any:
 def _called(factory: Callable[[], Any], name: str) -> Any:
     try:
         app = factory()
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
         raise _blamed(exc, f"cannot serve {name}: calling it raised {type(exc).__name__}") from None
     if not (callable(app) and _is_application(app)):
         raise click.ClickException(f"cannot serve {name}: calling it gave {app!r}, not an ASGI application")
@@ -208,12 +328,16 @@ def _is_endpoint(app: Any) -> bool:
 
 def _is_application(app: Any) -> bool:
     """Whether `app` may be an application, as far as its signature tells: of ASGI 3, ASGI 2, or WSGI if chosen."""
-    if _is_endpoint(app) or _takes(app, 3):
-        return True
-    if os.environ[INTERFACE_VARIABLE] == "wsgi":
-        return _takes(app, 2)
-    # ASGI 2: a class, or a function that is no coroutine, takes the scope
-    return _takes(app, 1) and (inspect.isclass(app) or not _is_coroutine_function(app))
+    wsgi = os.environ[INTERFACE_VARIABLE] == "wsgi"
+    if inspect.isclass(app):
+        return hasattr(app, "__await__") or (_takes(app, 2) if wsgi else _takes(app, 1) and _takes_the_rest(app))
+    # ASGI 2: a function that is no coroutine takes the scope
+    return _takes(app, 3) or (_takes(app, 2) if wsgi else _takes(app, 1) and not _is_coroutine_function(app))
+
+
+def _takes_the_rest(app: type) -> bool:
+    """Whether instances of `app` can be called with receive and send: whether it may be of ASGI 2."""
+    return any("__call__" in vars(each) for each in app.__mro__) and _takes(app.__call__, 3)
 
 
 def _is_factory(app: Any) -> bool:
@@ -237,7 +361,7 @@ def _takes(app: Any, count: int) -> bool:
     return True
 
 
-def _blamed(error: Exception, said: str) -> click.ClickException:
+def _blamed(error: BaseException, said: str) -> click.ClickException:
     """`said`, behind the traceback of `error` from the first line on that is the user's."""
     first = error.__traceback__
     while first is not None and _is_ours(first):
@@ -280,6 +404,7 @@ def _importable(name: str) -> bool:
 _BACKPLANE = click.Option(
     ["--backplane"],
     metavar="URL",
+    envvar=BACKPLANE_VARIABLE,
     help="The engine between processes, such as redis://localhost or nats://localhost. "
     f"The same as the environment variable {BACKPLANE_VARIABLE}.",
 )
@@ -289,9 +414,7 @@ main.add_command(
         "run",
         callback=run,
         help=inspect.getdoc(run),
-        params=[
-            *(param for param in uvicorn_command.params if param.name != "version"),
-            _BACKPLANE,
-        ],
+        params=[*uvicorn_command.params, _BACKPLANE],
+        context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
     )
 )

@@ -257,6 +257,9 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket
 
+    # older FastAPIs (0.115) do not look a name up for a class, and would ask for a query parameter
+    __init__.__annotations__["websocket"] = WebSocket
+
     def __await__(self) -> Generator[Any, None, None]:
         return self.dispatch().__await__()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 import msgspec
 import pytest
 from pydantic import AliasChoices, BaseModel, Field, RootModel
+from starlette.websockets import WebSocket
 
 from socketsundso import DefinitionError, EventMessage, Handler, WebSocketHandlingEndpoint, event
 from tests.harness import ask, talk
@@ -587,3 +588,8 @@ def test_an_event_costs_as_much_among_many_as_alone() -> None:
         attach(number)
     assert calls_of(200) < few + 100  # the collector may call something in between
     assert len(App.handlers) == 201
+
+
+def test_the_constructor_says_the_type_of_its_parameter() -> None:
+    """The annotation is the class, not its name: FastAPI 0.115 takes a name for that of a query parameter."""
+    assert inspect.signature(Everything).parameters["websocket"].annotation is WebSocket

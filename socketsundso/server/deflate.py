@@ -93,7 +93,7 @@ def negotiate(offers: list[bytes]) -> Deflate | None:
         if name == PerMessageDeflate.name:
             try:
                 accepted, agreed = _FACTORY.process_request_params(parameters, [])
-            except NegotiationError:
+            except (NegotiationError, ValueError):  # ValueError: zlib has no window of 8 bits; older `websockets` try
                 continue
             return Deflate(agreed, build_extension([(name, list(accepted))]))
     return None

@@ -70,6 +70,7 @@ class Inbox(Pull):
         "_outbox",
         "_queue",
         "_transport",
+        "_turn",
         "_waiter",
         "paused",
         "size",
@@ -91,6 +92,7 @@ class Inbox(Pull):
         self.size = 0  # bytes put since the queue was last empty
         self._final: Message | None = None
         self._waiter: asyncio.Future[Item] | None = None
+        self._turn: asyncio.Lock | None = None  # once two tasks have received at the same time
         self.paused = False
 
     def put(self, item: Item, size: int) -> None:
@@ -140,13 +142,19 @@ class Inbox(Pull):
         """Forget the connection: the application may hold on to `receive` for as long as it likes."""
         self._connection = None
 
-    async def receive(self) -> Message:
-        """ASGI's `receive`."""
+    async def receive(self, in_turn: bool = False) -> Message:
+        """ASGI's `receive`, which has no parameters; several tasks get the messages in order, one after another."""
+        if self._turn is not None and not in_turn:
+            async with self._turn:
+                return await self.receive(in_turn=True)
         item = self.take()
         if item is None:
-            if self._waiter is not None and not self._waiter.done():
-                await asyncio.wait([self._waiter])  # another task receives too: it was here first
-                return await self.receive()
+            if self._waiter is not None and not self._waiter.done():  # another task receives too: it was here first
+                if in_turn:
+                    await asyncio.wait([self._waiter])
+                else:
+                    self._turn = asyncio.Lock()
+                return await self.receive(in_turn)
             self._waiter = waiter = self._loop.create_future()
             try:
                 item = await waiter

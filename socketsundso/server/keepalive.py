@@ -116,8 +116,8 @@ _of_loops = weakref.WeakKeyDictionary()
 def keepalive_of(
     loop: asyncio.AbstractEventLoop, interval_s: float | None, timeout_s: float | None
 ) -> Keepalive | None:
-    """The keepalive of `loop` with these intervals; None without an interval."""
-    if not interval_s:
+    """The keepalive of `loop` with these intervals; None without an interval above 0."""
+    if interval_s is None or not interval_s > 0:  # nor with NaN
         return None
     known = _of_loops.setdefault(loop, {})
     if (interval_s, timeout_s) not in known:

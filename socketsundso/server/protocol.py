@@ -37,7 +37,7 @@ from uvicorn.protocols.utils import (
 from uvicorn.server import ServerState
 
 from socketsundso.server import deflate, frames, handshake
-from socketsundso.server.early import bytes_behind_request, http_version
+from socketsundso.server.early import bytes_behind_request, http_version, response_under_way
 from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
 from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox
 from socketsundso.server.keepalive import Keepalive, keepalive_of
@@ -193,14 +193,17 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     # --- the handshake
 
     def _handle_request(self, head: bytes) -> None:
+        if response_under_way(self._transport):
+            self._refuse_silently()
+            return
         try:
             self._request = handshake.parse_request(head, http_version(self._transport))
             agreed = self._negotiated_deflate(self._request)
+            self._early = bytes_behind_request(self._transport)
         except HandshakeRefused as refused:
             logging.getLogger("uvicorn.error").info("WebSocket handshake refused: %s", refused)
             self._answer(handshake.plain_response(refused.status, refused.text, refused.headers))
             return
-        self._early = bytes_behind_request(self._transport)
         self._deflate = agreed
         self._scope = handshake.build_scope(
             self._request,
@@ -214,6 +217,17 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._set_timer(HANDSHAKE_TIMEOUT_S, self._handshake_timed_out)
         self._inbox.put({"type": "websocket.connect"}, 0)
         self._start_app()
+
+    def _refuse_silently(self) -> None:
+        """
+        Close the connection without an answer, which would arrive in front of another request's.
+
+        uvicorn's protocol on httptools hands over at once; the one on h11 waits for its turn.
+        """
+        logging.getLogger("uvicorn.error").info("WebSocket handshake refused: it is behind an unanswered request")
+        http = cast(asyncio.Protocol, self._transport.get_protocol())
+        http.connection_lost(None)  # closes the transport, and tells the other request's application
+        self._linger(CLOSE_TIMEOUT_S)
 
     def _extensions(self) -> dict[str, Any]:
         extensions = {"websocket.http.response": {}, "socketsundso.pull": self._inbox}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 import websockets.sync.client
 from click.testing import CliRunner, Result
 
@@ -86,10 +88,10 @@ def started(folder: Path, *arguments: str, **options: Any) -> Iterator[subproces
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str], log: Path) -> None:
-    """Return when `condition` holds; an OSError means that it does not hold yet."""
+    """Return when `condition` holds; to find no server, or one that is going down, means that it does not hold yet."""
     deadline = time.monotonic() + 30
     while True:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, websockets.exceptions.WebSocketException):
             if condition():
                 return
         assert process.poll() is None, log.read_text()
@@ -533,8 +535,17 @@ settings = configure()
                 "Error: cannot serve wrong:app: importing it raised SyntaxError",
             ],
         ),
+        (
+            "import sys; sys.exit()",
+            [
+                "Traceback (most recent call last):",
+                '  File "{file}", line 1, in <module>',
+                "SystemExit",
+                "Error: cannot serve wrong:app: importing it raised SystemExit",
+            ],
+        ),
     ],
-    ids=["raises", "needs what is missing", "is no Python"],
+    ids=["raises", "needs what is missing", "is no Python", "is a script that ends"],
 )
 def test_a_module_that_cannot_be_imported(handed: dict[str, Any], folder: Path, source: str, lines: list[str]) -> None:
     """Its traceback is shown from its own first line on, and one line says what follows from it."""
@@ -556,6 +567,13 @@ def test_a_package_that_is_not_there(handed: dict[str, Any]) -> None:
     ]
 
 
+def test_a_path_is_no_module(handed: dict[str, Any]) -> None:
+    """A path in place of a module is one line that says so."""
+    ended = invoke("run", "./served.py:app")
+    assert ended.exit_code == 1
+    assert ended.stderr == "Error: cannot serve ./served.py:app: './served.py' is not the name of a module\n"
+
+
 KINDS = """
 import functools
 
@@ -573,7 +591,12 @@ async def wrapped(name, scope, receive, send): ...
 partial = functools.partial(wrapped, "name")
 
 
-def asgi2(scope): ...
+def returning(scope, receive, send):
+    return asgi3(scope, receive, send)
+
+
+def asgi2(scope):
+    return Asgi2(scope)
 
 
 class Asgi2:
@@ -587,9 +610,15 @@ class Instance:
     async def one(self, scope): ...
 
 
+class Returning:
+    def __call__(self, scope, receive, send):
+        return asgi3(scope, receive, send)
+
+
 instance = Instance()
 method = instance.method
-unspoken = type("Unspoken", (), {"__call__": asgi3, "__signature__": "none"})()
+returning_instance = Returning()
+unspoken = type("Unspoken", (), {"__call__": with_defaults, "__signature__": "none"})()
 
 
 def wsgi(environ, start_response): ...
@@ -598,24 +627,65 @@ async def main(): ...
 async def four(a, b, c, d): ...
 def keyword(*, scope): ...
 one = instance.one
+
+
+class Silent:
+    def __init__(self, scope): ...
+
+
+class Three:
+    def __init__(self, scope, receive, send): ...
 """
+
+
+def loaded() -> uvicorn.Config:
+    """What uvicorn makes of the application that it is given."""
+    config = uvicorn.Config("socketsundso.cli:load_app", factory=True, proxy_headers=False, log_config=None, ws="none")
+    config.load()
+    return config
+
+
+@pytest.mark.parametrize("name", ["fastapi", "middleware"])
+def test_applications_are_served_as_they_are(handed: dict[str, Any], folder: Path, name: str) -> None:
+    """What uvicorn takes for ASGI 3 gets nothing around it."""
+    (folder / "kinds.py").write_text(KINDS)
+    assert invoke("run", f"kinds:{name}").exit_code == 0
+    assert loaded().loaded_app is getattr(sys.modules["kinds"], name)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("asgi3", "with_defaults", "variadic", "partial", "asgi2", "Asgi2", "instance", "method", "unspoken"),
-        *("fastapi", "middleware"),
+        *("asgi3", "with_defaults", "variadic", "instance", "unspoken"),
+        *("partial", "method", "returning", "returning_instance"),  # which uvicorn by itself takes for ASGI 2
     ],
 )
-def test_whatever_may_be_an_application_is_served(handed: dict[str, Any], folder: Path, name: str) -> None:
-    """Functions, classes, instances, partials, ASGI 2, and what hides its signature are taken as they are."""
+def test_whatever_may_be_an_application_is_served(
+    handed: dict[str, Any], folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Functions, instances, methods, partials, and what hides its signature are called with all three arguments."""
     (folder / "kinds.py").write_text(KINDS)
     assert invoke("run", f"kinds:{name}").exit_code == 0
-    assert cli.load_app() is getattr(sys.modules["kinds"], name)
+    app: Any = loaded().loaded_app
+    asyncio.run(app({"type": "websocket"}, None, None))
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["wsgi", "handler", "main", "four", "keyword", "one"])
+@pytest.mark.parametrize("name", ["asgi2", "Asgi2"])
+def test_asgi_2(handed: dict[str, Any], folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What takes the scope alone is served, with a line that says as what: it may be no application at all."""
+    (folder / "kinds.py").write_text(KINDS)
+    assert invoke("run", f"kinds:{name}").exit_code == 0
+    app: Any = loaded().loaded_app
+    asyncio.run(app({"type": "websocket"}, None, None))
+    said = f"Warning: kinds:{name} is served as an ASGI 2 application, as with --interface asgi2\n"
+    assert capsys.readouterr().err == said
+    assert invoke("run", f"kinds:{name}", "--interface", "asgi2").exit_code == 0
+    cli.load_app()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["wsgi", "handler", "main", "four", "keyword", "one", "Silent", "Three"])
 def test_what_cannot_be_called_as_an_application(handed: dict[str, Any], folder: Path, name: str) -> None:
     """What its signature shows to be something else is refused in one line, before anything is served."""
     (folder / "kinds.py").write_text(KINDS)
@@ -642,6 +712,10 @@ def mistypes():
     return len(5)
 
 
+def ends():
+    raise SystemExit
+
+
 def gives_nothing(): ...
 
 
@@ -657,6 +731,7 @@ def gives_a_handler():
     [
         ("fails", "calling it raised RuntimeError"),
         ("mistypes", "calling it raised TypeError"),
+        ("ends", "calling it raised SystemExit"),
         ("gives_nothing", "calling it gave None, not an ASGI application"),
         ("gives_a_handler", "not an ASGI application"),
     ],
@@ -675,6 +750,32 @@ def test_a_factory_that_fails(
     assert shown[-1].endswith(last)
     if "raised" in last:
         assert shown[1].startswith(f'  File "{folder / "factories.py"}", line ')
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (FACTORIES.replace("fails", "make"), "Error: cannot serve factories:make: calling it raised RuntimeError"),
+        (
+            """
+def make():
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+    return app
+""",
+            "no database",
+        ),
+    ],
+    ids=["factory", "lifespan"],
+)
+def test_workers_that_cannot_start(folder: Path, source: str, said: str) -> None:
+    """No worker is started again, and the exit status tells (Kludex/uvicorn#1115: for ever, then 0)."""
+    (folder / "factories.py").write_text(source)
+    ended = asked(folder, "factories:make", "--factory", "--workers", "2", "--port", "0")
+    assert ended.returncode == 3
+    assert said in ended.stderr
+    assert ended.stderr.count(said) <= 2
 
 
 def test_a_factory_is_seen_without_the_option(handed: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -718,6 +819,9 @@ def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> Non
     assert "app" not in handed
 
 
+TLS = ["--ssl-certfile", str(CERTIFICATE)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -731,9 +835,20 @@ def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> Non
         (["run", "served:app", "--ssl-certfile", "no.pem"], "'--ssl-certfile': no file no.pem"),
         (["run", "served:app", "--ssl-certfile", __file__], f"'--ssl-certfile': cannot use {__file__}"),
         (["run", "served:app", "--ssl-keyfile", __file__], "'--ssl-keyfile': --ssl-certfile is needed too"),
+        (["run", "served:app", "--header", ":value"], "'--header': ':value' is not NAME:VALUE"),
+        (["run", "served:app", "--header", "X: 1\r\nY: 2"], "'--header': 'X: 1\\r\\nY: 2' is not NAME:VALUE"),
+        (["run", "served:app", "--header", "X:\u20ac"], "'--header': 'X:\u20ac' is not NAME:VALUE"),
+        (["run", "served:app", *TLS, "--ssl-version", "99"], "'--ssl-version': invalid or unsupported"),
+        (["run", "served:app", *TLS, "--ssl-cert-reqs", "99"], "'--ssl-cert-reqs': 99 is not a valid VerifyMode"),
+        (["run", "served:app", *TLS, "--ssl-ciphers", "none"], "No cipher can be selected"),
+        (["run", "served:app", *TLS, "--ssl-ca-certs", __file__], "'--ssl-ca-certs': "),
+        (["run", "served:app", "--backplane", "nowhere://"], "'--backplane': no backplane for 'nowhere://'"),
+        (["run", "served:app", "--env-file", "/"], "'--env-file': / is a folder"),
         (["run", "served:app", "--uds", "no/where"], "'--uds': no folder for no/where"),
+        (["run", "served:app", "--uds", ""], "'--uds': a path is needed"),
+        (["run", "served:app", "--uds", "x" * 200], "'--uds': AF_UNIX path too long"),
         (["run", "served:app", "--uds", __file__], f"'--uds': {__file__} exists and is no socket"),
-        (["run", "served:app", "--fd", "999"], "'--fd': 999: Bad file descriptor"),
+        (["run", "served:app", "--fd", "999"], "'--fd': [Errno 9] Bad file descriptor"),
         (["run"], "Missing argument 'APP'"),
         (["walk"], "No such command 'walk'"),
     ],
@@ -744,6 +859,61 @@ def test_a_wrong_command_line(handed: dict[str, Any], arguments: list[str], said
     assert ended.exit_code == 2
     assert said in ended.stderr
     assert not handed
+
+
+@pytest.mark.parametrize(("option", "module"), [("http", "h11"), ("ws", "wsproto"), ("loop", "uvloop")])
+def test_what_is_not_installed(
+    handed: dict[str, Any], monkeypatch: pytest.MonkeyPatch, option: str, module: str
+) -> None:
+    """A choice of uvicorn's whose package is missing is named on stderr, with exit code 2."""
+    for name in [name for name in sys.modules if name.startswith("uvicorn.") and name.endswith(f"{module}_impl")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, f"uvicorn.loops.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    ended = invoke("run", "served:app", f"--{option}", module)
+    assert ended.exit_code == 2
+    assert f"'--{option}': " in ended.stderr
+    assert not handed
+
+
+def test_environment_variables_of_uvicorn(handed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """UVICORN_PORT and the like stand for options, UVICORN_APP for the application, as with uvicorn's command."""
+    for name, value in (("APP", "served:app"), ("PORT", "77"), ("ROOT_PATH", "/x"), ("RELOAD", "1")):
+        monkeypatch.setenv(f"UVICORN_{name}", value)
+    monkeypatch.setenv(cli.BACKPLANE_VARIABLE, "memory://")
+    assert invoke("run", "--root-path", "/y").exit_code == 0
+    assert (handed["port"], handed["root_path"], handed["reload"]) == (77, "/y", True)
+    assert os.environ[cli.APP_VARIABLE] == "served:app"
+    monkeypatch.setenv(cli.BACKPLANE_VARIABLE, "nowhere://")
+    assert "'--backplane': no backplane for 'nowhere://'" in invoke("run").stderr
+
+
+def test_number_of_workers_in_the_environment(handed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """WEB_CONCURRENCY must be a number, unless --workers overrules it."""
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    ended = invoke("run", "served:app")
+    assert ended.exit_code == 2
+    assert "WEB_CONCURRENCY is 'many', not a number" in ended.stderr
+    assert not handed
+    assert invoke("run", "served:app", "--workers", "1").exit_code == 0
+
+
+def test_spaces_around_a_header(handed: dict[str, Any]) -> None:
+    """`--header "NAME: VALUE"` means what it says: on h11 a value that begins with a space breaks each response."""
+    assert invoke("run", "served:app", "--header", "X-Name: a b", "--header", "Empty:").exit_code == 0
+    assert handed["headers"] == ["X-Name:a b", "Empty:"]
+
+
+def test_what_uvicorn_cannot_use(folder: Path) -> None:
+    """What only uvicorn finds wrong is one line too; with `--log-level debug` it has a traceback."""
+    (folder / "log.json").write_text("{")
+    ended = asked(folder, "served:app", "--log-config", "log.json")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: cannot serve served:app: JSONDecodeError: Expecting property name")
+    assert ended.stderr.count("\n") == 1
+    ended = asked(folder, "served:app", "--log-config", "log.json", "--log-level", "debug")
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
 
 
 def test_a_descriptor_that_is_no_socket(handed: dict[str, Any], folder: Path) -> None:
@@ -760,6 +930,7 @@ def test_version_and_help() -> None:
     for arguments in (["--help"], ["-h"]):
         assert "Serve APP" in invoke(*arguments).stdout
     assert "Serve APP" in invoke().output
+    assert invoke("run", "--version").stdout.startswith(f"Running uvicorn {uvicorn.__version__} with ")
 
 
 def test_module_is_the_command() -> None:

@@ -325,6 +325,22 @@ SCOPE = {
         [403],
         head=request("/", "Sec-WebSocket-Protocol: one, two", "Sec-WebSocket-Protocol: three"),
     ),
+    "empty subprotocols": Case(
+        noting("subprotocols"),
+        status,
+        [],
+        [400],
+        head=request("/", "Sec-WebSocket-Protocol:"),
+        instead={OURS: ([[]], [403]), WSPROTO: ([[""]], [403]), LEGACY: ([[""]], [403])},
+    ),
+    "subprotocols that are no tokens": Case(
+        noting("subprotocols"),
+        status,
+        [],
+        [400],
+        head=request("/", "Sec-WebSocket-Protocol: a b"),
+        instead=dict.fromkeys([OURS, WSPROTO, LEGACY], ([["a b"]], [403])),
+    ),
     "proxy headers": Case(noting("scheme", "client"), status, ["wss", ("10.1.2.3", 0)], [403], head=FORWARDED),
     "proxy headers with a port": Case(
         noting("scheme", "client"),

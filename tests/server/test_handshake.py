@@ -9,10 +9,11 @@ import socket
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from socketsundso.server import handshake
 from socketsundso.server.handshake import HandshakeRefused
-from tests.server.serving import KEY, echo, masked, peer, request, run, serving, until
+from tests.server.serving import BOUNDED_HTTP, KEY, echo, masked, peer, request, run, serving, until
 
 
 def refusal(head: bytes) -> HandshakeRefused:
@@ -136,6 +137,82 @@ def test_eager_client_loses_nothing(http: str, loop: str) -> None:
                 client.say(frame[3:])
                 assert await client.response() == 101
                 assert [await client.text(), await client.text()] == ["one", "two"]
+
+    run(main(), loop)
+
+
+class OutOfReach(HttpToolsProtocol):
+    """An HTTP protocol that hands over without a trace of what follows the request, as uvicorn's on zttp."""
+
+    def handle_websocket_upgrade(self) -> None:
+        try:
+            raise LookupError
+        except LookupError:
+            super().handle_websocket_upgrade()
+
+
+@pytest.mark.parametrize(
+    ("segments", "status"),
+    [
+        ([request()], 101),
+        ([request()[:-1], request()[-1:]], 101),
+        ([request() + masked(1, b"lost")], 400),
+        ([request()[:-1], request()[-1:] + masked(1, b"lost")], 400),
+    ],
+    ids=["alone", "in two segments", "with a frame", "with a frame in the second"],
+)
+def test_frames_out_of_reach(segments: list[bytes], status: int) -> None:
+    """Where frames behind the request cannot be had the handshake is refused: nothing is lost silently."""
+
+    async def main() -> None:
+        async with serving(echo, http=OutOfReach) as served, peer(served, b"") as client:
+            client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for segment in segments:
+                client.say(segment)
+                for _ in range(10):  # turns of the event loop, in which the server reads it alone
+                    await asyncio.sleep(0)
+            assert await client.response() == status
+
+    run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("http", [*BOUNDED_HTTP, *BOUNDED_HTTP.values()])
+def test_upgrade_behind_a_request_under_way(http: str, loop: str) -> None:
+    """
+    A response never becomes a part of the stream of frames: the upgrade waits for it, or the connection is closed.
+
+    uvicorn's protocol on httptools cannot wait; its own WebSocket protocols answer before the request in front.
+    """
+    release = asyncio.Event()
+    told: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await echo(scope, receive, send)
+            return
+        await receive()
+        if "httptools" in http:
+            told.append((await receive())["type"])
+            return
+        await release.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"first"})
+
+    async def main() -> None:
+        front = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        async with serving(app, http=http) as served, peer(served, front + request()) as client:
+            if "httptools" in http:
+                assert await client.rest() == b""
+                await until(lambda: told == ["http.disconnect"])
+                return
+            await until(lambda: served.tasks)
+            release.set()
+            assert await client.response() == 200
+            assert await client.reader.readexactly(5) == b"first"
+            assert await client.response() == 101
+            client.say(masked(1, b"x"))
+            assert await client.text() == "x"
 
     run(main(), loop)
 

@@ -804,9 +804,9 @@ def test_pings_without_a_timeout_go_on() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("interval", [None, 0])
+@pytest.mark.parametrize("interval", [None, 0, -1, float("nan")])
 def test_no_interval_means_no_timer(interval: float | None) -> None:
-    """Without an interval a connection has no timer at all once it is accepted."""
+    """Without an interval above 0, as for uvicorn, a connection has no timer at all once it is accepted."""
 
     async def main() -> None:
         async with serving(echo, ws_ping_interval=interval) as served, peer(served) as client:
@@ -1056,6 +1056,43 @@ def test_receive_in_two_tasks() -> None:
             assert await client.text() == "ab"
 
     run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_tasks_that_receive_get_the_messages_in_order(loop: str) -> None:
+    """Whatever comes at once, and though one of the tasks gives up time and again, as with uvicorn's protocols."""
+    said = [str(i) for i in range(600)]
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+        async def listening(patience_s: float | None) -> None:
+            while True:
+                try:
+                    async with asyncio.timeout(patience_s):
+                        message = await receive()
+                except TimeoutError:
+                    continue
+                if message["type"] == "websocket.disconnect":
+                    return
+                heard.append(message["text"])
+
+        await asyncio.gather(listening(None), listening(0.0005), listening(None))
+
+    async def main() -> None:
+        async with serving(app) as served:
+            async with peer(served) as client:
+                for i in range(0, len(said), 4):
+                    client.say(*[masked(TEXT, text.encode()) for text in said[i : i + 4]])
+                    await asyncio.sleep(0.0005 if i % 40 == 0 else 0)
+                client.say(closing())
+                await client.closed()
+            await served.idle()
+
+    run(main(), loop)
+    assert heard == said
 
 
 def test_no_message_is_lost_to_a_timeout() -> None:
