@@ -619,7 +619,10 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         text, data = message.get("text"), message.get("bytes")
         if text is None and data is None:
             raise RuntimeError("ASGI message 'websocket.send' needs 'text' or 'bytes'.")
-        payload: bytes = text.encode() if text is not None else bytes(cast(Any, data))
+        if text is not None:
+            payload = text.encode()
+        else:  # bytes(5) would be five zeros
+            payload = data if isinstance(data, bytes) else bytes(memoryview(cast(Any, data)))
         if self._deflate is not None:
             return self._deflate.frame(payload, text=text is not None)
         return frames.frame(frames.FIN_TEXT if text is not None else frames.FIN_BINARY, payload)
