@@ -390,7 +390,7 @@ def test_application_that_returns(stage: str, status: int) -> None:
     ids=str,
 )
 def test_messages_that_cannot_be_sent(message: dict[str, Any]) -> None:
-    """A `websocket.send` without content, or with what is no text or no bytes, raises and leaves the connection open."""
+    """A `websocket.send` without content, or with no text or no bytes in it, raises and leaves the connection open."""
     log: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
