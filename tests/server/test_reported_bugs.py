@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from typing import Any
 
@@ -511,3 +512,50 @@ def test_empty_messages_are_messages() -> None:
         {"type": "websocket.receive", "text": ""},
         {"type": "websocket.receive", "bytes": b""},
     ]
+
+
+def test_length_that_is_announced_costs_nothing() -> None:
+    """Memory grows with what has come, not with what a frame's head says (lalinsky/dusty#173: 16 MiB for ten bytes)."""
+
+    async def main() -> None:
+        async with serving(echo) as served, peer(served) as client:
+            frame = masked(TEXT, bytes(1 << 24))
+            (connection,) = served.connections
+            before = connection.frame_progress
+            client.say(frame[:100])
+            await until(lambda: connection.frame_progress != before)
+            assert connection.frame_progress < 1 << 12
+            client.vanish()
+
+    run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_compressed_sends_of_many_tasks(loop: str) -> None:
+    """
+    Each message arrives whole, and once one is cancelled not at all (aio-libs/aiohttp#7859: mixed up; #11725: a part of
+    the next one).
+    """
+    texts = {f"{task}:{i}:{os.urandom(1000).hex()}" for task in range(5) for i in range(20)}
+    kept = sorted(texts)[::2]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "bytes": os.urandom(1 << 23)})  # more than the peer takes for now
+        tasks = {text: asyncio.create_task(send({"type": "websocket.send", "text": text})) for text in texts}
+        await asyncio.sleep(0)
+        for text in texts.difference(kept):
+            tasks[text].cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await receive()
+
+    async def main() -> None:
+        async with (
+            serving(app) as served,
+            websockets.asyncio.client.connect(served.url, max_size=None, compression="deflate") as client,
+        ):
+            assert len(await client.recv()) == 1 << 23
+            assert sorted([await client.recv() for _ in kept]) == kept
+
+    run(main(), loop)
