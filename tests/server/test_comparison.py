@@ -712,6 +712,13 @@ ENDS = {
         [101, "end"],
         instead={OURS: (["ok"] * 2, [101, (0x88, b""), "end"]), WSPROTO: (["ok"] * 2, CLOSED)},
     ),
+    "closes with a code of None": Case(
+        doing(ACCEPT, {**CLOSE_IT, "code": None}),
+        seeing,
+        ["ok"] * 2,
+        [101, (0x88, b""), "end"],
+        instead={OURS: (["ok"] * 2, CLOSED), LEGACY: (["ok", "TypeError"], [101, "end"])},
+    ),
     "raises after accept": Case(
         doing(ACCEPT, ZeroDivisionError),
         seeing,
