@@ -559,3 +559,22 @@ def test_compressed_sends_of_many_tasks(loop: str) -> None:
             assert sorted([await client.recv() for _ in kept]) == kept
 
     run(main(), loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_application_that_does_not_mind_the_disconnect(loop: str) -> None:
+    """A loop around `receive` without a way out does not stop the server, and ends (emmett-framework/granian#575)."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            if (await receive())["type"] == "websocket.connect":
+                await send({"type": "websocket.accept"})
+
+    async def main() -> None:
+        async with serving(app) as served:
+            for ending in (closing(), b""):
+                async with peer(served) as client:
+                    client.say(ending)
+            await served.idle()
+
+    run(main(), loop)
