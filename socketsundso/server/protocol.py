@@ -554,6 +554,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 # frames.text_frame, unfolded: this runs for every message
                 size = len(payload)
                 outbox.write(_TEXT_HEADS[size] + payload if size < 126 else _frame(_FIN_TEXT, payload))
+                if outbox.turn_due:
+                    await outbox.turn()
                 return
         await self._send(message)
 
@@ -568,6 +570,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 "after sending 'websocket.close' or response already completed."
             )
         _SEND[self._stage](self, message)
+        if self._outbox.turn_due:
+            await self._outbox.turn()
 
     def _send_connecting(self, message: Message) -> None:
         kind = message["type"]

@@ -578,3 +578,39 @@ def test_application_that_does_not_mind_the_disconnect(loop: str) -> None:
             await served.idle()
 
     run(main(), loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("head", [request(), request("/", "Sec-WebSocket-Extensions: permessage-deflate")])
+@pytest.mark.parametrize("message", [{"text": "x" * 1000}, {"bytes": os.urandom(100_000)}], ids=["texts", "bytes"])
+def test_application_that_only_sends(message: dict[str, Any], head: bytes, loop: str) -> None:
+    """It hears that the peer has left, and others are served meanwhile, though it waits for nothing but `send`."""
+    raised: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/echo":
+            await echo(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            while True:
+                await send({"type": "websocket.send", **message})
+        except Exception as exc:
+            raised.append(exc)
+
+    async def main() -> None:
+        async with serving(app) as served:
+            async with peer(served, head) as client:
+                assert await client.response() == 101
+                reading = asyncio.create_task(client.rest())
+                async with peer(served, request("/echo")) as another:
+                    assert await another.response() == 101
+                    another.say(masked(TEXT, b"served?"), closing())
+                    assert await another.text() == "served?"
+                reading.cancel()
+                client.vanish()
+            await served.idle()
+
+    run(main(), loop)
+    assert [isinstance(error, OSError) for error in raised] == [True]
