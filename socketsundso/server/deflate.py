@@ -33,7 +33,7 @@ class TooBig(Exception):
 class Deflate:
     """The agreed parameters of one connection and, once used, its contexts."""
 
-    __slots__ = ("_contexts", "_parameters", "response")
+    __slots__ = ("_contexts", "_empty", "_parameters", "response")
 
     def __init__(self, agreed: PerMessageDeflate, response: str) -> None:
         self.response = response  # the value of the response's Sec-WebSocket-Extensions
@@ -45,6 +45,7 @@ class Deflate:
             agreed.compress_settings,
         )
         self._contexts: PerMessageDeflate | None = None
+        self._empty = False  # whether no byte of the message under way has come
 
     def _used(self) -> PerMessageDeflate:
         if self._contexts is None:
@@ -54,6 +55,10 @@ class Deflate:
     def decompress(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool, max_bytes: int) -> bytes:
         """The data in one frame of a compressed message; raises `DeflateError` or `TooBig`."""
         contexts = self._used()
+        self._empty = (rsv1 or self._empty) and not payload
+        if fin and self._empty:
+            # RFC 7692 7.2.3.6: even an empty message is one octet; zlib would take the end of this for a beginning
+            raise DeflateError
         try:
             # to zlib 0 means "no limit": one byte too many is enough for the caller to notice
             decoded = contexts.decode(Frame(Opcode(opcode), payload, fin, rsv1), max_size=max_bytes or 1)

@@ -2,8 +2,8 @@
 Messages on their way to the application: what ASGI's `receive` returns, or `Pull` gives.
 
 Bounded in bytes: above the bound the transport stops reading until the application has taken all of them. A
-message is never lost to a cancelled `receive()`, and the final `websocket.disconnect` is given as often as
-it is asked for.
+message is never lost to a cancelled `receive()`, and the final `websocket.disconnect` is given again if it is
+asked for.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from uvicorn.protocols.utils import ClientDisconnected
+
 from socketsundso.server.outbox import Outbox
 
 MAX_QUEUED_BYTES = 1 << 16
 MESSAGE_BYTES = 250  # what a queued message weighs besides its payload, which may be empty
+MAX_ENDS_TOLD = 1000  # the final disconnect, by `receive`; who asks once more gets an exception
 
 Message = dict[str, Any]
 Item = str | Message
@@ -64,6 +67,7 @@ class Inbox(Pull):
 
     __slots__ = (
         "_connection",
+        "_ends_told",
         "_final",
         "_head",
         "_loop",
@@ -91,6 +95,7 @@ class Inbox(Pull):
         self._head = 0
         self.size = 0  # bytes put since the queue was last empty
         self._final: Message | None = None
+        self._ends_told = 0  # how often `receive` has given it
         self._waiter: asyncio.Future[Item] | None = None
         self._turn: asyncio.Lock | None = None  # once two tasks have received at the same time
         self.paused = False
@@ -161,7 +166,19 @@ class Inbox(Pull):
             except asyncio.CancelledError:
                 self._give_back(waiter)
                 raise
-        return {"type": "websocket.receive", "text": item} if isinstance(item, str) else item
+        if isinstance(item, str):
+            return {"type": "websocket.receive", "text": item}
+        if self._final is not None and item is self._final:
+            await self._tell_the_end()
+        return item
+
+    async def _tell_the_end(self) -> None:
+        # an application that goes on in its loop must not stop the event loop's
+        self._ends_told += 1
+        if self._ends_told > 1:
+            await asyncio.sleep(0)
+        if self._ends_told > MAX_ENDS_TOLD:
+            raise ClientDisconnected
 
     def take(self) -> Item | None:
         queue = self._queue

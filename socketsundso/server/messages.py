@@ -8,9 +8,9 @@ with. Fragments are kept as bytes in one buffer, so that a million one-byte frag
 from __future__ import annotations
 
 import codecs
-from typing import Any
 
 from socketsundso.server.deflate import Deflate, DeflateError, TooBig
+from socketsundso.server.inbox import Item
 
 CONTINUATION, TEXT, BINARY = 0, 1, 2
 
@@ -43,11 +43,8 @@ class Messages:
         """Whether the next data frame must be a continuation."""
         return self._opcode != CONTINUATION
 
-    def add(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool) -> tuple[dict[str, Any], int] | None:
-        """
-        The `websocket.receive` that the data frame completes and its size in bytes; None if it completes
-        none.
-        """
+    def add(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool) -> tuple[Item, int] | None:
+        """The message that the data frame completes, as the inbox takes it, and its size in bytes; None if none."""
         if opcode == CONTINUATION:
             self._continue(rsv1)
         else:
@@ -92,8 +89,9 @@ class Messages:
     def _too_big(self) -> Violation:
         return Violation(1009, f"message exceeds {self._max_bytes} bytes")
 
-    def _finish(self) -> tuple[dict[str, Any], int]:
+    def _finish(self) -> tuple[Item, int]:
         opcode, self._opcode = self._opcode, CONTINUATION
         buffer, self._buffer = self._buffer, bytearray()
-        data = {"text": buffer.decode()} if opcode == TEXT else {"bytes": bytes(buffer)}
-        return {"type": "websocket.receive", **data}, len(buffer)
+        if opcode == TEXT:
+            return buffer.decode(), len(buffer)
+        return {"type": "websocket.receive", "bytes": bytes(buffer)}, len(buffer)

@@ -57,7 +57,7 @@ def flusher_of(loop: asyncio.AbstractEventLoop) -> Flusher:
 class Outbox:
     """The frames of one connection. Nothing here ever waits, except `writable`."""
 
-    __slots__ = ("_flusher", "_frames", "_loop", "_size", "_transport", "blocked", "closed", "eager")
+    __slots__ = ("_flusher", "_frames", "_loop", "_size", "_transport", "blocked", "closed", "eager", "turn_due")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
         self._loop = loop
@@ -68,6 +68,7 @@ class Outbox:
         self.blocked: asyncio.Future[None] | None = None  # pending while above the high-water mark
         self.eager = False  # whether the next frame answers the last message that was received
         self.closed = True  # before accept, after the close frame, when the peer is gone: frames are dropped
+        self.turn_due = False  # whether more than JOIN_BYTES were sent within one turn of the event loop
 
     def open(self) -> None:
         """The connection is accepted."""
@@ -98,6 +99,7 @@ class Outbox:
         self._frames.append(data)
         self._size += len(data)
         if self._size > JOIN_BYTES:
+            self.turn_due = True
             self.flush()
 
     def offer(self, data: bytes) -> bool:
@@ -146,6 +148,15 @@ class Outbox:
         """Wait until the transport is below its high-water mark, or gone."""
         while self.blocked is not None:
             await asyncio.shield(self.blocked)
+
+    async def turn(self) -> None:
+        """
+        Let the event loop have a turn.
+
+        An application that only sends waits for nothing while its peer reads as fast, and does not hear that it left.
+        """
+        self.turn_due = False
+        await asyncio.sleep(0)
 
     def block(self) -> None:
         """The transport is above its high-water mark."""

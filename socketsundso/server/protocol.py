@@ -554,6 +554,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 # frames.text_frame, unfolded: this runs for every message
                 size = len(payload)
                 outbox.write(_TEXT_HEADS[size] + payload if size < 126 else _frame(_FIN_TEXT, payload))
+                if outbox.turn_due:
+                    await outbox.turn()
                 return
         await self._send(message)
 
@@ -568,6 +570,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 "after sending 'websocket.close' or response already completed."
             )
         _SEND[self._stage](self, message)
+        if self._outbox.turn_due:
+            await self._outbox.turn()
 
     def _send_connecting(self, message: Message) -> None:
         kind = message["type"]
@@ -619,7 +623,10 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         text, data = message.get("text"), message.get("bytes")
         if text is None and data is None:
             raise RuntimeError("ASGI message 'websocket.send' needs 'text' or 'bytes'.")
-        payload: bytes = text.encode() if text is not None else bytes(cast(Any, data))
+        if text is not None:
+            payload = text.encode()
+        else:  # bytes(5) would be five zeros
+            payload = data if isinstance(data, bytes) else bytes(memoryview(cast(Any, data)))
         if self._deflate is not None:
             return self._deflate.frame(payload, text=text is not None)
         return frames.frame(frames.FIN_TEXT if text is not None else frames.FIN_BINARY, payload)

@@ -13,11 +13,17 @@ import contextlib
 import functools
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from fastapi import Depends, FastAPI, HTTPException, WebSocket, WebSocketException
+from fastapi.responses import StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from socketsundso.server import WebSocketProtocol
 from tests.server.serving import (
@@ -706,6 +712,13 @@ ENDS = {
         [101, "end"],
         instead={OURS: (["ok"] * 2, [101, (0x88, b""), "end"]), WSPROTO: (["ok"] * 2, CLOSED)},
     ),
+    "closes with a code of None": Case(
+        doing(ACCEPT, {**CLOSE_IT, "code": None}),
+        seeing,
+        ["ok"] * 2,
+        [101, (0x88, b""), "end"],
+        instead={OURS: (["ok"] * 2, CLOSED), LEGACY: (["ok", "TypeError"], [101, "end"])},
+    ),
     "raises after accept": Case(
         doing(ACCEPT, ZeroDivisionError),
         seeing,
@@ -789,7 +802,71 @@ OUT_OF_ORDER = {
     ]
 }
 
-CASES = SCOPE | HANDSHAKE | RESPONSES | MESSAGES | ENDS | OUT_OF_ORDER
+# --- an application of FastAPI's, in middleware of Starlette's
+
+
+async def refusing() -> None:
+    raise HTTPException(401, "who are you?", headers={"WWW-Authenticate": "Basic"})
+
+
+async def closing_early() -> None:
+    raise WebSocketException(4003, "not you")
+
+
+async def fastapis(scope: Any, receive: Any, send: Any, log: Log) -> None:
+    await FASTAPI(scope, receive, send)
+
+
+inner = FastAPI()
+inner.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, call_next: call_next(request))
+FASTAPI = FastAPI()
+FASTAPI.add_middleware(CORSMiddleware, allow_origins=["https://example.org"])
+FASTAPI.add_middleware(GZipMiddleware, minimum_size=1)
+FASTAPI.mount("/inner", inner)
+FASTAPI.mount("/trusted", TrustedHostMiddleware(inner, allowed_hosts=["example.org"]))
+
+
+@inner.websocket("/{number}")
+async def telling(websocket: WebSocket, number: int) -> None:
+    await websocket.accept()
+    await websocket.send_json([number, websocket.scope["root_path"], websocket.url.path])
+    await websocket.close(4001, "told")
+
+
+@FASTAPI.websocket("/refused", dependencies=[Depends(refusing)])
+@FASTAPI.websocket("/closed", dependencies=[Depends(closing_early)])
+@FASTAPI.websocket("/query")
+async def asking(websocket: WebSocket, number: int = 0) -> None:
+    await websocket.accept()
+    raise WebSocketException(4002, str(number))
+
+
+@FASTAPI.websocket("/denied")
+async def denying(websocket: WebSocket) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"not "
+        yield b"today"
+
+    await websocket.send_denial_response(StreamingResponse(parts(), 429))
+
+
+def at(path: str, *answered: Any) -> Case:
+    return Case(fastapis, seeing, [], [*answered], head=request(path, "Origin: https://example.com"))
+
+
+FRAMEWORK = {
+    "a dependency that raises HTTPException": at("/refused", 401, b'{"detail":"who are you?"}'),
+    "a dependency that raises WebSocketException": at("/closed", *REJECTED),
+    "a parameter of the query": at("/query?number=5", 101, (0x88, b"\x0f\xa25"), "end"),
+    "a parameter that is wrong": at("/query?number=x", *REJECTED),
+    "a denial that streams": at("/denied", 429, b"not today"),
+    "a mounted application": at("/inner/5?x", 101, (0x81, b'[5,"/inner","/inner/5"]'), (0x88, b"\x0f\xa1told"), "end"),
+    "a parameter of the path that is wrong": at("/inner/x", *REJECTED),
+    "a middleware that refuses": at("/trusted/5", 400, b"Invalid host header"),
+    "no route": at("/nowhere", *REJECTED),
+}
+
+CASES = SCOPE | HANDSHAKE | RESPONSES | MESSAGES | ENDS | OUT_OF_ORDER | FRAMEWORK
 
 
 async def observed(case: Case, implementation: str, http: str) -> tuple[Log, Log]:

@@ -141,6 +141,8 @@ async def _answer(served: Served, frames: list[bytes]) -> tuple[int, str]:
             ],
             1002,
         ),
+        ([masked(TEXT, b"", rsv=4)], 1002),
+        ([masked(TEXT, b"", fin=False, rsv=4), masked(CONTINUATION, b"")], 1002),
         ([masked(9, b"x", rsv=4)], 1002),
         ([masked(TEXT, compressed(b"a"), rsv=6)], 1002),
         ([masked(BINARY, compressed(bytes(1001)), rsv=4)], 1009),
@@ -216,6 +218,30 @@ def test_uncompressed_messages_may_be_mixed_in() -> None:
             frame = await client.frame()
             assert frame is not None
             assert zlib.decompressobj(wbits=-12).decompress(frame[1] + b"\x00\x00\xff\xff") == b"plain"
+
+    run(main())
+
+
+@pytest.mark.parametrize("payload", [b"\x00", compressed(b""), b"\x02\x00"], ids=["stored", "fixed", "fixed again"])
+def test_empty_messages(payload: bytes) -> None:
+    """An empty message has at least one byte, in any of its frames, and the one behind it is read as well."""
+
+    async def main() -> None:
+        async with serving(echo) as served, peer(served, OFFER) as client:
+            assert await accepted(client)
+            decoder = zlib.decompressobj(wbits=-12)
+            client.say(
+                masked(BINARY, payload, rsv=4),
+                masked(BINARY, b"", fin=False, rsv=4),
+                masked(CONTINUATION, payload, fin=False),
+                masked(CONTINUATION, b""),
+                masked(BINARY, compressed(b"a"), rsv=4),
+            )
+            for expected in (b"", b"", b"a"):
+                frame = await client.frame()
+                assert frame is not None
+                assert frame[0] == 0xC2
+                assert decoder.decompress(frame[1] + b"\x00\x00\xff\xff") == expected
 
     run(main())
 

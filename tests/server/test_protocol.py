@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -376,9 +377,23 @@ def test_application_that_returns(stage: str, status: int) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("message", [{}, {"text": None}, {"text": None, "bytes": None}, {"text": "\ud800"}], ids=str)
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"text": None},
+        {"text": None, "bytes": None},
+        {"text": "\ud800"},
+        {"text": b"a"},
+        {"text": 5},
+        {"bytes": "a"},
+        {"bytes": 5},
+        {"bytes": [1, 2]},
+    ],
+    ids=str,
+)
 def test_messages_that_cannot_be_sent(message: dict[str, Any]) -> None:
-    """A `websocket.send` without content, or with a lone surrogate, raises and leaves the connection open."""
+    """A `websocket.send` without content, or with no text or no bytes in it, raises and leaves the connection open."""
     log: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -394,7 +409,7 @@ def test_messages_that_cannot_be_sent(message: dict[str, Any]) -> None:
             assert await client.text() == "alive"
 
     run(main())
-    assert isinstance(log[0], (RuntimeError, UnicodeEncodeError))
+    assert isinstance(log[0], (RuntimeError, UnicodeEncodeError, AttributeError, TypeError))
 
 
 @pytest.mark.parametrize("data", [bytearray(b"ab"), memoryview(b"ab")])

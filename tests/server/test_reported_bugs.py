@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from typing import Any
 
@@ -520,3 +521,105 @@ def test_empty_messages_are_messages() -> None:
         {"type": "websocket.receive", "text": ""},
         {"type": "websocket.receive", "bytes": b""},
     ]
+
+
+def test_length_that_is_announced_costs_nothing() -> None:
+    """Memory grows with what has come, not with what a frame's head says (lalinsky/dusty#173: 16 MiB for ten bytes)."""
+
+    async def main() -> None:
+        async with serving(echo) as served, peer(served) as client:
+            frame = masked(TEXT, bytes(1 << 24))
+            (connection,) = served.connections
+            before = connection.frame_progress
+            client.say(frame[:100])
+            await until(lambda: connection.frame_progress != before)
+            assert connection.frame_progress < 1 << 12
+            client.vanish()
+
+    run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_compressed_sends_of_many_tasks(loop: str) -> None:
+    """
+    Each message arrives whole, and once one is cancelled not at all (aio-libs/aiohttp#7859: mixed up; #11725: a part of
+    the next one).
+    """
+    texts = {f"{task}:{i}:{os.urandom(1000).hex()}" for task in range(5) for i in range(20)}
+    kept = sorted(texts)[::2]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "bytes": os.urandom(1 << 23)})  # more than the peer takes for now
+        tasks = {text: asyncio.create_task(send({"type": "websocket.send", "text": text})) for text in texts}
+        await asyncio.sleep(0)
+        for text in texts.difference(kept):
+            tasks[text].cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await receive()
+
+    async def main() -> None:
+        async with (
+            serving(app) as served,
+            websockets.asyncio.client.connect(served.url, max_size=None, compression="deflate") as client,
+        ):
+            assert len(await client.recv()) == 1 << 23
+            assert sorted([await client.recv() for _ in kept]) == kept
+
+    run(main(), loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_application_that_does_not_mind_the_disconnect(loop: str) -> None:
+    """A loop around `receive` without a way out does not stop the server, and ends (emmett-framework/granian#575)."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            if (await receive())["type"] == "websocket.connect":
+                await send({"type": "websocket.accept"})
+
+    async def main() -> None:
+        async with serving(app) as served:
+            for ending in (closing(), b""):
+                async with peer(served) as client:
+                    client.say(ending)
+            await served.idle()
+
+    run(main(), loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("head", [request(), request("/", "Sec-WebSocket-Extensions: permessage-deflate")])
+@pytest.mark.parametrize("message", [{"text": "x" * 1000}, {"bytes": os.urandom(100_000)}], ids=["texts", "bytes"])
+def test_application_that_only_sends(message: dict[str, Any], head: bytes, loop: str) -> None:
+    """It hears that the peer has left, and others are served meanwhile, though it waits for nothing but `send`."""
+    raised: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/echo":
+            await echo(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            while True:
+                await send({"type": "websocket.send", **message})
+        except Exception as exc:
+            raised.append(exc)
+
+    async def main() -> None:
+        async with serving(app) as served:
+            async with peer(served, head) as client:
+                assert await client.response() == 101
+                reading = asyncio.create_task(client.rest())
+                async with peer(served, request("/echo")) as another:
+                    assert await another.response() == 101
+                    another.say(masked(TEXT, b"served?"), closing())
+                    assert await another.text() == "served?"
+                reading.cancel()
+                client.vanish()
+            await served.idle()
+
+    run(main(), loop)
+    assert [isinstance(error, OSError) for error in raised] == [True]

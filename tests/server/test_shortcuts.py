@@ -52,15 +52,19 @@ async def talking() -> AsyncIterator[tuple[Kept, Pull, Push, Peer]]:
 
 
 def test_texts_come_as_they_are_and_everything_else_as_a_message() -> None:
-    """In order, whether they are there already or waited for; the disconnect as often as it is asked for."""
+    """In order, there already or waited for, in one frame or several; the disconnect as often as it is asked for."""
 
     async def main() -> None:
         async with talking() as (app, pull, _, client):
             assert pull.take() is None
             arrival = asyncio.ensure_future(pull.arrival())
-            client.say(masked(TEXT, b"a"), masked(BINARY, b"b"), masked(TEXT, b"c"), closing(4001, "bye"))
+            client.say(
+                *(masked(TEXT, b"a"), masked(BINARY, b"b"), masked(TEXT, b"in ", fin=False), masked(0, b"parts")),
+                *(masked(TEXT, b"c"), closing(4001, "bye")),
+            )
             assert await arrival == "a"
             assert pull.take() == {"type": "websocket.receive", "bytes": b"b"}
+            assert pull.take() == "in parts"
             assert await app.receive() == {"type": "websocket.receive", "text": "c"}
             last = {"type": "websocket.disconnect", "code": 4001, "reason": "bye"}
             first = pull.take()
