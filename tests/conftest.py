@@ -7,9 +7,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("any machine")
 
 
