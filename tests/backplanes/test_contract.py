@@ -259,6 +259,26 @@ def test_closing_releases_what_was_held(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["redis", "nats"], indirect=True)
+def test_what_waits_to_be_written_at_the_end_of_an_event_loop_is_written(url: str) -> None:
+    """The task that would have done so ends with the loop; what it had begun may be lost, the rest is not."""
+
+    async def publish() -> None:
+        backplane = open_url(url)
+        await backplane.open(Listener())
+        backplane.publish(("r",), b"first")
+        while backplane._outbox:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        backplane.publish(("r",), b"last")
+
+    async def main() -> None:
+        async with opened(url, "r") as (_, ears):
+            await asyncio.to_thread(asyncio.run, publish())
+            await until(lambda: b"last" in ears.payloads, "it arrives")
+
+    run(main)
+
+
+@pytest.mark.parametrize("url", ["redis", "nats"], indirect=True)
 def test_the_end_of_an_event_loop_releases_what_was_held(url: str) -> None:
     """All of it, also where nobody closes the backplane."""
 
