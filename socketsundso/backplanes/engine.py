@@ -165,9 +165,9 @@ class Engine(ABC):
         held, self._held = self._held, {}
         for topic, key in held:
             await self._quietly(self._release(encode_topic(topic), key))
-        await self._written()
-        if self._outbox:
-            await self._write_out()
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+        await self._write_out()  # what the writer has left, if the end of the event loop was its own end
 
     async def _quietly(self, call: Awaitable[object]) -> bool:
         """For what the supervisor will do again, or a time-to-live will end, if the engine is away: False."""

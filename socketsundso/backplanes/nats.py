@@ -112,6 +112,16 @@ class NatsBackplane(Engine):
         if nc is not None:
             await self._quietly(nc.close())
 
+    async def _say_farewell(self) -> None:
+        """Over a link of its own: the end of an event loop cancels all tasks, those of the present link, too."""
+        if self._held or self._outbox:
+            old = self._client()
+            if not await self._quietly(self._connect()):
+                return
+            self._bucket = None
+            await self._quietly(old.close())
+        await super()._say_farewell()
+
     @property
     def max_payload_bytes(self) -> int:
         """As the server says (1 MiB unless configured); one that is larger would take its whole batch with it."""

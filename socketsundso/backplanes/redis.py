@@ -36,6 +36,9 @@ TURN_S = 2.5
 SILENT_TURNS = 4
 """After so many turns without a word the link counts as lost."""
 
+LINKS = 10
+"""Connections of the pool: what is asked at the same time beyond that waits for one, and opens none of its own."""
+
 LOGGED = re.compile(rb"\+(\d{1,18}) (\w+) ")
 
 # KEYS: log, meta. ARGV: channel, payload, messages, milliseconds, epoch if new, milliseconds of grace
@@ -97,7 +100,11 @@ class RedisBackplane(Engine):
         self._listening = ConnectionPool.from_url(plain, **settings)
         # `_serve` judges silence, whatever the URL says: redis-py 8 gives up a link that is quiet for 5 s.
         self._listening.connection_kwargs["socket_timeout"] = None
-        self._client = redis.Redis.from_url(plain, socket_timeout=CALL_TIMEOUT_S, **settings)
+        self._client = redis.Redis(
+            connection_pool=redis.BlockingConnectionPool.from_url(
+                plain, max_connections=LINKS, timeout=CALL_TIMEOUT_S, socket_timeout=CALL_TIMEOUT_S, **settings
+            )
+        )
         self._append_script = self._client.register_script(APPEND)
         self._read_script = self._client.register_script(READ)
         self._link: AbstractConnection | None = None

@@ -7,9 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from socketsundso.backplanes import engine
+
 from .engines import EngineServer, running
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held is released at the end, also where the engine is not scheduled for a while."""
+    monkeypatch.setattr(engine, "FAREWELL_S", 20.0)
 
 
 @pytest.fixture(scope="session")

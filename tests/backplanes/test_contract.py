@@ -10,7 +10,7 @@ import pytest
 from socketsundso.backplanes import Keep, open_url
 from socketsundso.errors import BackplaneUnavailable
 
-from .listener import Listener, opened, until
+from .listener import DEADLINE_S, Listener, opened, until
 
 KEEP = Keep(messages=5, seconds=60)
 
@@ -186,15 +186,14 @@ def test_a_log_keeps_no_message_longer_than_said(url: str) -> None:
     """After its seconds an entry is gone, while the numbers and the epoch go on."""
 
     async def main() -> None:
-        short = Keep(messages=5, seconds=0.3)
+        short, long = Keep(messages=5, seconds=0.3), Keep(messages=5, seconds=60)
         async with opened(url) as (ours, _):
             _, epoch = await ours.append("r", b"old", short)
-            deadline = asyncio.get_running_loop().time() + 10
-            while (await ours.read("r", short, 0)).entries:
-                assert asyncio.get_running_loop().time() < deadline
-                await asyncio.sleep(0.05)
-            assert await ours.append("r", b"new", short) == (2, epoch)
-            assert (await ours.read("r", short, 0)).entries == [(2, b"new")]
+            async with asyncio.timeout(DEADLINE_S):
+                while (await ours.read("r", short, 0)).entries:
+                    await asyncio.sleep(0.05)
+            assert await ours.append("r", b"new", long) == (2, epoch)
+            assert (await ours.read("r", long, 0)).entries == [(2, b"new")]
 
     run(main)
 
@@ -254,6 +253,44 @@ def test_closing_releases_what_was_held(url: str) -> None:
             async with opened(url) as (theirs, _):
                 await theirs.hold("r", "b", b"2")
                 assert await ours.held("r") == {"b": b"2"}
+            assert await ours.held("r") == {}
+
+    run(main)
+
+
+@pytest.mark.parametrize("url", ["redis", "nats"], indirect=True)
+def test_what_waits_to_be_written_at_the_end_of_an_event_loop_is_written(url: str) -> None:
+    """The task that would have done so ends with the loop; what it had begun may be lost, the rest is not."""
+
+    async def publish() -> None:
+        backplane = open_url(url)
+        await backplane.open(Listener())
+        backplane.publish(("r",), b"first")
+        while backplane._outbox:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        backplane.publish(("r",), b"last")
+
+    async def main() -> None:
+        async with opened(url, "r") as (_, ears):
+            await asyncio.to_thread(asyncio.run, publish())
+            await until(lambda: b"last" in ears.payloads, "it arrives")
+
+    run(main)
+
+
+@pytest.mark.parametrize("url", ["redis", "nats"], indirect=True)
+def test_the_end_of_an_event_loop_releases_what_was_held(url: str) -> None:
+    """All of it, also where nobody closes the backplane."""
+
+    async def hold() -> None:
+        backplane = open_url(url)
+        await backplane.open(Listener())
+        for number in range(20):
+            await backplane.hold("r", str(number), b"x")
+
+    async def main() -> None:
+        async with opened(url) as (ours, _):
+            await asyncio.to_thread(asyncio.run, hold())
             assert await ours.held("r") == {}
 
     run(main)

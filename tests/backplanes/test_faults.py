@@ -441,8 +441,28 @@ def test_a_redis_that_throws_subscribers_out_has_them_back(redis_engine: EngineS
             await until(lambda: ours.state == "connected", "goes on")
             ours.publish(("a",), b"2")
             await ours.flush()
-            assert len(await admin.client_list()) <= connections
+            async with asyncio.timeout(DEADLINE_S):
+                while len(await admin.client_list()) > connections:
+                    pass
         await admin.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_burst_of_questions_opens_few_connections(redis_engine: EngineServer) -> None:
+    """Each would have one of its own, and a busy Redis refuses more than `maxclients`, everybody's together."""
+    import redis.asyncio as redis
+
+    from socketsundso.backplanes import redis as module
+
+    async def main() -> None:
+        async with redis.Redis(port=redis_engine.port) as admin:
+            before = len(await admin.client_list())
+            async with opened(f"{redis_engine.url}?prefix=burst") as (ours, _):
+                keep = Keep(messages=200, seconds=60)
+                numbers = await asyncio.gather(*(ours.append("r", b"x", keep) for _ in range(200)))
+                assert {seq for seq, _ in numbers} == set(range(1, 201))
+                assert len(await admin.client_list()) - before <= 1 + module.LINKS
 
     asyncio.run(main())
 

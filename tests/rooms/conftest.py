@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from socketsundso import rooms
+from socketsundso.backplanes import engine
 
 from ..backplanes.conftest import nats_engine, redis_engine, url
 from ..backplanes.engines import EngineServer
@@ -18,8 +19,12 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is broadcast comes before the reply, also where an engine is not scheduled for a while."""
+    """
+    Also where an engine is not scheduled for a while, what is broadcast comes before the reply, and what is held is
+    released at the end.
+    """
     monkeypatch.setattr(rooms, "DELIVERY_TIMEOUT_S", 20.0)
+    monkeypatch.setattr(engine, "FAREWELL_S", 20.0)
 
 
 @pytest.fixture
