@@ -30,6 +30,7 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
 
 import socketsundso
+from socketsundso.backplanes import open_url
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
 # uvicorn's HTTP protocols with bounds on the head of a request, by uvicorn's names for them; the first that
@@ -68,6 +69,8 @@ def run(app: str, backplane: str | None, **options: Any) -> None:
     os.environ[INTERFACE_VARIABLE] = options["interface"]
     if options["env_file"]:
         _load_environment(options["env_file"])
+    if named := os.environ.get(BACKPLANE_VARIABLE):
+        _check_backplane(named)
     if not options["reload"]:  # under --reload a mistake in the application is corrected while it runs
         _found(app)
     if options["ws"] == "auto":
@@ -102,6 +105,13 @@ def _check(options: dict[str, Any]) -> None:
 
 def _wrong(option: str, what: str) -> click.BadParameter:
     return click.BadParameter(what, param_hint=f"'--{option.replace('_', '-')}'")
+
+
+def _check_backplane(url: str) -> None:
+    try:
+        open_url(url)
+    except (ValueError, ImportError) as exc:
+        raise _wrong("backplane", str(exc)) from None
 
 
 def _check_socket_path(path: str) -> None:

@@ -13,12 +13,15 @@ written to for a day longer than they keep anything are deleted when a process c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
+from collections import deque
 from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import SplitResult, unquote
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -28,8 +31,17 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, StreamInfo
 from nats.js.kv import KeyValue
 
-from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
+from socketsundso.backplanes.base import (
+    LOG_GRACE_S,
+    OPTIONS,
+    WRITTEN_WITH_PERCENT,
+    InvalidBackplane,
+    Keep,
+    Log,
+    parted,
+    split_options,
+)
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, FAREWELL_S, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -52,11 +64,10 @@ class NatsBackplane(Engine):
     name = "NATS"
     errors = (nats.errors.Error, OSError, EOFError)  # TimeoutError is an OSError
 
-    def __init__(self, url: str, *, ttl_s: float = PRESENCE_TTL_S) -> None:
-        plain, options = split_options(url, {"prefix": str, "presence_ttl_s": float})
-        super().__init__(
-            plain, prefix=options.get("prefix", DEFAULT_PREFIX), ttl_s=options.get("presence_ttl_s", ttl_s)
-        )
+    def __init__(self, url: str) -> None:
+        plain, options = split_options(url, OPTIONS)
+        self._servers = _servers(plain)
+        super().__init__(",".join(f"{server.scheme}://{server.place}" for server in self._servers), options)
         self._nc: Client | None = None
         self._js: JetStreamContext
         self._subscriptions: dict[str, Subscription] = {}
@@ -78,25 +89,47 @@ class NatsBackplane(Engine):
     # ---- the link
 
     async def _connect(self) -> None:
+        """To the first of the servers that answers, beginning with the latest that did."""
+        for _ in range(len(self._servers)):
+            try:
+                return await self._connect_to(self._servers[0])
+            except self.errors as error:
+                problem = error
+                self._servers.rotate(-1)
+                await self._disconnect()
+        raise problem
+
+    async def _connect_to(self, server: Server) -> None:
         self._closed = asyncio.Event()
+        problem: Exception | None = None
 
         async def closed() -> None:
             self._closed.set()
 
         async def failed(error: Exception) -> None:
-            logger.info("NATS: %s", error)
+            nonlocal problem
+            problem = error
+            forbidden = "permissions violation" in str(error).lower()  # the server says no more of it
+            logger.log(logging.WARNING if forbidden else logging.INFO, "NATS: %s", error)
 
-        self._nc = await nats.connect(
-            self.url,
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=int(CALL_TIMEOUT_S / 2),
-            ping_interval=5,
-            closed_cb=closed,
-            disconnected_cb=closed,
-            error_cb=failed,
-        )
+        try:
+            self._nc = Client()
+            await self._nc.connect(
+                f"{server.scheme}://{server.place}",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=int(CALL_TIMEOUT_S / 2),
+                ping_interval=5,
+                closed_cb=closed,
+                disconnected_cb=closed,
+                error_cb=failed,
+                user=server.user,
+                password=server.password,
+                token=server.token,
+            )
+        except nats.errors.NoServersError as error:
+            raise OSError(str(problem or error)) from error
         self._js = self._nc.jetstream(timeout=CALL_TIMEOUT_S)
 
     async def _serve(self) -> None:
@@ -112,7 +145,9 @@ class NatsBackplane(Engine):
         self._heard.clear()
         self._bucket = None
         if nc is not None:
-            await self._quietly(nc.close())
+            with contextlib.suppress(*self.errors):
+                # nats-py waits for the end of the transport, of which asyncio never tells where TLS has failed
+                await asyncio.wait_for(nc.close(), FAREWELL_S)
 
     @property
     def max_payload_bytes(self) -> int:
@@ -318,6 +353,47 @@ class NatsBackplane(Engine):
         except nats.js.errors.NotFoundError:
             return None
         return owner
+
+
+class Server(NamedTuple):
+    """Where a NATS is, and what it wants to hear. nats-py would not decode `%40` in a password."""
+
+    scheme: str
+    place: str
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+
+
+def _servers(plain: str) -> deque[Server]:
+    """
+    `nats://user:password@a:4222,b:4222`: several servers of a cluster, the first that answers is taken. Credentials
+    of the first one are for those that have none. Raises InvalidBackplane.
+    """
+    urls = plain.split(",")
+    scheme = urls[0].partition("://")[0]
+    if "?" in plain:
+        raise InvalidBackplane(plain, "has an option that is not known; NATS takes prefix and presence_ttl_s")
+    servers: deque[Server] = deque()
+    credentials: tuple[str | None, ...] = ()
+    for number, url in enumerate(urls):
+        parts = parted(url if "://" in url else f"{scheme}://{url}")
+        if parts.scheme not in ("nats", "tls") or parts.path.strip("/") or parts.fragment or not parts.hostname:
+            raise InvalidBackplane(plain, f"names hosts, as in nats://a:4222,b:4222; {WRITTEN_WITH_PERCENT}")
+        if parts.username and number and not credentials:
+            raise InvalidBackplane(plain, f"has credentials, but not for the first server; {WRITTEN_WITH_PERCENT}")
+        credentials = _credentials(parts) or credentials
+        servers.append(Server(parts.scheme, parts.netloc.rpartition("@")[2], *credentials))
+    return servers
+
+
+def _credentials(parts: SplitResult) -> tuple[str | None, ...]:
+    """User, password and token; nothing where the URL has none."""
+    if not parts.username:
+        return ()
+    if parts.password is None:
+        return None, None, unquote(parts.username)
+    return unquote(parts.username), unquote(parts.password), None
 
 
 def _key(key: str) -> str:

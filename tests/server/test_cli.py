@@ -735,6 +735,8 @@ def test_mistakes_are_not_looked_for_under_reload(handed: dict[str, Any]) -> Non
         (["run", "served:app", "--uds", "no/where"], "'--uds': no folder for no/where"),
         (["run", "served:app", "--uds", __file__], f"'--uds': {__file__} exists and is no socket"),
         (["run", "served:app", "--fd", "999"], "'--fd': 999: Bad file descriptor"),
+        (["run", "served:app", "--backplane", "kafka://h"], "'--backplane': the backplane's kafka:// URL names no"),
+        (["run", "served:app", "--backplane", "redis://h?presence_ttl_s=0"], "'--backplane': a backplane's presence"),
         (["run"], "Missing argument 'APP'"),
         (["walk"], "No such command 'walk'"),
     ],
