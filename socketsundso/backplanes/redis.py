@@ -197,12 +197,15 @@ class RedisBackplane(Engine):
     async def _listen(self, link: AbstractConnection) -> None:
         channel_start = len(self._key("live", ""))
         while True:
-            kind, channel, payload = (await link.read_response(disconnect_on_error=False) + [None])[:3]
+            answer = await link.read_response(disconnect_on_error=False)
             self._heard += 1
-            if kind == b"message":
-                self._take(channel[channel_start:].decode(), payload)
-            elif kind == b"subscribe":
-                self._confirm(channel)
+            match answer:
+                case [b"message", channel, payload]:
+                    self._take(channel[channel_start:].decode(), payload)
+                case [b"subscribe", channel, _]:
+                    self._confirm(channel)
+                case _:  # UNSUBSCRIBE's, or PING's: a list while there is a subscription, else plain bytes
+                    pass
 
     def _confirm(self, channel: bytes) -> None:
         waiting = self._confirmations[channel]

@@ -145,10 +145,14 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(main())
 
 
-def test_a_quiet_link_is_asked_not_given_up(redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("topics", [["a"], []])
+def test_a_quiet_link_is_asked_not_given_up(
+    topics: list[str], redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    However long nobody says anything, and whatever timeout the client library has: redis-py 8 ends a read after 5 s
-    by default, which open-webui's pull request 26462 saw as a link that is lost every few seconds.
+    However long nobody says anything, whatever timeout the client library has, and whether anything is subscribed to:
+    redis-py 8 ends a read after 5 s by default, which open-webui's pull request 26462 saw as a link that is lost every
+    few seconds; and without a subscription a PING is answered in another form.
     """
     from socketsundso.backplanes import redis as module
 
@@ -156,9 +160,9 @@ def test_a_quiet_link_is_asked_not_given_up(redis_engine: EngineServer, monkeypa
     monkeypatch.setattr(module, "SILENT_TURNS", 50)  # a slow machine is no lost link
 
     async def main() -> None:
-        async with opened(f"{redis_engine.url}?prefix=quiet&socket_timeout=0.1", "a") as (ours, ears):
+        async with opened(f"{redis_engine.url}?prefix=quiet&socket_timeout=0.1", *topics) as (ours, ears):
             before = ours._heard  # type: ignore[attr-defined]
-            await until(lambda: ours._heard > before + 3, "answers")  # type: ignore[attr-defined]
+            await until(lambda: ears.lost or ours._heard > before + 3, "answers")  # type: ignore[attr-defined]
             assert ears.lost == 0
 
     asyncio.run(main())
