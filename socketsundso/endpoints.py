@@ -354,6 +354,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
 
     async def _connected(self) -> bool:
         try:
+            self._declare_history()
             await self.on_connect()
         except WebSocketDisconnect:
             raise

@@ -224,6 +224,11 @@ class Membership:
                 "give the handler another one with @event('name'), or the message another `type`"
             )
 
+    def _declare_history(self) -> None:
+        """As soon as a connection comes, so that no room begins without; raises DefinitionError."""
+        if self.history:
+            self._opened()
+
     async def _resume(self, rooms: dict[str, Resume]) -> None:
         """The event `resume` of endpoints with history."""
         for room in rooms:

@@ -49,7 +49,7 @@ class Rooms:
         self.backplane: Backplane = open_url(url)
         self.counters = Counters()
         self.topics: dict[str, Room] = {}
-        self.history: dict[str, Keep] = {}
+        self._history = history.Declarations()
         self._opening: asyncio.Future[None] | None = None
         self._tasks = Tasks()
         self.recovery = Recovery(self.backplane, self.topics, self.counters, self._tasks)
@@ -73,9 +73,17 @@ class Rooms:
         return self.url.startswith("memory:")
 
     def declare(self, patterns: Mapping[str, Keep]) -> None:
-        """Rooms that match a pattern keep history."""
-        for pattern, keep in patterns.items():
-            self.history.setdefault(pattern, keep)
+        """
+        Rooms that match a pattern keep history, also those that somebody is in already.
+
+        Raises DefinitionError where another declaration says something else of the same rooms.
+        """
+        if self._history.known(patterns):
+            return
+        rooms = [room for topic, room in self.topics.items() if topic[0] == "r"]
+        self._history.add(patterns, [room.name for room in rooms])
+        for room in rooms:
+            room.keep = self._history.keep_for(room.name)
 
     async def open(self) -> None:
         if self._opening is None:
@@ -123,7 +131,7 @@ class Rooms:
         await self.open()
         room = self.topics.get(topic)
         if room is None:
-            keep = history.keep_for(topic[1:], self.history) if topic[0] == "r" else None
+            keep = self._history.keep_for(topic[1:]) if topic[0] == "r" else None
             room = self.topics[topic] = Room(topic, keep)
         who.rooms[topic] = room
         if room.keep is None:
@@ -213,8 +221,8 @@ class Rooms:
             return room.keep
         if topic[0] != "r":
             return None
-        keep = history.keep_for(topic[1:], self.history)
-        if keep is None and not self.history and self.state == "connected":
+        keep = self._history.keep_for(topic[1:])
+        if keep is None and not self._history and self.state == "connected":
             return await self.backplane.logged(topic)
         return keep
 
