@@ -145,6 +145,12 @@ class Backplane(Protocol):
         The log's end, and the entries numbered above `after` (none if that is None). Begins a missing log.
         """
 
+    async def disown(self, topic: str, epoch: str) -> None:
+        """
+        End a log that has lost numbers it had given, unless it is of another epoch already: it would give them to
+        other payloads. The next to use it begins anew.
+        """
+
     async def logged(self, topic: str) -> Keep | None:
         """How the topic is logged, by whichever process; None if it is not."""
 

@@ -118,6 +118,9 @@ class Engine(ABC):
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log: ...
 
     @abstractmethod
+    async def _disown(self, encoded: str, epoch: str) -> None: ...
+
+    @abstractmethod
     async def _logged(self, encoded: str) -> Keep | None: ...
 
     @abstractmethod
@@ -369,6 +372,10 @@ class Engine(ABC):
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         self._require_link()
         return await self._ask(self._read(encode_topic(topic), keep, after))
+
+    async def disown(self, topic: str, epoch: str) -> None:
+        self._require_link()
+        await self._ask(self._disown(encode_topic(topic), epoch))
 
     async def logged(self, topic: str) -> Keep | None:
         self._require_link()

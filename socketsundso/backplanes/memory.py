@@ -127,6 +127,13 @@ class Bus:
             log = self._log(topic, keep)
             return Log(log.epoch, log.seq, [] if after is None else log.after(after, now))
 
+    def disown(self, topic: str, epoch: str) -> None:
+        with self.lock:
+            log = self.logs.get(topic)
+            if log is not None and log.epoch == epoch:
+                del self.logs[topic]
+                self.epoch = _new_epoch()
+
     def _log(self, topic: str, keep: Keep) -> RingLog:
         log = self.logs.get(topic)
         if log is None:
@@ -246,6 +253,9 @@ class MemoryBackplane:
 
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         return self.bus.read(topic, keep, after)
+
+    async def disown(self, topic: str, epoch: str) -> None:
+        self.bus.disown(topic, epoch)
 
     async def logged(self, topic: str) -> Keep | None:
         log = self.bus.logs.get(topic)

@@ -274,6 +274,11 @@ class NatsBackplane(Engine):
             return None
         return seq, message.data or b""
 
+    async def _disown(self, encoded: str, epoch: str) -> None:
+        with contextlib.suppress(nats.js.errors.NotFoundError):
+            if _epoch_of(await self._js.stream_info(self._stream(encoded))) == epoch:
+                await self._js.delete_stream(self._stream(encoded))
+
     async def _logged(self, encoded: str) -> Keep | None:
         known = self._epochs.get(encoded)
         if known is not None:

@@ -109,6 +109,10 @@ return {epoch, seq, found}
 """
 
 
+# KEYS: log, meta. ARGV: epoch
+DISOWN = "if redis.call('HGET', KEYS[2], 'epoch') == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2]) end"
+
+
 class Unsuitable(ConnectionError):
     """A server that speaks Redis, and on which rooms would not work."""
 
@@ -134,6 +138,7 @@ class RedisBackplane(Engine):
         self._client = redis.Redis(connection_pool=asking)
         self._append_script = self._client.register_script(APPEND)
         self._read_script = self._client.register_script(READ)
+        self._disown_script = self._client.register_script(DISOWN)
         self._link: AbstractConnection | None = None
         # channel -> one future per SUBSCRIBE under way, in their order: each waits for its own confirmation
         self._confirmations: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
@@ -142,6 +147,9 @@ class RedisBackplane(Engine):
 
     def _key(self, kind: str, encoded: str) -> str:
         return f"{self.prefix}:{kind}:{encoded}"
+
+    def _log_keys(self, encoded: str) -> list[str]:
+        return [self._key("log", encoded), self._key("logmeta", encoded)]
 
     # ---- the link
 
@@ -278,7 +286,7 @@ class RedisBackplane(Engine):
 
     async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         seq, epoch = await self._append_script(
-            keys=[self._key("log", encoded), self._key("logmeta", encoded)],
+            keys=self._log_keys(encoded),
             args=[
                 self._key("live", encoded), payload, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
                 _ms(LOG_GRACE_S),
@@ -288,7 +296,7 @@ class RedisBackplane(Engine):
 
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
         epoch, seq, found = await self._read_script(
-            keys=[self._key("log", encoded), self._key("logmeta", encoded)],
+            keys=self._log_keys(encoded),
             args=[
                 "" if after is None else after, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
                 _ms(LOG_GRACE_S),
@@ -296,6 +304,9 @@ class RedisBackplane(Engine):
         )  # fmt: skip
         pairs = zip(found[::2], found[1::2], strict=True)
         return Log(epoch.decode(), seq, [(int(number), payload) for number, payload in pairs])
+
+    async def _disown(self, encoded: str, epoch: str) -> None:
+        await self._disown_script(keys=self._log_keys(encoded), args=[epoch])
 
     async def _logged(self, encoded: str) -> Keep | None:
         messages, ms = await self._client.hmget(self._key("logmeta", encoded), "messages", "ms")

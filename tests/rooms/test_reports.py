@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,22 +23,8 @@ from socketsundso.rooms import Rooms, rooms_for
 from ..backplanes.engines import EngineServer, running
 from ..backplanes.listener import DEADLINE_S, until
 from ..serving import ROOT
-from .peer import Peer, cut_off, message
+from .peer import Peer, cut_off, message, processes
 from .serving import run, serving
-
-
-@asynccontextmanager
-async def processes(url: str) -> AsyncIterator[tuple[Rooms, Rooms]]:
-    """Two, as far as rooms can tell."""
-    made = Rooms(url), Rooms(url)
-    for rooms in made:
-        rooms.declare({"doc*": Keep(messages=100)})
-        await rooms.open()
-    try:
-        yield made
-    finally:
-        for rooms in made:
-            await rooms.aclose()
 
 
 async def enter(rooms: Rooms, topic: str = "ra", name: str = "") -> Peer:
