@@ -191,8 +191,8 @@ def test_a_redis_on_which_rooms_would_not_work(options: list[str], said: str, ca
 
 def test_a_master_that_becomes_a_replica_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    As after a failover, when the links of the old master live on: it takes PUBLISH, and only its own subscribers hear
-    it (channels_redis and celery users know it as READONLY). Back as a master it has everybody back.
+    As after a failover, when the links of the old master live on (StackExchange.Redis 2264): it takes PUBLISH, and only
+    its own subscribers hear it. Back as a master it has everybody back.
     """
     monkeypatch.setattr(redis_module, "TURN_S", 0.05)
     monkeypatch.setattr(redis_module, "SILENT_TURNS", 100)

@@ -499,6 +499,80 @@ def test_a_hub_that_was_used_before_a_fork_works_after_it(between_processes: str
     run(main)
 
 
+def test_one_hub_in_event_loop_after_event_loop(everywhere: str) -> None:
+    """
+    A module's own, called through `asyncio.run` or `async_to_sync` again and again: each loop has its own link, which
+    ends with it, and no send meets a loop that is closed (channels_redis 312 and 332, celery-progress 106).
+    """
+    hub = Hub(everywhere)
+
+    async def main() -> None:
+        rooms, peer = rooms_for(everywhere), Peer()
+        await rooms.join(peer.who, "rr")
+        for n in range(5):
+            await asyncio.to_thread(asyncio.run, hub.to("r").send({"type": "m", "n": n}))
+            await until(lambda: len(peer.got) > n, "it arrives")  # noqa: B023  # awaited in this round
+        if everywhere.startswith("redis"):
+            links = await rooms.backplane._client.client_list()  # type: ignore[attr-defined]
+            ours = {str(link["addr"]) for link in links if link["cmd"] == "publish"}
+            assert not ours
+        rooms.leave_all(peer.who)
+        await rooms.aclose()
+
+    run(main)
+    assert len(hub._used) == 1
+
+
+def test_one_hub_in_several_event_loops_at_once(everywhere: str) -> None:
+    """Each may close it, which ends what is its own; the others go on."""
+    hub = Hub(everywhere)
+    go_on, closed = threading.Event(), threading.Event()
+
+    async def early() -> None:
+        await hub.to("r").send({"type": "m", "n": 1})
+        assert go_on.wait(10)
+        await hub.aclose()
+        closed.set()
+
+    async def main() -> None:
+        rooms, peer = rooms_for(everywhere), Peer()
+        await rooms.join(peer.who, "rr")
+        other = asyncio.create_task(asyncio.to_thread(asyncio.run, early()))
+        await until(lambda: peer.got, "it arrives")
+        await hub.to("r").send({"type": "m", "n": 2})
+        go_on.set()
+        await until(closed.is_set, "the other loop has closed it")
+        assert hub.status == "connected"
+        await hub.to("r").send({"type": "m", "n": 3})
+        await until(lambda: len(peer.got) == 3, "all arrive")
+        await other
+        await hub.aclose()
+        rooms.leave_all(peer.who)
+        await rooms.aclose()
+
+    run(main)
+    assert hub.status == "closed"
+
+
+def test_however_many_ask_at_once_the_engine_has_a_few_links(redis_engine: EngineServer) -> None:
+    """
+    A storm of clients that come back would have opened a link each, up to the engine's "max number of clients
+    reached" (djangosnippets.org 224, redisson 1708); they wait for one another instead.
+    """
+
+    async def main() -> None:
+        async with processes(f"{redis_engine.url}?prefix=storm") as (here, _):
+            peers = [Peer() for _ in range(300)]
+            before = len(await here.backplane._client.client_list())  # type: ignore[attr-defined]
+            await asyncio.gather(*(here.join(peer.who, f"rdoc{n}") for n, peer in enumerate(peers)))
+            assert len(await here.backplane._client.client_list()) <= before + 20  # type: ignore[attr-defined]
+            await until(lambda: all(peer.got for peer in peers), "all have a position")
+            for peer in peers:
+                here.leave_all(peer.who)
+
+    run(main)
+
+
 def test_a_hub_may_be_called_from_many_threads_and_closed_meanwhile(everywhere: str) -> None:
     """What was sent arrives once, in order per thread; a call that the end overtakes says so, and no thread hangs."""
 
