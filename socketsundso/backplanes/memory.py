@@ -23,6 +23,10 @@ QUEUE_BYTES = 64 << 20
 """What other event loops may have sent to one that has not taken it yet; beyond it, their `publish` raises."""
 
 
+NUMBERS_KEPT = 10_000
+"""Logs without a payload left whose numbers are remembered; of more, those that were used longest ago are forgotten."""
+
+
 class Entry(NamedTuple):
     seq: int
     at: float
@@ -142,11 +146,13 @@ class Bus:
         return log
 
     def _sweep(self, now: float) -> None:
-        old = []
+        idle = []
         for topic, log in self.logs.items():
             log.expire(now)
-            if log.used_at + log.keep.seconds + LOG_GRACE_S < now:
-                old.append(topic)
+            if not log.entries and topic not in self.subscribers:
+                idle.append((log.used_at + log.keep.seconds + LOG_GRACE_S, topic))
+        idle.sort(reverse=True)
+        old = [topic for place, (until, topic) in enumerate(idle) if until < now or place >= NUMBERS_KEPT]
         for topic in old:
             del self.logs[topic]
         if old:

@@ -7,7 +7,7 @@ and one key-value bucket for presence, whose entries expire unless they are rene
 with the prefix.
 
 A stream per room suits thousands of rooms with history; use Redis for millions. Streams that nobody has
-written to for a day longer than they keep anything are deleted when a process connects.
+written to for a day longer than they keep anything are deleted when a process connects, and once an hour.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import contextlib
 import hashlib
 import json
 import logging
+import random
+import time
 from collections import deque
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -38,6 +40,7 @@ from socketsundso.backplanes.base import (
     InvalidBackplane,
     Keep,
     Log,
+    ended,
     parted,
     split_options,
 )
@@ -47,6 +50,9 @@ logger = logging.getLogger("socketsundso.backplane")
 
 BEAT_SHARE = 0.8
 """Part of the time-to-live that an entry of the bucket lasts: the rest is for the others to notice."""
+
+SWEEP_S = 3600.0
+"""So often, at the latest, each process looks for streams that nobody has used for long."""
 
 READ_AT_ONCE = 200
 """Entries of a log that are asked for in one go."""
@@ -75,7 +81,7 @@ class NatsBackplane(Engine):
         self._heard: dict[str, int] = {}  # encoded topic -> the latest number that came from its stream
         self._subscribing = asyncio.Lock()  # one topic is subscribed to or unsubscribed from at a time
         self._bucket: KeyValue | None = None
-        self._swept = False
+        self._sweep_at = 0.0  # when streams are looked through next
 
     def _live(self, encoded: str) -> str:
         return f"{self.prefix}.live.{encoded}"
@@ -133,10 +139,11 @@ class NatsBackplane(Engine):
         self._js = self._nc.jetstream(timeout=CALL_TIMEOUT_S)
 
     async def _serve(self) -> None:
-        if not self._swept:
-            self._swept = True
-            await self._quietly(self._sweep())
-        await self._closed.wait()
+        sweeping = asyncio.create_task(self._sweep_again_and_again())
+        try:
+            await self._closed.wait()
+        finally:
+            await ended(sweeping)
 
     async def _disconnect(self) -> None:
         nc, self._nc = self._nc, None
@@ -291,6 +298,13 @@ class NatsBackplane(Engine):
             nats.errors.NoRespondersError,
         ):
             return None  # no such stream, or no JetStream at all: nobody can have logged it
+
+    async def _sweep_again_and_again(self) -> None:
+        while True:
+            if time.monotonic() >= self._sweep_at:
+                self._sweep_at = time.monotonic() + SWEEP_S * random.uniform(0.5, 1.0)
+                await self._quietly(self._sweep())
+            await asyncio.sleep(max(0.0, self._sweep_at - time.monotonic()))
 
     async def _sweep(self) -> None:
         """Delete the streams that a day of grace has passed over."""

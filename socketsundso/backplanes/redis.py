@@ -12,6 +12,7 @@ A published payload begins with `-`, a logged one with `+<seq> <epoch> `.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import re
@@ -36,7 +37,7 @@ from socketsundso.backplanes.base import (
     parted,
     split_options,
 )
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, FAREWELL_S, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -243,7 +244,9 @@ class RedisBackplane(Engine):
             if reader is not None:
                 await ended(reader)
             await link.disconnect(nowait=True)
-        await self._client.connection_pool.disconnect(inuse_connections=True)
+        with contextlib.suppress(*self.errors):
+            # redis-py waits for the end of each transport, which may not come where TLS has failed
+            await asyncio.wait_for(self._client.connection_pool.disconnect(inuse_connections=True), FAREWELL_S)
 
     async def _send(self, *command: str) -> None:
         async with self._sending:

@@ -18,7 +18,7 @@ from socketsundso.backplanes.base import backoff, encode_topic, ended
 from socketsundso.errors import BackplaneUnavailable
 
 from .engines import EngineServer, running
-from .listener import opened, until
+from .listener import Listener, opened, until
 
 KEEP = Keep(messages=100, seconds=60)
 HOLDER = """
@@ -479,6 +479,72 @@ def test_flush_tells_that_a_publish_was_lost_on_its_way(engine: EngineServer, mo
     asyncio.run(main())
 
 
+def test_a_password_that_is_wrong_leaves_no_link_behind() -> None:
+    """However often it is tried: node-redis 1278 filled the engine with them."""
+    import redis.asyncio as redis
+
+    async def main(server: EngineServer) -> None:
+        async with redis.Redis(port=server.port, password="right") as admin:
+            backplane = open_url(server.url.replace("//", "//:wrong@"))
+            connect, tried = backplane._connect, 0  # type: ignore[attr-defined]
+
+            async def counted() -> None:
+                nonlocal tried
+                tried += 1
+                await connect()
+
+            backplane._connect = counted  # type: ignore[attr-defined]
+            await backplane.open(Listener())
+            await until(lambda: tried == 5, "it is tried again")
+            assert len(await admin.client_list()) <= 3
+            await backplane.aclose()
+            async with asyncio.timeout(10):
+                while len(await admin.client_list()) > 1:
+                    await asyncio.sleep(0)
+
+    with running("redis", "--requirepass", "right") as server:
+        asyncio.run(main(server))
+
+
+def test_questions_that_are_given_up_leave_no_answer_for_the_next(engine: EngineServer) -> None:
+    """A link whose answer nobody waits for any more would give it to the next question: redis-py 2624."""
+
+    async def main() -> None:
+        async with opened(engine.url) as (ours, _):
+            for topic in "abc":
+                await ours.append(topic, topic.encode(), KEEP)
+            for turns in range(40):
+                asked = [asyncio.create_task(ours.read(topic, KEEP, 0)) for topic in "ab"]
+                for _ in range(turns % 8):
+                    await asyncio.sleep(0)
+                for task in asked:
+                    task.cancel()
+                log = await ours.read("c", KEEP, 0)
+                assert log.entries == [(1, b"c")]
+                await asyncio.gather(*asked, return_exceptions=True)
+            assert ours.state == "connected"
+
+    asyncio.run(main())
+
+
+def test_who_subscribes_again_after_the_last_subscription_hears(engine: EngineServer) -> None:
+    """Also when the link has been quiet in between: broadcaster 121 stopped to listen with the last one."""
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, ears):
+            for round_ in range(1, 4):
+                ours.unsubscribe("a")
+                await until(lambda: not ours._errands, "the engine has been told")  # type: ignore[attr-defined]
+                if engine.kind == "redis":
+                    await ours._send("PING")  # type: ignore[attr-defined]
+                await ours.subscribe("a")
+                ours.publish(("a",), b"1")
+                await until(lambda: len(ears.deliveries) == round_, "it is heard")  # noqa: B023
+            assert ears.lost == 0
+
+    asyncio.run(main())
+
+
 def test_a_link_lost_before_a_subscription_is_confirmed(redis_engine: EngineServer) -> None:
     """`subscribe` returns, and the subscription is in force when the link is back."""
     import redis.asyncio as redis
@@ -537,6 +603,32 @@ def test_streams_of_nats_that_somebody_else_touches(nats_engine: EngineServer) -
             await theirs._sweep()  # type: ignore[attr-defined]
             async with opened(url) as (fresh, _):
                 assert await fresh.logged("r") is None
+
+    asyncio.run(main())
+
+
+def test_nats_is_swept_again_and_again(nats_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a process that never ends; what was used a moment ago stays."""
+    from socketsundso.backplanes import nats as module
+
+    monkeypatch.setattr(module, "SWEEP_S", 0.05)
+    url = f"{nats_engine.url}?prefix=swept"
+
+    async def main() -> None:
+        async with opened(url) as (ours, _), opened(url) as (theirs, _):
+            swept: list[str] = []
+            idle_s = ours._idle_s  # type: ignore[attr-defined]
+
+            async def long_ago(stream: str) -> float:
+                swept.append(stream)
+                return 1e9 if stream.endswith("old") else await idle_s(stream)  # type: ignore[no-any-return]
+
+            ours._idle_s = long_ago  # type: ignore[attr-defined]
+            await theirs.append("old", b"1", KEEP)
+            await theirs.append("new", b"1", KEEP)
+            await until(lambda: swept.count("swept_log_new") > 2, "looked at it several times")
+            async with opened(url) as (fresh, _):
+                assert (await fresh.logged("old"), await fresh.logged("new")) == (None, KEEP)
 
     asyncio.run(main())
 

@@ -317,6 +317,59 @@ def _is_open(connection: Any) -> bool:
     return connection.wire is not None and connection.wire.open
 
 
+@pytest.mark.parametrize("topic", ["ra", "rdoc"])
+def test_a_join_that_is_cancelled_leaves_nobody_behind(url: str, topic: str) -> None:
+    """Wherever it is at that moment, also while another one joins: litestar 4871 kept the subscriber for ever."""
+
+    async def main() -> None:
+        async with processes(url) as (here, _):
+            for turns in range(30):
+                peer, other = Peer(wants_presence=True), Peer()
+                joining = [asyncio.create_task(here.join(each.who, topic)) for each in (peer, other)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                joining[0].cancel()
+                await asyncio.gather(*joining, return_exceptions=True)
+                assert list(here.topics) == [topic]
+                assert other.who in here.topics[topic].live
+                if joining[0].cancelled() and not peer.who.rooms:
+                    assert peer.who not in here.topics[topic].live
+                    assert peer.who not in here.topics[topic].behind
+                await here.broadcast([topic], message(turns))
+                await until(lambda: other.numbers(), "who has joined hears")  # noqa: B023  # awaited in this round
+                here.leave_all(peer.who)
+                here.leave_all(other.who)
+                assert not here.topics
+            backplane: Any = here.backplane
+            await until(lambda: not backplane._topics, "the backplane knows of it")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_who_resumes_twice_gets_nothing_twice() -> None:
+    """
+    Without a message between, and before the first one: socket.io 5419 repeated what it had recovered, 4888 recovered
+    nothing without a message.
+    """
+
+    async def main() -> None:
+        async with serving(Wall) as client:
+            ada, bob = await client(), await client()
+            await ada.send("enter", room="doc")
+            at = await ada.receive()
+            for seq in (0, 1, 1, 1):
+                answer = await bob.call("resume", rooms={"doc": {"seq": seq, "epoch": at["epoch"]}})
+                assert answer["rooms"]["doc"]["recovered"] is True
+                if seq == 0:
+                    await ada.call("say", room="doc", n=1)
+                    assert (await bob.receive())["seq"] == 1
+            await ada.call("say", room="doc", n=2)
+            assert (await bob.receive())["seq"] == 2
+
+    run(main)
+
+
 @pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize(
     "name",
