@@ -51,6 +51,9 @@ logger = logging.getLogger("socketsundso.backplane")
 BEAT_SHARE = 0.8
 """Part of the time-to-live that an entry of the bucket lasts: the rest is for the others to notice."""
 
+FLUSH_S = 3600
+"""How long nats-py may wait for the server: for as long as the link may live without a word, and much longer."""
+
 SWEEP_S = 3600.0
 """So often, at the latest, each process looks for streams that nobody has used for long."""
 
@@ -79,6 +82,7 @@ class NatsBackplane(Engine):
         self._subscriptions: dict[str, Subscription] = {}
         self._epochs: dict[str, tuple[Keep, str]] = {}  # encoded topic -> how its stream is set up, and its epoch
         self._heard: dict[str, int] = {}  # encoded topic -> the latest number that came from its stream
+        self._flushes: set[asyncio.Task[None]] = set()  # under way, also those that nobody waits for any more
         self._subscribing = asyncio.Lock()  # one topic is subscribed to or unsubscribed from at a time
         self._bucket: KeyValue | None = None
         self._sweep_at = 0.0  # when streams are looked through next
@@ -155,6 +159,7 @@ class NatsBackplane(Engine):
             with contextlib.suppress(*self.errors):
                 # nats-py waits for the end of the transport, of which asyncio never tells where TLS has failed
                 await asyncio.wait_for(nc.close(), FAREWELL_S)
+        await ended(*self._flushes)
 
     @property
     def max_payload_bytes(self) -> int:
@@ -176,8 +181,8 @@ class NatsBackplane(Engine):
                     self._subscriptions[topic] = await client.subscribe(self._live(topic), cb=self._on_message)
         # Twice: nats-py writes the first PING ahead of the SUBs that are still in its buffer, so only the
         # second PONG says that the server has them.
-        await client.flush(timeout=int(CALL_TIMEOUT_S))
-        await client.flush(timeout=int(CALL_TIMEOUT_S))
+        await self._flush()
+        await self._flush()
 
     async def _unsubscribe(self, encoded: str) -> None:
         async with self._subscribing:
@@ -205,7 +210,22 @@ class NatsBackplane(Engine):
         client = self._client()
         for encoded, payload in batch:
             await client.publish(self._live(encoded), payload)
-        await client.flush(timeout=int(CALL_TIMEOUT_S))
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """
+        Wait for the server, and give up without a word to nats-py: a PONG that comes later, for a flush that was
+        cancelled or has timed out, would end its reading for good.
+        """
+        flushing = asyncio.create_task(self._client().flush(timeout=FLUSH_S))
+        self._flushes.add(flushing)
+        flushing.add_done_callback(self._flushed)
+        await asyncio.wait_for(asyncio.shield(flushing), CALL_TIMEOUT_S)
+
+    def _flushed(self, flushing: asyncio.Task[None]) -> None:
+        self._flushes.discard(flushing)
+        if not flushing.cancelled():
+            flushing.exception()  # nobody may wait for it any more
 
     # ---- logs
 
