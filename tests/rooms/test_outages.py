@@ -10,10 +10,11 @@ import redis.asyncio as redis
 from socketsundso.history import Resume
 from socketsundso.rooms import Rooms
 
-from ..backplanes.engines import running
+from ..backplanes.engines import EngineServer, running
 from ..backplanes.listener import until
 from .peer import Peer, cut_off, message, processes
-from .serving import run
+from .serving import run, serving
+from .wall import Wall
 
 KEPT = 100  # by the rooms of `processes`
 
@@ -121,3 +122,41 @@ def test_an_engine_that_comes_back_with_an_older_copy() -> None:
                 assert await resumed(there, Resume(2, at["epoch"])) == (True, [8, 9])
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_what_needs_the_engine_is_answered_while_it_is_away(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    `internal_error`, at once, and one line in the log: every client may ask meanwhile. The same works afterwards, and
+    what needs no engine works all the time.
+    """
+    rooms = {"doc:1": {"seq": 0, "epoch": "a"}}
+
+    async def main(engine: EngineServer) -> None:
+        monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", engine.url)
+        async with serving(Wall) as client:
+            ada = await client()
+            await ada.call("enter", room="doc:2")
+            engine.kill()
+            await until(lambda: Wall.hub.status == "reconnecting", "the loss is noticed")
+            caplog.clear()
+            for answer in (
+                await ada.call("resume", rooms=rooms),
+                await ada.call("enter", room="doc:1"),
+                await ada.call("who", room="doc:1"),
+            ):
+                assert (answer["type"], answer["code"], answer["errors"]) == ("error", "internal_error", [])
+            said = [(each.levelname, each.exc_info) for each in caplog.records if each.name == "socketsundso"]
+            assert said == [("WARNING", None)] * 3
+            assert "'resume'" in caplog.text
+            assert (await ada.call("enter", room="plain"))["type"] == "entered"
+            assert (await ada.call("say", room="plain", sender=1, n=1))["refused"] is False
+            assert (await ada.call("say", room="doc:2", sender=1, n=1))["refused"] is True
+            engine.start()
+            await until(lambda: Wall.hub.status == "connected", "it is back")
+            assert (await ada.call("resume", rooms=rooms))["rooms"]["doc:1"]["recovered"] is False
+
+    with running(kind) as engine:
+        asyncio.run(main(engine))
