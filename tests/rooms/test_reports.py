@@ -312,6 +312,65 @@ def test_a_join_that_comes_after_the_end_of_its_connection(everywhere: str) -> N
     run(main)
 
 
+@pytest.mark.parametrize("how", ["authorize", "subscribe", "open"])
+def test_a_join_in_the_background_that_the_end_overtakes(
+    how: str, everywhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task of the application's own joins, and waits while its connection ends: nobody is left behind."""
+    begun, go_on, ended, joined = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Busy(Wall):
+        presence_events = True
+
+        async def authorize(self, room: str) -> bool:
+            if how == "authorize":
+                begun.set()
+                await go_on.wait()
+            return True
+
+        @event
+        async def on_start(self) -> dict[str, Any]:
+            self.task = asyncio.create_task(self.identify("u") if how == "open" else self.join("r"))
+            self.task.add_done_callback(lambda task: (task.exception(), joined.set()))
+            return {}
+
+        async def on_disconnect(self, close_code: int) -> None:
+            ended.set()
+
+    async def main() -> None:
+        everyone = rooms_for(everywhere)
+        subscribe = everyone.backplane.subscribe
+
+        async def subscribe_later(topic: str) -> None:
+            begun.set()
+            await go_on.wait()
+            await subscribe(topic)
+
+        async def open_later() -> None:
+            begun.set()
+            await go_on.wait()
+            await opening()
+
+        opening = everyone.open
+        if how == "subscribe":
+            monkeypatch.setattr(everyone.backplane, "subscribe", subscribe_later)
+        elif how == "open":
+            monkeypatch.setattr(everyone, "open", open_later)
+        async with serving(Busy) as client:
+            ada = await client()
+            await ada.call("start")
+            await begun.wait()
+            await ada.connection.close()
+            await until(ended.is_set, "on_disconnect")
+            await asyncio.sleep(0)
+            go_on.set()
+            await until(joined.is_set, "the join has ended")
+            assert not everyone.topics
+            monkeypatch.undo()
+
+    run(main)
+
+
 def _is_open(connection: Any) -> bool:
     """Whether the server still has a peer; only our own says so, the others find out when they write."""
     return connection.wire is not None and connection.wire.open
