@@ -241,7 +241,7 @@ class Membership:
             await self._authorize(room)
         found = await everyone.read_missed(who, rooms)
         await self.respond(history.resumed(found))
-        await everyone.recovery.go_on(who, rooms, found, self._send_body)
+        await everyone.go_on(who, rooms, found, self._send_body)
 
     def _leave_everything(self) -> None:
         """The end of the connection: membership, presence and subscriptions with it."""

@@ -15,7 +15,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from socketsundso import history, presence
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
@@ -122,10 +122,15 @@ class Rooms:
         room = await self._enter(who, topic)
         if room.keep is not None:
             await self._read_log(who, room, None)
-        if who.wants_presence and topic[0] == "r":
+        await self._inform(who, room)
+
+    async def _inform(self, who: Participant, room: Room) -> None:
+        """Push who is in the room."""
+        if who.wants_presence and room.topic[0] == "r":
             view = await self.roster.view(room)
-            if topic in who.rooms:
+            if who.rooms.get(room.topic) is room:
                 who.push(Outgoing(presence.state_notice(room.name, view.entries)))
+                who.informed.add(room.name)
 
     async def _enter(self, who: Participant, topic: str) -> Room:
         await self.open()
@@ -164,6 +169,8 @@ class Rooms:
         room.live.pop(who, None)
         room.behind.pop(who, None)
         room.skip.pop(who, None)
+        if topic[0] == "r":
+            who.informed.discard(room.name)
         if room.name in who.tracked and topic[0] == "r":
             self.roster.untrack(who, room)
         if room.empty and self.topics.get(topic) is room:
@@ -358,6 +365,20 @@ class Rooms:
                 ahead = whole and (bytes_left >= 0 or not found)
                 found[name] = (whole, log if ahead else log._replace(entries=[]))
         return found
+
+    async def go_on(
+        self,
+        who: Participant,
+        wanted: Mapping[str, Resume],
+        found: Mapping[str, tuple[bool, Log]],
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """After `read_missed`: send what was missed, then live messages; and who is in the rooms that are new to it."""
+        await self.recovery.go_on(who, wanted, found, send)
+        for name in wanted:
+            room = who.rooms.get(room_topic(name))
+            if room is not None and name not in who.informed:
+                await self._inform(who, room)
 
     async def members(self, name: str) -> list[Member]:
         """

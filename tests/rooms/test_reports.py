@@ -175,6 +175,67 @@ def test_a_reload_leaves_no_ghost(between_processes: str, monkeypatch: pytest.Mo
     run(main)
 
 
+def test_no_change_is_told_before_the_state_that_it_changes(
+    between_processes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who enters has the state first, however long the engine takes to tell it: phoenix 2255 and 2763."""
+
+    async def main() -> None:
+        async with processes(between_processes) as (here, there):
+            await enter(there, name="early")
+            held = here.backplane.held
+
+            async def held_late(topic: str) -> dict[str, bytes]:
+                answer = await held(topic)
+                await enter(there, name="late")
+                await until(lambda: len(here.topics["ra"].view.entries) > 0, "the news of it")  # type: ignore[union-attr]
+                return answer
+
+            monkeypatch.setattr(here.backplane, "held", held_late)
+            watcher = await enter(here)
+            await until(lambda: watcher.got, "who is there")
+            assert (watcher.got[0]["type"], seen_by(watcher)) == ("presence_state", {"early", "late"})
+            await enter(there, name="later")
+            await until(lambda: seen_by(watcher) == {"early", "late", "later"}, "and what changes")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_who_comes_back_with_resume_hears_who_is_there() -> None:
+    """It joins by itself, so it tells what a join tells: after what was missed, and once."""
+
+    class Both(Wall):
+        presence_events = True
+
+        @event
+        async def on_show(self, room: str, name: str) -> dict[str, Any]:
+            await self.track(name, room=room)
+            return {}
+
+    async def main() -> None:
+        async with serving(Both) as client:
+            ada, bob = await client(), await client()
+            await ada.send("enter", room="doc")
+            at = await ada.receive()
+            await ada.call("show", room="doc", name="ada")
+            await bob.call("enter", room="other")
+            await bob.call("say", room="doc", n=1)
+            await bob.send("resume", rooms={"doc": {"seq": 0, "epoch": at["epoch"]}, "plain": {"seq": 0, "epoch": ""}})
+            told = await bob.receives(4)
+            assert [each["type"] for each in told] == ["resumed", "said", "presence_state", "presence_state"]
+            assert list(told[2]["members"].values()) == ["ada"]
+            await ada.call("show", room="doc", name="ada lovelace")
+            assert (await bob.receive())["type"] == "presence_diff"
+            answer = await bob.call("resume", rooms={"doc": {"seq": 1, "epoch": at["epoch"]}})
+            assert answer["rooms"]["doc"]["recovered"] is True
+            await bob.call("exit", room="doc")
+            await ada.call("show", room="doc", name="ada")
+            assert (await bob.call("iam", user="bob"))["type"] == "iam"
+
+    run(main)
+
+
 def test_a_leave_that_overtakes_the_list_of_members(between_processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read from the engine may be older than what the other process says meanwhile."""
 
