@@ -353,7 +353,18 @@ class NatsBackplane(Engine):
                 self._bucket = await self._js.key_value(name)
             except nats.js.errors.NotFoundError:
                 self._bucket = await self._js.create_key_value(KeyValueConfig(bucket=name, ttl=ttl_s, history=1))
+            else:
+                await self._lengthen(f"KV_{name}", ttl_s)
         return self._bucket
+
+    async def _lengthen(self, stream: str, ttl_s: float) -> None:
+        """
+        A bucket that was made for a shorter time-to-live would end entries between two beats of ours. Never shorter:
+        there may be processes that beat as seldom as before.
+        """
+        config = (await self._js.stream_info(stream)).config
+        if (config.max_age or 0) < ttl_s:
+            await self._js.update_stream(config.evolve(max_age=ttl_s))
 
     async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
         if not entries:

@@ -641,6 +641,33 @@ def test_streams_of_nats_that_somebody_else_touches(nats_engine: EngineServer) -
     asyncio.run(main())
 
 
+def test_presence_that_is_to_last_longer_than_before(engine: EngineServer) -> None:
+    """
+    `presence_ttl_s` is raised, while processes with the old one are there still: what the new ones hold outlasts the
+    time between their beats. (A bucket of NATS has one time-to-live for all, and remembers the first.)
+    """
+    short, long = (f"{engine.url}?presence_ttl_s={ttl_s}" for ttl_s in (0.6, 60))
+
+    async def main() -> None:
+        async with opened(short) as (ours, _):
+            await ours.hold("r", "short", b"1")
+            beat, beats = ours._keep_held, 0  # type: ignore[attr-defined]
+
+            async def counted() -> None:
+                nonlocal beats
+                beats += 1
+                await beat()
+
+            ours._keep_held = counted  # type: ignore[attr-defined]
+            async with opened(long) as (theirs, _):
+                await theirs.hold("r", "long", b"1")
+                while beats < 8:  # far longer than the old one, and no beat of the new one in it
+                    assert theirs.owner in await ours.alive(frozenset({theirs.owner}))
+                    assert set(await ours.held("r")) == {"short", "long"}
+
+    asyncio.run(main())
+
+
 def test_nats_is_swept_again_and_again(nats_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by a process that never ends; what was used a moment ago stays."""
     from socketsundso.backplanes import nats as module
