@@ -18,7 +18,7 @@ import struct
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 SPARE_FILES = 200  # what a process has open besides its connections, generously
@@ -154,6 +154,24 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
     return data
 
 
+class Passage(NamedTuple):
+    """What one run of the load took: wall seconds, this process's CPU seconds, and how long each answer took."""
+
+    wall_s: float
+    cpu_s: float
+    waits: list[tuple[float, int]]
+    """(seconds from a write to the last byte of its answers, how many of them came together), in order of arrival"""
+
+    def wait_s(self, share: float) -> float:
+        """The seconds within which this share of the answers was there: 0.5 gives the median."""
+        left = share * sum(count for _, count in self.waits)
+        for seconds, count in sorted(self.waits):
+            left -= count
+            if left <= 0:
+                return seconds
+        raise ValueError("nothing was answered")
+
+
 class Load:
     """
     Open connections that send the same again and again.
@@ -197,15 +215,19 @@ class Load:
                 raise AssertionError(f"the server answered {str(answer)[:200]}")
         return b"".join(frames)
 
-    def run(self, messages: int) -> tuple[float, float]:
-        """Send and receive `messages`; the seconds that took, and the CPU seconds of this process."""
+    def run(self, messages: int) -> Passage:
+        """Send and receive `messages`, as fast as the server answers."""
         units = messages // self.group
         sent, received, size = 0, 0, len(self.reply)
         reply, frame, by_fd, rests = self.reply, self.frame, self._by_fd, self._rest
         whole = {count: reply * count for count in range(1, self.shape.in_flight + 1)}
-        start, cpu = time.perf_counter(), time.process_time()
-        for sock in self.sockets:
+        under_way: dict[int, deque[tuple[float, int]]] = {fd: deque() for fd in by_fd}  # when they left, how many
+        waits: list[tuple[float, int]] = []
+        clock = time.perf_counter
+        start, cpu = clock(), time.process_time()
+        for fd, sock in by_fd.items():
             if again := min(self.shape.in_flight, units - sent):
+                under_way[fd].append((clock(), again))
                 sock.sendall(frame * again)
                 sent += again
         while received < sent:
@@ -223,11 +245,20 @@ class Load:
                     if count and data[: count * size] != whole.get(count):
                         raise AssertionError("a reply differs from the first one")
                 received += count
+                now, left, queue = clock(), count, under_way[fd]
+                while left:
+                    since, together = queue.popleft()
+                    if together > left:
+                        queue.appendleft((since, together - left))
+                        together = left
+                    waits.append((now - since, together))
+                    left -= together
                 again = min(count, units - sent)
                 if again > 0:
                     sent += again
+                    queue.append((now, again))
                     sock.sendall(frame if again == 1 else frame * again)
-        return time.perf_counter() - start, time.process_time() - cpu
+        return Passage(clock() - start, time.process_time() - cpu, waits)
 
     def _wait(self) -> list[tuple[int, int]]:
         ready = self._poll.poll(SILENCE_S)

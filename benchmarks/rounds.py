@@ -69,21 +69,23 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
     with contextlib.closing(load):
         least = 4 * cell.group * cell.shape.connections * cell.shape.in_flight
         load.run(least)
-        warm = max(least, int(least / load.run(least)[0] * seconds))
-        pace = warm / load.run(warm)[0]
+        warm = max(least, int(least / load.run(least).wall_s * seconds))
+        pace = warm / load.run(warm).wall_s
         messages = max(least, int(pace * seconds)) // cell.group * cell.group
 
         def sample() -> dict[str, Row]:
             load.run(max(least // 4, messages // 8))  # others have had the core's caches meanwhile
             before = settled_cpu_seconds(pid)
-            wall, own = load.run(messages)
+            taken = load.run(messages)
             cpu = settled_cpu_seconds(pid) - before
             return {
                 cell.title: {
                     "cpu_us": cpu / messages * 1e6,
-                    "messages_per_s": messages / wall,
-                    "load_cpu_us": own / messages * 1e6,
-                    "load_share": own / wall,
+                    "messages_per_s": messages / taken.wall_s,
+                    "p50_us": taken.wait_s(0.5) * 1e6,
+                    "p99_us": taken.wait_s(0.99) * 1e6,
+                    "load_cpu_us": taken.cpu_s / messages * 1e6,
+                    "load_share": taken.cpu_s / taken.wall_s,
                 }
             }
 
@@ -186,9 +188,10 @@ def summary(samples: list[Row], base: list[Row] | None) -> Row:
 def _measured(row: Row) -> str:
     ratio = f"{row['ratio']:6.2f}x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})" if "ratio" in row else ""
     limit = "*" if row["generator_limited"] else " "
+    waits = f"{row['p50_us']:8,.0f}{row['p99_us']:8,.0f}"
     return (
         f"{row['cpu_us']:7.1f}{row['spread_us']:6.1f}{ratio:19}"
-        f"{row['messages_per_s']:11,.0f}{limit}{row['load_cpu_us']:7.1f}"
+        f"{row['messages_per_s']:11,.0f}{limit}{waits}{row['load_cpu_us']:8.1f}"
     )
 
 
@@ -196,7 +199,8 @@ def table(title: str, rows: dict[str, Row], competitors: Sequence[Competitor]) -
     """The cell as text, with what each row validates."""
     lines = [
         f"{title}  (server CPU per message; ratio to the naive loop of the same round, lowest-highest)",
-        f"  {'':35}{'CPU us':>7}{'+-':>6}{'ratio':>7} {'':11}{'messages/s':>11}{'load us':>8}  validates",
+        f"  {'':35}{'CPU us':>7}{'+-':>6}{'ratio':>7} {'':11}{'messages/s':>11}"
+        f" {'p50 us':>8}{'p99 us':>8}{'load us':>8}  validates",
     ]
     lines += lines_of(rows, competitors, _measured)
     if any(row.get("generator_limited") for row in rows.values()):

@@ -29,9 +29,9 @@ def latency(competitor: Competitor, core: int, seconds: float) -> dict[Any, Any]
         contextlib.closing(Load(port, SHAPE, message(), competitor.dialect)) as load,
     ):
         load.run(2000)
-        wall, _ = load.run(2000)
+        wall = load.run(2000).wall_s
         messages = max(2000, int(2000 / wall * seconds))
-        capacity = messages / load.run(messages)[0]
+        capacity = messages / load.run(messages).wall_s
         rows = {}
         for share in SHARES:
             waited, late = load.at_rate(capacity * share, seconds)

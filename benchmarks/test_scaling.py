@@ -25,10 +25,10 @@ def scaling(competitor: Competitor, workers: int, seconds: float) -> Row:
         contextlib.closing(Load(port, Shape(64, 4), message(), competitor.dialect)) as load,
     ):
         load.run(2000)
-        wall, _ = load.run(4000)
+        wall = load.run(4000).wall_s
         messages = max(4000, int(4000 / wall * seconds))
         before = cpu_seconds(pid)
-        wall, _ = load.run(messages)
+        wall = load.run(messages).wall_s
         return {"messages_per_s": messages / wall, "cpu_us": (cpu_seconds(pid) - before) / messages * 1e6}
 
 

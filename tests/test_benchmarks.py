@@ -26,7 +26,7 @@ from benchmarks import test_idle as idle
 from benchmarks import test_latency as latency
 from benchmarks import test_scaling as scaling
 from benchmarks.conftest import unfit
-from benchmarks.load import Dialect, Load, Shape, cpu_seconds, masked_frame, message, payload_of
+from benchmarks.load import Dialect, Load, Passage, Shape, cpu_seconds, masked_frame, message, payload_of
 from benchmarks.rounds import Cell, attempt, fleet, measure, table, take_turns, with_absent
 from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor, NotAvailable, pick, running
 
@@ -99,8 +99,22 @@ def test_a_cell_is_measured_and_shown() -> None:
     """A sample of the naive loop has CPU, rate and the load's own CPU; its row is the 1.00 of the table."""
     with fleet([NAIVE], CORE, silent) as (servers, _):
         rows = measure(Cell(Shape(2, 2)), servers, 2, 0.02, silent)
-    assert min(rows["naive"][name] for name in ("cpu_us", "messages_per_s", "load_cpu_us")) > 0
+    assert min(rows["naive"][name] for name in ("cpu_us", "messages_per_s", "p50_us", "load_cpu_us")) > 0
+    assert rows["naive"]["p50_us"] <= rows["naive"]["p99_us"]
     assert "1.00x (1.00-1.00)" in table("cell", rows, [NAIVE])
+
+
+def test_every_answer_of_a_run_has_its_wait() -> None:
+    """Also where answers come in other batches than the messages left in."""
+    with running(NAIVE, CORE) as (port, _), contextlib.closing(Load(port, Shape(3, 5), message())) as load:
+        taken = load.run(500)
+    assert sum(count for _, count in taken.waits) == 500
+    assert 0 < taken.wait_s(0) <= taken.wait_s(0.5) <= taken.wait_s(1) < taken.wall_s
+
+
+def test_a_wait_is_told_by_its_share_of_the_answers() -> None:
+    taken = Passage(1.0, 1.0, [(0.3, 1), (0.1, 8), (0.2, 1)])
+    assert [taken.wait_s(share) for share in (0.5, 0.8, 0.9, 0.99)] == [0.1, 0.1, 0.2, 0.3]
 
 
 def test_invalid_messages_are_answered_with_errors() -> None:

@@ -208,13 +208,11 @@ class RedisBackplane(Engine):
         while True:
             answer = await link.read_response(disconnect_on_error=False)
             self._heard += 1
-            match answer:
+            match answer:  # anything else answers UNSUBSCRIBE, or PING: a list, or text while nothing is subscribed
                 case [b"message", channel, payload]:
                     self._take(channel[channel_start:].decode(), payload)
                 case [b"subscribe", channel, _]:
                     self._confirm(channel)
-                case _:  # UNSUBSCRIBE's, or PING's: a list while there is a subscription, else plain bytes
-                    pass
 
     def _confirm(self, channel: bytes) -> None:
         waiting = self._confirmations[channel]
@@ -253,7 +251,8 @@ class RedisBackplane(Engine):
             await self._require_listening().send_command(*command, check_health=False)
 
     def _require_listening(self) -> AbstractConnection:
-        if self._link is None:
+        # redis-py would connect one that was closed, by an error while it wrote: a new link without subscriptions
+        if self._link is None or not self._link.is_connected:
             raise ConnectionError("no link")
         return self._link
 
@@ -276,8 +275,9 @@ class RedisBackplane(Engine):
 
     async def _unsubscribe(self, encoded: str) -> None:
         async with self._sending:
-            if encoded not in self._topics and self._link is not None:
-                await self._link.send_command("UNSUBSCRIBE", self._key("live", encoded), check_health=False)
+            if encoded not in self._topics:
+                link = self._require_listening()
+                await link.send_command("UNSUBSCRIBE", self._key("live", encoded), check_health=False)
 
     async def _write(self, batch: list[tuple[str, bytes]]) -> None:
         async with self._client.pipeline(transaction=False) as pipeline:

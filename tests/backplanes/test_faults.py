@@ -183,14 +183,14 @@ def test_an_engine_that_hangs_for_a_moment_is_not_lost(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-@pytest.mark.parametrize("topics", [["a"], []])
+@pytest.mark.parametrize("topics", [(), ("a",)], ids=["nothing subscribed", "a topic"])
 def test_a_quiet_link_is_asked_not_given_up(
-    topics: list[str], redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch
+    redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch, topics: tuple[str, ...]
 ) -> None:
     """
-    However long nobody says anything, whatever timeout the client library has, and whether anything is subscribed to:
-    redis-py 8 ends a read after 5 s by default, which open-webui's pull request 26462 saw as a link that is lost every
-    few seconds; and without a subscription a PING is answered in another form.
+    However long nobody says anything, and whatever timeout the client library has: redis-py 8 ends a read after 5 s
+    by default, which open-webui's pull request 26462 saw as a link that is lost every few seconds. Redis answers a PING
+    in another form while nothing is subscribed.
     """
     from socketsundso.backplanes import redis as module
 
