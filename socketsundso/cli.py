@@ -81,8 +81,6 @@ def _run(app: str, backplane: str | None, options: dict[str, Any]) -> None:
     sys.path.insert(0, options["app_dir"])
     _check(options)
     if backplane:
-        with _blaming("backplane"):
-            open_url(backplane)
         os.environ[BACKPLANE_VARIABLE] = backplane
     os.environ[APP_VARIABLE] = app
     os.environ[FACTORY_VARIABLE] = "1" if options["factory"] else ""
@@ -91,6 +89,9 @@ def _run(app: str, backplane: str | None, options: dict[str, Any]) -> None:
         _load_environment(options["env_file"])
     if options["workers"] is None:
         _check_concurrency()
+    if named := os.environ.get(BACKPLANE_VARIABLE):
+        with _blaming("backplane"):
+            open_url(named)
     if not options["reload"]:  # under --reload a mistake in the application is corrected while it runs
         _found(app)
     if options["ws"] == "auto":

@@ -28,7 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.decoder import UNDECODABLE, Decoder, Frame, MessageError, Ref, Refused, Route
 from socketsundso.encoder import ResponseError, append_ref
 from socketsundso.error_frames import ErrorPolicy, error_frame
-from socketsundso.errors import DefinitionError, EventError, FrameError, did_you_mean
+from socketsundso.errors import BackplaneUnavailable, DefinitionError, EventError, FrameError, did_you_mean
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.membership import Membership
@@ -357,6 +357,7 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
 
     async def _connected(self) -> bool:
         try:
+            self._declare_history()
             await self.on_connect()
         except WebSocketDisconnect:
             raise
@@ -505,9 +506,13 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     def _log(self, exc: Exception) -> None:
         answering = _answering.get()
         event = answering[0].event if answering and answering[0] else None
-        logger.error(
-            "%s: event %r of %s failed", type(self).__name__, event, _peer(self.websocket), exc_info=exc
-        )  # fmt: skip
+        where = type(self).__name__, event, _peer(self.websocket)
+        if isinstance(
+            exc, BackplaneUnavailable
+        ):  # of the world, not of the application; every client may ask meanwhile
+            logger.warning("%s: event %r of %s failed: %s", *where, exc)
+        else:
+            logger.error("%s: event %r of %s failed", *where, exc_info=exc)
 
     def _require_peer(self) -> None:
         """Raise the quiet disconnect if the connection has ended."""

@@ -9,7 +9,7 @@ knows no I/O.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from socketsundso.backplanes import Keep, Log
+from socketsundso.errors import DefinitionError
 
 
 class Resume(Struct):
@@ -42,6 +43,46 @@ def keep_for(room: str, history: Mapping[str, Keep]) -> Keep | None:
         if fnmatchcase(room, pattern):
             return keep
     return None
+
+
+class Declarations:
+    """
+    Which rooms keep history: what the endpoints and hubs of one event loop say of them, taken together.
+
+    Raises DefinitionError where two of them want different things of the same room: neither could keep its promise.
+    """
+
+    def __init__(self) -> None:
+        self._patterns: list[Mapping[str, Keep]] = []  # each as one of them declares it
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def known(self, patterns: Mapping[str, Keep]) -> bool:
+        return not patterns or any(patterns is each for each in self._patterns) or patterns in self._patterns
+
+    def add(self, patterns: Mapping[str, Keep], rooms: Iterable[str]) -> None:
+        """The rooms are those that there are already."""
+        for each in self._patterns:
+            for pattern in patterns.keys() & each.keys():
+                _require_same(f"rooms that match {pattern!r}", {patterns[pattern], each[pattern]})
+        for room in rooms:
+            _require_same(f"the room {room!r}", {self.keep_for(room), keep_for(room, patterns)} - {None})
+        self._patterns.append(patterns)
+
+    def keep_for(self, room: str) -> Keep | None:
+        keeps = {keep_for(room, each) for each in self._patterns} - {None}
+        _require_same(f"the room {room!r}", keeps)
+        return next(iter(keeps), None)
+
+
+def _require_same(what: str, keeps: Collection[Keep | None]) -> None:
+    if len(keeps) > 1:
+        wanted = " and ".join(sorted(map(str, keeps)))
+        raise DefinitionError(
+            f"{what}: two endpoints (or hubs) on one backplane declare {wanted} as its history; "
+            "declare the same, or give them backplanes of their own (`?prefix=...`, `memory://name`)"
+        )
 
 
 def check_own_fields(payload: bytes, room: str) -> bool:

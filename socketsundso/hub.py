@@ -14,6 +14,7 @@ of its own process, whichever event loop or thread they belong to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -102,7 +103,7 @@ class Hub:
         self._history = dict(history or {})
         self._on_unavailable = on_unavailable
         self._encode = encode
-        self._rooms: Rooms | None = None
+        self._used: dict[asyncio.AbstractEventLoop, Rooms] = {}  # of each event loop that uses the hub; the latest last
         self._released = False  # closed, and not used again since
         self.presence = Presence(self)
 
@@ -114,17 +115,21 @@ class Hub:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let go of the backplane; its connection ends unless endpoints of this event loop are using it."""
-        rooms, self._rooms, self._released = self._rooms, None, True
+        """
+        Let go of the backplane in this event loop; its connection ends unless endpoints of the loop are using it.
+        """
+        rooms, self._released = self._used.pop(asyncio.get_running_loop(), None), True
         if rooms is not None:
             await rooms.release(self)
 
     async def _opened(self) -> Rooms:
-        rooms = rooms_for(self.url)
-        if rooms is not self._rooms:
-            self._rooms, self._released = rooms, False
+        rooms, loop = rooms_for(self.url), asyncio.get_running_loop()
+        if self._used.get(loop) is not rooms:
             rooms.declare(self._history)
             rooms.use(self)
+            for ended_loop in [each for each in tuple(self._used) if each.is_closed()]:
+                self._used.pop(ended_loop, None)
+            self._used[loop], self._released = rooms, False
         await rooms.open()
         return rooms
 
@@ -132,6 +137,15 @@ class Hub:
     def status(self) -> Status:
         in_use = None if self._released else known_rooms(self.url)
         return Status.of(self._rooms or in_use)
+
+    @property
+    def _rooms(self) -> Rooms | None:
+        """Those of the running event loop, else those that were used last."""
+        used = tuple(self._used.items())  # other threads may use the hub meanwhile
+        with contextlib.suppress(RuntimeError):
+            if (own := self._used.get(asyncio.get_running_loop())) is not None:
+                return own
+        return used[-1][1] if used else None
 
     def to(self, *rooms: str | Iterable[str]) -> Target:
         """Everybody in any of the rooms."""

@@ -16,6 +16,7 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, is_typeddict
 
 from pydantic_core import to_json
+from starlette.websockets import WebSocketDisconnect
 
 from socketsundso import history
 from socketsundso.backplanes import Keep
@@ -125,7 +126,10 @@ class Membership:
         return type(self).hub.presence
 
     async def authorize(self, room: str) -> bool:
-        """Whether this connection may join a room; may be sync too. False or an EventError: `forbidden`."""
+        """
+        Whether this connection may join a room; may be sync too. What is not true is answered with `forbidden`, an
+        EventError with its own code.
+        """
         return True
 
     async def join(self, room: str) -> None:
@@ -143,8 +147,7 @@ class Membership:
             return
         self._require_place(who, topic)
         await self._authorize(room)
-        await self._all.join(who, topic)
-        self._require_peer()
+        await self._enter(who, topic)
 
     async def leave(self, room: str) -> None:
         """Leave a room; nothing happens to who is not in it."""
@@ -171,8 +174,7 @@ class Membership:
         topic = user_topic(valid_name(user))
         who = self._joining()
         self._require_place(who, topic)
-        await self._opened().join(who, topic)
-        self._require_peer()
+        await self._enter(who, topic)
 
     async def track(self, meta: Any, room: str | None = None) -> None:
         """
@@ -224,6 +226,11 @@ class Membership:
                 "give the handler another one with @event('name'), or the message another `type`"
             )
 
+    def _declare_history(self) -> None:
+        """As soon as a connection comes, so that no room begins without; raises DefinitionError."""
+        if self.history:
+            self._opened()
+
     async def _resume(self, rooms: dict[str, Resume]) -> None:
         """The event `resume` of endpoints with history."""
         for room in rooms:
@@ -234,7 +241,7 @@ class Membership:
             await self._authorize(room)
         found = await everyone.read_missed(who, rooms)
         await self.respond(history.resumed(found))
-        await everyone.recovery.go_on(who, rooms, found, self._send_body)
+        await everyone.go_on(who, rooms, found, self._send_body)
 
     def _leave_everything(self) -> None:
         """The end of the connection: membership, presence and subscriptions with it."""
@@ -295,6 +302,14 @@ class Membership:
         if len(who.rooms.keys() | topics) > self.max_rooms:
             raise EventError("forbidden", f"a connection may be in {self.max_rooms} rooms at most")
 
+    async def _enter(self, who: Participant, topic: str) -> None:
+        everyone = self._opened()
+        await everyone.open()
+        if self._participant is not who:  # the connection has ended meanwhile: nobody would take it out any more
+            raise WebSocketDisconnect(self._closed or 1006)
+        await everyone.join(who, topic)
+        self._require_peer()
+
     def _own_room(self, room: str | None) -> str:
         if room is not None:
             return valid_name(room)
@@ -307,7 +322,7 @@ class Membership:
         allowed: Any = self.authorize(room)
         if inspect.isawaitable(allowed):
             allowed = await allowed
-        if allowed is False:
+        if not allowed:  # None too: a branch without an answer lets nobody in
             raise EventError("forbidden", f"not allowed to join {room!r}")
 
     @classmethod

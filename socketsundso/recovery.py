@@ -96,7 +96,10 @@ class Recovery:
         wanted = Resume(room.log.seq, room.log.epoch)
         try:
             log = await self._backplane.read(room.topic, room.keep, wanted.seq)
-            if log.epoch != wanted.epoch:  # the numbers have begun anew: what has come since is not lost
+            if log.epoch == wanted.epoch and log.seq < wanted.seq:  # an engine that came back with an older copy
+                await self._backplane.disown(room.topic, log.epoch)
+                log = await self._backplane.read(room.topic, room.keep, 0)
+            elif log.epoch != wanted.epoch:  # the numbers have begun anew: what has come since is not lost
                 log = await self._backplane.read(room.topic, room.keep, 0)
         except BackplaneUnavailable as error:
             logger.info("%r cannot catch up yet: %s", room.name, error)

@@ -130,12 +130,13 @@ Near = list[Connection] | None
 class Participant:
     """One connection as rooms know it: where it is, and how to reach it."""
 
-    __slots__ = ("connection", "id", "rooms", "tracked", "wants_presence")
+    __slots__ = ("connection", "id", "informed", "rooms", "tracked", "wants_presence")
 
     def __init__(self, id_: str, connection: Connection, wants_presence: bool) -> None:
         self.id, self.connection, self.wants_presence = id_, connection, wants_presence
         self.rooms: dict[str, Room] = {}  # by topic
         self.tracked: set[str] = set()  # names of rooms with a presence entry of ours
+        self.informed: set[str] = set()  # names of rooms whose `presence_state` it has had
 
     @property
     def push(self) -> Callable[[Outgoing], bool]:

@@ -15,7 +15,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from socketsundso import history, presence
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
@@ -49,7 +49,7 @@ class Rooms:
         self.backplane: Backplane = open_url(url)
         self.counters = Counters()
         self.topics: dict[str, Room] = {}
-        self.history: dict[str, Keep] = {}
+        self._history = history.Declarations()
         self._opening: asyncio.Future[None] | None = None
         self._tasks = Tasks()
         self.recovery = Recovery(self.backplane, self.topics, self.counters, self._tasks)
@@ -73,9 +73,17 @@ class Rooms:
         return self.url.startswith("memory:")
 
     def declare(self, patterns: Mapping[str, Keep]) -> None:
-        """Rooms that match a pattern keep history."""
-        for pattern, keep in patterns.items():
-            self.history.setdefault(pattern, keep)
+        """
+        Rooms that match a pattern keep history, also those that somebody is in already.
+
+        Raises DefinitionError where another declaration says something else of the same rooms.
+        """
+        if self._history.known(patterns):
+            return
+        rooms = [room for topic, room in self.topics.items() if topic[0] == "r"]
+        self._history.add(patterns, [room.name for room in rooms])
+        for room in rooms:
+            room.keep = self._history.keep_for(room.name)
 
     async def open(self) -> None:
         if self._opening is None:
@@ -114,16 +122,21 @@ class Rooms:
         room = await self._enter(who, topic)
         if room.keep is not None:
             await self._read_log(who, room, None)
-        if who.wants_presence and topic[0] == "r":
+        await self._inform(who, room)
+
+    async def _inform(self, who: Participant, room: Room) -> None:
+        """Push who is in the room."""
+        if who.wants_presence and room.topic[0] == "r":
             view = await self.roster.view(room)
-            if topic in who.rooms:
+            if who.rooms.get(room.topic) is room:
                 who.push(Outgoing(presence.state_notice(room.name, view.entries)))
+                who.informed.add(room.name)
 
     async def _enter(self, who: Participant, topic: str) -> Room:
         await self.open()
         room = self.topics.get(topic)
         if room is None:
-            keep = history.keep_for(topic[1:], self.history) if topic[0] == "r" else None
+            keep = self._history.keep_for(topic[1:]) if topic[0] == "r" else None
             room = self.topics[topic] = Room(topic, keep)
         who.rooms[topic] = room
         if room.keep is None:
@@ -156,6 +169,8 @@ class Rooms:
         room.live.pop(who, None)
         room.behind.pop(who, None)
         room.skip.pop(who, None)
+        if topic[0] == "r":
+            who.informed.discard(room.name)
         if room.name in who.tracked and topic[0] == "r":
             self.roster.untrack(who, room)
         if room.empty and self.topics.get(topic) is room:
@@ -213,8 +228,8 @@ class Rooms:
             return room.keep
         if topic[0] != "r":
             return None
-        keep = history.keep_for(topic[1:], self.history)
-        if keep is None and not self.history and self.state == "connected":
+        keep = self._history.keep_for(topic[1:])
+        if keep is None and not self._history and self.state == "connected":
             return await self.backplane.logged(topic)
         return keep
 
@@ -350,6 +365,20 @@ class Rooms:
                 ahead = whole and (bytes_left >= 0 or not found)
                 found[name] = (whole, log if ahead else log._replace(entries=[]))
         return found
+
+    async def go_on(
+        self,
+        who: Participant,
+        wanted: Mapping[str, Resume],
+        found: Mapping[str, tuple[bool, Log]],
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """After `read_missed`: send what was missed, then live messages; and who is in the rooms that are new to it."""
+        await self.recovery.go_on(who, wanted, found, send)
+        for name in wanted:
+            room = who.rooms.get(room_topic(name))
+            if room is not None and name not in who.informed:
+                await self._inform(who, room)
 
     async def members(self, name: str) -> list[Member]:
         """

@@ -155,7 +155,7 @@ class Roster:
         news, gone = room.view.join(joins), room.view.leave(leaves)
         if news or gone:
             out = Outgoing(presence.diff_notice(room.name, news, gone))
-            push_all([who for who in room.live if who.wants_presence], out, self._counters)
+            push_all([who for who in room.live if room.name in who.informed], out, self._counters)
         self._watch_owners()
 
     async def _renew(self, room: Room) -> None:

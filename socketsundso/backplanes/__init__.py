@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 from typing import cast
-from urllib.parse import urlsplit
 
-from socketsundso.backplanes.base import Backplane, Delivery, Keep, Log, Receiver, State
+from socketsundso.backplanes.base import Backplane, Delivery, InvalidBackplane, Keep, Log, Receiver, State
 
 __all__ = ["Backplane", "Delivery", "Keep", "Log", "Receiver", "State", "open_url"]
 
@@ -26,10 +25,10 @@ def open_url(url: str) -> Backplane:
     The backplane that a URL names, not yet opened. Raises ValueError for an unknown one, ImportError for a
     missing extra.
     """
-    scheme = urlsplit(url).scheme
-    if scheme not in _SCHEMES:
+    scheme = url.partition("://")[0]
+    if scheme not in _SCHEMES or "://" not in url:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise ValueError(f"no backplane for {url!r}; the URL begins with one of {known}")
+        raise InvalidBackplane(url, f"names no engine that is known; it begins with one of {known}")
     module, name, extra = _SCHEMES[scheme]
     try:
         found = importlib.import_module(f"{__name__}.{module}")

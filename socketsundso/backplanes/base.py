@@ -21,13 +21,15 @@ Nothing here blocks for ever: what the engine cannot do now raises `BackplaneUna
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import math
 import random
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from msgspec import Struct
 
@@ -35,6 +37,7 @@ State = Literal["connected", "reconnecting", "closed"]
 
 DEFAULT_PREFIX = "socketsundso"
 PRESENCE_TTL_S = 30.0
+MIN_PRESENCE_TTL_S = 0.1
 LOG_GRACE_S = 86_400.0
 """How long an engine remembers a log's numbers after its last entry has expired."""
 
@@ -143,6 +146,12 @@ class Backplane(Protocol):
         The log's end, and the entries numbered above `after` (none if that is None). Begins a missing log.
         """
 
+    async def disown(self, topic: str, epoch: str) -> None:
+        """
+        End a log that has lost numbers it had given, unless it is of another epoch already: it would give them to
+        other payloads. The next to use it begins anew.
+        """
+
     async def logged(self, topic: str) -> Keep | None:
         """How the topic is logged, by whichever process; None if it is not."""
 
@@ -189,22 +198,63 @@ def backoff(first_s: float = 0.05, cap_s: float = 2.0) -> Iterator[float]:
         wait_s = min(cap_s, wait_s * 2)
 
 
+class InvalidBackplane(ValueError):
+    """A URL that names no backplane. Its text never has more of the URL than the scheme: it may have a password."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        scheme = url.partition("://")[0] + "://" if "://" in url else ""
+        super().__init__(f"the backplane's {scheme} URL {problem}".replace("  ", " "))
+
+
+WRITTEN_WITH_PERCENT = "in a user name or password, write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23, , as %2C"
+
+
 def split_options(url: str, own: Mapping[str, Callable[[str], Any]]) -> tuple[str, dict[str, Any]]:
     """
     Take our own options out of a URL's query: `redis://h/0?prefix=app&ssl=1` -> `redis://h/0?ssl=1`,
-    `{"prefix": "app"}`.
+    `{"prefix": "app"}`. The rest stays as it is written. Raises ValueError.
     """
-    parts = urlsplit(url)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    options = {key: own[key](value) for key, value in pairs if key in own}
-    rest = "&".join(f"{key}={value}" for key, value in pairs if key not in own)
-    return urlunsplit(parts._replace(query=rest)), options
+    plain, _, query = url.partition("?")
+    options, rest = {}, []
+    for pair in filter(None, query.split("&")):
+        key, equals, value = pair.partition("=")
+        if not equals or not re.fullmatch(r"[a-z_]+", key):
+            raise InvalidBackplane(url, f"has a query that is no list of options; {WRITTEN_WITH_PERCENT}")
+        if key in own:
+            options[key] = own[key](unquote_plus(value))
+        else:
+            rest.append(pair)
+    return "?".join(filter(None, (plain, "&".join(rest)))), options
+
+
+def parted(url: str) -> SplitResult:
+    """Raises InvalidBackplane: a port that is no number, say, most often is a part of a password."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # looks whether it is one
+    except ValueError:
+        raise InvalidBackplane(url, f"has no host and port that can be told; {WRITTEN_WITH_PERCENT}") from None
+    return parts
 
 
 def valid_prefix(prefix: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", prefix):
         raise ValueError(f"a backplane's prefix is 1 to 64 letters, digits, `_` or `-`, not {prefix!r}")
     return prefix
+
+
+def valid_ttl_s(text: str) -> float:
+    """Of presence. Each process says that it lives three times as often."""
+    with contextlib.suppress(ValueError):
+        if MIN_PRESENCE_TTL_S <= float(text) < math.inf:
+            return float(text)
+    raise ValueError(
+        f"a backplane's presence_ttl_s is a number of seconds, at least {MIN_PRESENCE_TTL_S:g}, not {text!r}"
+    )
+
+
+OPTIONS: Mapping[str, Callable[[str], Any]] = {"prefix": valid_prefix, "presence_ttl_s": valid_ttl_s}
+"""What a URL's query may say to us, on every engine."""
 
 
 CANCEL_AGAIN_S = 0.5

@@ -14,10 +14,11 @@ import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 from socketsundso.backplanes.base import (
+    DEFAULT_PREFIX,
     PRESENCE_TTL_S,
     Delivery,
     Keep,
@@ -28,7 +29,6 @@ from socketsundso.backplanes.base import (
     encode_topic,
     ended,
     new_owner,
-    valid_prefix,
 )
 from socketsundso.errors import BackplaneUnavailable
 
@@ -61,8 +61,10 @@ class Engine(ABC):
     errors: tuple[type[Exception], ...] = ()
     """What says that the engine is away: its library's exceptions, and those of any network."""
 
-    def __init__(self, url: str, *, prefix: str, ttl_s: float = PRESENCE_TTL_S) -> None:
-        self.url, self.prefix, self.ttl_s = url, valid_prefix(prefix), ttl_s
+    def __init__(self, where: str, options: Mapping[str, Any]) -> None:
+        self.where = where  # the URL as errors and logs show it, without user and password
+        self.prefix: str = options.get("prefix", DEFAULT_PREFIX)
+        self.ttl_s: float = options.get("presence_ttl_s", PRESENCE_TTL_S)
         self.owner = new_owner()
         self.state: State = "closed"
         self._receiver: Receiver
@@ -79,6 +81,7 @@ class Engine(ABC):
         self._settling: asyncio.Future[None] | None = None  # done when `_settled` has grown
         self._unsent = 0  # payloads that a loss took with it; `flush` compares before and after
         self._unstored: set[tuple[str, str]] = set()  # of `_held`: what the engine has not taken yet
+        self._writes = True  # the engine took what was last published
         self._keeps = True  # the engine took what is held when it was last told
 
     @property
@@ -117,6 +120,9 @@ class Engine(ABC):
 
     @abstractmethod
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log: ...
+
+    @abstractmethod
+    async def _disown(self, encoded: str, epoch: str) -> None: ...
 
     @abstractmethod
     async def _logged(self, encoded: str) -> Keep | None: ...
@@ -198,8 +204,8 @@ class Engine(ABC):
                     logger.warning(
                         "%s at %s is away: %s; rooms go on in this process only",
                         self.name,
-                        self._where(),
-                        error,
+                        self.where,
+                        _said_by(error),
                     )
                     known = True
                 tried.set()
@@ -208,16 +214,13 @@ class Engine(ABC):
             waits, self.state = backoff(), "connected"
             tried.set()
             if known:
-                logger.warning("%s at %s is back; every subscription is restored", self.name, self._where())
+                logger.warning("%s at %s is back; every subscription is restored", self.name, self.where)
             if came_before:
                 self._receiver.on_restored()
             came_before = True
             error_text = await self._serve_until_lost()
             await self._lost()
-            self._receiver.on_lost()
-            logger.warning(
-                "%s at %s is away: %s; rooms go on in this process only", self.name, self._where(), error_text
-            )
+            logger.warning("%s at %s is away: %s; rooms go on in this process only", self.name, self.where, error_text)
             known = True
 
     async def _serve_until_lost(self) -> str:
@@ -228,7 +231,7 @@ class Engine(ABC):
             error = next(iter(done)).exception()
             if error is not None and not isinstance(error, self.errors):
                 logger.error("%s backplane", self.name, exc_info=error)
-            return str(error or "connection lost")
+            return "connection lost" if error is None else _said_by(error)
         finally:
             await ended(beat, serve)
 
@@ -236,6 +239,7 @@ class Engine(ABC):
         self._linked = False
         if self.state == "connected":
             self.state = "reconnecting"
+            self._receiver.on_lost()
         self._unsent += len(self._outbox)
         self._settle(len(self._outbox))
         self._outbox.clear()
@@ -281,25 +285,21 @@ class Engine(ABC):
             self._keeps = True
             self._unstored -= stored
 
-    def _where(self) -> str:
-        """The URL without its password."""
-        return self.url.rpartition("@")[2]
-
     async def _ask(self, call: Awaitable[T]) -> T:
         """Await one question to the engine; bounded, and with one exception for all the ways of failing."""
         try:
             return await asyncio.wait_for(call, CALL_TIMEOUT_S)
         except self.errors as error:
-            raise BackplaneUnavailable(f"{self.name} at {self._where()}: {error or type(error).__name__}") from error
+            raise BackplaneUnavailable(f"{self.name} at {self.where}: {_said_by(error)}") from error
 
     def _require_link(self) -> None:
         if not self._linked:
-            raise BackplaneUnavailable(f"{self.name} at {self._where()} is away")
+            raise BackplaneUnavailable(f"{self.name} at {self.where} is away")
 
     def _require_fit(self, payload: bytes) -> None:
         if len(payload) > self.max_payload_bytes:
             raise BackplaneUnavailable(
-                f"{self.name} at {self._where()} takes payloads of at most {self.max_payload_bytes} bytes, "
+                f"{self.name} at {self.where} takes payloads of at most {self.max_payload_bytes} bytes, "
                 f"not {len(payload)}"
             )
 
@@ -333,7 +333,7 @@ class Engine(ABC):
         self._require_link()
         self._require_fit(payload)
         if self._outbox_bytes > OUTBOX_BYTES:
-            raise BackplaneUnavailable(f"{self.name} at {self._where()} takes payloads too slowly")
+            raise BackplaneUnavailable(f"{self.name} at {self.where} takes payloads too slowly")
         for topic in topics:
             self._outbox.append((encode_topic(topic), payload))
             self._outbox_bytes += len(payload)
@@ -348,7 +348,11 @@ class Engine(ABC):
                 await asyncio.wait_for(self._write(batch), CALL_TIMEOUT_S)
             except self.errors as error:
                 self._unsent += len(batch)
-                logger.info("%s: %d payloads may be lost: %s", self.name, len(batch), error)
+                level = logging.WARNING if self._writes and self._linked else logging.INFO
+                logger.log(level, "%s: %d payloads may be lost: %s", self.name, len(batch), _said_by(error))
+                self._writes = False
+            else:
+                self._writes = True
             finally:
                 self._settle(len(batch))
             self._outbox_bytes = sum(len(payload) for _, payload in self._outbox)
@@ -357,7 +361,7 @@ class Engine(ABC):
         unsent = self._unsent
         await self._written()
         if self._unsent != unsent:
-            raise BackplaneUnavailable(f"{self.name} at {self._where()} went away during a publish")
+            raise BackplaneUnavailable(f"{self.name} at {self.where} went away during a publish")
 
     async def _written(self) -> None:
         """What was published before, and not what others publish meanwhile, who may never come to an end."""
@@ -385,6 +389,10 @@ class Engine(ABC):
         self._require_link()
         return await self._ask(self._read(encode_topic(topic), keep, after))
 
+    async def disown(self, topic: str, epoch: str) -> None:
+        self._require_link()
+        await self._ask(self._disown(encode_topic(topic), epoch))
+
     async def logged(self, topic: str) -> Keep | None:
         self._require_link()
         return await self._ask(self._logged(encode_topic(topic)))
@@ -411,3 +419,7 @@ class Engine(ABC):
     async def alive(self, owners: frozenset[str]) -> frozenset[str]:
         self._require_link()
         return await self._ask(self._alive(owners))
+
+
+def _said_by(error: BaseException) -> str:
+    return str(error) or type(error).__name__  # a TimeoutError says nothing

@@ -23,6 +23,10 @@ QUEUE_BYTES = 64 << 20
 """What other event loops may have sent to one that has not taken it yet; beyond it, their `publish` raises."""
 
 
+NUMBERS_KEPT = 10_000
+"""Logs without a payload left whose numbers are remembered; of more, those that were used longest ago are forgotten."""
+
+
 class Entry(NamedTuple):
     seq: int
     at: float
@@ -127,6 +131,13 @@ class Bus:
             log = self._log(topic, keep)
             return Log(log.epoch, log.seq, [] if after is None else log.after(after, now))
 
+    def disown(self, topic: str, epoch: str) -> None:
+        with self.lock:
+            log = self.logs.get(topic)
+            if log is not None and log.epoch == epoch:
+                del self.logs[topic]
+                self.epoch = _new_epoch()
+
     def _log(self, topic: str, keep: Keep) -> RingLog:
         log = self.logs.get(topic)
         if log is None:
@@ -135,11 +146,13 @@ class Bus:
         return log
 
     def _sweep(self, now: float) -> None:
-        old = []
+        idle = []
         for topic, log in self.logs.items():
             log.expire(now)
-            if log.used_at + log.keep.seconds + LOG_GRACE_S < now:
-                old.append(topic)
+            if not log.entries and topic not in self.subscribers:
+                idle.append((log.used_at + log.keep.seconds + LOG_GRACE_S, topic))
+        idle.sort(reverse=True)
+        old = [topic for place, (until, topic) in enumerate(idle) if until < now or place >= NUMBERS_KEPT]
         for topic in old:
             del self.logs[topic]
         if old:
@@ -246,6 +259,9 @@ class MemoryBackplane:
 
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         return self.bus.read(topic, keep, after)
+
+    async def disown(self, topic: str, epoch: str) -> None:
+        self.bus.disown(topic, epoch)
 
     async def logged(self, topic: str) -> Keep | None:
         log = self.bus.logs.get(topic)

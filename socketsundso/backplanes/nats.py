@@ -7,7 +7,7 @@ and one key-value bucket for presence, whose entries expire unless they are rene
 with the prefix.
 
 A stream per room suits thousands of rooms with history; use Redis for millions. Streams that nobody has
-written to for a day longer than they keep anything are deleted when a process connects.
+written to for a day longer than they keep anything are deleted when a process connects, and once an hour.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ import contextlib
 import hashlib
 import json
 import logging
+import random
+import time
+from collections import deque
 from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import SplitResult, unquote
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -29,10 +33,26 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, StreamInfo
 from nats.js.kv import KeyValue
 
-from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, split_options
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, LEASE_SHARE, Engine
+from socketsundso.backplanes.base import (
+    LOG_GRACE_S,
+    OPTIONS,
+    WRITTEN_WITH_PERCENT,
+    InvalidBackplane,
+    Keep,
+    Log,
+    ended,
+    parted,
+    split_options,
+)
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, FAREWELL_S, LEASE_SHARE, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
+
+FLUSH_S = 3600
+"""How long nats-py may wait for the server: for as long as the link may live without a word, and much longer."""
+
+SWEEP_S = 3600.0
+"""So often, at the latest, each process looks for streams that nobody has used for long."""
 
 READ_AT_ONCE = 200
 """Entries of a log that are asked for in one go."""
@@ -50,19 +70,19 @@ class NatsBackplane(Engine):
     name = "NATS"
     errors = (nats.errors.Error, OSError, EOFError)  # TimeoutError is an OSError
 
-    def __init__(self, url: str, *, ttl_s: float = PRESENCE_TTL_S) -> None:
-        plain, options = split_options(url, {"prefix": str, "presence_ttl_s": float})
-        super().__init__(
-            plain, prefix=options.get("prefix", DEFAULT_PREFIX), ttl_s=options.get("presence_ttl_s", ttl_s)
-        )
+    def __init__(self, url: str) -> None:
+        plain, options = split_options(url, OPTIONS)
+        self._servers = _servers(plain)
+        super().__init__(",".join(f"{server.scheme}://{server.place}" for server in self._servers), options)
         self._nc: Client | None = None
         self._js: JetStreamContext
         self._subscriptions: dict[str, Subscription] = {}
         self._epochs: dict[str, tuple[Keep, str]] = {}  # encoded topic -> how its stream is set up, and its epoch
         self._heard: dict[str, int] = {}  # encoded topic -> the latest number that came from its stream
+        self._flushes: set[asyncio.Task[None]] = set()  # under way, also those that nobody waits for any more
         self._subscribing = asyncio.Lock()  # one topic is subscribed to or unsubscribed from at a time
         self._bucket: KeyValue | None = None
-        self._swept = False
+        self._sweep_at = 0.0  # when streams are looked through next
 
     def _live(self, encoded: str) -> str:
         return f"{self.prefix}.live.{encoded}"
@@ -76,32 +96,55 @@ class NatsBackplane(Engine):
     # ---- the link
 
     async def _connect(self) -> None:
+        """To the first of the servers that answers, beginning with the latest that did."""
+        for _ in range(len(self._servers)):
+            try:
+                return await self._connect_to(self._servers[0])
+            except self.errors as error:
+                problem = error
+                self._servers.rotate(-1)
+                await self._disconnect()
+        raise problem
+
+    async def _connect_to(self, server: Server) -> None:
         self._closed = asyncio.Event()
+        problem: Exception | None = None
 
         async def closed() -> None:
             self._closed.set()
 
         async def failed(error: Exception) -> None:
-            logger.info("NATS: %s", error)
+            nonlocal problem
+            problem = error
+            forbidden = "permissions violation" in str(error).lower()  # the server says no more of it
+            logger.log(logging.WARNING if forbidden else logging.INFO, "NATS: %s", error)
 
-        self._nc = await nats.connect(
-            self.url,
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=int(CALL_TIMEOUT_S / 2),
-            ping_interval=5,
-            closed_cb=closed,
-            disconnected_cb=closed,
-            error_cb=failed,
-        )
+        try:
+            self._nc = Client()
+            await self._nc.connect(
+                f"{server.scheme}://{server.place}",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=int(CALL_TIMEOUT_S / 2),
+                ping_interval=5,
+                closed_cb=closed,
+                disconnected_cb=closed,
+                error_cb=failed,
+                user=server.user,
+                password=server.password,
+                token=server.token,
+            )
+        except nats.errors.NoServersError as error:
+            raise OSError(str(problem or error)) from error
         self._js = self._nc.jetstream(timeout=CALL_TIMEOUT_S)
 
     async def _serve(self) -> None:
-        if not self._swept:
-            self._swept = True
-            await self._quietly(self._sweep())
-        await self._closed.wait()
+        sweeping = asyncio.create_task(self._sweep_again_and_again())
+        try:
+            await self._closed.wait()
+        finally:
+            await ended(sweeping)
 
     async def _disconnect(self) -> None:
         nc, self._nc = self._nc, None
@@ -110,7 +153,10 @@ class NatsBackplane(Engine):
         self._heard.clear()
         self._bucket = None
         if nc is not None:
-            await self._quietly(nc.close())
+            with contextlib.suppress(*self.errors):
+                # nats-py waits for the end of the transport, of which asyncio never tells where TLS has failed
+                await asyncio.wait_for(nc.close(), FAREWELL_S)
+        await ended(*self._flushes)
 
     async def _say_farewell(self) -> None:
         """Over a link of its own: the end of an event loop cancels all tasks, those of the present link, too."""
@@ -142,8 +188,8 @@ class NatsBackplane(Engine):
                     self._subscriptions[topic] = await client.subscribe(self._live(topic), cb=self._on_message)
         # Twice: nats-py writes the first PING ahead of the SUBs that are still in its buffer, so only the
         # second PONG says that the server has them.
-        await client.flush(timeout=int(CALL_TIMEOUT_S))
-        await client.flush(timeout=int(CALL_TIMEOUT_S))
+        await self._flush()
+        await self._flush()
 
     async def _unsubscribe(self, encoded: str) -> None:
         async with self._subscribing:
@@ -175,7 +221,22 @@ class NatsBackplane(Engine):
         client = self._client()
         for encoded, payload in batch:
             await client.publish(self._live(encoded), payload)
-        await client.flush(timeout=int(CALL_TIMEOUT_S))
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """
+        Wait for the server, and give up without a word to nats-py: a PONG that comes later, for a flush that was
+        cancelled or has timed out, would end its reading for good.
+        """
+        flushing = asyncio.create_task(self._client().flush(timeout=FLUSH_S))
+        self._flushes.add(flushing)
+        flushing.add_done_callback(self._flushed)
+        await asyncio.wait_for(asyncio.shield(flushing), CALL_TIMEOUT_S)
+
+    def _flushed(self, flushing: asyncio.Task[None]) -> None:
+        self._flushes.discard(flushing)
+        if not flushing.cancelled():
+            flushing.exception()  # nobody may wait for it any more
 
     # ---- logs
 
@@ -251,6 +312,11 @@ class NatsBackplane(Engine):
             return None
         return seq, message.data or b""
 
+    async def _disown(self, encoded: str, epoch: str) -> None:
+        with contextlib.suppress(nats.js.errors.NotFoundError):
+            if _epoch_of(await self._js.stream_info(self._stream(encoded))) == epoch:
+                await self._js.delete_stream(self._stream(encoded))
+
     async def _logged(self, encoded: str) -> Keep | None:
         known = self._epochs.get(encoded)
         if known is not None:
@@ -263,6 +329,13 @@ class NatsBackplane(Engine):
             nats.errors.NoRespondersError,
         ):
             return None  # no such stream, or no JetStream at all: nobody can have logged it
+
+    async def _sweep_again_and_again(self) -> None:
+        while True:
+            if time.monotonic() >= self._sweep_at:
+                self._sweep_at = time.monotonic() + SWEEP_S * random.uniform(0.5, 1.0)
+                await self._quietly(self._sweep())
+            await asyncio.sleep(max(0.0, self._sweep_at - time.monotonic()))
 
     async def _sweep(self) -> None:
         """Delete the streams that a day of grace has passed over, unless another process has just done so."""
@@ -294,7 +367,18 @@ class NatsBackplane(Engine):
                 self._bucket = await self._js.key_value(name)
             except nats.js.errors.NotFoundError:
                 self._bucket = await self._js.create_key_value(KeyValueConfig(bucket=name, ttl=ttl_s, history=1))
+            else:
+                await self._lengthen(f"KV_{name}", ttl_s)
         return self._bucket
+
+    async def _lengthen(self, stream: str, ttl_s: float) -> None:
+        """
+        A bucket that was made for a shorter time-to-live would end entries between two beats of ours. Never shorter:
+        there may be processes that beat as seldom as before.
+        """
+        config = (await self._js.stream_info(stream)).config
+        if (config.max_age or 0) < ttl_s:
+            await self._js.update_stream(config.evolve(max_age=ttl_s))
 
     async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
         if not entries:
@@ -343,6 +427,47 @@ class NatsBackplane(Engine):
         except nats.js.errors.NotFoundError:
             return None
         return owner
+
+
+class Server(NamedTuple):
+    """Where a NATS is, and what it wants to hear. nats-py would not decode `%40` in a password."""
+
+    scheme: str
+    place: str
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+
+
+def _servers(plain: str) -> deque[Server]:
+    """
+    `nats://user:password@a:4222,b:4222`: several servers of a cluster, the first that answers is taken. Credentials
+    of the first one are for those that have none. Raises InvalidBackplane.
+    """
+    urls = plain.split(",")
+    scheme = urls[0].partition("://")[0]
+    if "?" in plain:
+        raise InvalidBackplane(plain, "has an option that is not known; NATS takes prefix and presence_ttl_s")
+    servers: deque[Server] = deque()
+    credentials: tuple[str | None, ...] = ()
+    for number, url in enumerate(urls):
+        parts = parted(url if "://" in url else f"{scheme}://{url}")
+        if parts.scheme not in ("nats", "tls") or parts.path.strip("/") or parts.fragment or not parts.hostname:
+            raise InvalidBackplane(plain, f"names hosts, as in nats://a:4222,b:4222; {WRITTEN_WITH_PERCENT}")
+        if parts.username and number and not credentials:
+            raise InvalidBackplane(plain, f"has credentials, but not for the first server; {WRITTEN_WITH_PERCENT}")
+        credentials = _credentials(parts) or credentials
+        servers.append(Server(parts.scheme, parts.netloc.rpartition("@")[2], *credentials))
+    return servers
+
+
+def _credentials(parts: SplitResult) -> tuple[str | None, ...]:
+    """User, password and token; nothing where the URL has none."""
+    if not parts.username:
+        return ()
+    if parts.password is None:
+        return None, None, unquote(parts.username)
+    return unquote(parts.username), unquote(parts.password), None
 
 
 def _key(key: str) -> str:

@@ -12,21 +12,32 @@ A published payload begins with `-`, a logged one with `+<seq> <epoch> `.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import re
 import uuid
 from collections import defaultdict, deque
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis.asyncio as redis
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from socketsundso.backplanes.base import DEFAULT_PREFIX, LOG_GRACE_S, PRESENCE_TTL_S, Keep, Log, ended, split_options
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, LEASE_SHARE, Engine
+from socketsundso.backplanes.base import (
+    LOG_GRACE_S,
+    OPTIONS,
+    WRITTEN_WITH_PERCENT,
+    InvalidBackplane,
+    Keep,
+    Log,
+    ended,
+    parted,
+    split_options,
+)
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, FAREWELL_S, LEASE_SHARE, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -36,8 +47,23 @@ TURN_S = 2.5
 SILENT_TURNS = 4
 """After so many turns without a word the link counts as lost."""
 
-LINKS = 10
-"""Connections of the pool: what is asked at the same time beyond that waits for one, and opens none of its own."""
+TURNS_PER_ROLE = 4
+"""
+Every so many turns the engine is asked whether it is the master still: a replica takes PUBLISH, and only its own
+subscribers hear it.
+"""
+
+LINKS = {"max_connections": 20, "timeout": CALL_TIMEOUT_S}
+"""Questions that are asked at the same time, each on a link of its own; the others wait for one."""
+
+UNSUITABLE = {
+    (b"mode", b"cluster"): "it is a Redis Cluster, which is not supported: name a Redis of its own",
+    (b"mode", b"sentinel"): "it is a Redis Sentinel, which is not supported: name the master",
+    (b"role", b"replica"): "it is a replica, which takes no writes: name the master",
+}
+"""What HELLO says of servers that speak Redis and cannot carry rooms."""
+
+P = TypeVar("P", bound=ConnectionPool)
 
 LOGGED = re.compile(rb"\+(\d{1,18}) (\w+) ")
 
@@ -81,32 +107,36 @@ return {epoch, seq, found}
 """
 
 
+# KEYS: log, meta. ARGV: epoch
+DISOWN = "if redis.call('HGET', KEYS[2], 'epoch') == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2]) end"
+
+
+class Unsuitable(ConnectionError):
+    """A server that speaks Redis, and on which rooms would not work."""
+
+
 class RedisBackplane(Engine):
     """Two links: one that listens, and a small pool for everything that is asked or published."""
 
     name = "Redis"
     errors = (RedisError, OSError, EOFError)  # TimeoutError is an OSError
 
-    def __init__(self, url: str, *, ttl_s: float = PRESENCE_TTL_S) -> None:
-        plain, options = split_options(url, {"prefix": str, "presence_ttl_s": float})
-        super().__init__(
-            plain, prefix=options.get("prefix", DEFAULT_PREFIX), ttl_s=options.get("presence_ttl_s", ttl_s)
-        )
+    def __init__(self, url: str) -> None:
+        plain, options = split_options(url, {**OPTIONS, "protocol": str, "decode_responses": str})
+        super().__init__(_where(plain), options)
         settings: dict[str, Any] = {
             "socket_connect_timeout": CALL_TIMEOUT_S / 2,
             "retry": Retry(NoBackoff(), 0),  # trying again is the supervisor's job
-            "protocol": 2,
+            "protocol": 2,  # which is what we read, whatever the URL says
         }
-        self._listening = ConnectionPool.from_url(plain, **settings)
+        self._listening = _pool(plain, ConnectionPool, **settings)
         # `_serve` judges silence, whatever the URL says: redis-py 8 gives up a link that is quiet for 5 s.
         self._listening.connection_kwargs["socket_timeout"] = None
-        self._client = redis.Redis(
-            connection_pool=redis.BlockingConnectionPool.from_url(
-                plain, max_connections=LINKS, timeout=CALL_TIMEOUT_S, socket_timeout=CALL_TIMEOUT_S, **settings
-            )
-        )
+        asking = _pool(plain, BlockingConnectionPool, **LINKS, socket_timeout=CALL_TIMEOUT_S, **settings)
+        self._client = redis.Redis(connection_pool=asking)
         self._append_script = self._client.register_script(APPEND)
         self._read_script = self._client.register_script(READ)
+        self._disown_script = self._client.register_script(DISOWN)
         self._link: AbstractConnection | None = None
         # channel -> one future per SUBSCRIBE under way, in their order: each waits for its own confirmation
         self._confirmations: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
@@ -116,20 +146,38 @@ class RedisBackplane(Engine):
     def _key(self, kind: str, encoded: str) -> str:
         return f"{self.prefix}:{kind}:{encoded}"
 
+    def _log_keys(self, encoded: str) -> list[str]:
+        return [self._key("log", encoded), self._key("logmeta", encoded)]
+
     # ---- the link
 
     async def _connect(self) -> None:
         self._link = self._listening.make_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
         await self._link.connect()
-        await self._client.ping()
+        await self._require_master()
         self._reader = asyncio.create_task(self._listen(self._link))
+        self._reader.add_done_callback(self._confirm_nothing)
+
+    async def _require_master(self) -> None:
+        """Raises what says why this is no engine for rooms, though it answers as Redis does."""
+        try:
+            answer = await self._client.execute_command("HELLO")  # type: ignore[no-untyped-call]  # untyped in redis-py
+        except ResponseError as error:
+            if isinstance(error, (AuthenticationError, NoPermissionError)) or "NOAUTH" in str(error):
+                raise
+            await self._client.ping()  # a proxy, or a Redis before 6: it does not tell
+            return
+        told = dict(zip(answer[::2], answer[1::2], strict=False))
+        for fact, why in UNSUITABLE.items():
+            if fact in told.items():
+                raise Unsuitable(why)
 
     async def _serve(self) -> None:
         """
         Turns are counted, not seconds: an answer that waits behind a blocked event loop is read in the next
         turn, and no link is given up that was not asked first.
         """
-        silent = 0
+        silent = turns = 0
         while silent < SILENT_TURNS:
             heard = self._heard
             await asyncio.wait({self._reader}, timeout=TURN_S)
@@ -138,7 +186,19 @@ class RedisBackplane(Engine):
             silent = silent + 1 if self._heard == heard else 0
             if silent == 1:
                 await asyncio.wait_for(self._send("PING"), CALL_TIMEOUT_S)
+            turns += 1
+            if turns >= TURNS_PER_ROLE and not silent:
+                turns = 0
+                await self._look_at_role()
         raise TimeoutError(f"silent for {SILENT_TURNS * TURN_S:g} s")
+
+    async def _look_at_role(self) -> None:
+        try:
+            await asyncio.wait_for(self._require_master(), TURN_S)
+        except Unsuitable:
+            raise
+        except self.errors as error:  # whether the link is lost is not for this question to say
+            logger.debug("Redis: %s", error)
 
     async def _listen(self, link: AbstractConnection) -> None:
         channel_start = len(self._key("live", ""))
@@ -158,6 +218,12 @@ class RedisBackplane(Engine):
         if not waiting:
             del self._confirmations[channel]
 
+    def _confirm_nothing(self, reader: asyncio.Task[None]) -> None:
+        """The link has ended: nobody waits for it any longer."""
+        for confirmed in itertools.chain.from_iterable(self._confirmations.values()):
+            confirmed.cancel()
+        self._confirmations.clear()
+
     def _take(self, encoded: str, payload: bytes) -> None:
         if payload[:1] == b"-":
             self._arrived(encoded, payload[1:])
@@ -175,10 +241,9 @@ class RedisBackplane(Engine):
                     await ended(reader)
             finally:  # also where the end of the backplane interrupts the loss of its link
                 await link.disconnect(nowait=True)
-        for confirmed in itertools.chain.from_iterable(self._confirmations.values()):
-            confirmed.cancel()
-        self._confirmations.clear()
-        await self._client.connection_pool.disconnect(inuse_connections=True)
+        with contextlib.suppress(*self.errors):
+            # redis-py waits for the end of each transport, which may not come where TLS has failed
+            await asyncio.wait_for(self._client.connection_pool.disconnect(inuse_connections=True), FAREWELL_S)
 
     async def _send(self, *command: str) -> None:
         async with self._sending:
@@ -201,13 +266,11 @@ class RedisBackplane(Engine):
             for channel, future in zip(channels, confirmed, strict=True):
                 self._confirmations[channel.encode()].append(future)
             await link.send_command("SUBSCRIBE", *channels, check_health=False)
-        waiting = asyncio.gather(*confirmed)
-        try:
-            await waiting
-        except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a coroutine runs in a task
-                raise
-            raise ConnectionError("link lost before the subscription was confirmed") from None
+        await asyncio.wait(confirmed)
+        if any(each.cancelled() for each in confirmed):
+            if self._reader.done() and not self._reader.cancelled():
+                self._reader.result()  # why: the user may not subscribe, say
+            raise ConnectionError("link lost before the subscription was confirmed")
 
     async def _unsubscribe(self, encoded: str) -> None:
         async with self._sending:
@@ -225,7 +288,7 @@ class RedisBackplane(Engine):
 
     async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         seq, epoch = await self._append_script(
-            keys=[self._key("log", encoded), self._key("logmeta", encoded)],
+            keys=self._log_keys(encoded),
             args=[
                 self._key("live", encoded), payload, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
                 _ms(LOG_GRACE_S),
@@ -235,7 +298,7 @@ class RedisBackplane(Engine):
 
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
         epoch, seq, found = await self._read_script(
-            keys=[self._key("log", encoded), self._key("logmeta", encoded)],
+            keys=self._log_keys(encoded),
             args=[
                 "" if after is None else after, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
                 _ms(LOG_GRACE_S),
@@ -243,6 +306,9 @@ class RedisBackplane(Engine):
         )  # fmt: skip
         pairs = zip(found[::2], found[1::2], strict=True)
         return Log(epoch.decode(), seq, [(int(number), payload) for number, payload in pairs])
+
+    async def _disown(self, encoded: str, epoch: str) -> None:
+        await self._disown_script(keys=self._log_keys(encoded), args=[epoch])
 
     async def _logged(self, encoded: str) -> Keep | None:
         messages, ms = await self._client.hmget(self._key("logmeta", encoded), "messages", "ms")
@@ -279,6 +345,29 @@ class RedisBackplane(Engine):
         names = sorted(owners)
         leases = await self._client.mget([self._key("lease", owner) for owner in names])
         return frozenset(owner for owner, lease in zip(names, leases, strict=True) if lease is not None)
+
+
+def _where(plain: str) -> str:
+    """The URL without user and password. Raises InvalidBackplane where it names no Redis."""
+    place = plain.partition("?")[0]
+    if re.search(r"\d,[^@]*$", place):
+        raise InvalidBackplane(plain, "names several servers; Redis Sentinel and Cluster are not supported")
+    parts = parted(place)
+    server = parts.netloc.rpartition("@")[2]
+    if parts.fragment or (parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path)):
+        raise InvalidBackplane(plain, f"ends with the number of a database; {WRITTEN_WITH_PERCENT}")
+    return f"{parts.scheme}://{server}{parts.path}"
+
+
+def _pool(plain: str, kind: type[P], **settings: Any) -> P:
+    try:
+        pool = kind.from_url(plain, **settings)
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError) as error:  # of redis-py
+        named = re.search(r"'(\w{1,40})'", str(error))
+        which = f" `{named[1]}`" if named else ""
+        raise InvalidBackplane(plain, f"has an option{which} that redis-py does not take") from None
+    return pool
 
 
 def _ms(seconds: float) -> int:

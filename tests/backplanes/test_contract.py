@@ -198,6 +198,27 @@ def test_a_log_keeps_no_message_longer_than_said(url: str) -> None:
     run(main)
 
 
+def test_a_log_that_is_disowned_begins_anew(url: str) -> None:
+    """For all, with another epoch; once, however many disown the same, and not where it is another one already."""
+
+    async def main() -> None:
+        async with opened(url, "r") as (ours, ears), opened(url) as (theirs, _):
+            for _ in range(3):
+                _, epoch = await ours.append("r", b"old", KEEP)
+            await theirs.disown("r", "other")
+            assert (await theirs.read("r", KEEP)).seq == 3
+            await theirs.disown("r", epoch)
+            seq, other = await theirs.append("r", b"new", KEEP)
+            assert (seq, other != epoch) == (1, True)
+            await ours.disown("r", epoch)
+            await ours.disown("never", epoch)
+            assert await ours.read("r", KEEP, 0) == (other, 1, [(1, b"new")])
+            await until(lambda: len(ears.deliveries) == 4)
+            assert ears.deliveries[-1] == ("r", b"new", 1, other)
+
+    run(main)
+
+
 def test_how_a_topic_is_logged_can_be_asked_by_another_process(url: str) -> None:
     """A hub that was told nothing finds out that a room keeps history."""
 

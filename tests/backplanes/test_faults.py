@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from socketsundso.backplanes import Delivery, Keep, open_url
+from socketsundso.backplanes import Backplane, Delivery, Keep, open_url
 from socketsundso.backplanes.base import backoff, encode_topic, ended
 from socketsundso.errors import BackplaneUnavailable
 
 from ..conftest import Clock
 from .engines import EngineServer, running
-from .listener import DEADLINE_S, opened, until
+from .listener import DEADLINE_S, Listener, opened, until
 
 KEEP = Keep(messages=100, seconds=60)
 HOLDER = """
@@ -127,8 +129,6 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
     """
     A stopped (not dead) Redis answers nothing: the link is given up, and taken up again when it goes on.
     """
-    import signal
-
     from socketsundso.backplanes import redis as module
 
     monkeypatch.setattr(module, "TURN_S", 0.1)
@@ -150,6 +150,44 @@ def test_an_engine_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(main())
 
 
+def test_an_engine_that_hangs_for_a_moment_is_not_lost(
+    engine: EngineServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Longer than a question may take: what nobody waits for any more is answered all the same, and that must not end the
+    link, as nats-py ends its reading without a word at the answer to a flush that was given up.
+    """
+    from socketsundso.backplanes import engine as module
+
+    async def publish_for_ever(ours: Backplane) -> None:
+        while True:  # it may answer a moment longer
+            ours.publish(("a",), b"late")
+            await ours.flush()
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, ears):
+            await ours.append("r", b"1", KEEP)
+            os.kill(engine.pid, signal.SIGSTOP)
+            try:
+                with monkeypatch.context() as patch:
+                    patch.setattr(module, "CALL_TIMEOUT_S", 0.2)
+                    with pytest.raises(BackplaneUnavailable):
+                        await publish_for_ever(ours)
+                    await asyncio.gather(ours.subscribe("b"), ours.subscribe("c"))
+                    with pytest.raises(BackplaneUnavailable):
+                        await ours.append("r", b"2", KEEP)
+            finally:
+                os.kill(engine.pid, signal.SIGCONT)
+            for n in range(3):
+                ours.publish(("a", "b", "c"), b"%d" % n)
+                await ours.flush()
+            await until(lambda: ears.payloads[-3:] == [b"2"] * 3, "all of it arrives")
+            assert ears.lost == 0
+
+    asyncio.run(main())
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("topics", [["a"], []], ids=["subscribed", "nothing subscribed"])
 def test_a_quiet_link_is_asked_not_given_up(
     redis_engine: EngineServer, topics: list[str], monkeypatch: pytest.MonkeyPatch
@@ -167,7 +205,7 @@ def test_a_quiet_link_is_asked_not_given_up(
     async def main() -> None:
         async with opened(f"{redis_engine.url}?prefix=quiet&socket_timeout=0.1", *topics) as (ours, ears):
             before = ours._heard  # type: ignore[attr-defined]
-            await until(lambda: ours._heard > before + 3, "answers")  # type: ignore[attr-defined]
+            await until(lambda: ears.lost or ours._heard > before + 3, "answers")  # type: ignore[attr-defined]
             assert ears.lost == 0
 
     asyncio.run(main())
@@ -462,7 +500,7 @@ def test_a_burst_of_questions_opens_few_connections(redis_engine: EngineServer) 
                 keep = Keep(messages=200, seconds=60)
                 numbers = await asyncio.gather(*(ours.append("r", b"x", keep) for _ in range(200)))
                 assert {seq for seq, _ in numbers} == set(range(1, 201))
-                assert len(await admin.client_list()) - before <= 1 + module.LINKS
+                assert len(await admin.client_list()) - before <= 1 + module.LINKS["max_connections"]
 
     asyncio.run(main())
 
@@ -504,6 +542,72 @@ def test_flush_tells_that_a_publish_was_lost_on_its_way(engine: EngineServer, mo
             ours.publish(("a",), b"2")
             await ours.flush()
             await ears.receives(b"2")
+
+    asyncio.run(main())
+
+
+def test_a_password_that_is_wrong_leaves_no_link_behind() -> None:
+    """However often it is tried: node-redis 1278 filled the engine with them."""
+    import redis.asyncio as redis
+
+    async def main(server: EngineServer) -> None:
+        async with redis.Redis(port=server.port, password="right") as admin:
+            backplane = open_url(server.url.replace("//", "//:wrong@"))
+            connect, tried = backplane._connect, 0  # type: ignore[attr-defined]
+
+            async def counted() -> None:
+                nonlocal tried
+                tried += 1
+                await connect()
+
+            backplane._connect = counted  # type: ignore[attr-defined]
+            await backplane.open(Listener())
+            await until(lambda: tried == 5, "it is tried again")
+            assert len(await admin.client_list()) <= 3
+            await backplane.aclose()
+            async with asyncio.timeout(10):
+                while len(await admin.client_list()) > 1:
+                    await asyncio.sleep(0)
+
+    with running("redis", "--requirepass", "right") as server:
+        asyncio.run(main(server))
+
+
+def test_questions_that_are_given_up_leave_no_answer_for_the_next(engine: EngineServer) -> None:
+    """A link whose answer nobody waits for any more would give it to the next question: redis-py 2624."""
+
+    async def main() -> None:
+        async with opened(engine.url) as (ours, _):
+            for topic in "abc":
+                await ours.append(topic, topic.encode(), KEEP)
+            for turns in range(40):
+                asked = [asyncio.create_task(ours.read(topic, KEEP, 0)) for topic in "ab"]
+                for _ in range(turns % 8):
+                    await asyncio.sleep(0)
+                for task in asked:
+                    task.cancel()
+                log = await ours.read("c", KEEP, 0)
+                assert log.entries == [(1, b"c")]
+                await asyncio.gather(*asked, return_exceptions=True)
+            assert ours.state == "connected"
+
+    asyncio.run(main())
+
+
+def test_who_subscribes_again_after_the_last_subscription_hears(engine: EngineServer) -> None:
+    """Also when the link has been quiet in between: broadcaster 121 stopped to listen with the last one."""
+
+    async def main() -> None:
+        async with opened(engine.url, "a") as (ours, ears):
+            for round_ in range(1, 4):
+                ours.unsubscribe("a")
+                await until(lambda: not ours._errands, "the engine has been told")  # type: ignore[attr-defined]
+                if engine.kind == "redis":
+                    await ours._send("PING")  # type: ignore[attr-defined]
+                await ours.subscribe("a")
+                ours.publish(("a",), b"1")
+                await until(lambda: len(ears.deliveries) == round_, "it is heard")  # noqa: B023
+            assert ears.lost == 0
 
     asyncio.run(main())
 
@@ -596,6 +700,32 @@ def test_held_entries_that_are_late_are_waited_for(nats_engine: EngineServer) ->
     asyncio.run(main())
 
 
+def test_presence_that_is_to_last_longer_than_before(engine: EngineServer) -> None:
+    """
+    `presence_ttl_s` is raised, while processes with the old one are there still: what the new ones hold outlasts the
+    time between their beats. (A bucket of NATS has one time-to-live for all, and remembers the first.)
+    """
+    short, long = (f"{engine.url}?presence_ttl_s={ttl_s}" for ttl_s in (0.6, 60))
+
+    async def main() -> None:
+        async with opened(short) as (ours, _):
+            await ours.hold("r", "short", b"1")
+            beat, beats = ours._keep_held, 0  # type: ignore[attr-defined]
+
+            async def counted() -> None:
+                nonlocal beats
+                beats += 1
+                await beat()
+
+            ours._keep_held = counted  # type: ignore[attr-defined]
+            async with opened(long) as (theirs, _):
+                await theirs.hold("r", "long", b"1")
+                while beats < 8:  # far longer than the old one, and no beat of the new one in it
+                    assert theirs.owner in await ours.alive(frozenset({theirs.owner}))
+
+    asyncio.run(main())
+
+
 def test_a_link_that_is_lost_while_its_backplane_ends_is_closed(redis_engine: EngineServer) -> None:
     """Whatever the end interrupts, no socket is left to the garbage collector."""
 
@@ -670,6 +800,32 @@ def test_streams_that_two_processes_sweep_at_once(nats_engine: EngineServer) -> 
             await ours._sweep()  # type: ignore[attr-defined]
             assert await fresh.logged("b") is None
             assert ears.lost == 0
+
+    asyncio.run(main())
+
+
+def test_nats_is_swept_again_and_again(nats_engine: EngineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a process that never ends; what was used a moment ago stays."""
+    from socketsundso.backplanes import nats as module
+
+    monkeypatch.setattr(module, "SWEEP_S", 0.05)
+    url = f"{nats_engine.url}?prefix=swept"
+
+    async def main() -> None:
+        async with opened(url) as (ours, _), opened(url) as (theirs, _):
+            swept: list[str] = []
+            idle_s = ours._idle_s  # type: ignore[attr-defined]
+
+            async def long_ago(stream: str) -> float:
+                swept.append(stream)
+                return 1e9 if stream.endswith("old") else await idle_s(stream)  # type: ignore[no-any-return]
+
+            ours._idle_s = long_ago  # type: ignore[attr-defined]
+            await theirs.append("old", b"1", KEEP)
+            await theirs.append("new", b"1", KEEP)
+            await until(lambda: swept.count("swept_log_new") > 2, "looked at it several times")
+            async with opened(url) as (fresh, _):
+                assert (await fresh.logged("old"), await fresh.logged("new")) == (None, KEEP)
 
     asyncio.run(main())
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from socketsundso import Keep
 from socketsundso.connection import Connection, OutboundQueue
 from socketsundso.room import Participant, new_id
 from socketsundso.rooms import Rooms
@@ -49,6 +50,20 @@ async def lists(rooms: Rooms, room: str, *names: str) -> None:
 
 def message(n: int) -> bytes:
     return b'{"type":"m","n":%d}' % n
+
+
+@asynccontextmanager
+async def processes(url: str) -> AsyncIterator[tuple[Rooms, Rooms]]:
+    """Two, as far as rooms can tell."""
+    made = Rooms(url), Rooms(url)
+    for rooms in made:
+        rooms.declare({"doc*": Keep(messages=100)})
+        await rooms.open()
+    try:
+        yield made
+    finally:
+        for rooms in made:
+            await rooms.aclose()
 
 
 @asynccontextmanager

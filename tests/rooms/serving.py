@@ -87,8 +87,8 @@ async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
         port = listening.getsockname()[1]
         clients: list[Client] = []
 
-        async def client(**options: Any) -> Client:
-            clients.append(Client(await connect(f"ws://127.0.0.1:{port}/", compression=None, **options)))
+        async def client(path: str = "", **options: Any) -> Client:
+            clients.append(Client(await connect(f"ws://127.0.0.1:{port}/{path}", compression=None, **options)))
             return clients[-1]
 
         try:

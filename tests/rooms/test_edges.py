@@ -458,9 +458,38 @@ def test_the_memory_log_follows_its_keep_and_forgets_what_nobody_uses() -> None:
     bus.append("r", b"5", Keep(messages=2))
     assert [seq for seq, _ in bus.read("r", Keep(messages=2), 0).entries] == [5, 6]
     bus.logs["r"].used_at -= 90_000
+    bus.logs["r"].entries.clear()
     for _ in range(Bus.SWEEP_EVERY):
         bus.append("other", b"", Keep(messages=2))
     assert set(bus.logs) == {"other"}
+
+
+def test_the_memory_log_remembers_the_numbers_of_so_many_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    However many rooms clients make and leave (litestar 4387): what they said goes with its time, and of their numbers
+    the latest are kept. A room that somebody is in keeps its own; one that was forgotten has another epoch.
+    """
+    monkeypatch.setattr(memory, "NUMBERS_KEPT", 3)
+    keep = Keep(messages=2, seconds=60)
+
+    async def main() -> None:
+        rooms, peer = Rooms(f"memory://edges{next(_numbers)}"), Peer()
+        rooms.declare({"*": keep})
+        bus = bus_of(rooms.url)
+        await rooms.join(peer.who, "r0")
+        for n in range(8):
+            _, epoch = bus.append(f"r{n}", b"", keep)
+            bus.logs[f"r{n}"].used_at += n
+            bus.logs[f"r{n}"].entries.clear()
+        for _ in range(Bus.SWEEP_EVERY):
+            bus.append("rother", b"", keep)
+        assert set(bus.logs) == {"r0", "r5", "r6", "r7", "rother"}
+        assert (bus.logs["r0"].epoch, bus.append("r7", b"", keep)) == (epoch, (2, epoch))
+        seq, other = bus.append("r4", b"", keep)
+        assert (seq, other != epoch) == (1, True)
+        rooms.leave_all(peer.who)
+
+    run(main)
 
 
 def test_members_of_a_loop_that_has_ended_are_forgotten_by_the_bus() -> None:

@@ -264,6 +264,27 @@ def test_authorize_decides_who_may_join(kind: str) -> None:
     run(main)
 
 
+@pytest.mark.usefixtures("backplane", "both_protocols")
+@pytest.mark.parametrize("answer", [None, 0, "", [], EventError("too_many", "come back later"), KeyError("x")])
+def test_who_is_not_let_in_stays_outside(answer: Any) -> None:
+    """Nor by a branch of `authorize` that says nothing, or by a bug in it; an EventError has its own code."""
+
+    class Guarded(Chat):
+        def authorize(self, room: str) -> Any:  # type: ignore[override]  # may be sync, and wrong
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    async def main() -> None:
+        async with serving(Guarded) as client:
+            ada = await client()
+            code = {EventError: "too_many", KeyError: "internal_error"}.get(type(answer), "forbidden")
+            assert (await ada.call("enter", room="r"))["code"] == code
+            assert (await ada.call("exit", room="other"))["rooms"] == []
+
+    run(main)
+
+
 def test_what_emits_does_not_list_is_refused() -> None:
     """By class or, for a dict, by its type; the error names what is listed. A reply is no push."""
 

@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,22 +23,8 @@ from socketsundso.rooms import Rooms, rooms_for
 from ..backplanes.engines import EngineServer, running
 from ..backplanes.listener import until
 from ..serving import ROOT
-from .peer import Peer, cut_off, lists, message
+from .peer import Peer, cut_off, lists, message, processes
 from .serving import run, serving
-
-
-@asynccontextmanager
-async def processes(url: str) -> AsyncIterator[tuple[Rooms, Rooms]]:
-    """Two, as far as rooms can tell."""
-    made = Rooms(url), Rooms(url)
-    for rooms in made:
-        rooms.declare({"doc*": Keep(messages=100)})
-        await rooms.open()
-    try:
-        yield made
-    finally:
-        for rooms in made:
-            await rooms.aclose()
 
 
 async def enter(rooms: Rooms, topic: str = "ra", name: str = "") -> Peer:
@@ -212,6 +196,67 @@ def test_a_reload_leaves_no_ghost(between_processes: str, monkeypatch: pytest.Mo
     run(main)
 
 
+def test_no_change_is_told_before_the_state_that_it_changes(
+    between_processes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who enters has the state first, however long the engine takes to tell it: phoenix 2255 and 2763."""
+
+    async def main() -> None:
+        async with processes(between_processes) as (here, there):
+            await enter(there, name="early")
+            held = here.backplane.held
+
+            async def held_late(topic: str) -> dict[str, bytes]:
+                answer = await held(topic)
+                await enter(there, name="late")
+                await until(lambda: len(here.topics["ra"].view.entries) > 0, "the news of it")  # type: ignore[union-attr]
+                return answer
+
+            monkeypatch.setattr(here.backplane, "held", held_late)
+            watcher = await enter(here)
+            await until(lambda: watcher.got, "who is there")
+            assert (watcher.got[0]["type"], seen_by(watcher)) == ("presence_state", {"early", "late"})
+            await enter(there, name="later")
+            await until(lambda: seen_by(watcher) == {"early", "late", "later"}, "and what changes")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_who_comes_back_with_resume_hears_who_is_there() -> None:
+    """It joins by itself, so it tells what a join tells: after what was missed, and once."""
+
+    class Both(Wall):
+        presence_events = True
+
+        @event
+        async def on_show(self, room: str, name: str) -> dict[str, Any]:
+            await self.track(name, room=room)
+            return {}
+
+    async def main() -> None:
+        async with serving(Both) as client:
+            ada, bob = await client(), await client()
+            await ada.send("enter", room="doc")
+            at = await ada.receive()
+            await ada.call("show", room="doc", name="ada")
+            await bob.call("enter", room="other")
+            await bob.call("say", room="doc", n=1)
+            await bob.send("resume", rooms={"doc": {"seq": 0, "epoch": at["epoch"]}, "plain": {"seq": 0, "epoch": ""}})
+            told = await bob.receives(4)
+            assert [each["type"] for each in told] == ["resumed", "said", "presence_state", "presence_state"]
+            assert list(told[2]["members"].values()) == ["ada"]
+            await ada.call("show", room="doc", name="ada lovelace")
+            assert (await bob.receive())["type"] == "presence_diff"
+            answer = await bob.call("resume", rooms={"doc": {"seq": 1, "epoch": at["epoch"]}})
+            assert answer["rooms"]["doc"]["recovered"] is True
+            await bob.call("exit", room="doc")
+            await ada.call("show", room="doc", name="ada")
+            assert (await bob.call("iam", user="bob"))["type"] == "iam"
+
+    run(main)
+
+
 def test_a_leave_that_overtakes_the_list_of_members(between_processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read from the engine may be older than what the other process says meanwhile."""
 
@@ -349,9 +394,121 @@ def test_a_join_that_comes_after_the_end_of_its_connection(everywhere: str) -> N
     run(main)
 
 
+@pytest.mark.parametrize("how", ["authorize", "subscribe", "open"])
+def test_a_join_in_the_background_that_the_end_overtakes(
+    how: str, everywhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task of the application's own joins, and waits while its connection ends: nobody is left behind."""
+    begun, go_on, ended, joined = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Busy(Wall):
+        presence_events = True
+
+        async def authorize(self, room: str) -> bool:
+            if how == "authorize":
+                begun.set()
+                await go_on.wait()
+            return True
+
+        @event
+        async def on_start(self) -> dict[str, Any]:
+            self.task = asyncio.create_task(self.identify("u") if how == "open" else self.join("r"))
+            self.task.add_done_callback(lambda task: (task.exception(), joined.set()))
+            return {}
+
+        async def on_disconnect(self, close_code: int) -> None:
+            ended.set()
+
+    async def main() -> None:
+        everyone = rooms_for(everywhere)
+        subscribe = everyone.backplane.subscribe
+
+        async def subscribe_later(topic: str) -> None:
+            begun.set()
+            await go_on.wait()
+            await subscribe(topic)
+
+        async def open_later() -> None:
+            begun.set()
+            await go_on.wait()
+            await opening()
+
+        opening = everyone.open
+        if how == "subscribe":
+            monkeypatch.setattr(everyone.backplane, "subscribe", subscribe_later)
+        elif how == "open":
+            monkeypatch.setattr(everyone, "open", open_later)
+        async with serving(Busy) as client:
+            ada = await client()
+            await ada.call("start")
+            await begun.wait()
+            await ada.connection.close()
+            await until(ended.is_set, "on_disconnect")
+            await asyncio.sleep(0)
+            go_on.set()
+            await until(joined.is_set, "the join has ended")
+            assert not everyone.topics
+            monkeypatch.undo()
+
+    run(main)
+
+
 def _is_open(connection: Any) -> bool:
     """Whether the server still has a peer; only our own says so, the others find out when they write."""
     return connection.wire is not None and connection.wire.open
+
+
+@pytest.mark.parametrize("topic", ["ra", "rdoc"])
+def test_a_join_that_is_cancelled_leaves_nobody_behind(url: str, topic: str) -> None:
+    """Wherever it is at that moment, also while another one joins: litestar 4871 kept the subscriber for ever."""
+
+    async def main() -> None:
+        async with processes(url) as (here, _):
+            for turns in range(30):
+                peer, other = Peer(wants_presence=True), Peer()
+                joining = [asyncio.create_task(here.join(each.who, topic)) for each in (peer, other)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                joining[0].cancel()
+                await asyncio.gather(*joining, return_exceptions=True)
+                assert list(here.topics) == [topic]
+                assert other.who in here.topics[topic].live
+                if joining[0].cancelled() and not peer.who.rooms:
+                    assert peer.who not in here.topics[topic].live
+                    assert peer.who not in here.topics[topic].behind
+                await here.broadcast([topic], message(turns))
+                await until(lambda: other.numbers(), "who has joined hears")  # noqa: B023  # awaited in this round
+                here.leave_all(peer.who)
+                here.leave_all(other.who)
+                assert not here.topics
+            backplane: Any = here.backplane
+            await until(lambda: not backplane._topics, "the backplane knows of it")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_who_resumes_twice_gets_nothing_twice() -> None:
+    """
+    Without a message between, and before the first one: socket.io 5419 repeated what it had recovered, 4888 recovered
+    nothing without a message.
+    """
+
+    async def main() -> None:
+        async with serving(Wall) as client:
+            ada, bob = await client(), await client()
+            await ada.send("enter", room="doc")
+            at = await ada.receive()
+            for seq in (0, 1, 1, 1):
+                answer = await bob.call("resume", rooms={"doc": {"seq": seq, "epoch": at["epoch"]}})
+                assert answer["rooms"]["doc"]["recovered"] is True
+                if seq == 0:
+                    await ada.call("say", room="doc", n=1)
+                    assert (await bob.receive())["seq"] == 1
+            await ada.call("say", room="doc", n=2)
+            assert (await bob.receive())["seq"] == 2
+
+    run(main)
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -533,6 +690,80 @@ def test_a_hub_that_was_used_before_a_fork_works_after_it(between_processes: str
             assert (forking.returncode, errors) == (0, b"")
             await until(lambda: len(peer.numbers()) == 4, "all four arrive")
             assert sorted(n for n, _ in peer.numbers()) == [1, 2, 3, 4]
+
+    run(main)
+
+
+def test_one_hub_in_event_loop_after_event_loop(everywhere: str) -> None:
+    """
+    A module's own, called through `asyncio.run` or `async_to_sync` again and again: each loop has its own link, which
+    ends with it, and no send meets a loop that is closed (channels_redis 312 and 332, celery-progress 106).
+    """
+    hub = Hub(everywhere)
+
+    async def main() -> None:
+        rooms, peer = rooms_for(everywhere), Peer()
+        await rooms.join(peer.who, "rr")
+        for n in range(5):
+            await asyncio.to_thread(asyncio.run, hub.to("r").send({"type": "m", "n": n}))
+            await until(lambda: len(peer.got) > n, "it arrives")  # noqa: B023  # awaited in this round
+        if everywhere.startswith("redis"):
+            links = await rooms.backplane._client.client_list()  # type: ignore[attr-defined]
+            ours = {str(link["addr"]) for link in links if link["cmd"] == "publish"}
+            assert not ours
+        rooms.leave_all(peer.who)
+        await rooms.aclose()
+
+    run(main)
+    assert len(hub._used) == 1
+
+
+def test_one_hub_in_several_event_loops_at_once(everywhere: str) -> None:
+    """Each may close it, which ends what is its own; the others go on."""
+    hub = Hub(everywhere)
+    go_on, closed = threading.Event(), threading.Event()
+
+    async def early() -> None:
+        await hub.to("r").send({"type": "m", "n": 1})
+        assert go_on.wait(10)
+        await hub.aclose()
+        closed.set()
+
+    async def main() -> None:
+        rooms, peer = rooms_for(everywhere), Peer()
+        await rooms.join(peer.who, "rr")
+        other = asyncio.create_task(asyncio.to_thread(asyncio.run, early()))
+        await until(lambda: peer.got, "it arrives")
+        await hub.to("r").send({"type": "m", "n": 2})
+        go_on.set()
+        await until(closed.is_set, "the other loop has closed it")
+        assert hub.status == "connected"
+        await hub.to("r").send({"type": "m", "n": 3})
+        await until(lambda: len(peer.got) == 3, "all arrive")
+        await other
+        await hub.aclose()
+        rooms.leave_all(peer.who)
+        await rooms.aclose()
+
+    run(main)
+    assert hub.status == "closed"
+
+
+def test_however_many_ask_at_once_the_engine_has_a_few_links(redis_engine: EngineServer) -> None:
+    """
+    A storm of clients that come back would have opened a link each, up to the engine's "max number of clients
+    reached" (djangosnippets.org 224, redisson 1708); they wait for one another instead.
+    """
+
+    async def main() -> None:
+        async with processes(f"{redis_engine.url}?prefix=storm") as (here, _):
+            peers = [Peer() for _ in range(300)]
+            before = len(await here.backplane._client.client_list())  # type: ignore[attr-defined]
+            await asyncio.gather(*(here.join(peer.who, f"rdoc{n}") for n, peer in enumerate(peers)))
+            assert len(await here.backplane._client.client_list()) <= before + 20  # type: ignore[attr-defined]
+            await until(lambda: all(peer.got for peer in peers), "all have a position")
+            for peer in peers:
+                here.leave_all(peer.who)
 
     run(main)
 

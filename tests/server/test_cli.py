@@ -842,13 +842,15 @@ TLS = ["--ssl-certfile", str(CERTIFICATE)]
         (["run", "served:app", *TLS, "--ssl-cert-reqs", "99"], "'--ssl-cert-reqs': 99 is not a valid VerifyMode"),
         (["run", "served:app", *TLS, "--ssl-ciphers", "none"], "No cipher can be selected"),
         (["run", "served:app", *TLS, "--ssl-ca-certs", __file__], "'--ssl-ca-certs': "),
-        (["run", "served:app", "--backplane", "nowhere://"], "'--backplane': no backplane for 'nowhere://'"),
+        (["run", "served:app", "--backplane", "nowhere://"], "'--backplane': the backplane's nowhere:// URL names no"),
         (["run", "served:app", "--env-file", "/"], "'--env-file': / is a folder"),
         (["run", "served:app", "--uds", "no/where"], "'--uds': no folder for no/where"),
         (["run", "served:app", "--uds", ""], "'--uds': a path is needed"),
         (["run", "served:app", "--uds", "x" * 200], "'--uds': AF_UNIX path too long"),
         (["run", "served:app", "--uds", __file__], f"'--uds': {__file__} exists and is no socket"),
         (["run", "served:app", "--fd", "999"], "'--fd': [Errno 9] Bad file descriptor"),
+        (["run", "served:app", "--backplane", "kafka://h"], "'--backplane': the backplane's kafka:// URL names no"),
+        (["run", "served:app", "--backplane", "redis://h?presence_ttl_s=0"], "'--backplane': a backplane's presence"),
         (["run"], "Missing argument 'APP'"),
         (["walk"], "No such command 'walk'"),
     ],
@@ -885,7 +887,7 @@ def test_environment_variables_of_uvicorn(handed: dict[str, Any], monkeypatch: p
     assert (handed["port"], handed["root_path"], handed["reload"]) == (77, "/y", True)
     assert os.environ[cli.APP_VARIABLE] == "served:app"
     monkeypatch.setenv(cli.BACKPLANE_VARIABLE, "nowhere://")
-    assert "'--backplane': no backplane for 'nowhere://'" in invoke("run").stderr
+    assert "'--backplane': the backplane's nowhere:// URL names no engine" in invoke("run").stderr
 
 
 def test_number_of_workers_in_the_environment(handed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
