@@ -27,7 +27,7 @@ import math
 import random
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
@@ -274,3 +274,12 @@ async def ended(*tasks: asyncio.Task[Any], unless: Callable[[], bool] = lambda: 
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def bounded(call: Coroutine[Any, Any, Any], seconds: float) -> None:
+    """Let it run for so long at most, whatever becomes of it."""
+    task = asyncio.create_task(call)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        await ended(task)

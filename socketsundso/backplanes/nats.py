@@ -40,6 +40,7 @@ from socketsundso.backplanes.base import (
     InvalidBackplane,
     Keep,
     Log,
+    bounded,
     ended,
     parted,
     split_options,
@@ -140,11 +141,12 @@ class NatsBackplane(Engine):
         self._js = self._nc.jetstream(timeout=CALL_TIMEOUT_S)
 
     async def _serve(self) -> None:
-        sweeping = asyncio.create_task(self._sweep_again_and_again())
-        try:
-            await self._closed.wait()
-        finally:
-            await ended(sweeping)
+        while not self._closed.is_set():
+            if time.monotonic() >= self._sweep_at:
+                self._sweep_at = time.monotonic() + SWEEP_S * random.uniform(0.5, 1.0)
+                await self._quietly(self._sweep())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), max(0.0, self._sweep_at - time.monotonic()))
 
     async def _disconnect(self) -> None:
         nc, self._nc = self._nc, None
@@ -153,9 +155,8 @@ class NatsBackplane(Engine):
         self._heard.clear()
         self._bucket = None
         if nc is not None:
-            with contextlib.suppress(*self.errors):
-                # nats-py waits for the end of the transport, of which asyncio never tells where TLS has failed
-                await asyncio.wait_for(nc.close(), FAREWELL_S)
+            # nats-py waits for the end of the transport, of which asyncio never tells where TLS has failed
+            await bounded(nc.close(), FAREWELL_S)
         await ended(*self._flushes)
 
     async def _say_farewell(self) -> None:
@@ -329,13 +330,6 @@ class NatsBackplane(Engine):
             nats.errors.NoRespondersError,
         ):
             return None  # no such stream, or no JetStream at all: nobody can have logged it
-
-    async def _sweep_again_and_again(self) -> None:
-        while True:
-            if time.monotonic() >= self._sweep_at:
-                self._sweep_at = time.monotonic() + SWEEP_S * random.uniform(0.5, 1.0)
-                await self._quietly(self._sweep())
-            await asyncio.sleep(max(0.0, self._sweep_at - time.monotonic()))
 
     async def _sweep(self) -> None:
         """Delete the streams that a day of grace has passed over, unless another process has just done so."""

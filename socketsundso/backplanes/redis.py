@@ -12,7 +12,6 @@ A published payload begins with `-`, a logged one with `+<seq> <epoch> `.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import re
@@ -33,6 +32,7 @@ from socketsundso.backplanes.base import (
     InvalidBackplane,
     Keep,
     Log,
+    bounded,
     ended,
     parted,
     split_options,
@@ -241,9 +241,8 @@ class RedisBackplane(Engine):
                     await ended(reader)
             finally:  # also where the end of the backplane interrupts the loss of its link
                 await link.disconnect(nowait=True)
-        with contextlib.suppress(*self.errors):
-            # redis-py waits for the end of each transport, which may not come where TLS has failed
-            await asyncio.wait_for(self._client.connection_pool.disconnect(inuse_connections=True), FAREWELL_S)
+        # redis-py waits for the end of each transport, which may not come where TLS has failed
+        await bounded(self._client.connection_pool.disconnect(inuse_connections=True), FAREWELL_S)
 
     async def _send(self, *command: str) -> None:
         async with self._sending:
