@@ -40,6 +40,9 @@ CALL_TIMEOUT_S = 5.0
 FAREWELL_S = 1.0
 """The longest that the end of a backplane may take."""
 
+CLOSE_S = 1.0
+"""How long a link may take to close; what is left of it then is forgotten."""
+
 OUTBOX_BYTES = 8 << 20
 """What may wait for an engine that reads too slowly; beyond it, `publish` raises."""
 

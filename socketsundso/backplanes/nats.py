@@ -45,7 +45,7 @@ from socketsundso.backplanes.base import (
     parted,
     split_options,
 )
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, FAREWELL_S, LEASE_SHARE, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -156,7 +156,7 @@ class NatsBackplane(Engine):
         self._bucket = None
         if nc is not None:
             # nats-py waits for the end of the transport, of which asyncio never tells where TLS has failed
-            await bounded(nc.close(), FAREWELL_S)
+            await bounded(nc.close(), CLOSE_S)
         await ended(*self._flushes)
 
     async def _say_farewell(self) -> None:

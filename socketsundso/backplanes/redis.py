@@ -37,7 +37,7 @@ from socketsundso.backplanes.base import (
     parted,
     split_options,
 )
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, FAREWELL_S, LEASE_SHARE, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Engine
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -242,7 +242,7 @@ class RedisBackplane(Engine):
             finally:  # also where the end of the backplane interrupts the loss of its link
                 await link.disconnect(nowait=True)
         # redis-py waits for the end of each transport, which may not come where TLS has failed
-        await bounded(self._client.connection_pool.disconnect(inuse_connections=True), FAREWELL_S)
+        await bounded(self._client.connection_pool.disconnect(inuse_connections=True), CLOSE_S)
 
     async def _send(self, *command: str) -> None:
         async with self._sending:
