@@ -162,11 +162,11 @@ class NatsBackplane(Engine):
     async def _say_farewell(self) -> None:
         """Over a link of its own: the end of an event loop cancels all tasks, those of the present link, too."""
         if self._held or self._outbox:
-            old = self._client()
-            if not await self._quietly(self._connect()):
+            old, self._nc, self._bucket = self._client(), None, None
+            linked = await self._quietly(self._connect())
+            await bounded(old.close(), CLOSE_S)
+            if not linked:
                 return
-            self._bucket = None
-            await self._quietly(old.close())
         await super()._say_farewell()
 
     @property
