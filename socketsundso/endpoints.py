@@ -507,9 +507,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         answering = _answering.get()
         event = answering[0].event if answering and answering[0] else None
         where = type(self).__name__, event, _peer(self.websocket)
-        if isinstance(
-            exc, BackplaneUnavailable
-        ):  # of the world, not of the application; every client may ask meanwhile
+        # one that is away is no fault of the application, and every client may ask meanwhile: no traceback
+        if isinstance(exc, BackplaneUnavailable):
             logger.warning("%s: event %r of %s failed: %s", *where, exc)
         else:
             logger.error("%s: event %r of %s failed", *where, exc_info=exc)

@@ -4,8 +4,9 @@ Models whose fields are text, numbers, booleans or None: their instances are wri
     class Posted(BaseModel): room: str; n: int | None = None
     Posted(room="lobby") in reply to "post"   ->   {"type":"post","room":"lobby","n":null}
 
-What is written is what pydantic would write, byte for byte, since every value is looked at first: an instance of the
-class itself, each field of exactly its type. All else, also what orjson refuses, is left to the careful way.
+What is written is what pydantic would write, since every value is looked at first: an instance of the class itself,
+each field of exactly its type. All else, also what orjson refuses, is left to the careful way. (Some versions of
+pydantic spell an exponent 1e+16, orjson always 1e16.)
 """
 
 from __future__ import annotations
