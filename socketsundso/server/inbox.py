@@ -20,6 +20,7 @@ from socketsundso.server.outbox import Outbox
 MAX_QUEUED_BYTES = 1 << 16
 MESSAGE_BYTES = 250  # what a queued message weighs besides its payload, which may be empty
 MAX_ENDS_TOLD = 1000  # the final disconnect, by `receive`; who asks once more gets an exception
+ENDS_TOLD_AT_ONCE = 10  # then the event loop gets a turn, in which an impatient task may be cancelled
 
 Message = dict[str, Any]
 Item = str | Message
@@ -175,10 +176,10 @@ class Inbox(Pull):
     async def _tell_the_end(self) -> None:
         # an application that goes on in its loop must not stop the event loop's
         self._ends_told += 1
-        if self._ends_told > 1:
-            await asyncio.sleep(0)
         if self._ends_told > MAX_ENDS_TOLD:
             raise ClientDisconnected
+        if self._ends_told % ENDS_TOLD_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
     def take(self) -> Item | None:
         queue = self._queue

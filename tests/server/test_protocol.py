@@ -1109,6 +1109,31 @@ def test_tasks_that_receive_get_the_messages_in_order(loop: str) -> None:
     assert heard == said
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_task_without_any_patience_hears_of_the_disconnect_again(loop: str) -> None:
+    """As any number of tasks do that receive at the same time."""
+    told: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        while len(told) < 5:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    told.append((await receive())["type"])
+
+    async def main() -> None:
+        async with serving(app) as served:
+            async with peer(served) as client:
+                client.say(closing())
+                await client.closed()
+            await served.idle()
+
+    run(main(), loop)
+    assert told == ["websocket.disconnect"] * 5
+
+
 def test_no_message_is_lost_to_a_timeout() -> None:
     """`asyncio.wait_for(receive(), ...)` may be cancelled in the very turn in which a message comes."""
     count, got = 300, []
