@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.load import SILENCE_S, Dialect, connect, masked_frame, message, payload_of, read_frame
+from benchmarks.load import READ_BYTES, SILENCE_S, Dialect, connect, masked_frame, message, payload_of, read_frame
 
 WAIT_S = 60.0
 
@@ -90,6 +90,7 @@ class Members:
         start = time.perf_counter()
         wanted = self.expected * in_flight
         size, missing = len(wanted), len(self.sockets)
+        read_bytes = max(READ_BYTES, size)
         partial: dict[int, bytes] = {}
         poll, by_fd = self._poll, self._by_fd
         while missing:
@@ -99,7 +100,7 @@ class Members:
                     raise TimeoutError(f"{missing} members wait for a broadcast")
                 continue
             for fd, _ in ready:
-                data = by_fd[fd].recv(1 << 18)
+                data = by_fd[fd].recv(read_bytes)
                 if fd in partial:
                     data = partial[fd] + data
                 if len(data) < size:

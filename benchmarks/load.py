@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 SPARE_FILES = 200  # what a process has open besides its connections, generously
+READ_BYTES = 1 << 12  # the least that one read asks for; a buffer that is much larger costs a page fault each time
 SILENCE_S = 10.0  # a server that answers nothing for this long has failed
 
 Body = dict[str, Any]
@@ -220,6 +221,7 @@ class Load:
         units = messages // self.group
         sent, received, size = 0, 0, len(self.reply)
         reply, frame, by_fd, rests = self.reply, self.frame, self._by_fd, self._rest
+        read_bytes = max(READ_BYTES, size * self.shape.in_flight)
         whole = {count: reply * count for count in range(1, self.shape.in_flight + 1)}
         under_way: dict[int, deque[tuple[float, int]]] = {fd: deque() for fd in by_fd}  # when they left, how many
         waits: list[tuple[float, int]] = []
@@ -233,7 +235,7 @@ class Load:
         while received < sent:
             for fd, _ in self._wait():
                 sock = by_fd[fd]
-                data = sock.recv(1 << 18)
+                data = sock.recv(read_bytes)
                 if data == reply and not rests[fd]:
                     count = 1
                 else:
@@ -293,7 +295,7 @@ class Load:
                 if not sent % 16:
                     break  # read in between, also when behind
             for fd, _ in self._poll.poll(0):
-                data = self._rest[fd] + self._by_fd[fd].recv(1 << 18)
+                data = self._rest[fd] + self._by_fd[fd].recv(max(READ_BYTES, size))
                 count, rest = divmod(len(data), size)
                 if data[: count * size] != self.reply * count:
                     raise AssertionError("a reply differs from the first one")
