@@ -160,7 +160,7 @@ def test_events(per_100: Benchmark, events: int) -> None:
 
 @pytest.mark.benchmark(group="a refused message, from frame to error frame")
 def test_refused(per_100: Benchmark) -> None:
-    from socketsundso.error_frames import error_frame
+    from socketsundso.messages.error_frames import error_frame
 
     data = frame("message", sender="x")
 

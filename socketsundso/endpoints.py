@@ -25,13 +25,23 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from socketsundso.decoder import UNDECODABLE, Decoder, Frame, MessageError, Ref, Refused, Route
-from socketsundso.encoder import ResponseError, append_ref
-from socketsundso.error_frames import ErrorPolicy, error_frame
 from socketsundso.errors import BackplaneUnavailable, DefinitionError, EventError, FrameError, did_you_mean
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.membership import Membership
+from socketsundso.messages import (
+    UNDECODABLE,
+    Decoder,
+    ErrorPolicy,
+    Frame,
+    MessageError,
+    Ref,
+    Refused,
+    ResponseError,
+    Route,
+    append_ref,
+    error_frame,
+)
 from socketsundso.wire import Writer, source_of, writer_of
 
 logger = logging.getLogger("socketsundso")

@@ -18,12 +18,18 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_
 from pydantic import BaseModel, ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
 
-from socketsundso import signature
-from socketsundso.decoder import Route, json_model_fields
-from socketsundso.encoder import ResponseOptions, encoder_for, is_model
 from socketsundso.errors import DefinitionError, did_you_mean
+from socketsundso.messages import (
+    ResponseOptions,
+    Route,
+    Signature,
+    Unresolvable,
+    encoder_for,
+    is_model,
+    json_model_fields,
+    signature,
+)
 from socketsundso.models import EventMessage
-from socketsundso.signature import Signature, Unresolvable
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

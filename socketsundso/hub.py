@@ -21,10 +21,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, Literal, TypeVar
 
-from socketsundso.backplanes import Keep
-from socketsundso.backplanes.base import ended
-from socketsundso.encoder import encode_push
+from socketsundso.backplanes import Keep, ended
 from socketsundso.errors import BackplaneUnavailable
+from socketsundso.messages import encode_push
 from socketsundso.presence import Member
 from socketsundso.room import names_of, room_topic, user_topic, valid_name
 from socketsundso.rooms import Rooms, known_rooms, rooms_for

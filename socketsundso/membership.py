@@ -28,10 +28,10 @@ from socketsundso.connection import (
     OutboundQueue,
     SlowPolicy,
 )
-from socketsundso.encoder import encode_push, pushed_fields, pushed_type
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.history import Resume
 from socketsundso.hub import Hub, Presence
+from socketsundso.messages import encode_push, pushed_fields, pushed_type
 from socketsundso.room import Participant, names_of, new_id, room_topic, user_topic, valid_name
 from socketsundso.rooms import Rooms, rooms_for
 from socketsundso.wire import Writer, wire_of

@@ -13,8 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from socketsundso import history
-from socketsundso.backplanes import Backplane, Delivery, Log
-from socketsundso.backplanes.base import backoff
+from socketsundso.backplanes import Backplane, Delivery, Log, backoff
 from socketsundso.connection import Counters, Outgoing, gap_notice, take_turns
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.history import Position, Resume

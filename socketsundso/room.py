@@ -20,8 +20,7 @@ from typing import Any, Literal, NamedTuple, cast
 import msgspec
 from msgspec import Struct
 
-from socketsundso.backplanes import Delivery, Keep
-from socketsundso.backplanes.base import ended
+from socketsundso.backplanes import Delivery, Keep, ended
 from socketsundso.connection import Connection, Counters, Outgoing
 from socketsundso.errors import EventError
 from socketsundso.history import Position, Resume

@@ -1,4 +1,4 @@
-"""The floors of the house: a module imports only from lower floors, and foreign libraries in few places."""
+"""The floors of the house: a module imports only from lower floors, a wing shows only its face, no circle anywhere."""
 
 from __future__ import annotations
 
@@ -8,61 +8,134 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "socketsundso"
-FLOORS = {
-    "errors": 0,
-    "models": 1, "annotations": 1, "backplanes": 1, "server": 1, "wire": 1,
-    "codegen": 1, "core_schemas": 1,
-    "plain_models": 2, "signature": 2, "connection": 2, "presence": 2, "history": 2, "error_frames": 2,
-    "decoder": 3, "encoder": 3, "room": 3,
-    "handler": 4, "recovery": 4, "roster": 4,
-    "rooms": 5,
-    "hub": 6,
-    "membership": 7,
-    "endpoints": 8,
-    "__init__": 9,
-    "cli": 10,
-    "__main__": 11,
-}  # fmt: skip
+
+ROOMS = [
+    {"errors"},
+    {"models", "wire", "backplanes", "server"},
+    {"messages"},
+    {"connection", "handler"},
+    {"presence", "history"},
+    {"room"},
+    {"recovery", "roster"},
+    {"rooms"},
+    {"hub"},
+    {"membership"},
+    {"endpoints"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+]
+"""The rooms by floor, the ground floor first: folders, and the modules beside them."""
+
+WINGS = {
+    "messages": [
+        {"annotations", "codegen", "core_schemas", "error_frames"},
+        {"plain_models", "signature"},
+        {"decoder", "encoder"},
+    ],
+    "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
+    "server": [
+        {"frames", "handshake", "keepalive"},
+        {"early", "head", "rejection", "parser", "outbox", "deflate"},
+        {"inbox", "http_httptools"},
+        {"messages"},
+        {"protocol"},
+    ],
+}
+"""The modules within a wing by floor; its `__init__` is above them all."""
+
 ONLY_IN = {
     "fastapi": set(),
-    "redis": {"backplanes"},
-    "nats": {"backplanes"},
-    "picows": {"server"},
-    "websockets": {"server"},
+    "redis": {"backplanes/redis"},
+    "nats": {"backplanes/nats"},
+    "picows": {"server/parser", "server/protocol"},
+    "websockets": {"server/deflate"},
     "uvicorn": {"server", "cli"},
-    "orjson": {"encoder", "plain_models"},
+    "h11": {"server/head", "cli"},
+    "click": {"cli"},
+    "orjson": {"messages/encoder", "messages/plain_models"},
 }
+"""Foreign libraries that are imported nowhere else, by module."""
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def parts_of(path: Path) -> tuple[str, ...]:
+    """`messages/decoder.py` -> ("messages", "decoder")."""
+    return path.relative_to(PACKAGE).with_suffix("").parts
+
+
+def floor_of(floors: list[set[str]], name: str) -> int:
+    return next((floor for floor, modules in enumerate(floors) if name in modules), len(floors))
 
 
 def imports(path: Path) -> set[str]:
+    """Whole names, `package.module.name`, of everything that is imported anywhere in a module."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
-    """No cycle between the rooms of the house, and no arrow upwards."""
-    here = room_of(path)
+def own_imports(path: Path) -> set[tuple[str, ...]]:
+    """What it imports of the package, as parts of names: ("messages", "Decoder")."""
+    own = set()
     for name in imports(path):
-        parts = name.split(".")
-        if parts[0] == "socketsundso" and len(parts) > 1:
-            there = parts[1] if parts[1] in FLOORS else "__init__"
-            assert there == here or FLOORS[there] < FLOORS[here], f"{here} imports {name}"
+        package, *parts = name.split(".")
+        if package == "socketsundso":
+            is_room = bool(parts) and ((PACKAGE / parts[0]).is_dir() or (PACKAGE / f"{parts[0]}.py").is_file())
+            own.add(tuple(parts) if is_room else ("__init__", *parts))
+    return own
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: "/".join(parts_of(path)))
+
+
+def test_every_module_has_its_floor() -> None:
+    """A module that is not on the plan has no place yet; a place on the plan is not empty."""
+    stand = {parts_of(path)[0] for path in MODULES}
+    assert stand == set().union(*ROOMS)
+    for wing, floors in WINGS.items():
+        inside = {parts_of(path)[1] for path in MODULES if parts_of(path)[0] == wing} - {"__init__"}
+        assert inside == set().union(*floors)
+
+
+@every_module
+def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
+    """No cycle between the rooms of the house, nor within a wing, and no arrow upwards."""
+    room, *inner = parts_of(path)
+    for there, *names in own_imports(path):
+        if there != room:
+            assert floor_of(ROOMS, there) < floor_of(ROOMS, room), f"{room} imports {there}"
+        elif room in WINGS:
+            floors = WINGS[room]
+            assert floor_of(floors, names[0]) < floor_of(floors, inner[0]), f"{room}/{inner[0]} imports {names[0]}"
+
+
+@every_module
+def test_nothing_outside_a_wing_imports_past_its_face(path: Path) -> None:
+    """What a wing's `__init__` does not name is nobody else's business."""
+    room = parts_of(path)[0]
+    for there, *names in own_imports(path):
+        if there != room and (PACKAGE / there).is_dir():
+            assert len(names) == 1, f"{room} imports {'.'.join(names)} of {there}"
+            shown = imports(PACKAGE / there / "__init__.py")
+            offered = {name.rpartition(".")[2] for name in shown} | defined(PACKAGE / there / "__init__.py")
+            assert names[0] in offered, f"{there} does not offer {names[0]}, which {room} imports"
+
+
+def defined(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+@every_module
 def test_foreign_libraries_stay_where_they_belong(path: Path) -> None:
     """An engine or a server library can be exchanged in one place."""
+    room, *inner = parts_of(path)
     for name in imports(path):
         allowed = ONLY_IN.get(name.split(".")[0])
-        assert allowed is None or room_of(path) in allowed, name
+        assert allowed is None or {room, "/".join((room, *inner))} & allowed, name

@@ -5,9 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from socketsundso.backplanes.base import Backplane, Delivery, InvalidBackplane, Keep, Log, Receiver, State
+from socketsundso.backplanes.base import (
+    Backplane,
+    Delivery,
+    InvalidBackplane,
+    Keep,
+    Log,
+    Receiver,
+    State,
+    backoff,
+    ended,
+)
 
-__all__ = ["Backplane", "Delivery", "Keep", "Log", "Receiver", "State", "open_url"]
+__all__ = ["Backplane", "Delivery", "Keep", "Log", "Receiver", "State", "backoff", "ended", "open_url"]
 
 # scheme -> (module, class, extra); engines are imported only when a URL names them
 _SCHEMES = {

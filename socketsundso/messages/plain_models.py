@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from socketsundso import codegen
-from socketsundso.core_schemas import is_written_as_declared
+from socketsundso.messages import codegen
+from socketsundso.messages.core_schemas import is_written_as_declared
 
 _SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 _SEEN_THROUGH = ("default", "function-before", "function-after", "function-wrap")  # they matter to validation alone

@@ -25,8 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from socketsundso.encoder import ResponseError, ResponseOptions, encoder_for
-from socketsundso.plain_models import plain_encode
+from socketsundso.messages.encoder import ResponseError, ResponseOptions, encoder_for
+from socketsundso.messages.plain_models import plain_encode
 
 T = TypeVar("T")
 

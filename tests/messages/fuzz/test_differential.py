@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from socketsundso import Handler, WebSocketHandlingEndpoint
-from tests.fuzz.annotations import ANNOTATIONS
-from tests.fuzz.tokens import Tokens
 from tests.harness import Peer
+from tests.messages.fuzz.annotations import ANNOTATIONS
+from tests.messages.fuzz.tokens import Tokens
 
 NAMES = ["a", "b", "room", "msg"]
 ADAPTERS = [TypeAdapter(annotation) for annotation in ANNOTATIONS]

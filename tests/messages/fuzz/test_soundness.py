@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from pydantic import Field, PositiveInt, TypeAdapter, conint, conlist, constr
 
-from socketsundso.annotations import native
-from tests.fuzz.annotations import ANNOTATIONS, Color, Number
-from tests.fuzz.test_differential import same
-from tests.fuzz.tokens import Tokens
+from socketsundso.messages.annotations import native
+from tests.messages.fuzz.annotations import ANNOTATIONS, Color, Number
+from tests.messages.fuzz.test_differential import same
+from tests.messages.fuzz.tokens import Tokens
 
 BOUNDS: list[Any] = [0, 5, -3, 2**62]
 CONSTRAINED = [

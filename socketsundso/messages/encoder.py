@@ -27,10 +27,10 @@ from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, ValidationError, to_json, to_jsonable_python
 
-from socketsundso.annotations import alias_value, is_alias
-from socketsundso.core_schemas import may_write_nan, written_keys
 from socketsundso.errors import DefinitionError, EventError
-from socketsundso.plain_models import plain_encode
+from socketsundso.messages.annotations import alias_value, is_alias
+from socketsundso.messages.core_schemas import may_write_nan, written_keys
+from socketsundso.messages.plain_models import plain_encode
 
 _MAX_ERRORS = 100
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS

@@ -36,7 +36,8 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType, TypedDict
 
-from socketsundso.encoder import (
+from socketsundso.errors import DefinitionError, EventError
+from socketsundso.messages.encoder import (
     Encoder,
     ResponseError,
     ResponseOptions,
@@ -45,7 +46,6 @@ from socketsundso.encoder import (
     encoder_for,
     is_model,
 )
-from socketsundso.errors import DefinitionError, EventError
 
 T = TypeVar("T")
 SECRET = "hunter2"

@@ -22,8 +22,8 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from socketsundso.annotations import UnsupportedAnnotation, check
 from socketsundso.errors import DefinitionError
+from socketsundso.messages.annotations import UnsupportedAnnotation, check
 from socketsundso.models import EventMessage
 
 EMPTY: Any = inspect.Parameter.empty

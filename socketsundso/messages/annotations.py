@@ -4,7 +4,7 @@ Which annotations msgspec decodes exactly as pydantic does, and how the others l
 "Exactly" is one-sided: whenever msgspec accepts an input, `TypeAdapter(annotation).validate_json` accepts it too
 and gives an equal value of the same type. What pydantic accepts beyond that (`"1"` for an int) is the slow path's
 business. `native` is a whitelist, metadata included, because msgspec silently ignores every marker in `Annotated`
-that it does not know. `tests/fuzz` tries to refute it.
+that it does not know. `tests/messages/fuzz` tries to refute it.
 """
 
 from __future__ import annotations

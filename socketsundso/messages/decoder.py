@@ -25,10 +25,10 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 from starlette.concurrency import run_in_threadpool
 
-from socketsundso import codegen
-from socketsundso.annotations import by_pydantic, native, pydantic_form
 from socketsundso.errors import DefinitionError, EventError, InvalidUTF8, MalformedFrame
-from socketsundso.signature import EMPTY, Parameter, Signature, is_unicode
+from socketsundso.messages import codegen
+from socketsundso.messages.annotations import by_pydantic, native, pydantic_form
+from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode
 
 Frame = str | bytes
 Ref = int | str

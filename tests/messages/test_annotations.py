@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, InstanceOf, StrictInt, TypeAdapter, Valid
 from typing_extensions import TypeAliasType
 
 from socketsundso import WebSocketHandlingEndpoint, event
-from socketsundso.annotations import UnsupportedAnnotation, check, native, pydantic_form
+from socketsundso.messages.annotations import UnsupportedAnnotation, check, native, pydantic_form
 from tests.harness import ask
 
 T = TypeVar("T")

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from socketsundso import codegen
+from socketsundso.messages import codegen
 
 FIRST_USE = """
 import typing, decimal, fractions, uuid
 from pydantic import PastDate, TypeAdapter
-from socketsundso import codegen
+from socketsundso.messages import codegen
 
 adapter = TypeAdapter({annotation})
 validate = codegen.function("frame", ["return validate(frame)"], {{"validate": adapter.validator.validate_json}})

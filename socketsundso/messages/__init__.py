@@ -1,0 +1,36 @@
+"""
+Bytes <-> values: what a handler's signature makes of frames, and how replies, pushes and errors are written.
+
+Knows no connection. One module per question:
+
+    signature     a function -> its parameters, types resolved
+    annotations   which annotations msgspec decodes exactly as pydantic would
+    decoder       signatures -> one union of Structs: a frame in, a message ready to be called out
+    encoder       values -> JSON with a `type`: replies and pushes
+    plain_models  the shortcut for replies of models of scalars
+    core_schemas  what pydantic's core schemas tell about how a value will be written
+    codegen       functions from generated source
+    error_frames  exceptions -> `error` frames
+"""
+
+from socketsundso.messages import signature as signature
+from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
+from socketsundso.messages.decoder import Decoder as Decoder
+from socketsundso.messages.decoder import Frame as Frame
+from socketsundso.messages.decoder import MessageError as MessageError
+from socketsundso.messages.decoder import Ref as Ref
+from socketsundso.messages.decoder import Refused as Refused
+from socketsundso.messages.decoder import Route as Route
+from socketsundso.messages.decoder import json_model_fields as json_model_fields
+from socketsundso.messages.encoder import ResponseError as ResponseError
+from socketsundso.messages.encoder import ResponseOptions as ResponseOptions
+from socketsundso.messages.encoder import append_ref as append_ref
+from socketsundso.messages.encoder import encode_push as encode_push
+from socketsundso.messages.encoder import encoder_for as encoder_for
+from socketsundso.messages.encoder import is_model as is_model
+from socketsundso.messages.encoder import pushed_fields as pushed_fields
+from socketsundso.messages.encoder import pushed_type as pushed_type
+from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
+from socketsundso.messages.error_frames import error_frame as error_frame
+from socketsundso.messages.signature import Signature as Signature
+from socketsundso.messages.signature import Unresolvable as Unresolvable
