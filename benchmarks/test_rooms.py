@@ -21,7 +21,7 @@ from benchmarks.broadcast_load import Members
 from benchmarks.load import PLAIN, connect, masked_frame, read_frame, rss_bytes
 from benchmarks.progress import Show
 from benchmarks.servers import BROADCASTERS, cores, pick, running
-from socketsundso.connection import Connection, OutboundQueue
+from socketsundso.connection.outbound import Connection, OutboundQueue
 from socketsundso.room import Participant, new_id, room_topic
 from socketsundso.rooms import Rooms
 from tests.backplanes.engines import running as engine_running

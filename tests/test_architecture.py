@@ -33,6 +33,7 @@ WINGS = {
         {"plain_models", "signature"},
         {"decoder", "encoder"},
     ],
+    "connection": [{"outbound"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
         {"frames", "handshake", "keepalive"},

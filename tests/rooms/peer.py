@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from socketsundso import Keep
-from socketsundso.connection import Connection, OutboundQueue
+from socketsundso.connection.outbound import Connection, OutboundQueue
 from socketsundso.room import Participant, new_id
 from socketsundso.rooms import Rooms
 

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 
 from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event, membership
-from socketsundso.connection import Outgoing
+from socketsundso.connection.outbound import Outgoing
 from socketsundso.messages.encoder import encode_push
 from socketsundso.rooms import Rooms, rooms_for
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from socketsundso.backplanes import Keep
 from socketsundso.backplanes.memory import bus_of
-from socketsundso.connection import Connection, OutboundQueue
+from socketsundso.connection.outbound import Connection, OutboundQueue
 from socketsundso.room import Participant, new_id, room_topic, user_topic
 from socketsundso.rooms import Rooms
 

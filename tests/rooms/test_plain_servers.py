@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from socketsundso import Endpoint, event
-from socketsundso.connection import Connection, OutboundQueue, Outgoing
+from socketsundso.connection.outbound import Connection, OutboundQueue, Outgoing
 from socketsundso.wire import sends_plainly
 from tests.server.serving import run
 

@@ -17,7 +17,7 @@ import pytest
 
 from socketsundso import Endpoint, Hub, Keep, SyncHub, event
 from socketsundso.backplanes.memory import Bus
-from socketsundso.connection import NEVER
+from socketsundso.connection.outbound import NEVER
 from socketsundso.rooms import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer, running

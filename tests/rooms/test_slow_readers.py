@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from socketsundso import Conflate, Endpoint, event
-from socketsundso.connection import PATIENCE, TURNS, Connection, OutboundQueue, Outgoing, take_turns
+from socketsundso.connection.outbound import PATIENCE, TURNS, Connection, OutboundQueue, Outgoing, take_turns
 from socketsundso.rooms import rooms_for
 
 from ..backplanes.listener import until

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socketsundso.connection import Conflate, OutboundQueue, Outgoing
+from socketsundso.connection.outbound import Conflate, OutboundQueue, Outgoing
 
 
 def message(number: int, key: str = "a", size: int = 0, room: str = "r") -> Outgoing:
