@@ -14,11 +14,11 @@ from socketsundso.errors import DefinitionError as DefinitionError
 from socketsundso.errors import EventError as EventError
 from socketsundso.handler import Handler as Handler
 from socketsundso.handler import event as event
-from socketsundso.hub import Hub as Hub
-from socketsundso.hub import SyncHub as SyncHub
 from socketsundso.models import EventMessage as EventMessage
-from socketsundso.presence import Member as Member
-from socketsundso.room import InvalidRoomName as InvalidRoomName
+from socketsundso.rooms import Hub as Hub
+from socketsundso.rooms import InvalidRoomName as InvalidRoomName
+from socketsundso.rooms import Member as Member
+from socketsundso.rooms import SyncHub as SyncHub
 
 Endpoint = WebSocketHandlingEndpoint
 

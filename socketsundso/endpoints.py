@@ -28,7 +28,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.errors import BackplaneUnavailable, DefinitionError, EventError, FrameError, did_you_mean
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
-from socketsundso.membership import Membership
 from socketsundso.messages import (
     UNDECODABLE,
     Decoder,
@@ -42,6 +41,7 @@ from socketsundso.messages import (
     append_ref,
     error_frame,
 )
+from socketsundso.rooms import Membership
 from socketsundso.wire import Writer, source_of, writer_of
 
 logger = logging.getLogger("socketsundso")

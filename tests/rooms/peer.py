@@ -10,8 +10,8 @@ from typing import Any
 
 from socketsundso import Keep
 from socketsundso.connection.outbound import Connection, OutboundQueue
-from socketsundso.room import Participant, new_id
-from socketsundso.rooms import Rooms
+from socketsundso.rooms.local import Rooms
+from socketsundso.rooms.room import Participant, new_id
 
 from ..backplanes.listener import DEADLINE_S, until
 

@@ -9,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 
 from socketsundso import Endpoint, Hub, Keep, event
 from socketsundso.errors import DefinitionError
-from socketsundso.rooms import Rooms, rooms_for
+from socketsundso.rooms.local import Rooms, rooms_for
 
 from .peer import Peer, message, rest
 from .serving import run, serving

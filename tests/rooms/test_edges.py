@@ -15,8 +15,8 @@ from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub, recovery
 from socketsundso import rooms as module
 from socketsundso.backplanes import Delivery, memory, open_url
 from socketsundso.backplanes.memory import Bus, bus_of
-from socketsundso.history import Resume
-from socketsundso.rooms import Rooms, rooms_for
+from socketsundso.rooms.history import Resume
+from socketsundso.rooms.local import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer
 from ..backplanes.listener import until

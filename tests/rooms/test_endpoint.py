@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event, membership
 from socketsundso.connection.outbound import Outgoing
 from socketsundso.messages.encoder import encode_push
-from socketsundso.rooms import Rooms, rooms_for
+from socketsundso.rooms.local import Rooms, rooms_for
 
 from ..backplanes.listener import until
 from .serving import run, serving

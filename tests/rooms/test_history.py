@@ -9,8 +9,8 @@ import pytest
 
 from socketsundso import Endpoint, Hub, Keep, event, rooms
 from socketsundso.backplanes import Delivery, Log
-from socketsundso.history import Resume, keep_for, numbered, recovered
-from socketsundso.rooms import rooms_for
+from socketsundso.rooms.history import Resume, keep_for, numbered, recovered
+from socketsundso.rooms.local import rooms_for
 
 from ..backplanes.listener import until
 from .serving import Client, run, serving

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from socketsundso import Endpoint, Keep, Member, event
-from socketsundso.membership import MAX_META_BYTES
-from socketsundso.rooms import rooms_for
+from socketsundso.rooms.local import rooms_for
+from socketsundso.rooms.membership import MAX_META_BYTES
 
 from ..backplanes.listener import until
 from .peer import Peer

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 import redis.asyncio as redis
 
-from socketsundso.history import Resume
-from socketsundso.rooms import Rooms
+from socketsundso.rooms.history import Resume
+from socketsundso.rooms.local import Rooms
 
 from ..backplanes.engines import EngineServer, running
 from ..backplanes.listener import until

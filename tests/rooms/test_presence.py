@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from socketsundso import Endpoint, Hub, Member, SyncHub, event
-from socketsundso.presence import Entry, View
+from socketsundso.rooms.presence import Entry, View
 
 from .serving import Client, run, serving
 

@@ -18,7 +18,7 @@ import pytest
 from socketsundso import Endpoint, Hub, Keep, SyncHub, event
 from socketsundso.backplanes.memory import Bus
 from socketsundso.connection.outbound import NEVER
-from socketsundso.rooms import Rooms, rooms_for
+from socketsundso.rooms.local import Rooms, rooms_for
 
 from ..backplanes.engines import EngineServer, running
 from ..backplanes.listener import until

@@ -10,7 +10,7 @@ import pytest
 
 from socketsundso import Conflate, Endpoint, event
 from socketsundso.connection.outbound import PATIENCE, TURNS, Connection, OutboundQueue, Outgoing, take_turns
-from socketsundso.rooms import rooms_for
+from socketsundso.rooms.local import rooms_for
 
 from ..backplanes.listener import until
 from .serving import Client, run, serving

@@ -24,9 +24,9 @@ from typing import Any, Literal, TypeVar
 from socketsundso.backplanes import Keep, ended
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.messages import encode_push
-from socketsundso.presence import Member
-from socketsundso.room import names_of, room_topic, user_topic, valid_name
-from socketsundso.rooms import Rooms, known_rooms, rooms_for
+from socketsundso.rooms.local import Rooms, known_rooms, rooms_for
+from socketsundso.rooms.presence import Member
+from socketsundso.rooms.room import names_of, room_topic, user_topic, valid_name
 
 OnUnavailable = Literal["raise", "count"]
 T = TypeVar("T")

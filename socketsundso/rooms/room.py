@@ -23,8 +23,8 @@ from msgspec import Struct
 from socketsundso.backplanes import Delivery, Keep, ended
 from socketsundso.connection import Connection, Counters, Outgoing
 from socketsundso.errors import EventError
-from socketsundso.history import Position, Resume
-from socketsundso.presence import View
+from socketsundso.rooms.history import Position, Resume
+from socketsundso.rooms.presence import View
 from socketsundso.wire import Wire
 
 logger = logging.getLogger("socketsundso.rooms")

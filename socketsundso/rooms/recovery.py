@@ -12,12 +12,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from socketsundso import history
 from socketsundso.backplanes import Backplane, Delivery, Log, backoff
 from socketsundso.connection import Counters, Outgoing, gap_notice, take_turns
 from socketsundso.errors import BackplaneUnavailable
-from socketsundso.history import Position, Resume
-from socketsundso.room import Came, Near, Participant, Room, Tasks, push_all, room_topic, unseal
+from socketsundso.rooms import history
+from socketsundso.rooms.history import Position, Resume
+from socketsundso.rooms.room import Came, Near, Participant, Room, Tasks, push_all, room_topic, unseal
 
 logger = logging.getLogger("socketsundso.rooms")
 

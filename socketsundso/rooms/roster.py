@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Raw, Struct
 
-from socketsundso import presence
 from socketsundso.backplanes import Backplane
 from socketsundso.connection import NEVER, Counters, Outgoing
 from socketsundso.errors import BackplaneUnavailable
-from socketsundso.presence import Entry, Member, View
-from socketsundso.room import Envelope, Participant, Room, Tasks, push_all, room_topic, seal
+from socketsundso.rooms import presence
+from socketsundso.rooms.presence import Entry, Member, View
+from socketsundso.rooms.room import Envelope, Participant, Room, Tasks, push_all, room_topic, seal
 
 logger = logging.getLogger("socketsundso.rooms")
 

@@ -17,15 +17,15 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from socketsundso import history, presence
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
 from socketsundso.connection import Counters, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
-from socketsundso.history import Resume
-from socketsundso.presence import Member
-from socketsundso.recovery import Recovery
-from socketsundso.room import Envelope, Near, Participant, Room, Tasks, push_all, room_topic, seal, unseal
-from socketsundso.roster import Roster
+from socketsundso.rooms import history, presence
+from socketsundso.rooms.history import Resume
+from socketsundso.rooms.presence import Member
+from socketsundso.rooms.recovery import Recovery
+from socketsundso.rooms.room import Envelope, Near, Participant, Room, Tasks, push_all, room_topic, seal, unseal
+from socketsundso.rooms.roster import Roster
 
 logger = logging.getLogger("socketsundso.rooms")
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, is_typeddict
 from pydantic_core import to_json
 from starlette.websockets import WebSocketDisconnect
 
-from socketsundso import history
 from socketsundso.backplanes import Keep
 from socketsundso.connection import (
     POLICIES,
@@ -29,11 +28,12 @@ from socketsundso.connection import (
     SlowPolicy,
 )
 from socketsundso.errors import DefinitionError, EventError
-from socketsundso.history import Resume
-from socketsundso.hub import Hub, Presence
 from socketsundso.messages import encode_push, pushed_fields, pushed_type
-from socketsundso.room import Participant, names_of, new_id, room_topic, user_topic, valid_name
-from socketsundso.rooms import Rooms, rooms_for
+from socketsundso.rooms import history
+from socketsundso.rooms.history import Resume
+from socketsundso.rooms.hub import Hub, Presence
+from socketsundso.rooms.local import Rooms, rooms_for
+from socketsundso.rooms.room import Participant, names_of, new_id, room_topic, user_topic, valid_name
 from socketsundso.wire import Writer, wire_of
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
