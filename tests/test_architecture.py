@@ -30,6 +30,7 @@ WINGS = {
     ],
     "connection": [{"outbound"}],
     "rooms": [{"presence", "history"}, {"room"}, {"recovery", "roster"}, {"local"}, {"hub"}, {"membership"}],
+    "cli": [{"run"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
         {"frames", "handshake", "keepalive"},

@@ -3,7 +3,7 @@
 
 The command takes every option of the uvicorn that is installed, because it is made of uvicorn's own. It
 adds what uvicorn does not know: a bare endpoint class is served at `/`, and `--backplane` names the engine
-between processes. Further commands are added to `main`.
+between processes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
 from uvicorn.supervisors import Multiprocess
 
-import socketsundso
 from socketsundso.backplanes import open_url
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
@@ -52,12 +51,6 @@ INTERFACE_VARIABLE = "SOCKETSUNDSO_RUN_INTERFACE"
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 
 STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(socketsundso.__version__, prog_name="socketsundso")
-def main() -> None:
-    """Typed WebSocket APIs."""
 
 
 def run(app: str, backplane: str | None, **options: Any) -> None:
@@ -410,12 +403,10 @@ _BACKPLANE = click.Option(
     f"The same as the environment variable {BACKPLANE_VARIABLE}.",
 )
 
-main.add_command(
-    click.Command(
-        "run",
-        callback=run,
-        help=inspect.getdoc(run),
-        params=[*uvicorn_command.params, _BACKPLANE],
-        context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
-    )
+command = click.Command(
+    "run",
+    callback=run,
+    help=inspect.getdoc(run),
+    params=[*uvicorn_command.params, _BACKPLANE],
+    context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
 )

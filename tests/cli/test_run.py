@@ -21,7 +21,8 @@ import websockets.sync.client
 from click.testing import CliRunner, Result
 
 import socketsundso
-from socketsundso import cli
+from socketsundso.cli import main
+from socketsundso.cli import run as cli
 from tests.server.serving import CERTIFICATE, request
 from tests.serving import ROOT, free_port
 
@@ -447,7 +448,7 @@ def handed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, list(arguments))
+    return CliRunner().invoke(main, list(arguments))
 
 
 def test_uvicorn_gets_our_protocols_and_every_option(handed: dict[str, Any]) -> None:
