@@ -6,6 +6,7 @@ Knows no connection. One module per question:
     signature     a function -> its parameters, types resolved
     annotations   which annotations msgspec decodes exactly as pydantic would
     decoder       signatures -> one union of Structs: a frame in, a message ready to be called out
+    definition    what an endpoint makes of frames and exceptions, compiled
     encoder       values -> JSON with a `type`: replies and pushes
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
@@ -22,6 +23,7 @@ from socketsundso.messages.decoder import Ref as Ref
 from socketsundso.messages.decoder import Refused as Refused
 from socketsundso.messages.decoder import Route as Route
 from socketsundso.messages.decoder import json_model_fields as json_model_fields
+from socketsundso.messages.definition import Definition as Definition
 from socketsundso.messages.encoder import ResponseError as ResponseError
 from socketsundso.messages.encoder import ResponseOptions as ResponseOptions
 from socketsundso.messages.encoder import append_ref as append_ref
