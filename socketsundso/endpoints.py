@@ -12,17 +12,29 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from abc import ABCMeta
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import anyio
-from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from pydantic_core import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.backplanes import Keep
-from socketsundso.connection import Peer, Serial, SlowPolicy, answering, end_answer, refusal
-from socketsundso.errors import DefinitionError, did_you_mean
+from socketsundso.connection import (
+    ASGIClass,
+    Current,
+    Peer,
+    Serial,
+    SlowPolicy,
+    answering,
+    check_subprotocols,
+    current,
+    end_answer,
+    refusal,
+)
+from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import Decoder, Definition, ErrorPolicy, Route, append_ref, error_frame
@@ -30,6 +42,7 @@ from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
 
 logger = logging.getLogger("socketsundso")
 
+_NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
 
 
@@ -91,44 +104,40 @@ class _HubAttribute:
         return owner._declaration.hub
 
 
-class _ASGIClass:
+class _Declared(ABCMeta):
     """
-    Lets an endpoint class itself be an ASGI application: `await Chat(scope, receive, send)`.
+    Settings are compiled when a class is created: one that is assigned later would be heard by nobody.
 
-    A class of its own below the endpoint's, so that `inspect.signature(Chat)` shows `__init__`, in which FastAPI
-    looks for dependencies.
+    Of ABCMeta, so that endpoints may be abstract, too.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 3 and not kwargs and isinstance(args[0], MutableMapping):
-            return cls._asgi(*args)
-        return super().__new__(cls)
-
-    @classmethod
-    def _asgi(cls, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "websocket":  # no coroutine around the one that lives as long as the connection
-            endpoint: WebSocketHandlingEndpoint = cls(WebSocket(scope, receive, send))
-            return endpoint.dispatch()
-        return _without_websocket(scope, receive, send)
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name in _COMPILED and "_definition" in vars(cls):
+            raise DefinitionError(
+                f"{cls.__name__}.{name} is read when the class is created; set it in the class's body, or in that of a "
+                f"subclass: `class Mine({cls.__name__}): {name} = ...`"
+            )
+        super().__setattr__(name, value)
 
 
-async def _without_websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http":
-        headers = {"upgrade": "websocket", "connection": "Upgrade"}
-        await PlainTextResponse("This is a WebSocket endpoint.\n", 426, headers)(scope, receive, send)
-    elif scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+_COMPILED = frozenset(
+    {
+        "disclose_events",
+        "emits",
+        "history",
+        "include_input",
+        "legacy_errors",
+        "max_error_bytes",
+        "max_errors",
+        "on_slow",
+        "presence_events",
+        "ref_key",
+        "subprotocols",
+    }
+)
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return
-
-
-class WebSocketHandlingEndpoint(_ASGIClass):
+class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     """
     A WebSocket API: one class, one instance per connection, one handler per event.
 
@@ -143,7 +152,7 @@ class WebSocketHandlingEndpoint(_ASGIClass):
     Class attributes: `ref_key`, the key that requests and their answers share; `include_input=False` keeps what
     peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an unknown one;
     `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
-    `errors`. Those of rooms:
+    `errors`. `subprotocols`, the first of which that the client offers is accepted. Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -160,6 +169,7 @@ class WebSocketHandlingEndpoint(_ASGIClass):
     max_errors: ClassVar[int] = 100
     max_error_bytes: ClassVar[int] = 65_536
     legacy_errors: ClassVar[bool] = False
+    subprotocols: ClassVar[Sequence[str]] = ()
 
     backplane: ClassVar[str | None] = None
     emits: ClassVar[Sequence[Any]] = ()
@@ -178,7 +188,8 @@ class WebSocketHandlingEndpoint(_ASGIClass):
     _handlers: ClassVar[Handlers]
     _declaration: ClassVar[Declaration]
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
-    _responds: ClassVar[bool] = False  # the class has a `respond` of its own
+
+    _noted_offer: ClassVar[bool]
 
     _loop: Serial | None = None  # while it runs
 
@@ -201,14 +212,12 @@ class WebSocketHandlingEndpoint(_ASGIClass):
                 )
             handlers[event] = handler
         _restore_methods(cls)
-        cls._responds = cls.respond is not WebSocketHandlingEndpoint.respond
         cls._declaration = Declaration(cls, handlers)
         if cls.history:
             handlers["resume"] = _RESUME
-        cls._definition = Definition(
-            Decoder({}),
-            ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key),
-        )
+        policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
+        check_subprotocols(cls.__name__, cls.subprotocols)
+        cls._definition = Definition(Decoder({}), policy)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
 
@@ -282,23 +291,40 @@ class WebSocketHandlingEndpoint(_ASGIClass):
         To refuse, close `self.websocket` or raise Starlette's `HTTPException` or `WebSocketException` before that.
         """
         if self.websocket.application_state is WebSocketState.CONNECTING:
-            await self.websocket.accept()
+            await self.websocket.accept(self.subprotocol)
 
     async def on_disconnect(self, close_code: int) -> None:
         """Called once for every connection that was accepted, with the code that it was closed with."""
+
+    @property
+    def current(self) -> Current | None:
+        """
+        The message that is being answered: `current.event`, `current.ref`, `current.frame_type`; None outside of one.
+
+        Valid in handlers, in `respond` and `send_exception`, and in tasks that a handler started. `event` is None for a
+        message that no handler is for.
+        """
+        return current(self._peer)
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What was negotiated of the class's `subprotocols` and the client's; None without."""
+        return self._peer.subprotocol
 
     async def respond(self, response: Any) -> None:
         """
         Answer the message that is being handled with what a handler may return, and with its `ref`.
 
-        In a task that a handler started it still answers that handler's message; elsewhere it is `send`. Raises
-        `WebSocketDisconnect` if the peer is gone, `ResponseError` if the value is no valid reply.
+        In a task that a handler started it still answers that handler's message; elsewhere it is `send`. The answer to
+        a message that no handler is for has the `type` "error", unless it brings one. Raises `WebSocketDisconnect` if
+        the peer is gone, `ResponseError` if the value is no valid reply.
         """
-        _, route, ref, _, _ = answering(self._peer) or (None, None, None, None, None)
-        if route is None:
+        record = answering(self._peer)
+        if record is None:
             await self.send(response)
             return
-        body = route.encode(response)
+        _, route, ref, _, _ = record
+        body = self._definition.encode_nameless(response) if route is None else route.encode(response)
         await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
 
     async def send(self, message: Any) -> None:
@@ -315,10 +341,16 @@ class WebSocketHandlingEndpoint(_ASGIClass):
         await self._peer.close(code, reason)
 
     async def send_exception(self, exc: Exception) -> None:
-        """Answer with the error frame for `exc`. Override it to tell more, or less."""
-        record = answering(self._peer)
-        ref = record[2] if record else None
-        await self._peer.send_body(error_frame(exc, self._definition.error_policy, ref))
+        """
+        Answer with the error frame for `exc`, with the `ref` of `current`. Override it to tell more, or less.
+
+        A `ValidationError` that is not about the message itself is answered with `internal_error`.
+        """
+        peer = self._peer
+        _, _, ref, _, wrong = answering(peer) or _NOTHING
+        if exc is not wrong and isinstance(exc, ValidationError):
+            exc = EventError("internal_error")  # the application's own, with the application's values in it
+        await peer.send_body(error_frame(exc, self._definition.error_policy, ref))
 
     # ---- rooms
 
@@ -390,11 +422,16 @@ class WebSocketHandlingEndpoint(_ASGIClass):
 
     @functools.cached_property
     def _peer(self) -> Peer:
-        return Peer(self.websocket)
+        return Peer(self.websocket, self.subprotocols)
 
-    @functools.cached_property
+    @property
     def _membership(self) -> Membership:
-        return Membership(self, self._peer, self._declaration)
+        known: Membership | None = self.__dict__.get("_in_rooms")
+        if known is None:
+            known = Membership(self, self._peer, self._declaration)
+            if self._peer.over is None:  # else nobody would let go of it any more
+                self.__dict__["_in_rooms"] = known
+        return known
 
     async def dispatch(self) -> None:
         """Live the whole life of the connection. Called by the framework; awaiting the endpoint is the same."""
@@ -403,7 +440,8 @@ class WebSocketHandlingEndpoint(_ASGIClass):
         code = 1011
         try:
             if await self._connected():
-                self._loop = Serial(self, peer, self._definition, self._responds)
+                responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
+                self._loop = Serial(self, peer, self._definition, responds)
                 code = await self._loop.run()
             elif peer.closed is not None:
                 code = peer.closed
@@ -422,7 +460,9 @@ class WebSocketHandlingEndpoint(_ASGIClass):
     async def _connected(self) -> bool:
         peer = self._peer
         try:
-            if self.history:
+            if not (peer.accepted or peer.negotiable):
+                raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
+            if self._declaration.history:
                 self._membership.declare_history()
             await self.on_connect()
         except WebSocketDisconnect:
@@ -435,7 +475,19 @@ class WebSocketHandlingEndpoint(_ASGIClass):
         if self.websocket.application_state is WebSocketState.CONNECTING:
             logger.error("%s.on_connect neither accepted nor closed the connection: refused", type(self).__name__)
             await self.websocket.close(1011)
+        self._note_offer()
         return peer.closed is None and peer.accepted
+
+    def _note_offer(self) -> None:
+        """A browser fails a connection whose offer of subprotocols was not answered."""
+        cls, peer = type(self), self._peer
+        if peer.accepted and peer.subprotocol is None and peer.offered and "_noted_offer" not in vars(cls):
+            cls._noted_offer = True
+            logger.warning(
+                "%s: a client offers the subprotocols %r and got none; set `subprotocols` on the class (told once)",
+                cls.__name__,
+                list(peer.offered),
+            )
 
     async def _disconnected(self, code: int) -> None:
         end_answer()
@@ -453,7 +505,7 @@ class WebSocketHandlingEndpoint(_ASGIClass):
 
     def _end(self, code: int) -> None:
         """Let go of everything; no cycle keeps the endpoint alive until the collector comes."""
-        if (membership := self.__dict__.pop("_membership", None)) is not None:
+        if (membership := self.__dict__.pop("_in_rooms", None)) is not None:
             membership.leave_everything()
         self._peer.release(code)
         self._loop = None

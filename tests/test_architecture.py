@@ -29,7 +29,7 @@ WINGS = {
         {"decoder", "encoder"},
         {"definition"},
     ],
-    "connection": [{"outbound"}, {"peer"}, {"current", "refusal"}, {"serial"}],
+    "connection": [{"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
     "rooms": [
         {"presence", "history"},
         {"room"},

@@ -1,6 +1,7 @@
 """
 The life of one connection.
 
+    application   an endpoint class as an ASGI application
     peer          what is known of the other side, and sending to it in order; the one owner of that state
     serial        the receive loop: one message at a time
     current       which message is being answered
@@ -9,6 +10,7 @@ The life of one connection.
 """
 
 from socketsundso.connection import refusal as refusal
+from socketsundso.connection.application import ASGIClass as ASGIClass
 from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
@@ -25,5 +27,6 @@ from socketsundso.connection.outbound import SlowPolicy as SlowPolicy
 from socketsundso.connection.outbound import gap_notice as gap_notice
 from socketsundso.connection.outbound import take_turns as take_turns
 from socketsundso.connection.peer import Peer as Peer
+from socketsundso.connection.peer import check_subprotocols as check_subprotocols
 from socketsundso.connection.peer import new_id as new_id
 from socketsundso.connection.serial import Serial as Serial

@@ -12,18 +12,53 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
+import re
 import secrets
+from collections.abc import Sequence
 
 import anyio
 from starlette.types import Message, Receive, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection, OutboundQueue
+from socketsundso.errors import DefinitionError
 from socketsundso.wire import Writer, wire_of, writer_of
+
+logger = logging.getLogger("socketsundso")
 
 CODE_S = 1.0
 """How long to wait for the close code of a peer that is gone."""
+
+
+PRIVATE_CODES = {1001: 4503, 1003: 4400, 1007: 4400, 1008: 4403, 1009: 4413, 1011: 4500, 1012: 4503, 1013: 4429}
+"""
+What stands for a code that the server cannot send (daphne sends 1000 and those from 3000 on): 4000 + what HTTP would
+have said.
+"""
+
+MAX_REASON_BYTES = 123
+"""RFC 6455, 5.5: a control frame has at most 125 bytes, two of which are the code."""
+
+
+def fitting_reason(reason: str) -> str:
+    """Cut at a character boundary: servers raise for a longer one, or close without a frame."""
+    return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+
+
+def check_subprotocols(owner: str, names: Sequence[str]) -> None:
+    """RFC 6455, 4.1: each is a token of HTTP, and all of them are unique. Raises `DefinitionError`."""
+    if isinstance(names, str) or not all(isinstance(name, str) and _TOKEN.fullmatch(name) for name in names):
+        raise DefinitionError(
+            f"{owner}.subprotocols is {names!r}; it is a sequence of names without spaces or commas, "
+            "such as ('chat.v2', 'chat.v1')"
+        )
+    if len(set(names)) != len(names):
+        raise DefinitionError(f"{owner}.subprotocols names one twice: {names!r}")
+
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 
 
 class _Ids:
@@ -47,10 +82,27 @@ new_id = _Ids()
 class Peer:
     """The other side of one connection. Made before it is accepted; `observe` begins, `release` ends its work."""
 
-    __slots__ = ("_id", "accepted", "closed", "gone", "left", "receive", "send", "websocket", "writer")
+    __slots__ = (
+        "_id",
+        "accepted",
+        "closed",
+        "gone",
+        "left",
+        "negotiable",
+        "offered",
+        "receive",
+        "send",
+        "subprotocol",
+        "websocket",
+        "writer",
+    )
 
-    def __init__(self, websocket: WebSocket) -> None:
+    def __init__(self, websocket: WebSocket, subprotocols: Sequence[str] = ()) -> None:
         self.websocket = websocket
+        self.offered: Sequence[str] = websocket.scope.get("subprotocols") or ()
+        # what is, or will be, accepted: the first of ours that the client offers
+        self.subprotocol = next((name for name in subprotocols if name in self.offered), None)
+        self.negotiable = not (subprotocols and self.offered) or self.subprotocol is not None
         self.receive: Receive = websocket._receive
         self.send: Send = websocket._send  # the server's; that of the outbound queue while there is one
         self.writer: Writer | None = None  # takes texts without a coroutine, where the server has that
@@ -95,14 +147,45 @@ class Peer:
     async def _observed_send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "websocket.close":
-            self.closed = int(message.get("code") or 1000)
+            await self._send_close(message)
+        elif kind == "websocket.accept":
+            await self._noting_loss(self._with_subprotocol(message))
+            self.accepted = True
+        else:
+            await self._noting_loss(message)
+
+    async def _noting_loss(self, message: Message) -> None:
         try:
             await self.send(message)
         except OSError:
             self.gone = True
             raise
-        if kind == "websocket.accept":
-            self.accepted = True
+
+    def _with_subprotocol(self, message: Message) -> Message:
+        """With the one that was negotiated, unless another one is given; never with one that was not offered."""
+        given = message.get("subprotocol")
+        if given is not None:
+            if given not in self.offered:
+                logger.error("%s: the subprotocol %r was not offered, so it is not accepted", self.name, given)
+                given = None
+            self.subprotocol = given
+        return {**message, "subprotocol": self.subprotocol}
+
+    async def _send_close(self, message: Message) -> None:
+        """Whatever the server can send: a reason that fits, and a code that it takes."""
+        code = self.closed = int(message.get("code") or 1000)
+        if message.get("reason"):
+            message = {**message, "reason": fitting_reason(message["reason"])}
+        try:
+            await self._noting_loss(message)
+        except OSError:
+            raise
+        except Exception as exc:
+            if not self.accepted or code not in PRIVATE_CODES:
+                raise
+            instead = PRIVATE_CODES[code]
+            logger.info("the server cannot close with %d (%s): closed %d instead", code, exc, instead)
+            await self._noting_loss({**message, "code": instead})
 
     def note_departure(self, received: Message) -> int:
         """The peer has left, says this `websocket.disconnect`. The code that the connection ended with."""
@@ -165,11 +248,8 @@ class Peer:
         """The same without waiting for the peer."""
         if self.over is None:
             self.closed = code
-            closing = asyncio.ensure_future(self._send_close(code, reason))
-            closing.add_done_callback(_retrieve)
-
-    async def _send_close(self, code: int, reason: str) -> None:
-        await self.send({"type": "websocket.close", "code": code, "reason": reason})
+            closing = self._send_close({"type": "websocket.close", "code": code, "reason": reason})
+            asyncio.ensure_future(closing).add_done_callback(_retrieve)
 
     # ---- the outbound queue, from the first room on
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from starlette.exceptions import HTTPException, WebSocketException
-from starlette.responses import PlainTextResponse
+import http
 
-from socketsundso.connection.peer import Peer
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException, WebSocketException
+from starlette.responses import PlainTextResponse, Response
+
+from socketsundso.connection.peer import MAX_REASON_BYTES, Peer
+
+_WITHOUT_BODY = (204, 205, 304)
 
 
 def is_meant(exc: Exception) -> bool:
@@ -20,18 +25,43 @@ async def refuse(peer: Peer, exc: Exception) -> None:
     if peer.accepted or isinstance(exc, WebSocketException):
         await peer.close(*_close_for(exc))
     elif "websocket.http.response" in peer.websocket.scope.get("extensions", {}):
-        status = exc.status_code if isinstance(exc, HTTPException) else 500
-        detail = exc.detail if isinstance(exc, HTTPException) else "Internal Server Error"
-        await peer.websocket.send_denial_response(PlainTextResponse(detail, status))
+        await peer.websocket.send_denial_response(_response(exc))
     elif is_meant(exc):
         await peer.close(*_close_for(exc))
     else:
         raise exc  # the server answers 500
 
 
+def _response(exc: Exception) -> Response:
+    """As FastAPI answers it: `{"detail":"who are you?"}`, with the exception's headers."""
+    if not isinstance(exc, HTTPException):
+        return PlainTextResponse("Internal Server Error", 500)
+    if exc.status_code < 200 or exc.status_code in _WITHOUT_BODY:
+        return Response(status_code=exc.status_code, headers=_headers(exc))
+    body = to_json({"detail": exc.detail}, fallback=str)
+    return Response(body, exc.status_code, _headers(exc), "application/json")
+
+
+def _headers(exc: HTTPException) -> dict[str, str] | None:
+    return dict(exc.headers) if exc.headers else None
+
+
 def _close_for(exc: Exception) -> tuple[int, str | None]:
     if isinstance(exc, WebSocketException):
         return exc.code, exc.reason
     if isinstance(exc, HTTPException):
-        return 4000 + exc.status_code, exc.detail
+        return 4000 + exc.status_code, _reason(exc)
     return 1011, None
+
+
+def _reason(exc: HTTPException) -> str:
+    """The detail; as JSON where it is no text, unless only a part of that would fit."""
+    if isinstance(exc.detail, str):
+        return exc.detail
+    text = to_json(exc.detail, fallback=str)
+    if len(text) <= MAX_REASON_BYTES:
+        return text.decode()
+    try:
+        return http.HTTPStatus(exc.status_code).phrase
+    except ValueError:
+        return ""

@@ -37,6 +37,9 @@ from socketsundso.wire import source_of
 
 logger = logging.getLogger("socketsundso")
 
+_ANSWERS = (EventError, HTTPException)  # what handlers raise to answer with; anything else is logged
+_ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wrong with a message
+
 
 class Answers(Protocol):
     """What the loop calls of an endpoint beside its handlers."""
@@ -129,12 +132,12 @@ class Serial:
             return
         except MessageError as exc:
             begin_answer((peer, None, exc.ref, type(frame), exc))
-            await self._answer(exc)
+            await self._answer(exc, about_message=True)
             return
         route = judgement.route
         begin_answer((peer, route, judgement.ref, type(frame), judgement.error))
         if judgement.error is not None:
-            await self._answer(judgement.error)
+            await self._answer(judgement.error, about_message=True)
             return
         try:
             value = route.call_exact(judgement.arguments, self.endpoint)
@@ -147,7 +150,7 @@ class Serial:
         except Exception as exc:
             await self._answer(exc)
 
-    async def _answer(self, exc: Exception) -> None:
+    async def _answer(self, exc: Exception, about_message: bool = False) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
         exc, peer = _only(exc), self.peer
         if isinstance(exc, WebSocketDisconnect):
@@ -155,7 +158,8 @@ class Serial:
         if isinstance(exc, WebSocketException):
             await peer.close(exc.code, exc.reason)
             return
-        if not isinstance(exc, EventError | ValidationError | HTTPException) or isinstance(exc, ResponseError):
+        # a ValidationError of the application's own code is a bug, and no news for the client
+        if not isinstance(exc, _ANSWERS_ABOUT if about_message else _ANSWERS) or isinstance(exc, ResponseError):
             self._log(exc)
         if peer.closed is not None or peer.gone:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from socketsundso.messages.decoder import Decoder
+from socketsundso.messages.encoder import ResponseOptions, encoder_for
 from socketsundso.messages.error_frames import ErrorPolicy
 
 
@@ -13,8 +14,10 @@ class Definition:
     `decoder` changes when handlers are attached: connections that are open see that, too.
     """
 
-    __slots__ = ("decoder", "error_policy", "ref_key")
+    __slots__ = ("decoder", "encode_nameless", "error_policy", "ref_key")
 
     def __init__(self, decoder: Decoder, error_policy: ErrorPolicy) -> None:
         self.decoder, self.error_policy = decoder, error_policy
         self.ref_key = error_policy.ref_key
+        # of an answer to a message that no handler is for
+        self.encode_nameless = encoder_for("error", None, ResponseOptions(), self.ref_key).encode

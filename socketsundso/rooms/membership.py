@@ -128,12 +128,12 @@ class Membership:
 
     def _joining(self) -> Participant:
         """This connection as a participant, made when it is first needed."""
+        self._peer.require()
         if self.participant is None:
             if not self._peer.accepted:
                 raise RuntimeError(
                     "join after the connection is accepted: in on_connect, after `await super().on_connect()`"
                 )
-            self._peer.require()
             self.participant = self._new_participant()
         return self.participant
 
