@@ -29,7 +29,7 @@ WINGS = {
         {"decoder", "encoder"},
         {"definition"},
     ],
-    "connection": [{"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
+    "connection": [{"queue"}, {"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
     "rooms": [
         {"presence", "history"},
         {"room"},
