@@ -33,7 +33,7 @@ WINGS = {
     "rooms": [
         {"presence", "history"},
         {"room"},
-        {"recovery", "roster"},
+        {"recovery", "roster", "watchers"},
         {"local"},
         {"hub"},
         {"declaration"},
