@@ -81,10 +81,10 @@ class Outgoing:
         """Made by `of_event`: only the server's `send` knows what to do with it."""
         return not self.payload
 
-    def __init__(self, payload: bytes, room: str | None = None, ttl_s: float | None = None) -> None:
+    def __init__(self, payload: bytes, room: str | tuple[str, ...] | None = None, ttl_s: float | None = None) -> None:
         self.payload = payload
         self.size = len(payload)
-        self.room = room  # named in a gap notice if this message is dropped
+        self.room = room  # named in a gap notice if this message is dropped; of several, one that the peer is in
         self.ttl_s = ttl_s
         self._event: MutableMapping[str, Any] | None = None
         self._frame: bytes | None = None
@@ -114,28 +114,29 @@ class Notice(Outgoing):
     """
     A control frame: what a client needs to make sense of the rest. No policy drops it, and it does not expire.
 
-    `dropped` is a gap's count; None where nobody knows it.
+    `name` is its room's; `dropped` a gap's count, None where nobody knows it.
     """
 
-    __slots__ = ("dropped", "kind")
+    __slots__ = ("dropped", "kind", "name")
 
-    def __init__(self, kind: NoticeKind, room: str, payload: bytes, dropped: int | None = None) -> None:
+    def __init__(self, kind: NoticeKind, room: str | None, payload: bytes, dropped: int | None = None) -> None:
         super().__init__(payload, room)
         self.kind = kind  # type: ignore[misc]  # a slot of this class, over the None of all others
+        self.name = room
         self.dropped = dropped
 
     @classmethod
-    def of_gap(cls, room: str, dropped: int | None) -> Notice:
+    def of_gap(cls, room: str | None, dropped: int | None) -> Notice:
         return cls("gap", room, gap_notice(room, dropped), dropped)
 
     @classmethod
-    def of_growing_gap(cls, room: str) -> Notice:
+    def of_growing_gap(cls, room: str | None) -> Notice:
         """Without a payload until it is known how large it becomes."""
         return cls("gap", room, b"", 0)
 
 
-def gap_notice(room: str, dropped: int | None) -> bytes:
-    """`{"type":"gap","room":"r1","dropped":12}`; null where nobody knows how many."""
+def gap_notice(room: str | None, dropped: int | None) -> bytes:
+    """`{"type":"gap","room":"r1","dropped":12}`; null where it was of no room, and where nobody knows how many."""
     return msgspec.json.encode({"type": "gap", "room": room, "dropped": dropped})
 
 
@@ -151,10 +152,12 @@ class Waiting:
     With `renew`, what is written is made when its turn has come.
     """
 
-    __slots__ = ("expires_at", "out", "renew", "run", "sent")
+    __slots__ = ("expires_at", "out", "renew", "room", "run", "sent")
 
-    def __init__(self, out: Outgoing, expires_at: float = NEVER, sent: asyncio.Future[None] | None = None) -> None:
-        self.out, self.expires_at, self.sent = out, expires_at, sent
+    def __init__(
+        self, out: Outgoing, room: str | None, expires_at: float = NEVER, sent: asyncio.Future[None] | None = None
+    ) -> None:
+        self.out, self.room, self.expires_at, self.sent = out, room, expires_at, sent
         self.renew: Renew | None = None
         self.run: Run | None = None
 
@@ -195,6 +198,10 @@ class Counters:
         self.refused = 0  # broadcasts that the engine could not take
 
 
+def _in_any_room(room: str) -> bool:
+    return True
+
+
 class OutboundQueue:
     """
     What waits to be written to one peer.
@@ -209,6 +216,7 @@ class OutboundQueue:
         "_states",
         "bytes",
         "counters",
+        "is_in",
         "max_bytes",
         "on_slow",
         "patience",
@@ -230,11 +238,12 @@ class OutboundQueue:
         self.waiting: deque[Waiting] = deque()
         self.bytes = 0  # of the pushes that wait
         self.counters = counters or Counters()  # where drops are counted; shared by the connections of a loop
+        self.is_in = _in_any_room  # which of the rooms of a message the peer may be told of
         self.patience = PATIENCE  # turns of the loop that broadcasts still give it without seeing it take anything
         self.stalled = False  # the peer did not take everything in the last turn; ends when the queue is empty
         self._mortal = False  # something that waits may expire; ends when the queue is empty
-        self._runs: dict[str, Run] = {}  # room -> what waits behind the latest message of the room
-        self._states: dict[str, Waiting] = {}  # room -> the latest that waits about who is there
+        self._runs: dict[str | None, Run] = {}  # room -> what waits behind the latest message of the room
+        self._states: dict[str | None, Waiting] = {}  # room -> the latest that waits about who is there
 
     @property
     def near(self) -> bool:
@@ -247,11 +256,12 @@ class OutboundQueue:
             return
         if self.stalled and sent is None and isinstance(self.on_slow, Conflate):
             self._replace_older(self.on_slow, out)
+        room = out.room if not isinstance(out.room, tuple) else next(filter(self.is_in, out.room), None)
         ttl_s = self.ttl_s if out.ttl_s is None else out.ttl_s
         if ttl_s is None or sent is not None:
-            place = Waiting(out, NEVER, sent)
+            place = Waiting(out, room, NEVER, sent)
         else:
-            place, self._mortal = Waiting(out, now + ttl_s), True
+            place, self._mortal = Waiting(out, room, now + ttl_s), True
         self._append(place)
         if sent is None:
             self.bytes += out.size
@@ -261,12 +271,12 @@ class OutboundQueue:
         Who is in a room, or a change of that. For a peer that is slow, a state is made, by `renew`, when its turn has
         come (None: it is no news any more), and changes that wait become such a state.
         """
-        assert out.room is not None
-        place = self._states.get(out.room)
+        room = out.name
+        place = self._states.get(room)
         if place is None or out.kind == "state" or not self.stalled:
             self._put_notice(out)
         if self.stalled and (place is not None or out.kind == "state"):
-            self._states[out.room].renew = renew
+            self._states[room].renew = renew
 
     def take(self, now: float) -> Waiting | None:
         """The next to be written, after dropping what is too old for that; None if there is none."""
@@ -339,8 +349,8 @@ class OutboundQueue:
                 continue
             self.bytes -= place.out.size
             self.counters.dropped += 1
-            if missed and self.tell_gaps and place.out.room is not None:
-                self._tell_gap(place.out.room, 1)
+            if missed and self.tell_gaps:
+                self._tell_gap(place.room, 1)
 
     def _conflate(self, conflate: Conflate) -> None:
         newest = {self._key_of(conflate, place.out): id(place) for place in self.waiting if place.is_push}
@@ -371,25 +381,24 @@ class OutboundQueue:
 
     def _append(self, place: Waiting) -> None:
         """Behind everything; a part of a run, as `_drop` finds it, finds its run anew."""
-        out = place.out
         if place.run is not None:
-            self._put_notice(out)
+            self._put_notice(place.out)
             return
         self.waiting.append(place)
-        if self._runs and out.kind is None and out.room is not None:
-            self._runs.pop(out.room, None)  # what is told from now on is told behind this message
+        if self._runs and place.is_push:
+            self._runs.pop(place.room, None)  # what is told from now on is told behind this message
 
     def _put_notice(self, out: Outgoing) -> None:
         assert isinstance(out, Notice)
-        assert out.room is not None
+        room = out.name
         if out.kind == "gap":
-            self._tell_gap(out.room, out.dropped)
+            self._tell_gap(room, out.dropped)
         elif out.kind == "position":
-            self._tell_position(out.room, out)
+            self._tell_position(room, out)
         else:
-            if out.kind == "state" and (older := self._states.get(out.room)) is not None:
+            if out.kind == "state" and (older := self._states.get(room)) is not None:
                 self.waiting.remove(older)  # of a stay in the room that has ended
-            self._states[out.room] = place = Waiting(out)
+            self._states[room] = place = Waiting(out, room)
             self.waiting.append(place)
 
     @staticmethod
@@ -398,49 +407,46 @@ class OutboundQueue:
             return place.renew()
         out = place.out
         if isinstance(out, Notice) and out.kind == "gap":
-            assert out.room is not None
-            return Notice.of_gap(out.room, out.dropped)
+            return Notice.of_gap(out.name, out.dropped)
         return out
 
-    def _tell_gap(self, room: str, dropped: int | None) -> None:
+    def _tell_gap(self, room: str | None, dropped: int | None) -> None:
         run = self._run(room)
         if run.gap is None and run.position is not None:
             # Takes its place: how many are missing comes before where that leads to.
             run.gap, position = run.position, run.position.out
-            run.gap.out, run.position = Notice.of_growing_gap(room), self._in_run(run, position)
+            run.gap.out, run.position = Notice.of_growing_gap(room), self._in_run(run, room, position)
         elif run.gap is None:
-            run.gap = self._in_run(run, Notice.of_growing_gap(room))
+            run.gap = self._in_run(run, room, Notice.of_growing_gap(room))
         gap = run.gap.out
         assert isinstance(gap, Notice)
         gap.dropped = None if gap.dropped is None or dropped is None else gap.dropped + dropped
 
-    def _tell_position(self, room: str, out: Outgoing) -> None:
+    def _tell_position(self, room: str | None, out: Outgoing) -> None:
         run = self._run(room)
         if run.position is None:
-            run.position = self._in_run(run, out)
+            run.position = self._in_run(run, room, out)
         else:
             run.position.out = out
 
-    def _run(self, room: str) -> Run:
+    def _run(self, room: str | None) -> Run:
         return self._runs.get(room) or self._runs.setdefault(room, Run())
 
-    def _in_run(self, run: Run, out: Outgoing) -> Waiting:
-        place = Waiting(out)
+    def _in_run(self, run: Run, room: str | None, out: Outgoing) -> Waiting:
+        place = Waiting(out, room)
         place.run = run
         self.waiting.append(place)
         return place
 
     def _forget(self, place: Waiting) -> None:
         """It is about to be written: nothing can be added to it any more."""
-        room = place.out.room
-        assert room is not None
         if place.run is None:
-            if self._states.get(room) is place:
-                del self._states[room]
+            if self._states.get(place.room) is place:
+                del self._states[place.room]
             return
         if place.run.gap is place:
             place.run.gap = None
         else:
             place.run.position = None
-        if place.run.gap is place.run.position is None and self._runs.get(room) is place.run:
-            del self._runs[room]
+        if place.run.gap is place.run.position is None and self._runs.get(place.room) is place.run:
+            del self._runs[place.room]

@@ -246,7 +246,7 @@ class Rooms:
         ttl_s: float | None,
         must_publish: bool,
     ) -> Near:
-        near = self._fan_out(topics, logged, Outgoing(payload, topics[0][1:], ttl_s), excluded)
+        near = self._fan_out(topics, logged, _outgoing(payload, topics, ttl_s), excluded)
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
         if len(topics) > 1 or logged:
             envelope.topics, envelope.covered = tuple(topics), tuple(logged)
@@ -306,9 +306,10 @@ class Rooms:
         if envelope.kind == "presence":
             self.roster.on_news(room, payload)
         elif not envelope.topics:
-            self._fan_out((room.topic,), (), Outgoing(payload, room.name, envelope.ttl_s), envelope.excluded)
+            topics: Collection[str] = (room.topic,)
+            self._fan_out(topics, (), _outgoing(payload, topics, envelope.ttl_s), envelope.excluded)
         elif self._first_arrival(envelope.origin, envelope.serial):
-            out = Outgoing(payload, room.name, envelope.ttl_s)
+            out = _outgoing(payload, envelope.topics, envelope.ttl_s)
             self._fan_out(envelope.topics, envelope.covered, out, envelope.excluded)
 
     def _first_arrival(self, origin: str, serial: int) -> bool:
@@ -397,6 +398,12 @@ class Rooms:
         """How many those are."""
         await self.open()
         return len((await self.roster.members(name)).shown)
+
+
+def _outgoing(payload: bytes, topics: Collection[str], ttl_s: float | None) -> Outgoing:
+    """Knows the rooms that it is for, for the gap where it is dropped; what is for a user is of no room."""
+    rooms = tuple(topic[1:] for topic in topics if topic[0] == "r")
+    return Outgoing(payload, rooms[0] if len(topics) == len(rooms) == 1 else rooms or None, ttl_s)
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, dict[str, Rooms]] = {}

@@ -166,6 +166,8 @@ class Membership:
         return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s)
 
     async def _tell_backplane(self, status: State) -> None:
+        if self.participant is None:  # it has ended before its turn came
+            return
         with contextlib.suppress(WebSocketDisconnect):  # it tried to send to a peer that has just left
             told: Any = self._endpoint.on_backplane(status)
             if inspect.isawaitable(told):  # it may be sync, as `authorize`

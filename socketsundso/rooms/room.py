@@ -12,7 +12,6 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from contextvars import Context
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
@@ -118,6 +117,8 @@ class Participant:
         self.id, self.connection, self.wants_presence = id_, connection, wants_presence
         self.presence_interval_s = presence_interval_s  # within which changes are told together
         self.rooms: dict[str, Room] = {}  # by topic
+        joined = self.rooms
+        connection.queue.is_in = lambda room: room_topic(room) in joined
         self.tracked: set[str] = set()  # names of rooms with a presence entry of ours
 
     @property
@@ -207,10 +208,8 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(
-        self, coroutine: Coroutine[Any, Any, None], what: str, context: Context | None = None
-    ) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(coroutine, name=what, context=context)
+    def spawn(self, coroutine: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(coroutine, name=what)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

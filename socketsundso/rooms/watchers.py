@@ -80,7 +80,7 @@ class Watchers:
     def call(self, callback: Callback, status: State) -> None:
         # Nothing of what the task has in its context that happens to have opened the backplane, or noticed a loss.
         call = self._called(callback, status, self._latest.get(callback))
-        task = self._tasks.spawn(call, f"{callback!r}, told {status!r},", Context())
+        task = Context().run(self._tasks.spawn, call, f"{callback!r}, told {status!r},")
         self._latest[callback] = task
         task.add_done_callback(lambda done: self._done(callback, done))
 

@@ -349,6 +349,19 @@ def test_gaps_are_told_where_the_messages_are_missing() -> None:
     assert told(queue) == [0, 1, 2, 3, ("gap", 96)]
 
 
+def test_a_gap_names_a_room_that_the_peer_is_in() -> None:
+    """Of the rooms of a broadcast to several; none where what is missing was for a user."""
+    queue = OutboundQueue(1, "drop_oldest", tell_gaps=True)
+    queue.is_in = {"b", "c"}.__contains__
+    for room in (("a", "b", "c"), ("c", "b"), ("a",), None, "b", None, "a"):
+        queue.put(Outgoing(message(0).payload, room), 0.0)
+    queue.judge(0.0)
+    gaps = []
+    while (place := queue.take(0.0)) is not None and b"gap" in place.out.payload:
+        gaps.append(json.loads(place.out.payload))
+    assert [(each["room"], each["dropped"]) for each in gaps] == [("b", 2), ("c", 1), (None, 3)]
+
+
 QUEUE_STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("message"), st.sampled_from("ab"), st.sampled_from([None, 1.0, 3.0])),

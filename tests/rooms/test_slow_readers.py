@@ -66,13 +66,13 @@ class Lobby(Feed):
         return {"type": "entered", "id": self.id}
 
     @event
-    async def on_show(self, name: str) -> dict[str, Any]:
-        await self.track(name)
+    async def on_iam(self, user: str) -> dict[str, Any]:
+        await self.identify(user)
         return {}
 
     @event
-    async def on_say(self, room: str, n: int) -> dict[str, Any]:
-        await self.broadcast({"type": "tick", "n": n, "pad": PAD}, room=room, exclude_self=True)
+    async def on_show(self, name: str) -> dict[str, Any]:
+        await self.track(name)
         return {}
 
 
@@ -314,6 +314,29 @@ def test_gaps_tell_exactly_what_was_dropped(policy: str) -> None:
             told = sum(message["dropped"] for message in messages if message["type"] == "gap")
             assert 0 < 3000 - len(got) == told == feed.hub.status.dropped
             assert got == sorted(set(got))
+
+    run(main)
+
+
+def test_gaps_name_only_rooms_that_the_reader_is_in() -> None:
+    """Of a broadcast to several rooms; and none for what was for the user, who is in no room by that."""
+    feed = endpoint(Lobby, on_slow="drop_oldest")
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow = await client(max_queue=1)
+            await slow.call("iam", user="ada")
+            await slow.call("enter")
+            slow.stop_reading()
+            for n in range(1500):
+                tick = {"type": "tick", "n": n, "pad": PAD}
+                await feed.hub.to("elsewhere", "r").send(tick)
+                await feed.hub.to_user("ada").send(tick)
+            slow.read_again()
+            messages = await slow.call_all("flood", count=0)
+            gaps = [each for each in messages if each["type"] == "gap"]
+            assert {each["room"] for each in gaps} == {"r", None}
+            assert sum(each["dropped"] for each in gaps) == 3000 - len(numbers(messages))
 
     run(main)
 
