@@ -152,19 +152,15 @@ class Waiting:
     With `renew`, what is written is made when its turn has come.
     """
 
-    __slots__ = ("expires_at", "out", "renew", "room", "run", "sent")
+    __slots__ = ("expires_at", "is_push", "out", "renew", "room", "run", "sent")
 
     def __init__(
         self, out: Outgoing, room: str | None, expires_at: float = NEVER, sent: asyncio.Future[None] | None = None
     ) -> None:
         self.out, self.room, self.expires_at, self.sent = out, room, expires_at, sent
+        self.is_push = sent is None and out.kind is None  # the bound is for it, and the policy may drop it
         self.renew: Renew | None = None
         self.run: Run | None = None
-
-    @property
-    def is_push(self) -> bool:
-        """The policy may drop it, and the bound is for it."""
-        return self.sent is None and self.out.kind is None
 
 
 class Run:
@@ -220,6 +216,7 @@ class OutboundQueue:
         "max_bytes",
         "on_slow",
         "patience",
+        "pushes",
         "stalled",
         "tell_gaps",
         "ttl_s",
@@ -236,7 +233,7 @@ class OutboundQueue:
     ) -> None:
         self.max_bytes, self.on_slow, self.ttl_s, self.tell_gaps = max_bytes, on_slow, ttl_s, tell_gaps
         self.waiting: deque[Waiting] = deque()
-        self.bytes = 0  # of the pushes that wait
+        self.pushes = self.bytes = 0  # how many of them wait, and of how many bytes
         self.counters = counters or Counters()  # where drops are counted; shared by the connections of a loop
         self.is_in = _in_any_room  # which of the rooms of a message the peer may be told of
         self.patience = PATIENCE  # turns of the loop that broadcasts still give it without seeing it take anything
@@ -264,6 +261,7 @@ class OutboundQueue:
             place, self._mortal = Waiting(out, room, now + ttl_s), True
         self._append(place)
         if sent is None:
+            self.pushes += 1
             self.bytes += out.size
 
     def inform(self, out: Notice, renew: Renew) -> None:
@@ -286,9 +284,11 @@ class OutboundQueue:
                 self._drop(lambda each: each.expires_at <= now)
                 continue
             self.waiting.popleft()
-            if place.out.kind is None:
-                if place.sent is None:
-                    self.bytes -= place.out.size
+            if place.is_push:
+                self.pushes -= 1
+                self.bytes -= place.out.size
+                return place
+            if place.sent is not None:
                 return place
             self._forget(place)
             if (out := self._made_of(place)) is not None:
@@ -306,7 +306,7 @@ class OutboundQueue:
             self._drop(lambda place: place.expires_at <= now)
         if isinstance(self.on_slow, Conflate):
             self._conflate(self.on_slow)
-        if self.bytes <= self.max_bytes or self._pushes() == 1:
+        if self.bytes <= self.max_bytes or self.pushes == 1:
             return False  # a single message above the bound is sent when nothing else waits
         if self.on_slow == "close":
             return True
@@ -315,22 +315,19 @@ class OutboundQueue:
 
     def clear(self) -> None:
         """Drop everything; senders that wait get a ConnectionResetError."""
-        self.counters.dropped += self._pushes()
+        self.counters.dropped += self.pushes
         for place in self.waiting:
             fail(place.sent, ConnectionResetError("the connection was closed before the message was written"))
         self.waiting.clear()
         self._runs.clear()
         self._states.clear()
-        self.bytes = 0
-
-    def _pushes(self) -> int:
-        return sum(place.is_push for place in self.waiting)
+        self.pushes = self.bytes = 0
 
     # ---- dropping
 
     def _shrink(self, newest: bool) -> None:
         """Drop from one end until the rest fits, but not the last that is left."""
-        left, excess = self._pushes(), self.bytes - self.max_bytes
+        left, excess = self.pushes, self.bytes - self.max_bytes
         condemned: set[int] = set()
         for place in reversed(self.waiting) if newest else iter(self.waiting):
             if excess <= 0 or left <= 1:
@@ -347,6 +344,7 @@ class OutboundQueue:
             if not condemned(place):
                 self._append(place)
                 continue
+            self.pushes -= 1
             self.bytes -= place.out.size
             self.counters.dropped += 1
             if missed and self.tell_gaps:

@@ -428,6 +428,7 @@ def test_whatever_happens_a_client_can_count(on_slow: Any, bound: int, steps: li
         else:
             queue.judge(now)
         pushes = sum(place.is_push for place in queue.waiting)
+        assert queue.pushes == pushes
         runs = sum(place.run is not None for place in queue.waiting)
         assert runs <= 2 * (pushes + 2)
     while take():
