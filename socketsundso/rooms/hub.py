@@ -206,7 +206,7 @@ class Presence:
         return await rooms.members(valid_name(room))
 
     async def count(self, room: str) -> int:
-        """How many members `list` would give; reads no meta."""
+        """How many members `list` would give, without their metas. Raises `BackplaneUnavailable`, too."""
         rooms = await self._hub._opened()
         return await rooms.count(valid_name(room))
 

@@ -669,6 +669,34 @@ def test_what_is_read_late_does_not_undo_what_was_heard(
     run(main)
 
 
+def test_a_process_that_starts_without_the_engine_hears_who_is_there_when_it_comes(between_processes: str) -> None:
+    """Its members could be told of its own only; the others hear of them, too."""
+
+    async def main() -> None:
+        async with processes(between_processes) as (there, _):
+            ada, bob = Peer(wants_presence=True), Peer(wants_presence=True)
+            await there.join(ada.who, "ra")
+            await there.roster.track(ada.who, ada.who.rooms["ra"], b'"ada"')
+            here = Rooms(between_processes)
+            backplane: Any = here.backplane
+            connect = backplane._connect
+
+            async def refuse() -> None:
+                raise OSError("not there yet")
+
+            backplane._connect = refuse
+            await here.join(bob.who, "ra")
+            await here.roster.track(bob.who, bob.who.rooms["ra"], b'"bob"')
+            await until(lambda: members_of(bob.got) == {bob.who.id: "bob"}, "it sees itself")
+            backplane._connect = connect
+            everybody = {ada.who.id: "ada", bob.who.id: "bob"}
+            for each in (ada, bob):
+                await until(lambda each=each: members_of(each.got) == everybody, "it hears of both")
+            await here.aclose()
+
+    run(main)
+
+
 def test_saying_the_same_again_is_no_news() -> None:
     """After a blip every process repeats itself; nobody leaves and comes back."""
     view, entry = View(), Entry.from_bytes(Entry("p", msgspec.Raw(b'{"name":"ada"}')).to_bytes())
