@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, MutableMapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -64,8 +64,6 @@ class Outgoing:
     """One message on its way: its payload (JSON, UTF-8) and what is made of it at most once."""
 
     __slots__ = ("_event", "_fields", "_frame", "payload", "room", "size", "ttl_s")
-
-    kind: ClassVar[NoticeKind | None] = None  # of control frames only
 
     @classmethod
     def of_event(cls, event: MutableMapping[str, Any]) -> Outgoing:
@@ -121,9 +119,7 @@ class Notice(Outgoing):
 
     def __init__(self, kind: NoticeKind, room: str | None, payload: bytes, dropped: int | None = None) -> None:
         super().__init__(payload, room)
-        self.kind = kind  # type: ignore[misc]  # a slot of this class, over the None of all others
-        self.name = room
-        self.dropped = dropped
+        self.kind, self.name, self.dropped = kind, room, dropped
 
     @classmethod
     def of_gap(cls, room: str | None, dropped: int | None) -> Notice:
@@ -146,21 +142,35 @@ Renew = Callable[[], Outgoing | None]
 
 
 class Waiting:
-    """
-    A place in the queue. `sent` belongs to a sender that waits; such a message is never dropped, nor is a notice.
+    """A place in the queue. `sent` belongs to a sender that waits; such a message is never dropped."""
 
-    With `renew`, what is written is made when its turn has come.
-    """
-
-    __slots__ = ("expires_at", "is_push", "out", "renew", "room", "run", "sent")
+    __slots__ = ("expires_at", "is_push", "out", "room", "sent")
 
     def __init__(
         self, out: Outgoing, room: str | None, expires_at: float = NEVER, sent: asyncio.Future[None] | None = None
     ) -> None:
         self.out, self.room, self.expires_at, self.sent = out, room, expires_at, sent
-        self.is_push = sent is None and out.kind is None  # the bound is for it, and the policy may drop it
+        self.is_push = sent is None  # the bound is for it, and the policy may drop it
+
+
+class WaitingNotice(Waiting):
+    """
+    A control frame's place, perhaps a part of a run. With `renew`, what is written is made when its turn has come.
+    """
+
+    __slots__ = ("renew", "run")
+    out: Notice
+
+    def __init__(self, out: Notice, run: Run | None = None) -> None:
+        super().__init__(out, out.name)
+        self.is_push, self.run = False, run
         self.renew: Renew | None = None
-        self.run: Run | None = None
+
+    def written(self) -> Outgoing | None:
+        """What is written; None if it is no news any more."""
+        if self.renew is not None:
+            return self.renew()
+        return Notice.of_gap(self.out.name, self.out.dropped) if self.out.kind == "gap" else self.out
 
 
 class Run:
@@ -172,8 +182,8 @@ class Run:
     __slots__ = ("gap", "position")
 
     def __init__(self) -> None:
-        self.gap: Waiting | None = None
-        self.position: Waiting | None = None
+        self.gap: WaitingNotice | None = None
+        self.position: WaitingNotice | None = None
 
 
 def fail(sent: asyncio.Future[None] | None, error: Exception) -> None:
@@ -240,7 +250,7 @@ class OutboundQueue:
         self.stalled = False  # the peer did not take everything in the last turn; ends when the queue is empty
         self._mortal = False  # something that waits may expire; ends when the queue is empty
         self._runs: dict[str | None, Run] = {}  # room -> what waits behind the latest message of the room
-        self._states: dict[str | None, Waiting] = {}  # room -> the latest that waits about who is there
+        self._states: dict[str | None, WaitingNotice] = {}  # room -> the latest that waits about who is there
 
     @property
     def near(self) -> bool:
@@ -248,21 +258,28 @@ class OutboundQueue:
         return self.bytes * 2 > self.max_bytes
 
     def put(self, out: Outgoing, now: float, sent: asyncio.Future[None] | None = None) -> None:
-        if out.kind is not None:
+        if isinstance(out, Notice):
             self._put_notice(out)
-            return
-        if self.stalled and sent is None and isinstance(self.on_slow, Conflate):
-            self._replace_older(self.on_slow, out)
-        room = out.room if not isinstance(out.room, tuple) else next(filter(self.is_in, out.room), None)
-        ttl_s = self.ttl_s if out.ttl_s is None else out.ttl_s
-        if ttl_s is None or sent is not None:
-            place = Waiting(out, room, NEVER, sent)
+        elif sent is not None:
+            self.waiting.append(Waiting(out, None, NEVER, sent))
         else:
-            place, self._mortal = Waiting(out, room, now + ttl_s), True
-        self._append(place)
-        if sent is None:
-            self.pushes += 1
-            self.bytes += out.size
+            self._put_push(out, now)
+
+    def _put_push(self, out: Outgoing, now: float) -> None:
+        if self.stalled and isinstance(self.on_slow, Conflate):
+            self._replace_older(self.on_slow, out)
+        room, ttl_s, expires_at = out.room, out.ttl_s, NEVER
+        if isinstance(room, tuple):
+            room = next(filter(self.is_in, room), None)
+        if ttl_s is None:
+            ttl_s = self.ttl_s
+        if ttl_s is not None:
+            expires_at, self._mortal = now + ttl_s, True
+        self.waiting.append(Waiting(out, room, expires_at))
+        self.pushes += 1
+        self.bytes += out.size
+        if self._runs:
+            self._runs.pop(room, None)  # what is told from now on is told behind this message
 
     def inform(self, out: Notice, renew: Renew) -> None:
         """
@@ -288,12 +305,11 @@ class OutboundQueue:
                 self.pushes -= 1
                 self.bytes -= place.out.size
                 return place
-            if place.sent is not None:
+            if not isinstance(place, WaitingNotice):
                 return place
             self._forget(place)
-            if (out := self._made_of(place)) is not None:
-                place.out = out
-                return place
+            if (out := place.written()) is not None:
+                return Waiting(out, place.room)
         self.stalled = self._mortal = False
         return None
 
@@ -341,14 +357,18 @@ class OutboundQueue:
         """Drop and count; what is missed then is told, if the client is to be told, where it is missing."""
         places, self.waiting, self._runs = self.waiting, deque(), {}
         for place in places:
-            if not condemned(place):
-                self._append(place)
-                continue
-            self.pushes -= 1
-            self.bytes -= place.out.size
-            self.counters.dropped += 1
-            if missed and self.tell_gaps:
-                self._tell_gap(place.room, 1)
+            if condemned(place):
+                self.pushes -= 1
+                self.bytes -= place.out.size
+                self.counters.dropped += 1
+                if missed and self.tell_gaps:
+                    self._tell_gap(place.room, 1)
+            elif isinstance(place, WaitingNotice) and place.run is not None:
+                self._put_notice(place.out)  # whose run may have become longer
+            else:
+                self.waiting.append(place)
+                if place.is_push:
+                    self._runs.pop(place.room, None)
 
     def _conflate(self, conflate: Conflate) -> None:
         newest = {self._key_of(conflate, place.out): id(place) for place in self.waiting if place.is_push}
@@ -377,17 +397,7 @@ class OutboundQueue:
 
     # ---- notices
 
-    def _append(self, place: Waiting) -> None:
-        """Behind everything; a part of a run, as `_drop` finds it, finds its run anew."""
-        if place.run is not None:
-            self._put_notice(place.out)
-            return
-        self.waiting.append(place)
-        if self._runs and place.is_push:
-            self._runs.pop(place.room, None)  # what is told from now on is told behind this message
-
-    def _put_notice(self, out: Outgoing) -> None:
-        assert isinstance(out, Notice)
+    def _put_notice(self, out: Notice) -> None:
         room = out.name
         if out.kind == "gap":
             self._tell_gap(room, out.dropped)
@@ -396,47 +406,35 @@ class OutboundQueue:
         else:
             if out.kind == "state" and (older := self._states.get(room)) is not None:
                 self.waiting.remove(older)  # of a stay in the room that has ended
-            self._states[room] = place = Waiting(out, room)
-            self.waiting.append(place)
-
-    @staticmethod
-    def _made_of(place: Waiting) -> Outgoing | None:
-        if place.renew is not None:
-            return place.renew()
-        out = place.out
-        if isinstance(out, Notice) and out.kind == "gap":
-            return Notice.of_gap(out.name, out.dropped)
-        return out
+            self._states[room] = self._wait(out)
 
     def _tell_gap(self, room: str | None, dropped: int | None) -> None:
         run = self._run(room)
         if run.gap is None and run.position is not None:
             # Takes its place: how many are missing comes before where that leads to.
             run.gap, position = run.position, run.position.out
-            run.gap.out, run.position = Notice.of_growing_gap(room), self._in_run(run, room, position)
+            run.gap.out, run.position = Notice.of_growing_gap(room), self._wait(position, run)
         elif run.gap is None:
-            run.gap = self._in_run(run, room, Notice.of_growing_gap(room))
+            run.gap = self._wait(Notice.of_growing_gap(room), run)
         gap = run.gap.out
-        assert isinstance(gap, Notice)
         gap.dropped = None if gap.dropped is None or dropped is None else gap.dropped + dropped
 
-    def _tell_position(self, room: str | None, out: Outgoing) -> None:
+    def _tell_position(self, room: str | None, out: Notice) -> None:
         run = self._run(room)
         if run.position is None:
-            run.position = self._in_run(run, room, out)
+            run.position = self._wait(out, run)
         else:
             run.position.out = out
+
+    def _wait(self, out: Notice, run: Run | None = None) -> WaitingNotice:
+        place = WaitingNotice(out, run)
+        self.waiting.append(place)
+        return place
 
     def _run(self, room: str | None) -> Run:
         return self._runs.get(room) or self._runs.setdefault(room, Run())
 
-    def _in_run(self, run: Run, room: str | None, out: Outgoing) -> Waiting:
-        place = Waiting(out, room)
-        place.run = run
-        self.waiting.append(place)
-        return place
-
-    def _forget(self, place: Waiting) -> None:
+    def _forget(self, place: WaitingNotice) -> None:
         """It is about to be written: nothing can be added to it any more."""
         if place.run is None:
             if self._states.get(place.room) is place:
