@@ -15,7 +15,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
 from socketsundso.connection import Counters, Outgoing, take_turns
@@ -23,7 +23,7 @@ from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history, presence
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.presence import Member
-from socketsundso.rooms.recovery import Recovery
+from socketsundso.rooms.recovery import Recovery, SendBody, read_newest
 from socketsundso.rooms.room import Envelope, Near, Participant, Room, Tasks, push_all, room_topic, seal, unseal
 from socketsundso.rooms.roster import Roster
 
@@ -36,6 +36,9 @@ How many multi-room broadcasts are remembered, so that one which arrives by two 
 
 RESUME_BYTES = 4 << 20
 """What one `resume` reads ahead of more than one room; beyond it a log is read again when its turn has come."""
+
+JOINED_AT_ONCE = 50
+"""Rooms whose subscriptions and logs are asked for at the same time, where one connection joins many."""
 
 DELIVERY_TIMEOUT_S = 2.0
 """The longest that a broadcast to a room with history waits for its own number to come back."""
@@ -123,6 +126,64 @@ class Rooms:
         if room.keep is not None:
             await self._read_log(who, room, None)
         await self._inform(who, room)
+
+    async def join_all(self, who: Participant, topics: Collection[str], last: int | None, send: SendBody) -> None:
+        """
+        Several rooms at once, whole or not at all: a failure leaves the participant in none that is new to it.
+
+        With `last`, the newest messages of each follow its position, sent with `send`. Raises ValueError, before any
+        is joined, for a room that keeps none.
+        """
+        await self.open()
+        if last is not None:
+            self._require_history(topics)
+        new = [topic for topic in topics if topic not in who.rooms]
+        try:
+            for topic, (begin, log) in (await self._arrive_in(who, new, last or 0)).items():
+                if (room := who.rooms.get(topic)) is not None:  # not left meanwhile
+                    await self.recovery.begin_at(who, room, begin, log, send)
+            for topic in new:
+                if (room := who.rooms.get(topic)) is not None:
+                    await self._inform(who, room)
+        except BaseException:
+            for topic in new:
+                self.leave(who, topic)
+            raise
+        for topic in topics:
+            if topic not in new and topic in who.rooms:
+                await self.join(who, topic)
+
+    def _require_history(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            room = self.topics.get(topic)
+            if (room.keep if room else self._history.keep_for(topic[1:])) is None:
+                raise history.keeps_nothing(topic[1:])
+
+    async def _arrive_in(self, who: Participant, topics: list[str], last: int) -> dict[str, tuple[int, Log]]:
+        """
+        Enter the rooms, some at the same time. For those with history: where the participant begins, and the log.
+
+        What the logs have is read again, in its turn, where it is more than what one `resume` reads ahead.
+        """
+        found: dict[str, tuple[int, Log]] = {}
+        bytes_left = RESUME_BYTES
+        for start in range(0, len(topics), JOINED_AT_ONCE):
+            some = topics[start : start + JOINED_AT_ONCE]
+            arrivals = [self._arrive(who, topic, last) for topic in some]
+            logs = await asyncio.gather(*arrivals, return_exceptions=True)  # each has ended, also where one has failed
+            for topic, log in zip(some, logs, strict=True):
+                if isinstance(log, BaseException):
+                    raise log
+                if log is not None:
+                    begin = log.entries[0][0] - 1 if log.entries else log.seq
+                    bytes_left -= sum(len(sealed) for _, sealed in log.entries)
+                    ahead = bytes_left >= 0 or not found
+                    found[topic] = begin, log if ahead else log._replace(entries=[])
+        return found
+
+    async def _arrive(self, who: Participant, topic: str, last: int) -> Log | None:
+        room = await self._enter(who, topic)
+        return None if room.keep is None else await read_newest(self.backplane, topic, room.keep, last)
 
     async def _inform(self, who: Participant, room: Room) -> None:
         """Push who is in the room."""
@@ -371,7 +432,7 @@ class Rooms:
         who: Participant,
         wanted: Mapping[str, Resume],
         found: Mapping[str, tuple[bool, Log]],
-        send: Callable[[bytes], Awaitable[None]],
+        send: SendBody,
     ) -> None:
         """After `read_missed`: send what was missed, then live messages; and who is in the rooms that are new to it."""
         await self.recovery.go_on(who, wanted, found, send)
@@ -379,6 +440,21 @@ class Rooms:
             room = who.rooms.get(room_topic(name))
             if room is not None and name not in who.informed:
                 await self._inform(who, room)
+
+    async def past(self, name: str, limit: int) -> list[bytes]:
+        """
+        The newest messages of a room as its members got them, in order. Changes nothing, neither what the room keeps
+        nor for how long. Raises ValueError for a room without history, `BackplaneUnavailable`.
+        """
+        await self.open()
+        topic = room_topic(name)
+        keep = await self.backplane.logged(topic)  # and not as declared: who asks must not trim
+        if keep is None:
+            if self._history.keep_for(name) is None:
+                raise history.keeps_nothing(name)
+            return []  # nobody has used it yet, and asking must not begin a log
+        log = await read_newest(self.backplane, topic, keep, limit)
+        return [history.numbered(unseal(sealed)[1], name, seq) for seq, sealed in log.entries]
 
     async def members(self, name: str) -> list[Member]:
         """
