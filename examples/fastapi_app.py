@@ -4,9 +4,13 @@ import sys
 from typing import Annotated
 
 import uvicorn
-from fastapi import Depends, FastAPI, Query, WebSocket
 
 from socketsundso import WebSocketHandlingEndpoint, event
+
+try:
+    from fastapi import Depends, FastAPI, Query, WebSocket
+except ImportError:
+    sys.exit("examples.fastapi_app needs FastAPI, which socketsundso does not: python -m pip install fastapi")
 
 app = FastAPI()
 
