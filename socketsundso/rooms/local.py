@@ -15,7 +15,9 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
 
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
 from socketsundso.connection import Counters, Outgoing, take_turns
@@ -28,6 +30,8 @@ from socketsundso.rooms.room import Envelope, Near, Participant, Room, Tasks, pu
 from socketsundso.rooms.roster import Roster
 
 logger = logging.getLogger("socketsundso.rooms")
+
+T = TypeVar("T")
 
 RECENT = 4096
 """
@@ -142,9 +146,7 @@ class Rooms:
             for topic, (begin, log) in (await self._arrive_in(who, new, last or 0)).items():
                 if (room := who.rooms.get(topic)) is not None:  # not left meanwhile
                     await self.recovery.begin_at(who, room, begin, log, send)
-            for topic in new:
-                if (room := who.rooms.get(topic)) is not None:
-                    await self._inform(who, room)
+            await _some_at_once(partial(self._inform, who), [who.rooms[topic] for topic in new if topic in who.rooms])
         except BaseException:
             for topic in new:
                 self.leave(who, topic)
@@ -161,29 +163,28 @@ class Rooms:
 
     async def _arrive_in(self, who: Participant, topics: list[str], last: int) -> dict[str, tuple[int, Log]]:
         """
-        Enter the rooms, some at the same time. For those with history: where the participant begins, and the log.
+        Enter the rooms. For those with history: where the participant begins, and the log.
 
         What the logs have is read again, in its turn, where it is more than what one `resume` reads ahead.
         """
         found: dict[str, tuple[int, Log]] = {}
         bytes_left = RESUME_BYTES
-        for start in range(0, len(topics), JOINED_AT_ONCE):
-            some = topics[start : start + JOINED_AT_ONCE]
-            arrivals = [self._arrive(who, topic, last) for topic in some]
-            logs = await asyncio.gather(*arrivals, return_exceptions=True)  # each has ended, also where one has failed
-            for topic, log in zip(some, logs, strict=True):
-                if isinstance(log, BaseException):
-                    raise log
-                if log is not None:
-                    begin = log.entries[0][0] - 1 if log.entries else log.seq
-                    bytes_left -= sum(len(sealed) for _, sealed in log.entries)
-                    ahead = bytes_left >= 0 or not found
-                    found[topic] = begin, log if ahead else log._replace(entries=[])
-        return found
 
-    async def _arrive(self, who: Participant, topic: str, last: int) -> Log | None:
-        room = await self._enter(who, topic)
-        return None if room.keep is None else await read_newest(self.backplane, topic, room.keep, last)
+        async def arrive(topic: str) -> None:
+            nonlocal bytes_left
+            if topic in who.rooms:  # another task of the connection was faster
+                await self.join(who, topic)
+                return
+            room = await self._enter(who, topic)
+            if room.keep is not None:
+                log = await read_newest(self.backplane, topic, room.keep, last)
+                begin = log.entries[0][0] - 1 if log.entries else log.seq
+                bytes_left -= sum(len(sealed) for _, sealed in log.entries)
+                ahead = bytes_left >= 0 or not found
+                found[topic] = begin, log if ahead else log._replace(entries=[])
+
+        await _some_at_once(arrive, topics)
+        return {topic: found[topic] for topic in topics if topic in found}
 
     async def _inform(self, who: Participant, room: Room) -> None:
         """Push who is in the room."""
@@ -462,6 +463,15 @@ class Rooms:
         """
         await self.open()
         return await self.roster.members(name)
+
+
+async def _some_at_once(call: Callable[[T], Awaitable[None]], arguments: list[T]) -> None:
+    """Call it with each, `JOINED_AT_ONCE` at the same time. Raises what the first raised, when none runs any more."""
+    for start in range(0, len(arguments), JOINED_AT_ONCE):
+        some = arguments[start : start + JOINED_AT_ONCE]
+        for error in await asyncio.gather(*map(call, some), return_exceptions=True):
+            if error is not None:
+                raise error
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, dict[str, Rooms]] = {}
