@@ -10,7 +10,8 @@ from socketsundso import WebSocketHandlingEndpoint, event
 try:
     from fastapi import Depends, FastAPI, Query, WebSocket
 except ImportError:
-    sys.exit("examples.fastapi_app needs FastAPI, which socketsundso does not: python -m pip install fastapi")
+    needs = "examples.fastapi_app needs FastAPI, which socketsundso does not: python -m pip install fastapi"
+    raise SystemExit(needs) from None
 
 app = FastAPI()
 

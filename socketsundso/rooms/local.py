@@ -42,7 +42,10 @@ RESUME_BYTES = 4 << 20
 """What one `resume` reads ahead of more than one room; beyond it a log is read again when its turn has come."""
 
 JOINED_AT_ONCE = 50
-"""Rooms whose subscriptions and logs are asked for at the same time, where one connection joins many."""
+"""Rooms whose subscriptions and positions are asked for at the same time, where one connection joins many."""
+
+READ_AT_ONCE = 4
+"""Of those with what was said last, which is in memory meanwhile."""
 
 DELIVERY_TIMEOUT_S = 2.0
 """The longest that a broadcast to a room with history waits for its own number to come back."""
@@ -183,7 +186,7 @@ class Rooms:
                 ahead = bytes_left >= 0 or not found
                 found[topic] = begin, log if ahead else log._replace(entries=[])
 
-        await _some_at_once(arrive, topics)
+        await _some_at_once(arrive, topics, READ_AT_ONCE if last else JOINED_AT_ONCE)
         return {topic: found[topic] for topic in topics if topic in found}
 
     async def _inform(self, who: Participant, room: Room) -> None:
@@ -465,10 +468,12 @@ class Rooms:
         return await self.roster.members(name)
 
 
-async def _some_at_once(call: Callable[[T], Awaitable[None]], arguments: list[T]) -> None:
-    """Call it with each, `JOINED_AT_ONCE` at the same time. Raises what the first raised, when none runs any more."""
-    for start in range(0, len(arguments), JOINED_AT_ONCE):
-        some = arguments[start : start + JOINED_AT_ONCE]
+async def _some_at_once(
+    call: Callable[[T], Awaitable[None]], arguments: list[T], at_once: int = JOINED_AT_ONCE
+) -> None:
+    """Call it with each, some at the same time. Raises what the first of them raised, when none runs any more."""
+    for start in range(0, len(arguments), at_once):
+        some = arguments[start : start + at_once]
         for error in await asyncio.gather(*map(call, some), return_exceptions=True):
             if error is not None:
                 raise error
