@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 import uvicorn
-from pydantic import Field
+from pydantic import StringConstraints
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse
@@ -20,18 +20,25 @@ from starlette.routing import Route, WebSocketRoute
 from socketsundso import EventError, Keep, WebSocketHandlingEndpoint, event
 
 PAGE = Path(__file__).with_name("chat.html")
-Name = Annotated[str, Field(min_length=1, max_length=40)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Key = Annotated[str, StringConstraints(max_length=40)]
 
 
-class Said(msgspec.Struct, tag_field="type", tag="said"):
-    """{"type":"said","sender":"ada","msg":"hello","room":"lobby","seq":7}, the last two added by the room"""
+class Said(msgspec.Struct, tag_field="type", tag="said", omit_defaults=True):
+    """
+    {"type":"said","sender":"ada","msg":"hello","key":"4f1c-1","room":"lobby","seq":7}, the last two added by the room
+
+    The key is the sender's own: it tells what has arrived, and what came twice because the answer was lost.
+    """
 
     sender: str
     msg: str
+    key: str = ""
 
 
 class Chat(WebSocketHandlingEndpoint):
-    """One instance per connection. Who is in a room is presence; what was said is kept for those who reconnect."""
+    """One instance per connection. Who is in a room is presence; what was said is kept for who comes, or comes back."""
 
     emits = [Said]
     history = {"*": Keep(messages=100, seconds=3600)}
@@ -40,17 +47,24 @@ class Chat(WebSocketHandlingEndpoint):
 
     @event
     async def on_enter(self, room: Name, name: Name) -> None:
-        for left in self.rooms:
-            await self.leave(left)
+        await self.join(room, last=50)  # first, since it may be refused; after `resume` nothing is told twice
+        await self.leave(self.rooms - {room})
         self.name = name
-        await self.join(room)
         await self.track({"name": name}, room=room)
 
     @event
-    async def on_message(self, msg: Annotated[str, Field(min_length=1, max_length=2000)]) -> None:
-        if not self.rooms:
+    async def on_exit(self) -> None:
+        await self.leave(self.rooms)
+
+    @event
+    async def on_message(self, msg: Text, key: Key = "") -> None:
+        if not self.rooms or not self.name:
             raise EventError("not_entered", "enter a room first")
-        await self.broadcast(Said(self.name, msg), room=self.rooms)
+        await self.broadcast(Said(self.name, msg, key), room=self.rooms)
+
+    @event
+    async def on_ping(self) -> dict[str, str]:
+        return {"type": "pong"}
 
 
 async def page(request: Request) -> FileResponse:

@@ -4,9 +4,14 @@ import sys
 from typing import Annotated
 
 import uvicorn
-from fastapi import Depends, FastAPI, Query, WebSocket
 
 from socketsundso import WebSocketHandlingEndpoint, event
+
+try:
+    from fastapi import Depends, FastAPI, Query, WebSocket
+except ImportError:
+    needs = "examples.fastapi_app needs FastAPI, which socketsundso does not: python -m pip install fastapi"
+    raise SystemExit(needs) from None
 
 app = FastAPI()
 

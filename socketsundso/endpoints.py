@@ -389,19 +389,25 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         Calls come one after the other, in a task of their own beside the handlers; what they raise is logged.
         """
 
-    async def join(self, room: str) -> None:
+    async def join(self, room: str | Iterable[str], *more: str | Iterable[str], last: int | None = None) -> None:
         """
-        Enter a room; when this returns, broadcasts from every process reach the connection. Idempotent.
+        Enter a room, or several: whole or not at all, none is entered where one of them is refused.
 
-        Raises `InvalidRoomName`, an EventError `forbidden` if `authorize` refuses or the connection is in
-        `max_rooms` already, RuntimeError before the connection is accepted, `WebSocketDisconnect` after it has ended,
-        `BackplaneUnavailable` for a room with history while the engine is away.
+        When this returns, broadcasts from every process reach the connection. Idempotent: in rooms that it is in
+        already nothing happens. `last` is for rooms with history: their newest messages, so many at most (0 to
+        10,000), follow the `room_position`, in order and numbered, and live ones follow them; like replies, they wait
+        for the peer.
+
+        Raises `InvalidRoomName`, an EventError `forbidden` if `authorize` refuses or the connection would be in more
+        than `max_rooms`, ValueError for a `last` of a room without history, RuntimeError before the connection is
+        accepted, `WebSocketDisconnect` after it has ended, `BackplaneUnavailable` for a room with history while the
+        engine is away.
         """
-        await self._membership.join(room)
+        await self._membership.join(room, *more, last=last)
 
-    async def leave(self, room: str) -> None:
-        """Leave a room; nothing happens to who is not in it."""
-        await self._membership.leave(room)
+    async def leave(self, room: str | Iterable[str], *more: str | Iterable[str]) -> None:
+        """Leave a room, or several; nothing happens to who is not in them."""
+        await self._membership.leave(room, *more)
 
     async def broadcast(
         self, message: Any, room: str | Iterable[str], *, exclude_self: bool = False, ttl_s: float | None = None

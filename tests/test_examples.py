@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
+import struct
 import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +21,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.backplanes.engines import running as engine
-from tests.serving import free_port, serving
+from tests.serving import ROOT, free_port, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -62,13 +66,94 @@ def test_chat() -> None:
             said = {"type": "said", "sender": "grace", "msg": "hi", "room": "lobby", "seq": 1}
             assert until(grace, "said") == until(ada, "said") == said
         assert len(until(ada, "presence_diff")["leaves"]) == 1
-        assert ask(ada, type="message", msg="")["errors"][0]["type"] == "string_too_short"
+        for nothing in ("", "  \n "):
+            assert ask(ada, type="message", msg=nothing)["errors"][0]["type"] == "string_too_short"
         with connect(f"ws://127.0.0.1:{port}/ws") as back:
             rooms = {"lobby": {"seq": 0, "epoch": position["epoch"]}}
             assert ask(back, type="resume", rooms=rooms)["rooms"]["lobby"]["recovered"] is True
             assert until(back, "said") == said
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()
         assert "<title>socketsundso chat</title>" in page
+
+
+def enter(client: ClientConnection, name: str, room: str = "lobby") -> None:
+    client.send(json.dumps({"type": "enter", "room": room, "name": name}))
+    until(client, "presence_diff")
+
+
+def say(client: ClientConnection, *msgs: str) -> None:
+    for msg in msgs:
+        client.send(json.dumps({"type": "message", "msg": msg}))
+        while until(client, "said")["msg"] != msg:
+            pass
+
+
+def test_chat_tells_who_comes_what_was_said_last() -> None:
+    """The newest fifty messages, in order; then who comes is there."""
+    with example("chat") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
+        enter(ada, "ada")
+        say(ada, *(f"n{n}" for n in range(60)))
+        with connect(f"ws://127.0.0.1:{port}/ws") as grace:
+            grace.send(json.dumps({"type": "enter", "room": "lobby", "name": "grace"}))
+            assert until(grace, "room_position")["seq"] == 10
+            assert [until(grace, "said")["seq"] for _ in range(50)] == list(range(11, 61))
+            say(ada, "hello grace")
+            assert until(grace, "said")["msg"] == "hello grace"
+
+
+def test_chat_leaves_no_room_for_one_that_cannot_be() -> None:
+    """A name that is refused changes nothing; a good one does, and what is said in the old room is not heard there."""
+    with example("chat") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
+        enter(ada, "ada")
+        for name in ("b*d", "", "  ", "x" * 41):
+            assert ask(ada, type="enter", room=name, name="ada")["code"] == "validation_error"
+        with connect(f"ws://127.0.0.1:{port}/ws") as grace:
+            enter(grace, "grace")
+            say(grace, "still here?")
+            assert until(ada, "said")["msg"] == "still here?"
+            ada.send(json.dumps({"type": "enter", "room": " games ", "name": "ada"}))
+            assert until(ada, "room_position")["room"] == "games"
+            assert until(grace, "presence_diff")["leaves"]
+            say(grace, "gone?")
+            ada.send(json.dumps({"type": "message", "msg": "yes"}))
+            assert until(ada, "said")["msg"] == "yes"
+            grace.send(json.dumps({"type": "message", "msg": "alone"}))
+            assert until(grace, "said")["msg"] == "alone"
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis", "nats"])
+def test_chat_loses_nothing_for_who_resumes_and_enters(kind: str) -> None:
+    """A writer never stops; whoever comes back and enters its room at once sees every number once."""
+    with ExitStack() as stack:
+        port = free_port()
+        url = "memory://" if kind == "memory" else stack.enter_context(engine(kind)).url
+        command = ["-m", "socketsundso", "run", "--backplane", url, "--port", str(port), "examples.chat:app"]
+        stack.enter_context(serving(*command, port=port))
+        ada = stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws"))
+        ada.send(json.dumps({"type": "enter", "room": "lobby", "name": "ada"}))
+        epoch, seqs = until(ada, "room_position")["epoch"], [0]
+        stop = threading.Event()
+        writing = threading.Thread(target=_write, args=(ada, stop))
+        writing.start()
+        try:
+            for _ in range(8):
+                with connect(f"ws://127.0.0.1:{port}/ws") as back:
+                    rooms = {"lobby": {"seq": seqs[-1], "epoch": epoch}}
+                    back.send(json.dumps({"type": "resume", "rooms": rooms}))
+                    back.send(json.dumps({"type": "enter", "room": "lobby", "name": "back"}))
+                    assert until(back, "resumed")["rooms"]["lobby"]["recovered"] is True
+                    seqs += [until(back, "said")["seq"] for _ in range(15)]
+        finally:
+            stop.set()
+            writing.join()
+        assert seqs == list(range(len(seqs)))
+
+
+def _write(client: ClientConnection, stop: threading.Event) -> None:
+    n = 0
+    while not stop.is_set():
+        n += 1
+        say(client, f"n{n}")
 
 
 @pytest.mark.parametrize("kind", ["redis", "nats"])
@@ -155,7 +240,192 @@ def command(page: ClientConnection, method: str, **params: Any) -> Any:
             return answer["result"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def complaints(page: ClientConnection) -> list[str]:
+    """What the browser's console shows as errors and warnings since the page was opened."""
+    for number, method in enumerate(("Log.enable", "Runtime.enable", "Runtime.evaluate"), 100):
+        page.send(json.dumps({"id": number, "method": method, "params": {"expression": "1"}}))
+    found = []
+    while (told := json.loads(page.recv(timeout=30))).get("id") != 102:
+        event = told.get("params", {})
+        if told.get("method") == "Runtime.exceptionThrown":
+            found.append(json.dumps(event["exceptionDetails"]))
+        elif event.get("entry", {}).get("level") in ("warning", "error"):
+            found.append(f"{event['entry']['text']} {event['entry'].get('url')}")
+        elif event.get("type") in ("warning", "error", "assert"):
+            found.append(json.dumps(event["args"]))
+    return found
+
+
+class Gateway:
+    """A network between a page and its server, which can be cut, or go dead without a word."""
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._links: list[tuple[socket.socket, socket.socket]] = []
+        self._dead: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+        for each in (self._listening, *(end for link in self._links for end in link)):
+            each.close()
+
+    def cut(self) -> None:
+        """Both sides hear at once that their connection is reset."""
+        for end in [end for link in self._links for end in link]:
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+
+    def go_dead(self) -> None:
+        """Nothing gets through any more over what is connected now, and nobody is told."""
+        self._dead.update(end for link in self._links for end in link)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                page, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._server))
+                self._links.append((page, server))
+                for ends in ((page, server), (server, page)):
+                    self._threads.append(threading.Thread(target=self._carry, args=ends))
+                    self._threads[-1].start()
+
+    def _carry(self, source: socket.socket, to: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if source not in self._dead:
+                    to.sendall(data)
+        if source not in self._dead:
+            with contextlib.suppress(OSError):
+                to.shutdown(socket.SHUT_RDWR)
+
+
+def post(page: ClientConnection, msg: str) -> None:
+    """As a person does who types it and presses Enter."""
+    run_script(page, f"$('msg').value = {json.dumps(msg)}; document.forms[0].requestSubmit()")
+
+
+LOG = "[...document.querySelectorAll('#log li:not(.divider)')].map(l => l.lastChild.textContent).join()"
+DIVIDERS = "[...document.querySelectorAll('#log .divider')].map(l => l.textContent).join()"
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@in_a_browser
+def test_chat_page_opens_with_what_was_said(tmp_path: Path) -> None:
+    """In each room, below a line with its name; nothing that is empty is sent, and the console stays empty."""
+    with example("chat") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
+        enter(ada, "ada")
+        say(ada, "one", "two")
+        with browser(f"http://127.0.0.1:{port}/", tmp_path) as page:
+            wait_for(page, LOG, "one,two")
+            for nothing in ("", "   ", "\t"):
+                post(page, nothing)
+            post(page, "  three ")
+            assert until(ada, "said")["msg"] == "three"
+            run_script(page, "$('room').value = 'games'; $('place').requestSubmit()")
+            text_with(page, "games: guest")
+            post(page, "four")
+            run_script(page, "$('room').value = 'b*d'; $('place').requestSubmit()")
+            text_with(page, "a room's name is")
+            assert run_script(page, "$('room').value") == "games"
+            run_script(page, "$('room').value = 'lobby'; $('place').requestSubmit()")
+            wait_for(page, LOG, "one,two,three,four,one,two,three")
+            assert run_script(page, DIVIDERS) == "lobby,games,lobby"
+            assert run_script(page, "$('notice').textContent") == ""
+            assert complaints(page) == []
+
+
+@in_a_browser
+@pytest.mark.parametrize("fault", ["cut", "go_dead"])
+def test_chat_page_loses_nothing_when_its_network_does(tmp_path: Path, fault: str) -> None:
+    """What others say meanwhile, and what is typed meanwhile: each arrives once, in order, on both sides."""
+    with ExitStack() as stack:
+        port = stack.enter_context(example("chat"))
+        gateway = stack.enter_context(Gateway(port))
+        ada = stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws"))
+        enter(ada, "ada")
+        page = stack.enter_context(browser(f"http://127.0.0.1:{gateway.port}/", tmp_path))
+        text_with(page, "lobby: ada, guest")
+        run_script(page, "quietMs = 500")
+        said, typed = [], []
+        for n in range(4):
+            said += [f"a{n}", f"b{n}", f"c{n}"]
+            typed += [f"x{n}", f"y{n}"]
+            say(ada, f"a{n}")
+            post(page, f"x{n}")
+            getattr(gateway, fault)()
+            say(ada, f"b{n}")
+            post(page, f"y{n}")
+            say(ada, f"c{n}")
+            wait_for(page, "outbox.size === 0 && caughtUp", True)
+        lines = run_script(page, LOG).split(",")
+        assert [line for line in lines if line[0] in "abc"] == said
+        assert [line for line in lines if line[0] in "xy"] == typed
+        assert run_script(page, DIVIDERS) == "lobby"
+        with browser(f"http://127.0.0.1:{gateway.port}/", tmp_path / "second") as second:
+            wait_for(second, LOG, ",".join(lines))
+
+
+@in_a_browser
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_chat_page_goes_on_when_its_server_is_replaced(tmp_path: Path, kind: str) -> None:
+    """One of two processes ends and comes again, as in a deployment: its page has what was said meanwhile."""
+    with engine(kind) as server, ExitStack() as stack:
+        ports = [free_port(), free_port()]
+        commands = [
+            ["-m", "socketsundso", "run", "--backplane", server.url, "--port", str(port), "examples.chat:app"]
+            for port in ports
+        ]
+        stack.enter_context(serving(*commands[0], port=ports[0]))
+        ada = stack.enter_context(connect(f"ws://127.0.0.1:{ports[0]}/ws"))
+        enter(ada, "ada")
+        with serving(*commands[1], port=ports[1]):
+            page = stack.enter_context(browser(f"http://127.0.0.1:{ports[1]}/", tmp_path))
+            text_with(page, "lobby: ada, guest")
+            say(ada, "before")
+            wait_for(page, LOG, "before")
+        text_with(page, "reconnecting")
+        say(ada, "meanwhile", "and more")
+        post(page, "typed")
+        stack.enter_context(serving(*commands[1], port=ports[1]))
+        wait_for(page, LOG, "before,meanwhile,and more,typed")
+        assert until(ada, "said")["msg"] == "typed"
+        assert run_script(page, DIVIDERS) == "lobby"
+
+
+@in_a_browser
+def test_chat_page_begins_anew_where_nothing_can_be_recovered(tmp_path: Path) -> None:
+    """A server that has forgotten all: a line says that something is missing, and what is said comes below it."""
+    port = free_port()
+    command = ["-m", "examples.chat", str(port)]
+    with ExitStack() as stack:
+        with serving(*command, port=port):
+            page = stack.enter_context(browser(f"http://127.0.0.1:{port}/", tmp_path))
+            text_with(page, "lobby: guest")
+            post(page, "old")
+            wait_for(page, "outbox.size", 0)
+        text_with(page, "reconnecting")
+        stack.enter_context(serving(*command, port=port))
+        ada = stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws"))
+        enter(ada, "ada")
+        say(ada, "new")
+        wait_for(page, LOG, "old,new")
+        assert run_script(page, DIVIDERS) == "lobby,some messages are missing here"
+
+
+@in_a_browser
 def test_chat_page_in_a_browser(tmp_path: Path) -> None:
     """The page enters its room, shows who is there and what is said, and says what its person types."""
     with example("chat") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
@@ -168,6 +438,7 @@ def test_chat_page_in_a_browser(tmp_path: Path) -> None:
             run_script(page, "document.getElementById('msg').value = 'hello ada'; document.forms[0].requestSubmit()")
             assert until(ada, "said")["msg"] == "hello <b>you</b>"
             assert until(ada, "said")["msg"] == "hello ada"
+            assert complaints(page) == []
 
 
 def test_cursors() -> None:
@@ -186,15 +457,25 @@ def test_cursors() -> None:
         ada.send(json.dumps({"type": "move", "x": 0.25, "y": 0.5}))
         ada.send(json.dumps({"type": "draw", "points": [[0, 0], [1, 1]]}))
         assert until(grace, "moved") == {"type": "moved", "who": who, "x": 0.25, "y": 0.5}
-        assert until(grace, "stroke") == {"type": "stroke", "who": who, "points": [[0.0, 0.0], [1.0, 1.0]]}
+        stroke = {
+            "type": "stroke", "who": who, "hue": 10, "points": [[0.0, 0.0], [1.0, 1.0]], "room": "ink", "seq": 1
+        }  # fmt: skip
+        assert until(grace, "stroke") == stroke
+        with connect(f"ws://127.0.0.1:{port}/ws") as late:
+            assert ask(late, type="draw", points=[[0, 0], [1, 1]])["code"] == "not_entered"
+            late.send(json.dumps({"type": "enter", "name": "late", "hue": 30}))
+            assert until(late, "stroke") == stroke
         until(ada, "presence_diff")
+        assert until(ada, "room_position")["seq"] == 1
+        while until(ada, "presence_diff")["leaves"] == {}:
+            pass
         assert ask(ada, type="move", x=2, y=0)["errors"][0]["type"] == "less_than_equal"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=20) as answer:
             status = json.load(answer)
         assert (status["backplane"], status["published"], status["dropped"]) == ("connected", 2, 0)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@in_a_browser
 def test_cursors_page_in_a_browser(tmp_path: Path) -> None:
     """The page shows who is here and where their cursor is, and sends what its person draws."""
     with example("cursors") as port, connect(f"ws://127.0.0.1:{port}/ws") as ada:
@@ -208,6 +489,14 @@ def test_cursors_page_in_a_browser(tmp_path: Path) -> None:
                 button = {"button": "left", "buttons": 1, "clickCount": 1}
                 command(page, "Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=300, **button)
             assert len(until(ada, "stroke")["points"]) >= 2
+            wait_for(page, "strokes.length", 2)
+            run_script(page, "socket.close()")
+            text_with(page, "reconnecting")
+            text_with(page, "draw with the pointer")
+            wait_for(page, "strokes.length", 2)
+            assert complaints(page) == []
+        with browser(f"http://127.0.0.1:{port}/", tmp_path / "second") as second:
+            wait_for(second, "strokes.length", 2)
 
 
 def test_decorator() -> None:
@@ -245,3 +534,32 @@ def test_fastapi_app() -> None:
         with connect(f"ws://127.0.0.1:{port}/count") as client:
             assert ask(client, type="count", by="5")["count"] == 5
             assert ask(client, type="count")["count"] == 6
+
+
+def test_an_example_that_needs_more_says_what_to_install() -> None:
+    """One line, and no traceback."""
+    without = "import runpy, sys; sys.modules['fastapi'] = None; runpy.run_module('examples.fastapi_app')"
+    ended = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = ended.stderr.splitlines()
+    assert "python -m pip install fastapi" in line
+
+
+@pytest.mark.parametrize(
+    ("target", "message", "answer"),
+    [
+        ("chat:Chat", {"type": "ping"}, "pong"),
+        ("cursors:Board", {"type": "enter", "name": "ada", "hue": 1}, "presence_state"),
+        ("decorator:App", {"type": "time"}, "time"),
+        ("pydantic_models:Shop", {"type": "receipt", "order": 1}, "receipt"),
+        ("fastapi_app:Counter", {"type": "count"}, "count"),
+    ],
+)
+def test_an_endpoint_of_an_example_is_served_as_it_is(target: str, message: dict[str, Any], answer: str) -> None:
+    """`socketsundso run examples.chat:Chat`, without an application around it."""
+    port = free_port()
+    with (
+        serving("-m", "socketsundso", "run", "--port", str(port), f"examples.{target}", port=port),
+        connect(f"ws://127.0.0.1:{port}/") as client,
+    ):
+        assert ask(client, **message)["type"] == answer

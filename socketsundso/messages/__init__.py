@@ -34,5 +34,6 @@ from socketsundso.messages.encoder import pushed_fields as pushed_fields
 from socketsundso.messages.encoder import pushed_type as pushed_type
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import error_frame as error_frame
+from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable

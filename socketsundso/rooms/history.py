@@ -9,6 +9,7 @@ knows no I/O.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,7 +18,10 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from socketsundso.backplanes import Keep, Log
-from socketsundso.errors import DefinitionError
+from socketsundso.errors import DefinitionError, EventError
+
+MAX_LAST = 10_000
+"""The most messages of a room's past that are asked for at once."""
 
 
 class Resume(Struct):
@@ -113,10 +117,19 @@ def position_notice(room: str, seq: int, epoch: str) -> bytes:
     return msgspec.json.encode({"type": "room_position", "room": room, "seq": seq, "epoch": epoch})
 
 
-def resumed(rooms: Mapping[str, tuple[bool, Log]]) -> dict[str, Any]:
-    """`{"type":"resumed","rooms":{"r1":{"recovered":true,"seq":145,"epoch":"a"}}}`"""
-    told = {room: {"recovered": whole, "seq": log.seq, "epoch": log.epoch} for room, (whole, log) in rooms.items()}
-    return {"type": "resumed", "rooms": told}
+def resumed(rooms: Iterable[str], found: Mapping[str, tuple[bool, Log]], refused: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Each room as it was asked for: `{"type":"resumed","rooms":{"r1":{"recovered":true,"seq":145,"epoch":"a"}}}`, and
+    `{"recovered":false,"code":"forbidden"}` for one that was refused.
+    """
+    return {"type": "resumed", "rooms": {room: _told(room, found, refused) for room in rooms}}
+
+
+def _told(room: str, found: Mapping[str, tuple[bool, Log]], refused: Mapping[str, str]) -> dict[str, Any]:
+    if room in refused:
+        return {"recovered": False, "code": refused[room]}
+    whole, log = found[room]
+    return {"recovered": whole, "seq": log.seq, "epoch": log.epoch}
 
 
 def recovered(log: Log, wanted: Resume) -> bool:
@@ -127,6 +140,43 @@ def recovered(log: Log, wanted: Resume) -> bool:
     if log.epoch != wanted.epoch or not 0 <= wanted.seq <= log.seq:
         return False
     return [seq for seq, _ in log.entries] == list(range(wanted.seq + 1, log.seq + 1))
+
+
+class InvalidCount(EventError, ValueError):
+    """A number of messages that nobody can ask for. In a handler it is answered with `validation_error`."""
+
+    def __init__(self, name: str, given: object) -> None:
+        msg = f"`{name}` is a whole number of messages, 0 to {MAX_LAST}"
+        super().__init__("validation_error", errors=[{"type": "message_count", "loc": [name], "msg": msg}])
+        self.given = given
+
+    def __str__(self) -> str:
+        return str(self.errors[0]["msg"])
+
+
+def valid_count(name: str, given: object) -> int:
+    """A number of messages, which may come from a client. Raises `InvalidCount`."""
+    if type(given) is not int or not 0 <= given <= MAX_LAST:
+        raise InvalidCount(name, given)
+    return given
+
+
+def keeps_nothing(room: str) -> ValueError:
+    """What is raised where the past of a room without one is asked for."""
+    return ValueError(
+        f"the room {room!r} keeps no history, so nobody can have its last messages; declare it, on endpoints and hubs "
+        f"alike: `history = {{{room!r}: Keep(messages=100, seconds=300)}}`, or a pattern that matches the name"
+    )
+
+
+def newest(log: Log, count: int) -> Log:
+    """The log with its newest entries only: no more than `count`, up to its end, without a hole."""
+    found: deque[tuple[int, bytes]] = deque()
+    for seq, payload in reversed(log.entries):
+        if len(found) == count or seq != log.seq - len(found):
+            break
+        found.appendleft((seq, payload))
+    return log._replace(entries=list(found))
 
 
 class Position:

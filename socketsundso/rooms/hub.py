@@ -21,9 +21,12 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, Literal, TypeVar
 
+import msgspec
+
 from socketsundso.backplanes import Keep, ended
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.messages import encode_push
+from socketsundso.rooms.history import valid_count
 from socketsundso.rooms.local import Rooms, known_rooms, rooms_for
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.room import names_of, room_topic, user_topic, valid_name
@@ -181,6 +184,20 @@ class Hub:
         """Every connection that has identified itself as one of the users."""
         return Target(self, [user_topic(valid_name(user)) for user in users])
 
+    async def history(self, room: str, limit: int = 50) -> list[dict[str, Any]]:
+        """
+        The newest messages of a room with history, in order, each as its members got it:
+        `[{"type":"said","msg":"hi","room":"lobby","seq":7}]`. Fewer than `limit` where fewer are kept.
+
+        A look that changes nothing. `limit` is 0 to 10,000, else `InvalidCount` (a ValueError; answered with
+        `validation_error` in a handler). Raises ValueError for a room that keeps no history, and
+        `BackplaneUnavailable` while the engine is away, whatever `on_unavailable` says.
+        """
+        valid_name(room)
+        valid_count("limit", limit)
+        rooms = await self._opened()
+        return [msgspec.json.decode(message) for message in await rooms.past(room, limit)]
+
     async def _send(self, topics: list[str], message: Any, excluded: frozenset[str], ttl_s: float | None) -> None:
         payload = self._encode(message)
         rooms = await self._opened()
@@ -299,6 +316,10 @@ class SyncHub:
 
     def to_user(self, *users: str) -> SyncTarget:
         return SyncTarget(self, self._hub.to_user(*users))
+
+    def history(self, room: str, limit: int = 50) -> list[dict[str, Any]]:
+        """As `Hub.history`. TimeoutError after `timeout_s`."""
+        return self._run(self._hub.history(room, limit))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
         with self._lock:  # not to be closed between the two

@@ -15,7 +15,9 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
 
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
 from socketsundso.connection import Counters, Outgoing, take_turns
@@ -23,12 +25,14 @@ from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.presence import Member
-from socketsundso.rooms.recovery import Recovery
+from socketsundso.rooms.recovery import Recovery, SendBody, read_newest
 from socketsundso.rooms.room import Envelope, Near, Participant, Room, Tasks, push_all, room_topic, seal, unseal
 from socketsundso.rooms.roster import Roster
 from socketsundso.rooms.watchers import Watchers
 
 logger = logging.getLogger("socketsundso.rooms")
+
+T = TypeVar("T")
 
 RECENT = 4096
 """
@@ -37,6 +41,12 @@ How many multi-room broadcasts are remembered, so that one which arrives by two 
 
 RESUME_BYTES = 4 << 20
 """What one `resume` reads ahead of more than one room; beyond it a log is read again when its turn has come."""
+
+JOINED_AT_ONCE = 50
+"""Rooms whose subscriptions and positions are asked for at the same time, where one connection joins many."""
+
+READ_AT_ONCE = 4
+"""Of those with what was said last, which is in memory meanwhile."""
 
 DELIVERY_TIMEOUT_S = 2.0
 """The longest that a broadcast to a room with history waits for its own number to come back."""
@@ -130,6 +140,61 @@ class Rooms:
         if room.keep is not None:
             await self._read_log(who, room, None)
         await self._inform(who, room)
+
+    async def join_all(self, who: Participant, topics: Collection[str], last: int | None, send: SendBody) -> None:
+        """
+        Several rooms at once, whole or not at all: a failure leaves the participant in none that is new to it.
+
+        With `last`, the newest messages of each follow its position, sent with `send`. Raises ValueError, before any
+        is joined, for a room that keeps none.
+        """
+        await self.open()
+        if last is not None:
+            self._require_history(topics)
+        new = [topic for topic in topics if topic not in who.rooms]
+        try:
+            for topic, (begin, log) in (await self._arrive_in(who, new, last or 0)).items():
+                if (room := who.rooms.get(topic)) is not None:  # not left meanwhile
+                    await self.recovery.begin_at(who, room, begin, log, send)
+            await _some_at_once(partial(self._inform, who), [who.rooms[topic] for topic in new if topic in who.rooms])
+        except BaseException:
+            for topic in new:
+                self.leave(who, topic)
+            raise
+        for topic in topics:
+            if topic not in new and topic in who.rooms:
+                await self.join(who, topic)
+
+    def _require_history(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            room = self.topics.get(topic)
+            if (room.keep if room else self._history.keep_for(topic[1:])) is None:
+                raise history.keeps_nothing(topic[1:])
+
+    async def _arrive_in(self, who: Participant, topics: list[str], last: int) -> dict[str, tuple[int, Log]]:
+        """
+        Enter the rooms. For those with history: where the participant begins, and the log.
+
+        What the logs have is read again, in its turn, where it is more than what one `resume` reads ahead.
+        """
+        found: dict[str, tuple[int, Log]] = {}
+        bytes_left = RESUME_BYTES
+
+        async def arrive(topic: str) -> None:
+            nonlocal bytes_left
+            if topic in who.rooms:  # another task of the connection was faster
+                await self.join(who, topic)
+                return
+            room = await self._enter(who, topic)
+            if room.keep is not None:
+                log = await read_newest(self.backplane, topic, room.keep, last)
+                begin = log.entries[0][0] - 1 if log.entries else log.seq
+                bytes_left -= sum(len(sealed) for _, sealed in log.entries)
+                ahead = bytes_left >= 0 or not found
+                found[topic] = begin, log if ahead else log._replace(entries=[])
+
+        await _some_at_once(arrive, topics, READ_AT_ONCE if last else JOINED_AT_ONCE)
+        return {topic: found[topic] for topic in topics if topic in found}
 
     async def _inform(self, who: Participant, room: Room) -> None:
         """Push who is in the room, and what changes from now on; unless that is done already."""
@@ -378,7 +443,7 @@ class Rooms:
         who: Participant,
         wanted: Mapping[str, Resume],
         found: Mapping[str, tuple[bool, Log]],
-        send: Callable[[bytes], Awaitable[None]],
+        send: SendBody,
     ) -> None:
         """After `read_missed`: send what was missed, then live messages; and who is in the rooms that are new to it."""
         await self.recovery.go_on(who, wanted, found, send)
@@ -386,6 +451,21 @@ class Rooms:
             room = who.rooms.get(room_topic(name))
             if room is not None:
                 await self._inform(who, room)
+
+    async def past(self, name: str, limit: int) -> list[bytes]:
+        """
+        The newest messages of a room as its members got them, in order. Changes nothing, neither what the room keeps
+        nor for how long. Raises ValueError for a room without history, `BackplaneUnavailable`.
+        """
+        await self.open()
+        topic = room_topic(name)
+        keep = await self.backplane.logged(topic)  # and not as declared: who asks must not trim
+        if keep is None:
+            if self._history.keep_for(name) is None:
+                raise history.keeps_nothing(name)
+            return []  # nobody has used it yet, and asking must not begin a log
+        log = await read_newest(self.backplane, topic, keep, limit)
+        return [history.numbered(unseal(sealed)[1], name, seq) for seq, sealed in log.entries]
 
     async def members(self, name: str) -> list[Member]:
         """
@@ -404,6 +484,17 @@ def _outgoing(payload: bytes, topics: Collection[str], ttl_s: float | None) -> O
     """Knows the rooms that it is for, for the gap where it is dropped; what is for a user is of no room."""
     rooms = tuple(topic[1:] for topic in topics if topic[0] == "r")
     return Outgoing(payload, rooms[0] if len(topics) == len(rooms) == 1 else rooms or None, ttl_s)
+
+
+async def _some_at_once(
+    call: Callable[[T], Awaitable[None]], arguments: list[T], at_once: int = JOINED_AT_ONCE
+) -> None:
+    """Call it with each, some at the same time. Raises what the first of them raised, when none runs any more."""
+    for start in range(0, len(arguments), at_once):
+        some = arguments[start : start + at_once]
+        for error in await asyncio.gather(*map(call, some), return_exceptions=True):
+            if error is not None:
+                raise error
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, dict[str, Rooms]] = {}

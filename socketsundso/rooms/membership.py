@@ -15,19 +15,24 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.backplanes import State
 from socketsundso.connection import OutboundQueue, Peer
 from socketsundso.errors import EventError
+from socketsundso.messages import http_code
 from socketsundso.rooms import history
 from socketsundso.rooms.declaration import Declaration, Declares
-from socketsundso.rooms.history import Resume
+from socketsundso.rooms.history import Resume, valid_count
 from socketsundso.rooms.local import Rooms, rooms_for
 from socketsundso.rooms.room import Participant, names_of, room_topic, user_topic, valid_name
 
 MAX_META_BYTES = 16 << 10
 """The longest meta of `track`, as JSON: everybody who enters the room gets it."""
+
+MAX_RESUMED = 10_000
+"""The most rooms that one `resume` may name; each of them gets an answer of its own."""
 
 
 MAX_KEY = 200
@@ -60,20 +65,23 @@ class Membership:
 
     # ---- what users call
 
-    async def join(self, room: str) -> None:
-        topic = room_topic(valid_name(room))
+    async def join(self, room: str | Iterable[str], *more: str | Iterable[str], last: int | None) -> None:
+        topics = _topics(room, *more)
+        if last is not None:
+            valid_count("last", last)
         who = self._joining()
-        if topic in who.rooms:
-            await self._all.join(who, topic)
-            return
-        self._require_place(who, topic)
-        await self._authorize(room)
-        await self._enter(who, topic)
+        new = [topic for topic in topics if topic not in who.rooms]
+        self._require_place(who, *new)
+        for topic in new:
+            await self._authorize(topic[1:])
+        await self._enter(who, topics, last)
 
-    async def leave(self, room: str) -> None:
+    async def leave(self, room: str | Iterable[str], *more: str | Iterable[str]) -> None:
+        topics = _topics(room, *more)
         who = self.participant
         if who is not None:
-            self._all.leave(who, room_topic(valid_name(room)))
+            for topic in topics:
+                self._all.leave(who, topic)
 
     async def broadcast(self, message: Any, room: str | Iterable[str], exclude_self: bool, ttl_s: float | None) -> None:
         topics = [room_topic(name) for name in names_of(room)]
@@ -85,7 +93,7 @@ class Membership:
         topic = user_topic(valid_name(user))
         who = self._joining()
         self._require_place(who, topic)
-        await self._enter(who, topic)
+        await self._enter(who, [topic], None)
 
     async def track(self, meta: Any, room: str | None, key: str | None) -> None:
         if not self._declaration.wants_presence:
@@ -111,15 +119,38 @@ class Membership:
 
     async def resume(self, rooms: dict[str, Resume]) -> None:
         """The event `resume` of endpoints with history."""
-        for room in rooms:
-            valid_name(room)
+        if len(rooms) > MAX_RESUMED:
+            raise EventError("forbidden", f"a resume names {MAX_RESUMED} rooms at most")
         who, everyone = self._joining(), self._opened()
-        self._require_place(who, *map(room_topic, rooms))
+        refused = await self._refused(who, rooms)
+        wanted = {room: position for room, position in rooms.items() if room not in refused}
+        new = [topic for topic in map(room_topic, wanted) if topic not in who.rooms]
+        try:
+            found = await everyone.read_missed(who, wanted)
+            await self._endpoint.respond(history.resumed(rooms, found, refused))
+            await everyone.go_on(who, wanted, found, self._peer.send_body)
+        except BaseException:
+            for topic in new:  # else it would be in a room of which it never hears
+                everyone.leave(who, topic)
+            raise
+
+    async def _refused(self, who: Participant, rooms: Iterable[str]) -> dict[str, str]:
+        """Those that this connection may not be in, each with its error code: it says nothing of the others."""
+        refused: dict[str, str] = {}
+        taken = len(who.rooms)
         for room in rooms:
-            await self._authorize(room)
-        found = await everyone.read_missed(who, rooms)
-        await self._endpoint.respond(history.resumed(found))
-        await everyone.go_on(who, rooms, found, self._peer.send_body)
+            try:
+                place = 0 if room_topic(valid_name(room)) in who.rooms else 1
+                if taken + place > self._endpoint.max_rooms:
+                    refused[room] = "forbidden"  # and nobody is asked
+                    continue
+                await self._authorize(room)
+                taken += place
+            except EventError as error:
+                refused[room] = error.code
+            except HTTPException as error:
+                refused[room] = http_code(error.status_code)
+        return refused
 
     def leave_everything(self) -> None:
         """The end of the connection: membership, presence and subscriptions with it."""
@@ -178,12 +209,17 @@ class Membership:
         if len(who.rooms.keys() | topics) > most:
             raise EventError("forbidden", f"a connection may be in {most} rooms at most")
 
-    async def _enter(self, who: Participant, topic: str) -> None:
+    async def _enter(self, who: Participant, topics: list[str], last: int | None) -> None:
         everyone = self._opened()
         await everyone.open()
         if self.participant is not who:  # the connection has ended meanwhile: nobody would take it out any more
             raise WebSocketDisconnect(self._peer.over or 1006)
-        await everyone.join(who, topic)
+        if len(topics) == 1 and last is None:
+            await everyone.join(who, topics[0])
+        else:
+            await everyone.join_all(who, topics, last, self._peer.send_body)
+            if self.participant is not who:
+                everyone.leave_all(who)
         self._peer.require()
 
     def _own_room(self, room: str | None) -> str:
@@ -212,6 +248,11 @@ def _valid_key(key: str | None) -> str:
         return key
     msg = f"presence takes no such key: it is a string of 1 to {MAX_KEY} characters"
     raise EventError("validation_error", errors=[{"type": "presence_key", "loc": ["key"], "msg": msg}])
+
+
+def _topics(*rooms: str | Iterable[str]) -> list[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(room_topic(name) for each in rooms for name in names_of(each)))
 
 
 def _meta_to_json(meta: Any) -> bytes:

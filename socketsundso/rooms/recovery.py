@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from socketsundso.backplanes import Backplane, Delivery, Log, backoff
+from socketsundso.backplanes import Backplane, Delivery, Keep, Log, backoff
 from socketsundso.connection import Counters, Notice, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history
@@ -20,6 +20,9 @@ from socketsundso.rooms.history import Position, Resume
 from socketsundso.rooms.room import Came, Near, Participant, Room, Tasks, push_all, room_topic, unseal
 
 logger = logging.getLogger("socketsundso.rooms")
+
+SendBody = Callable[[bytes], Awaitable[None]]
+"""Sends a payload to one peer, and waits for its turn: what is sent so is never dropped."""
 
 
 class Recovery:
@@ -135,6 +138,14 @@ class Recovery:
             self._go_live(who, room, Resume(log.seq, log.epoch))
         return whole, log
 
+    async def begin_at(self, who: Participant, room: Room, begin: int, log: Log, send: SendBody) -> None:
+        """
+        Tell who comes first where it begins, then send what the log has after that, then live messages: each number
+        is the next one. The log may come without its entries, as to `go_on`.
+        """
+        await send(history.position_notice(room.name, begin, log.epoch))
+        await self._replay(who, room, Resume(begin, log.epoch), log, send)
+
     def _go_live(self, who: Participant, room: Room, at: Resume) -> None:
         """From its position on, a participant gets what comes."""
         came = room.behind.pop(who, None)
@@ -157,7 +168,7 @@ class Recovery:
         who: Participant,
         wanted: Mapping[str, Resume],
         found: Mapping[str, tuple[bool, Log]],
-        send: Callable[[bytes], Awaitable[None]],
+        send: SendBody,
     ) -> None:
         """
         Send what was missed, room by room and in order, then live messages.
@@ -169,9 +180,7 @@ class Recovery:
             if room is not None and room.keep is not None:
                 await self._replay(who, room, wanted[name] if whole else Resume(log.seq, log.epoch), log, send)
 
-    async def _replay(
-        self, who: Participant, room: Room, at: Resume, log: Log, send: Callable[[bytes], Awaitable[None]]
-    ) -> None:
+    async def _replay(self, who: Participant, room: Room, at: Resume, log: Log, send: SendBody) -> None:
         """
         From the log, then from what came meanwhile; and from the log again where that was more than was kept.
 
@@ -205,6 +214,17 @@ class Recovery:
             return await self._backplane.read(room.topic, room.keep, at.seq)
         except BackplaneUnavailable:  # nobody knows what was between
             return Log(came.epoch, came.seq - 1, [])
+
+
+async def read_newest(backplane: Backplane, topic: str, keep: Keep, count: int) -> Log:
+    """The log's end and its newest entries, at most `count`, with no number missing among or behind them."""
+    end = await backplane.read(topic, keep)
+    while count and end.seq:
+        log = await backplane.read(topic, keep, max(0, end.seq - count))
+        if log.epoch == end.epoch:
+            return history.newest(log, count)
+        end = log  # the numbers have begun anew between the two
+    return end._replace(entries=[])
 
 
 def _includes(had: Resume | None, delivery: Delivery) -> bool:

@@ -54,8 +54,10 @@ def valid_name(name: object) -> str:
 
 
 def names_of(room: str | Iterable[str]) -> list[str]:
-    """One room or several, each once, in order."""
-    return [valid_name(room)] if isinstance(room, str) else list(dict.fromkeys(map(valid_name, room)))
+    """One room or several, each once, in order. Raises `InvalidRoomName`."""
+    if isinstance(room, str) or not isinstance(room, Iterable):
+        return [valid_name(room)]
+    return list(dict.fromkeys(map(valid_name, room)))
 
 
 def room_topic(name: str) -> str:

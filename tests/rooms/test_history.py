@@ -267,23 +267,6 @@ def test_rooms_with_and_without_history_in_one_broadcast() -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_resume_asks_for_permission() -> None:
-    """It joins, so `authorize` decides; nothing is told of the room."""
-
-    async def main() -> None:
-        async with serving(Doc) as client:
-            ada = await client()
-            answer = await ada.call(
-                "resume", rooms={"doc:1": {"seq": 0, "epoch": "a"}, "doc:secret": {"seq": 0, "epoch": "a"}}
-            )
-            assert (answer["type"], answer["code"]) == ("error", "forbidden")
-            answer = await ada.call("resume", rooms={"doc:1": 7})
-            assert answer["code"] == "validation_error"
-
-    run(main)
-
-
-@pytest.mark.usefixtures("everywhere")
 def test_a_message_for_a_room_with_history_names_no_other_room_and_no_number() -> None:
     """Its own room it may name."""
 

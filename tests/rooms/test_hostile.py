@@ -162,8 +162,7 @@ def test_a_resume_of_a_hundred_thousand_rooms_asks_nobody(backplane: str) -> Non
     [
         None, 7, "doc:1", [], ["doc:1"], {"doc:1": None}, {"doc:1": []}, {"doc:1": {}}, {"doc:1": {"seq": 1}},
         {"doc:1": {"seq": "x", "epoch": "a"}}, {"doc:1": {"seq": 1.5, "epoch": "a"}},
-        {"doc:1": {"seq": 1, "epoch": 5}}, {"doc:1": {"seq": 1, "epoch": None}}, {"doc:*": {"seq": 1, "epoch": "a"}},
-        {"": {"seq": 1, "epoch": "a"}}, {"x" * 201: {"seq": 1, "epoch": "a"}}, {"doc:1": {"seq": nested(50)}},
+        {"doc:1": {"seq": 1, "epoch": 5}}, {"doc:1": {"seq": 1, "epoch": None}}, {"doc:1": {"seq": nested(50)}},
     ],
 )  # fmt: skip
 def test_a_resume_of_the_wrong_shape(rooms: Any) -> None:

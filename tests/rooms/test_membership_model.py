@@ -42,6 +42,9 @@ class Member:
     async def _send(self, event: Any) -> None:
         self.got.append(json.loads(event["text"]))
 
+    async def send(self, body: bytes) -> None:
+        self.got.append(json.loads(body))
+
 
 def as_counts(messages: list[dict[str, Any]]) -> Counter[str]:
     """Rooms of one broadcast have no order among each other."""
@@ -86,6 +89,13 @@ class Membership(RuleBasedStateMachine):
         if keeps_history(topic) and topic not in member.topics:
             member.expected.append(self.position(topic))
         member.topics.add(topic)
+
+    @rule(member=members, topics=st.lists(st.sampled_from(TOPICS), max_size=4, unique=True))
+    def join_several(self, member: Member, topics: list[str]) -> None:
+        self.complete(self.processes[member.process].join_all(member.participant, topics, None, member.send))
+        new = [topic for topic in topics if topic not in member.topics]
+        member.expected += [self.position(topic) for topic in new if keeps_history(topic)]
+        member.topics.update(topics)
 
     def position(self, topic: str) -> dict[str, Any]:
         epoch = bus_of(self.url).logs[topic].epoch

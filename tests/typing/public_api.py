@@ -72,3 +72,15 @@ async def presence(app: App, hub: Hub, sync: SyncHub) -> None:
 
 def same(endpoint: Endpoint) -> WebSocketHandlingEndpoint:
     return endpoint
+
+
+async def rooms(app: App, hub: Hub, sync: SyncHub) -> None:
+    names: list[str] = ["a", "b"]
+    assert_type(await app.join("a"), None)
+    assert_type(await app.join("a", "b", last=50), None)
+    assert_type(await app.join(names), None)
+    assert_type(await app.leave(app.rooms), None)
+    assert_type(await hub.history("a", limit=5), list[dict[str, Any]])
+    assert_type(sync.history("a"), list[dict[str, Any]])
+    await app.join("a", last="5")  # type: ignore[arg-type]
+    await app.join(5)  # type: ignore[arg-type]
