@@ -26,6 +26,8 @@ WINGS = {
     "messages": [
         {"annotations", "codegen", "core_schemas", "error_frames"},
         {"plain_models", "signature"},
+        {"judge"},
+        {"route"},
         {"decoder", "encoder"},
         {"definition"},
     ],

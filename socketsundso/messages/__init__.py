@@ -5,8 +5,10 @@ Knows no connection. One module per question:
 
     signature     a function -> its parameters, types resolved
     annotations   which annotations msgspec decodes exactly as pydantic would
-    decoder       signatures -> one union of Structs: a frame in, a message ready to be called out
     definition    what an endpoint makes of frames and exceptions, compiled
+    route         one event, compiled: its Struct and the calls that unpack it
+    judge         what pydantic says of a whole frame that the fast path refused
+    decoder       routes -> one union of Structs: a frame in, a message ready to be called out
     encoder       values -> JSON with a `type`: replies and pushes
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
@@ -17,12 +19,7 @@ Knows no connection. One module per question:
 from socketsundso.messages import signature as signature
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
-from socketsundso.messages.decoder import Frame as Frame
 from socketsundso.messages.decoder import MessageError as MessageError
-from socketsundso.messages.decoder import Ref as Ref
-from socketsundso.messages.decoder import Refused as Refused
-from socketsundso.messages.decoder import Route as Route
-from socketsundso.messages.decoder import json_model_fields as json_model_fields
 from socketsundso.messages.definition import Definition as Definition
 from socketsundso.messages.encoder import ResponseError as ResponseError
 from socketsundso.messages.encoder import ResponseOptions as ResponseOptions
@@ -34,5 +31,10 @@ from socketsundso.messages.encoder import pushed_fields as pushed_fields
 from socketsundso.messages.encoder import pushed_type as pushed_type
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import error_frame as error_frame
+from socketsundso.messages.judge import Frame as Frame
+from socketsundso.messages.judge import Ref as Ref
+from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.route import Refused as Refused
+from socketsundso.messages.route import Route as Route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
