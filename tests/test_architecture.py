@@ -24,7 +24,10 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"annotations", "codegen", "core_schemas", "error_frames"},
+        {"aliases", "codegen", "core_schemas", "error_frames"},
+        {"structs"},
+        {"forms"},
+        {"annotations"},
         {"plain_models", "signature"},
         {"judge"},
         {"route"},

@@ -4,11 +4,14 @@ Bytes <-> values: what a handler's signature makes of frames, and how replies, p
 Knows no connection. One module per question:
 
     signature     a function -> its parameters, types resolved
-    annotations   which annotations msgspec decodes exactly as pydantic would
-    definition    what an endpoint makes of frames and exceptions, compiled
+    aliases       what an annotation stands for: aliases and NewTypes looked through
+    structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
+    forms         how an annotation looks to pydantic
+    annotations   which annotations msgspec decodes exactly as pydantic would, and which can never come from JSON
     route         one event, compiled: its Struct and the calls that unpack it
     judge         what pydantic says of a whole frame that the fast path refused
     decoder       routes -> one union of Structs: a frame in, a message ready to be called out
+    definition    what an endpoint makes of frames and exceptions, compiled
     encoder       values -> JSON with a `type`: replies and pushes
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written

@@ -20,9 +20,9 @@ from msgspec import Raw
 from pydantic_core import ValidationError
 
 from socketsundso.errors import EventError, InvalidUTF8, MalformedFrame
-from socketsundso.messages.annotations import by_pydantic
 from socketsundso.messages.judge import REF_TYPE, UNREADABLE, Frame, Ref, read_ref
 from socketsundso.messages.route import Refused, Route
+from socketsundso.messages.structs import by_pydantic
 
 UNDECODABLE = (Exception,)
 """What the fast path may raise for a frame that it does not take: what msgspec raises, and whatever a Struct's

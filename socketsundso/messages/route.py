@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
-from socketsundso.messages.annotations import native, pydantic_form
+from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
 from socketsundso.messages.judge import REF_TYPE, Frame, core_alias, exact_validator
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode
 
@@ -225,6 +225,8 @@ def _adapter(event: str, parameter: Parameter) -> TypeAdapter[Any]:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(pydantic_form(parameter.annotation))
         adapter.rebuild(raise_errors=True)
+    except UnsupportedAnnotation as exc:
+        raise DefinitionError(f"{where}: {exc}") from exc
     except Exception as exc:
         raise DefinitionError(
             f"{where}: pydantic cannot build a validator for {parameter.annotation!r}: {_first_line(exc)} "
