@@ -37,6 +37,7 @@ from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.route import Judgement as Judgement
 from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
 from socketsundso.messages.signature import Signature as Signature

@@ -21,7 +21,7 @@ from pydantic_core import ValidationError
 
 from socketsundso.errors import EventError, InvalidUTF8, MalformedFrame
 from socketsundso.messages.judge import REF_TYPE, UNREADABLE, Frame, Ref, read_ref
-from socketsundso.messages.route import Refused, Route
+from socketsundso.messages.route import Judgement, Refused, Route
 from socketsundso.messages.structs import by_pydantic
 
 UNDECODABLE = (Exception,)
@@ -63,15 +63,6 @@ class Message(Protocol):
 
     def call(self, endpoint: Any, frame: Frame) -> Any:
         """Call the handler. Raises `Refused` if a raw field is not valid."""
-
-
-class Judgement(msgspec.Struct, frozen=True):
-    """What the judge found: the arguments, or the error that is the answer. Never both."""
-
-    route: Route
-    ref: Ref | None
-    arguments: dict[str, Any] | None = None
-    error: Exception | None = None
 
 
 class Decoder:

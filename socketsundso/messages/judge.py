@@ -23,6 +23,9 @@ Ref = int | str
 
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)  # what msgspec alone raises
 
+TITLE = "Message"
+"""What pydantic's errors about a whole message call it."""
+
 MAX_REF_LENGTH = 64
 _INT64 = range(-(2**63), 2**63)
 REF_TYPE = Annotated[int, Meta(ge=_INT64[0], le=_INT64[-1])] | Annotated[str, Meta(max_length=MAX_REF_LENGTH)] | None
@@ -60,7 +63,7 @@ def _whole_schema(signature: Signature, ref_key: str) -> type:
             fields["ref key"] = core_schema.typed_dict_field(
                 core_schema.no_info_plain_validator_function(_check_ref), required=False, validation_alias=ref_key
             )
-            return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
+            return core_schema.typed_dict_schema(fields, extra_behavior="forbid", cls_name=TITLE)
 
     return WholeMessage
 
@@ -71,10 +74,22 @@ def _field_schema(parameter: Parameter, schema: CoreSchema) -> CoreSchema:
         return schema
     return core_schema.with_default_schema(
         schema,
-        default_factory=parameter.default,
+        default_factory=_own_bug(parameter.default),
         default_factory_takes_data=bool(field.default_factory and field.default_factory_takes_validated_data),
         validate_default=field.validate_default,
     )
+
+
+def _own_bug(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """The factory; a ValidationError that it raises says nothing of the message, and is not answered with."""
+
+    def make(*data: Any) -> Any:
+        try:
+            return factory(*data)
+        except ValidationError as exc:
+            raise RuntimeError("a default cannot be made") from exc
+
+    return make
 
 
 def core_alias(parameter: Parameter) -> Any:
@@ -92,7 +107,7 @@ def _whole_validator(signature: Signature, model: type[BaseModel], ref_key: str)
         ref = envelope.pop(ref_key, None)
         if ref is not None and not read_ref(ref)[1]:
             raise ValidationError.from_exception_data(
-                "Message", [{"type": _BAD_REF, "loc": (ref_key,), "input": None}], input_type="json"
+                TITLE, [{"type": _BAD_REF, "loc": (ref_key,), "input": None}], input_type="json"
             )
         return {parameter.name: validate(frame if ref is None else msgspec.json.encode(envelope))}
 
