@@ -352,10 +352,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         A `ValidationError` that is not about the message itself is answered with `internal_error`.
         """
         peer = self._peer
-        _, _, ref, _, wrong = answering(peer) or _NOTHING
+        _, route, ref, _, wrong = answering(peer) or _NOTHING
         if exc is not wrong and isinstance(exc, ValidationError):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
-        await peer.send_body(error_frame(exc, self._definition.error_policy, ref))
+        await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))
 
     # ---- rooms
 

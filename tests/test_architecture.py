@@ -24,8 +24,8 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "error_frames"},
-        {"structs"},
+        {"aliases", "codegen", "core_schemas", "disclosure"},
+        {"structs", "error_frames"},
         {"forms"},
         {"annotations"},
         {"plain_models", "signature"},

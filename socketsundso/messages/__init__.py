@@ -16,13 +16,13 @@ Knows no connection. One module per question:
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
     codegen       functions from generated source
+    disclosure    what an error may tell while inputs are kept out
     error_frames  exceptions -> `error` frames
 """
 
 from socketsundso.messages import signature as signature
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
-from socketsundso.messages.decoder import MessageError as MessageError
 from socketsundso.messages.definition import Definition as Definition
 from socketsundso.messages.encoder import ResponseError as ResponseError
 from socketsundso.messages.encoder import ResponseOptions as ResponseOptions
@@ -33,6 +33,7 @@ from socketsundso.messages.encoder import is_model as is_model
 from socketsundso.messages.encoder import pushed_fields as pushed_fields
 from socketsundso.messages.encoder import pushed_type as pushed_type
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
+from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref

@@ -19,7 +19,8 @@ import msgspec
 from msgspec import Raw
 from pydantic_core import ValidationError
 
-from socketsundso.errors import EventError, InvalidUTF8, MalformedFrame
+from socketsundso.errors import InvalidUTF8, MalformedFrame
+from socketsundso.messages.error_frames import MalformedMessage, UnknownEvent
 from socketsundso.messages.judge import REF_TYPE, UNREADABLE, Frame, Ref, read_ref
 from socketsundso.messages.route import Judgement, Refused, Route
 from socketsundso.messages.structs import by_pydantic
@@ -31,28 +32,6 @@ UNDECODABLE = (Exception,)
 _PADDING_TAG = "\x00"
 _MAX_GIVEN = 128  # characters of an unknown event's name that are echoed
 _MAX_PERMITTED = 4096  # characters of event names that an unknown-event answer lists
-
-
-class MessageError(EventError):
-    """A frame that was read but is no message for this endpoint. `ref` is the message's own, or None."""
-
-    def __init__(self, code: str, errors: list[dict[str, Any]], ref: Ref | None = None) -> None:
-        super().__init__(code, errors=errors)
-        self.ref = ref
-
-
-class MalformedMessage(MessageError):
-    """JSON, but not an object with a string `type`."""
-
-    def __init__(self, errors: list[dict[str, Any]], ref: Ref | None = None) -> None:
-        super().__init__("malformed_message", errors, ref)
-
-
-class UnknownEvent(MessageError):
-    """The peer named an event this endpoint does not have; the answer lists what would have been understood."""
-
-    def __init__(self, errors: list[dict[str, Any]], ref: Ref | None = None) -> None:
-        super().__init__("unknown_event", errors, ref)
 
 
 class Message(Protocol):

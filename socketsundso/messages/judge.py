@@ -35,8 +35,13 @@ def exact_validator(signature: Signature, ref_key: str) -> Callable[[Frame], dic
     """Gives all arguments of a whole frame. Raises pydantic's `ValidationError`, and whatever validators raise."""
     if signature.message_model is not None:
         return _whole_validator(signature, signature.message_model, ref_key)
-    validate: Callable[[Frame], dict[str, Any]] = TypeAdapter(_whole_schema(signature, ref_key)).validator.validate_json
+    validate: Callable[[Frame], dict[str, Any]] = whole_adapter(signature, ref_key).validator.validate_json
     return validate
+
+
+def whole_adapter(signature: Signature, ref_key: str) -> TypeAdapter[Any]:
+    """The pydantic adapter for a whole message."""
+    return TypeAdapter(signature.message_model or _whole_schema(signature, ref_key))
 
 
 def _whole_schema(signature: Signature, ref_key: str) -> type:

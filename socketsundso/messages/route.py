@@ -8,6 +8,7 @@ nor give another value.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +22,8 @@ from starlette.concurrency import run_in_threadpool
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
 from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
-from socketsundso.messages.judge import REF_TYPE, TITLE, Frame, Ref, core_alias, exact_validator
+from socketsundso.messages.disclosure import declared_names
+from socketsundso.messages.judge import REF_TYPE, TITLE, Frame, Ref, core_alias, exact_validator, whole_adapter
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode
 from socketsundso.messages.structs import runs_user_code
 
@@ -99,6 +101,11 @@ class Route:
         if self._exact is None:
             self._exact = exact_validator(self.signature, self.ref_key)
         return self._exact(frame)
+
+    @functools.cached_property
+    def declared(self) -> frozenset[str]:
+        """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
+        return declared_names(whole_adapter(self.signature, self.ref_key).core_schema) | {"type", self.ref_key}
 
 
 def _refuse_reserved(signature: Signature, ref_key: str) -> None:

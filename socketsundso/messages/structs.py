@@ -16,6 +16,7 @@ from pydantic import PlainSerializer, PlainValidator, TypeAdapter, WithJsonSchem
 from pydantic_core import PydanticCustomError, PydanticSerializationError, ValidationError, to_json
 
 from socketsundso.messages.aliases import UNIONS, unwrap
+from socketsundso.messages.disclosure import reason_of
 
 
 class UnsupportedAnnotation(ValueError):
@@ -82,7 +83,7 @@ def shim(kind: Any) -> Any:
         try:
             return msgspec.convert(value, kind, dec_hook=by_pydantic) if text is None else decode(text)
         except msgspec.DecodeError as exc:
-            raise PydanticCustomError("struct_type", "{reason}", {"reason": str(exc)}) from exc
+            raise PydanticCustomError("struct_type", "{reason}", {"reason": reason_of(exc)}) from exc
 
     return Annotated[
         Any,
