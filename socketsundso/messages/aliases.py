@@ -40,7 +40,7 @@ def expanded(annotation: Any) -> Any:
     value = _resolved(alias_value(alias), alias)
     variables = getattr(alias, "__type_params__", ())
     arguments = dict(zip(variables, typing.get_args(annotation), strict=False))
-    return _substituted(value, arguments) if arguments else value
+    return substituted(value, arguments) if arguments else value
 
 
 def _resolved(value: Any, alias: Any) -> Any:
@@ -64,7 +64,8 @@ def _holds_names(annotation: Any) -> bool:
     )
 
 
-def _substituted(value: Any, arguments: Mapping[Any, Any]) -> Any:
+def substituted(value: Any, arguments: Mapping[Any, Any]) -> Any:
+    """`value` with types in the place of its variables."""
     if isinstance(value, TypeVar):
         return arguments.get(value, value)
     variables = getattr(value, "__parameters__", ())

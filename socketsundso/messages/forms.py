@@ -25,7 +25,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import CoreSchema, PydanticKnownError
 from typing_extensions import TypeAliasType, TypedDict, is_typeddict
 
-from socketsundso.messages.aliases import UNIONS, alias_of, expanded, hash_of, optional_item, unwrap
+from socketsundso.messages.aliases import UNIONS, alias_of, expanded, hash_of, optional_item, substituted, unwrap
 from socketsundso.messages.structs import is_attrs, is_struct, shim, struct_within, union_members
 
 _NUMERIC = ("gt", "ge", "lt", "le", "multiple_of")
@@ -62,16 +62,23 @@ def _needs_help(annotation: Any, seen: set[int]) -> bool:
     return any(_needs_help(each, seen) for each in (*args, *_fields(annotation).values()))
 
 
-def _fields(kind: Any) -> dict[str, Any]:
-    """The fields of a class that pydantic would read the annotations of: TypedDict, plain dataclass, NamedTuple."""
+def _fields(annotation: Any) -> dict[str, Any]:
+    """
+    The fields of a class that pydantic would read the annotations of: TypedDict, plain dataclass, NamedTuple.
+
+    Of a generic one with its arguments in the place of its variables.
+    """
+    kind = typing.get_origin(annotation) or annotation
     if not isinstance(kind, type) or not (is_typeddict(kind) or _is_plain_dataclass(kind) or hasattr(kind, "_fields")):
         return {}
     if hasattr(kind, "__get_pydantic_core_schema__"):
         return {}
     try:
-        return typing.get_type_hints(kind, include_extras=True)
+        hints = typing.get_type_hints(kind, include_extras=True)
     except Exception:  # a name that is not known here: pydantic looks for it in its own way, and tells
         return {}
+    arguments = dict(zip(getattr(kind, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    return {name: substituted(hint, arguments) for name, hint in hints.items()} if arguments else hints
 
 
 def _is_plain_dataclass(kind: type) -> bool:
@@ -93,8 +100,10 @@ class _Forms:
             return annotation if form is annotation.__supertype__ else form
         if is_struct(annotation) or is_attrs(annotation):
             return shim(annotation)
+        if _fields(annotation):
+            return self._once(annotation, self._twin)
         if isinstance(annotation, type) and not typing.get_args(annotation):
-            return self._once(annotation, self._twin) if _fields(annotation) else annotation
+            return annotation
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is None or origin is Literal:
             return annotation
@@ -152,12 +161,13 @@ class _Forms:
             return Union[tuple(self._demanding(self.of(m), m, _applicable(meta, m)) for m in members)]
         return Annotated[(form, *_demands(meta))]
 
-    def _twin(self, kind: type) -> Any:
-        """A class with the same fields in their forms, in whose place instances of `kind` are made."""
-        hints = _fields(kind)
+    def _twin(self, annotation: Any) -> Any:
+        """A class with the same fields in their forms, in whose place instances of the class itself are made."""
+        hints = _fields(annotation)
         forms = {name: self.of(hint) for name, hint in hints.items()}
         if all(forms[name] is hint for name, hint in hints.items()):
-            return kind
+            return annotation
+        kind: Any = typing.get_origin(annotation) or annotation
         if is_typeddict(kind):
             return _typed_dict(kind, forms)
         twin = type(kind.__name__, (kind,), {"__annotations__": forms, "__module__": kind.__module__})

@@ -69,6 +69,18 @@ class Typed(TypedDict):
     point: NotRequired[Point]
 
 
+@dataclasses.dataclass
+class Boxed(Generic[T]):
+    item: T
+    n: Annotated[int, Meta(gt=0)] = 1
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class Slotted:
+    n: Annotated[int, Meta(gt=0)]
+    point: Point
+
+
 class Pair(NamedTuple):
     n: Annotated[int, Meta(gt=0)]
     point: Point = Point(0)
@@ -118,6 +130,10 @@ GOOD = [
     (Typed, {"n": 1, "point": {"x": 1}}, {"n": 1, "point": Point(1)}),
     (Typed, {"n": 1}, {"n": 1}),
     (Pair, [1, {"x": 2}], Pair(1, Point(2))),
+    (Boxed[Point], {"item": {"x": 1}}, Boxed(Point(1))),
+    (Boxed[int], {"item": 1}, Boxed(1)),
+    (Boxed[Points], {"item": [{"x": 1}]}, Boxed([Point(1)])),
+    (Slotted, {"n": 1, "point": {"x": 1}}, Slotted(1, Point(1))),
     (Lookahead, "ab", "ab"),
     (Annotated[int | str, Meta(gt=0)], "a", "a"),
     (Annotated[int | float, Meta(gt=0)], 0.5, 0.5),
@@ -157,6 +173,8 @@ BAD = [
     (Typed, {"n": -1, "point": {"x": "z"}}, [["n"], ["point"]]),
     (Pair, [-1, {"x": "z"}], [[0], [1]]),
     (Lookahead, "ba", [[]]),
+    (Boxed[int], {"item": "z", "n": -1}, [["item"], ["n"]]),
+    (list[Boxed[Point]], [{"item": {"x": "z"}}], [[0, "item"]]),
     (Annotated[int | float, Meta(gt=0)], -1, [["constrained-int"], ["constrained-float"]]),
     (Iterable[int], [1, "x"], [[1]]),
     (Optional[Iterable[int]], [1, "x"], [[1]]),
