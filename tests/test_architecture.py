@@ -30,6 +30,7 @@ WINGS = {
         {"annotations"},
         {"plain_models", "signature"},
         {"judge"},
+        {"raw_fields"},
         {"route"},
         {"decoder", "encoder"},
         {"definition"},

@@ -9,6 +9,7 @@ Knows no connection. One module per question:
     forms         how an annotation looks to pydantic
     annotations   which annotations msgspec decodes exactly as pydantic would, and which can never come from JSON
     route         one event, compiled: its Struct and the calls that unpack it
+    raw_fields    what pydantic takes from raw JSON, and the complete error where it refuses that
     judge         what pydantic says of a whole frame that the fast path refused
     decoder       routes -> one union of Structs: a frame in, a message ready to be called out
     definition    what an endpoint makes of frames and exceptions, compiled

@@ -325,6 +325,8 @@ def _inapplicable(base: Any, metadata: list[Any]) -> str | None:
     for marker in _constraints_of(metadata):
         if hasattr(marker, "__get_pydantic_core_schema__"):
             return None  # a validator: what is behind it is asked of what it gives
+        if isinstance(marker, Meta) and (reason := _senseless(marker, kind)):
+            return reason
         if kind in _NUMBERS and isinstance(marker, at.MinLen | at.MaxLen):
             return f"{kind.__name__} has no length"
         bound = getattr(marker, _MARKERS.get(type(marker), ""), None)
@@ -334,6 +336,16 @@ def _inapplicable(base: Any, metadata: list[Any]) -> str | None:
             and type(bound) in (int, float)
         ):
             return f"{kind.__name__} cannot be compared with a number; its length has min_length and max_length"
+    return None
+
+
+def _senseless(meta: Meta, kind: Any) -> str | None:
+    """Of what msgspec's Meta asks for and a type that is known cannot have."""
+    known = kind in _NUMBERS or kind in _TEXTS_AND_CONTAINERS
+    if known and meta.tz is not None and kind not in (datetime.datetime, datetime.time):
+        return f"{kind.__name__} has no time zone"
+    if known and meta.pattern is not None and kind is not str:
+        return f"{kind.__name__} has no pattern"
     return None
 
 
@@ -351,6 +363,9 @@ def _undecodable(kind: Any) -> str | None:
     """Of a Struct that msgspec cannot decode, or of what within it neither msgspec nor pydantic can make from JSON."""
     for info in infos_within(kind):
         if isinstance(info, msgspec.inspect.CustomType):
+            kind = typing.get_origin(info.cls) or info.cls
+            if _is_hashable(kind) and kind in _NOT_FROM_JSON:
+                return _NOT_FROM_JSON[kind]
             try:
                 adapter_of(info.cls)
             except Exception as exc:

@@ -11,19 +11,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
-from pydantic import TypeAdapter, ValidationInfo
-from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json
+from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
 from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
 from socketsundso.messages.disclosure import declared_names
-from socketsundso.messages.judge import REF_TYPE, TITLE, Frame, Ref, core_alias, exact_validator, whole_adapter
+from socketsundso.messages.judge import REF_TYPE, Frame, Ref, core_alias, exact_validator, whole_adapter
+from socketsundso.messages.raw_fields import RawField, complete_error
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode
 from socketsundso.messages.structs import runs_user_code
 
@@ -47,6 +47,13 @@ class Refused(Exception):
     def __init__(self, judgement: Judgement | None = None) -> None:
         super().__init__()
         self.judgement = judgement
+
+
+def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: Mapping[str, Any]) -> Refused:
+    if isinstance(exc, Refused):
+        return exc
+    error = complete_error(fields, message, exc, done)
+    return Refused(None if error is None else Judgement(message.route, message.ref, error=error))
 
 
 class Encodes(Protocol):
@@ -157,7 +164,7 @@ class _Plan:
         self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
         self.takes_any = False
         self._raw: list[str] = []
-        self._raw_fields: list[_RawField] = []
+        self._raw_fields: list[RawField] = []
         self._sources: dict[str, str] = {}
         if signature.message_model is not None:
             self._take_whole(signature.message_model)
@@ -199,14 +206,14 @@ class _Plan:
             value = f"default_{index}() if message.{field} is UNSET else {value}"
             self.fields.append((field, Raw | UnsetType, msgspec.field(name=parameter.key, default=UNSET)))
         self._raw.append(f"value_{index} = {value}")
-        self._raw_fields.append(_RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json))
+        self._raw_fields.append(RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json))
         self._sources[parameter.name] = f"value_{index}"
 
     def call(self) -> Callable[..., Any]:
         body = [f"return handler({self._arguments(self._sources)})"]
         if self._raw:
             guarded = "; ".join(self._raw) if len(self._raw) == 1 else "\n        ".join(self._raw)
-            self.names["refusal"] = _Refusals(self._raw_fields)
+            self.names["refusal"] = functools.partial(_refusal, tuple(self._raw_fields))
             refusing = "raise refusal(message, exc, locals()) from None"
             body.insert(0, f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
         return self._compile("message, endpoint, frame", body)
@@ -240,110 +247,6 @@ class _Plan:
 
     def _compile(self, arguments: str, body: list[str]) -> Callable[..., Any]:
         return codegen.function(arguments, body, self.names)
-
-
-class _RawField(NamedTuple):
-    """One parameter that its validator takes from raw JSON: the names of its value and its field, its key."""
-
-    value: str
-    field: str
-    key: str
-    validate: Callable[[bytes], Any]
-
-
-class _Refusals:
-    """
-    Makes pydantic's complete error of what the fast path has found, without asking a validator twice.
-
-    All that msgspec decodes is valid when the validators of the raw fields begin; only they can have errors.
-    """
-
-    def __init__(self, fields: list[_RawField]) -> None:
-        self._fields = fields
-
-    def __call__(self, message: Any, exc: Exception, done: Mapping[str, Any]) -> Refused:
-        """`exc` is what the first field raised whose value is not `done` yet."""
-        if isinstance(exc, Refused):
-            return exc
-        error = self._error(message, exc, done)
-        return Refused(None if error is None else Judgement(message.route, message.ref, error=error))
-
-    def _error(self, message: Any, exc: Exception, done: Mapping[str, Any]) -> Exception | None:
-        if not self._fields:  # the message is one model
-            return _on_its_own(exc)
-        failures: dict[str, ValidationError] = {}
-        for field in self._fields:
-            if field.value in done:
-                continue
-            raw = getattr(message, field.field)
-            failure = _failure(field, raw) if failures else exc
-            if failure is None:
-                continue
-            if raw is UNSET or not isinstance(
-                failure, ValidationError
-            ):  # a bug of a default's factory, or of a validator
-                return _bug(failure)
-            if _is_unparsable(failure, bytes(raw)):
-                return None  # so is the whole frame, for pydantic
-            failures[field.key] = failure
-        return _gathered(failures)
-
-
-def _failure(field: _RawField, raw: Any) -> Exception | None:
-    if raw is UNSET:
-        return None
-    try:
-        field.validate(bytes(raw))
-    except Exception as exc:
-        return exc
-    return None
-
-
-def _gathered(failures: Mapping[str, ValidationError]) -> Exception | None:
-    """The errors of several fields as one, each at its key."""
-    fields = {
-        key: core_schema.typed_dict_field(core_schema.with_info_plain_validator_function(_raise_failure))
-        for key in failures
-    }
-    keys = msgspec.json.encode({key: key for key in failures})
-    try:
-        SchemaValidator(core_schema.typed_dict_schema(fields, cls_name=TITLE)).validate_json(keys, context=failures)
-    except ValidationError as exc:
-        return _on_its_own(exc)
-    return None
-
-
-def _raise_failure(key: Any, info: ValidationInfo) -> Any:
-    failures: Any = info.context
-    raise failures[key]
-
-
-def _on_its_own(exc: Exception) -> Exception:
-    """Without what would keep the endpoint alive until the collector comes; of the application's bugs, that is kept."""
-    if isinstance(exc, ValidationError):
-        exc.__cause__ = exc.__context__ = None
-        exc.with_traceback(None)
-    return exc
-
-
-def _bug(exc: Exception) -> Exception:
-    """What a default's factory raised: also where that is a ValidationError, it says nothing of the message."""
-    if not isinstance(exc, ValidationError):
-        return exc
-    error = RuntimeError("a default cannot be made")
-    error.__cause__ = exc
-    return error
-
-
-def _is_unparsable(exc: ValidationError, raw: bytes) -> bool:
-    """Does pydantic not take it for JSON at all: nested too deeply, a number too long?"""
-    if exc.error_count() != 1 or exc.errors(include_input=False, include_context=False)[0]["type"] != "json_invalid":
-        return False
-    try:
-        from_json(raw)
-    except ValueError:
-        return True
-    return False
 
 
 def _native_kind(annotation: Any) -> Any | None:

@@ -7,6 +7,7 @@ msgspec's with the path in it. What a Struct holds that msgspec does not know is
 
 from __future__ import annotations
 
+import collections.abc
 import typing
 from typing import Annotated, Any
 from weakref import WeakKeyDictionary
@@ -58,7 +59,8 @@ def adapter_of(kind: Any) -> TypeAdapter[Any]:
 def by_pydantic(kind: Any, value: Any) -> Any:
     """msgspec's hook for the classes that it does not know: models, URLs, paths. `value` came from JSON."""
     try:
-        return adapter_of(kind).validate_json(to_json(value))
+        made = adapter_of(kind).validate_json(to_json(value))
+        return list(made) if typing.get_origin(kind) is collections.abc.Iterable else made  # which is validated then
     except ValidationError as exc:  # whose own text has the value in it
         raise ValueError("; ".join(error["msg"] for error in exc.errors(include_input=False))) from exc
 

@@ -262,12 +262,51 @@ class Outer(Struct):
     inner: list[Unit]
 
 
+class Calling(Struct):
+    v: list[Callable[[], int]]
+
+
+class Classy(Struct):
+    v: dict[str, type[int]]
+
+
 class Late(Struct):
     v: Nowhere  # type: ignore[name-defined]  # noqa: F821
 
 
 class Crate(Struct, Generic[T]):
     v: T | Untagged
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        (Calling, "a callable cannot come from JSON"),
+        (Optional[Classy], "a class cannot come from JSON"),
+        (Annotated[str, Meta(tz=True)], "str has no time zone"),
+        (list[Annotated[int, Meta(pattern="a")]], "int has no pattern"),
+        (Annotated[int, Meta(min_length=1)], "int has no length"),
+        (Annotated[list[int], Meta(gt=1)], "list cannot be compared with a number"),
+    ],
+    ids=repr,
+)
+def test_what_no_value_can_be_is_a_definition_error(annotation: Any, reason: str) -> None:
+    """Also within a Struct, and also where Meta asks for it."""
+    with pytest.raises(DefinitionError, match=f"event 'x', parameter 'v': .*is not possible: {reason}"):
+        endpoint(annotation)
+
+
+class Listing(Struct):
+    v: Iterable[int]
+
+
+@pytest.mark.parametrize("n", [1, "1"])
+def test_an_iterable_within_a_struct_has_been_read_too(n: Any) -> None:
+    """Its errors are the Struct's."""
+    app = endpoint(Listing)
+    (answer,) = talk(app, {"type": "x", "v": {"v": [1]}, "n": n}, {"type": "x", "v": {"v": [1, "z"]}, "n": n}).answers
+    assert app.got == [Listing([1])]
+    assert "valid integer" in answer["errors"][0]["msg"]
 
 
 @pytest.mark.parametrize(
