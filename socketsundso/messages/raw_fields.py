@@ -34,7 +34,7 @@ def complete_error(
     Pydantic's complete error, or the application's bug, of which `exc` is the beginning.
 
     `exc` is what the first of the fields raised whose value is not `done` yet; without fields the message is one model.
-    None: the whole frame has to be looked at.
+    None: the whole frame has to be looked at. Raises what a later validator raises that is no ValidationError.
     """
     if not fields:
         return _on_its_own(exc)
@@ -54,12 +54,12 @@ def complete_error(
     return _gathered(failures)
 
 
-def _failure(field: RawField, raw: Any) -> Exception | None:
+def _failure(field: RawField, raw: Any) -> ValidationError | None:
     if raw is UNSET:
         return None
     try:
         field.validate(bytes(raw))
-    except Exception as exc:
+    except ValidationError as exc:
         return exc
     return None
 
@@ -75,6 +75,9 @@ def _gathered(failures: Mapping[str, ValidationError]) -> Exception | None:
         SchemaValidator(core_schema.typed_dict_schema(fields, cls_name=TITLE)).validate_json(keys, context=failures)
     except ValidationError as exc:
         return _on_its_own(exc)
+    finally:
+        for failure in failures.values():  # no cycle with the frames that it passed through
+            _on_its_own(failure)
     return None
 
 

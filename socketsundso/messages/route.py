@@ -49,10 +49,14 @@ class Refused(Exception):
         self.judgement = judgement
 
 
-def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: Mapping[str, Any]) -> Refused:
+def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: dict[str, Any]) -> Refused:
+    del done["exc"]  # `locals()` of the call, which stay with its frame: a cycle with the exception's traceback
     if isinstance(exc, Refused):
         return exc
-    error = complete_error(fields, message, exc, done)
+    try:
+        error = complete_error(fields, message, exc, done)
+    except Exception as bug:  # no local name keeps it: it has the frames below, and they have this one
+        return Refused(Judgement(message.route, message.ref, error=bug))
     return Refused(None if error is None else Judgement(message.route, message.ref, error=error))
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import collections
 import datetime
+import gc
+import inspect
 import json
+import logging
 import uuid
+import weakref
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -70,8 +74,6 @@ Once = Annotated[str, AfterValidator(note)]
 
 def endpoint(**annotations: Any) -> Any:
     def on_x(**values: Any) -> None: ...
-
-    import inspect
 
     on_x.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=a) for name, a in annotations.items()]
@@ -198,3 +200,24 @@ def test_what_pydantic_takes_for_no_json_is_told_as_such() -> None:
     frame = '{"type":"x","a":"x","b":' + "[" * 300 + "]" * 300 + "}"
     (answer,) = talk(app, frame).answers
     assert [(error["type"], error["loc"]) for error in answer["errors"]] == [("json_invalid", [])]
+
+
+@pytest.mark.parametrize("values", [{"a": "x"}, {"b": "x"}, {"a": "x", "b": "x"}, {"c": "x"}, {"c": "x", "a": "x"}])
+def test_a_refused_message_keeps_no_endpoint_alive(values: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """No cycle through tracebacks waits for the collector, whichever fields are refused, bugs included."""
+
+    def bug(value: Any) -> Any:
+        raise LookupError("a bug in a validator")
+
+    app = endpoint(v=Once, a=datetime.datetime | None, b=Decimal | None, c=Annotated[str, AfterValidator(bug)] | None)
+    alive: list[weakref.ref[Any]] = []
+    app.__init__ = lambda self, websocket: (Endpoint.__init__(self, websocket), alive.append(weakref.ref(self)))[0]
+    frame = {"type": "x", "v": "v", "a": None, "b": None, "c": None, **values}
+    caplog.set_level(logging.CRITICAL, "socketsundso")  # a record would keep the bug, and its traceback
+    gc.collect()
+    gc.disable()
+    try:
+        talk(app, frame, frame)
+        assert [each() for each in alive] == [None]
+    finally:
+        gc.enable()
