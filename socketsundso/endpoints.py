@@ -35,7 +35,7 @@ from socketsundso.connection import (
     refusal,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
-from socketsundso.handler import Handler, type_arguments
+from socketsundso.handler import Handler, gives_awaitable, lost_handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import Decoder, Definition, ErrorPolicy, Route, append_ref, error_frame
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
@@ -352,10 +352,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         A `ValidationError` that is not about the message itself is answered with `internal_error`.
         """
         peer = self._peer
-        _, _, ref, _, wrong = answering(peer) or _NOTHING
+        _, route, ref, _, wrong = answering(peer) or _NOTHING
         if exc is not wrong and isinstance(exc, ValidationError):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
-        await peer.send_body(error_frame(exc, self._definition.error_policy, ref))
+        await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))
 
     # ---- rooms
 
@@ -556,14 +556,15 @@ def _inherited(cls: type) -> dict[str, Handler[..., Any]]:
             handlers.update(base._handlers)
         else:
             handlers.update(_declared(base))
+    _refuse_hidden(cls, {**handlers, **_declared(cls)})
     return handlers
 
 
 def _declared(cls: type) -> dict[str, Handler[..., Any]]:
     handlers: dict[str, Handler[..., Any]] = {}
     for name, value in list(vars(cls).items()):
-        handler = value.__func__ if isinstance(value, staticmethod) else value
-        if not isinstance(handler, Handler):
+        handler = _handler_in(value)
+        if handler is None:
             _refuse_lost(cls, name, value)
             continue
         if handler.event in handlers:
@@ -575,19 +576,45 @@ def _declared(cls: type) -> dict[str, Handler[..., Any]]:
     return handlers
 
 
+def _handler_in(value: Any) -> Handler[..., Any] | None:
+    """The handler that an attribute of a class is; a proxy that only says so is none."""
+    value = value.__func__ if type(value) is staticmethod else value
+    return value if issubclass(type(value), Handler) else None
+
+
 def _refuse_lost(cls: type, name: str, value: Any) -> None:
-    """A handler that something is wrapped around, or that is overridden by what is none, would never be called."""
-    inner = getattr(value, "__func__", None) or getattr(value, "fget", None)
-    if isinstance(inner, Handler):
+    """A handler that something is wrapped around would never be called."""
+    kept = [handler for each in vars(cls).values() if (handler := _handler_in(each)) is not None]
+    lost = lost_handler(value, cls)
+    if lost is not None and not any(lost is handler for handler in kept):
         raise DefinitionError(
-            f"event {inner.event!r}: a {type(value).__name__} cannot be around a handler; write @event above it"
+            f"event {lost.event!r}: a {type(value).__name__} cannot be around a handler, as {cls.__name__}.{name} is; "
+            "write @event above the other decorators"
         )
-    hidden = next((vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)), None)
-    if isinstance(hidden, Handler) and not hasattr(WebSocketHandlingEndpoint, name):
-        raise DefinitionError(
-            f"event {hidden.event!r}: {cls.__name__}.{name} overrides a handler and is none itself; decorate it with "
-            f"@event, or take the event away with `del {cls.__name__}.handlers[{hidden.event!r}]` and without {name}"
-        )
+
+
+def _refuse_hidden(cls: type, handlers: Mapping[str, Handler[..., Any]]) -> None:
+    """A handler that is overridden by what has not its event would go on answering."""
+    nearest: dict[str, tuple[type, Any]] = {}
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            owner, own = nearest.setdefault(name, (base, value))
+            hidden = _handler_in(value)
+            if hidden is None or own is value or handlers.get(hidden.event) is not hidden:
+                continue
+            overriding = _handler_in(own)
+            if overriding is not None:
+                raise DefinitionError(
+                    f"event {hidden.event!r}: {owner.__name__}.{name}, the handler of {overriding.event!r}, overrides "
+                    f"that of {base.__name__}, which would go on answering; write @event({hidden.event!r}) to replace "
+                    "it, or give one of the functions another name to have both events"
+                )
+            if not hasattr(WebSocketHandlingEndpoint, name):
+                raise DefinitionError(
+                    f"event {hidden.event!r}: {owner.__name__}.{name} overrides a handler and is none itself; decorate "
+                    f"it with @event, or take the event away with `del {cls.__name__}.handlers[{hidden.event!r}]` and "
+                    f"without {name}"
+                )
 
 
 def _restore_methods(cls: type[WebSocketHandlingEndpoint]) -> None:
@@ -600,3 +627,44 @@ def _restore_methods(cls: type[WebSocketHandlingEndpoint]) -> None:
             delattr(cls, name)
         if isinstance(inspect.getattr_static(cls, name), Handler):
             setattr(cls, name, inspect.getattr_static(WebSocketHandlingEndpoint, name))
+    _check_hooks(cls)
+
+
+_HOOKS = {
+    "on_connect": (),
+    "on_disconnect": ("close_code",),
+    "respond": ("response",),
+    "send_exception": ("exc",),
+    "send": ("message",),
+    "close": (),
+}
+"""What is awaited of an endpoint beside its handlers, and with what."""
+
+
+def _check_hooks(cls: type[WebSocketHandlingEndpoint]) -> None:
+    """An override that cannot be awaited would fail with the first connection, or the first answer."""
+    for name, arguments in _HOOKS.items():
+        owner = next(base for base in cls.__mro__ if name in vars(base))
+        if owner is WebSocketHandlingEndpoint:
+            continue
+        hook, written = getattr(cls, name), inspect.getattr_static(cls, name)
+        function = written.func if isinstance(written, functools.partialmethod) else hook
+        shape = f"async def {name}({', '.join(('self', *arguments))})"
+        where = f"class {cls.__name__}: {owner.__name__}.{name}"
+        if not callable(hook) or not gives_awaitable(function):
+            raise DefinitionError(f"{where} is awaited; write it as `{shape}`")
+        if not _takes(hook, isinstance(written, staticmethod | classmethod), arguments):
+            raise DefinitionError(f"{where} is called with {', '.join(arguments) or 'nothing'}; write it as `{shape}`")
+
+
+def _takes(hook: Callable[..., Any], is_bound: bool, arguments: tuple[str, ...]) -> bool:
+    given = arguments if is_bound else ("self", *arguments)
+    try:
+        signature = inspect.signature(hook)
+    except (ValueError, TypeError, NameError):  # it does not tell
+        return True
+    try:
+        signature.bind(*given)
+    except TypeError:
+        return False
+    return True

@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import FrameType, MappingProxyType, MethodType
+from types import CellType, FrameType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -241,6 +241,84 @@ def type_arguments(endpoint: type) -> Callable[[Handler[..., Any]], Mapping[Any,
 
     visit(endpoint, {})
     return of_handler
+
+
+def lost_handler(value: Any, cls: type) -> Handler[..., Any] | None:
+    """The handler in what a decorator made of it, which hides it: in a wrapper, a partial, a proxy, an object."""
+    todo, seen = [(value, 0)], set()
+    while todo:
+        each, depth = todo.pop()
+        if id(each) in seen or depth > _MOST_WRAPPERS:
+            continue
+        seen.add(id(each))
+        if depth and issubclass(type(each), Handler):
+            return each  # type: ignore[no-any-return]  # just asked
+        todo += [(inner, depth + 1) for inner in _wrapped_by(each)]
+        todo += [(inner, depth + 1) for inner in _kept_by(each) if _may_be_of(inner, cls)]
+    return None
+
+
+_MOST_WRAPPERS = 20
+
+
+def _wrapped_by(value: Any) -> list[Any]:
+    """What it says that it is around. Objects of the application's are not asked: some answer with what they like."""
+    if isinstance(value, _WRAPPERS) or hasattr(type(value), "__wrapped__"):
+        names = ("__wrapped__", "__func__", "fget", "fset", "func")
+    else:
+        return [own["__wrapped__"]] if "__wrapped__" in (own := _own(value)) else []
+    inner = []
+    for name in names:
+        with contextlib.suppress(Exception):  # a proxy of nothing
+            inner.append(getattr(value, name))
+    return inner
+
+
+_WRAPPERS = (staticmethod, classmethod, property, functools.partial, functools.partialmethod, functools.cached_property,
+             functools.singledispatchmethod)  # fmt: skip
+
+
+def _kept_by(value: Any) -> list[Any]:
+    """What a function or an object has without saying so."""
+    if isinstance(value, FunctionType):
+        return [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+    return [] if isinstance(value, type | ModuleType) else list(_own(value).values())
+
+
+def _own(value: Any) -> Mapping[str, Any]:
+    try:
+        own: Mapping[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return own
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  # asking is what fails
+    except ValueError:
+        return False
+    return True
+
+
+def _may_be_of(value: Any, cls: type) -> bool:
+    """Was it written in this class? A handler from elsewhere that is kept somewhere is not lost."""
+    if isinstance(value, type):
+        return False
+    if not issubclass(type(value), Handler):
+        return isinstance(value, FunctionType | functools.partial)
+    return (value.__module__, value.__qualname__.rpartition(".")[0]) == (cls.__module__, cls.__qualname__)
+
+
+def gives_awaitable(function: Callable[..., Any]) -> bool:
+    """Is what it gives to be awaited: is it async, or does its return annotation say so?"""
+    if signature.is_async(function):
+        return True
+    returns = getattr(inspect.unwrap(function), "__annotations__", {}).get("return")
+    if isinstance(returns, str):
+        return any(word in returns for word in ("Awaitable", "Coroutine", "Future", "Task"))
+    origin = get_origin(returns) or returns
+    return isinstance(origin, type) and hasattr(origin, "__await__")
 
 
 class EventDecorator(Protocol):

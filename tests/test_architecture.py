@@ -24,8 +24,14 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"annotations", "codegen", "core_schemas", "error_frames"},
+        {"aliases", "codegen", "core_schemas", "disclosure"},
+        {"structs", "error_frames"},
+        {"forms"},
+        {"annotations"},
         {"plain_models", "signature"},
+        {"judge"},
+        {"raw_fields"},
+        {"route"},
         {"decoder", "encoder"},
         {"definition"},
     ],

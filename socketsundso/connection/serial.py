@@ -26,6 +26,7 @@ from socketsundso.messages import (
     UNDECODABLE,
     Definition,
     Frame,
+    Judgement,
     MessageError,
     Ref,
     Refused,
@@ -67,6 +68,7 @@ class Serial:
         receive = peer.receive
         source = source_of(peer.websocket.scope, receive)
         frame: Any  # an ASGI message, or a text as it is
+        message: Any = None  # what the frame was decoded to; of one that was refused later, the judgement
         noted: Route | None = None  # the route that is noted as being answered, if it is there without a `ref`
         while True:
             if source is None:
@@ -96,19 +98,19 @@ class Serial:
                         value = await value
                     if value is not None and (rest := self._reply(route, value, ref)) is not None:
                         await rest
-                except Refused:
-                    refused = True
+                except Refused as exc:
+                    refused, message = True, exc.judgement
                 except asyncio.CancelledError as exc:
                     await self._answer(_stray(exc))
                 except Exception as exc:
                     await self._answer(exc)
             if refused:  # not within `except`, so that the answer's exception carries no other one along
-                await self._judge(frame)
+                await self._judge(frame, message)
                 noted = None
             if peer.closed is not None:
                 return peer.closed
             # The next message may be long in coming, and this one may be large.
-            frame = message = value = None  # type: ignore[assignment]
+            frame = message = value = None
 
     def _reply(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
         """Send a reply. None: it is sent, else what is to be awaited for that."""
@@ -121,11 +123,11 @@ class Serial:
         writer = peer.writer
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
 
-    async def _judge(self, frame: Frame) -> None:
-        """The exact slow path, for a frame that the fast one refused."""
+    async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:
+        """The exact slow path, for a frame that the fast one refused; unless it has judged the frame already."""
         peer = self.peer
         try:
-            judgement = self.definition.decoder.judge(frame)
+            judgement = judgement or self.definition.decoder.judge(frame)
         except FrameError as exc:
             logger.info("%s sent %s (%s): closed %d", peer.name, exc.reason, exc, exc.close_code)
             await peer.close(exc.close_code, exc.reason)

@@ -4,25 +4,26 @@ Bytes <-> values: what a handler's signature makes of frames, and how replies, p
 Knows no connection. One module per question:
 
     signature     a function -> its parameters, types resolved
-    annotations   which annotations msgspec decodes exactly as pydantic would
-    decoder       signatures -> one union of Structs: a frame in, a message ready to be called out
+    aliases       what an annotation stands for: aliases and NewTypes looked through
+    structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
+    forms         how an annotation looks to pydantic
+    annotations   which annotations msgspec decodes exactly as pydantic would, and which can never come from JSON
+    route         one event, compiled: its Struct and the calls that unpack it
+    raw_fields    what pydantic takes from raw JSON, and the complete error where it refuses that
+    judge         what pydantic says of a whole frame that the fast path refused
+    decoder       routes -> one union of Structs: a frame in, a message ready to be called out
     definition    what an endpoint makes of frames and exceptions, compiled
     encoder       values -> JSON with a `type`: replies and pushes
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
     codegen       functions from generated source
+    disclosure    what an error may tell while inputs are kept out
     error_frames  exceptions -> `error` frames
 """
 
 from socketsundso.messages import signature as signature
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
-from socketsundso.messages.decoder import Frame as Frame
-from socketsundso.messages.decoder import MessageError as MessageError
-from socketsundso.messages.decoder import Ref as Ref
-from socketsundso.messages.decoder import Refused as Refused
-from socketsundso.messages.decoder import Route as Route
-from socketsundso.messages.decoder import json_model_fields as json_model_fields
 from socketsundso.messages.definition import Definition as Definition
 from socketsundso.messages.encoder import ResponseError as ResponseError
 from socketsundso.messages.encoder import ResponseOptions as ResponseOptions
@@ -33,7 +34,14 @@ from socketsundso.messages.encoder import is_model as is_model
 from socketsundso.messages.encoder import pushed_fields as pushed_fields
 from socketsundso.messages.encoder import pushed_type as pushed_type
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
+from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.error_frames import http_code as http_code
+from socketsundso.messages.judge import Frame as Frame
+from socketsundso.messages.judge import Ref as Ref
+from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.route import Judgement as Judgement
+from socketsundso.messages.route import Refused as Refused
+from socketsundso.messages.route import Route as Route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable

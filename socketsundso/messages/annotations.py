@@ -1,5 +1,5 @@
 """
-Which annotations msgspec decodes exactly as pydantic does, and how the others look to pydantic.
+Which annotations msgspec decodes exactly as pydantic does, and which can never come from JSON.
 
 "Exactly" is one-sided: whenever msgspec accepts an input, `TypeAdapter(annotation).validate_json` accepts it too
 and gives an equal value of the same type. What pydantic accepts beyond that (`"1"` for an int) is the slow path's
@@ -13,26 +13,27 @@ import collections.abc
 import datetime
 import enum
 import functools
-import operator
-import types
 import typing
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union
-from weakref import WeakKeyDictionary
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 import annotated_types as at
 import msgspec
 from msgspec import Meta
-from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, WithJsonSchema
+from pydantic import AfterValidator, InstanceOf, PlainSerializer, WithJsonSchema, WrapSerializer
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError, PydanticUndefined, ValidationError, to_json
-from typing_extensions import TypeAliasType as BackportedAlias
+from pydantic_core import PydanticUndefined
+
+from socketsundso.messages.aliases import UNIONS, alias_of, expanded, hash_of, markers, optional_item, unwrap
+from socketsundso.messages.aliases import alias_value as alias_value
+from socketsundso.messages.aliases import is_alias as is_alias
+from socketsundso.messages.forms import pydantic_form as pydantic_form
+from socketsundso.messages.structs import UnsupportedAnnotation as UnsupportedAnnotation
+from socketsundso.messages.structs import adapter_of, infos_within, is_attrs, is_struct, shim
 
 _INT64 = range(-(2**63), 2**63)
-_ALIASES: tuple[type, ...] = tuple({BackportedAlias, getattr(typing, "TypeAliasType", BackportedAlias)})
-_UNIONS = (Union, types.UnionType)
 _ATOMS = frozenset({int, float, bool, str, type(None), datetime.date, uuid.UUID})
 _UNION_MEMBERS = frozenset({int, float, bool, str, type(None)})
 _HASHABLE = frozenset({int, float, bool, str, datetime.date, uuid.UUID})
@@ -65,10 +66,6 @@ _HARMLESS_FIELD = frozenset(
 )  # fmt: skip
 
 
-class UnsupportedAnnotation(ValueError):
-    """An annotation whose values can never come from JSON; the text says why, and what to write instead."""
-
-
 # ---------------------------------------------------------------------- native
 
 
@@ -84,7 +81,7 @@ def native(annotation: Any) -> Any | None:
 
 
 def _native(annotation: Any) -> Any | None:
-    annotation = _unwrap(annotation)
+    annotation = unwrap(annotation)
     if annotation in _BARE if _is_hashable(annotation) else False:
         return _BARE[annotation]
     if isinstance(annotation, TypeVar):
@@ -96,31 +93,6 @@ def _native(annotation: Any) -> Any | None:
     if origin is None:
         return _native_class(annotation)
     return _native_generic(origin, typing.get_args(annotation))
-
-
-def _unwrap(annotation: Any) -> Any:
-    """What an alias, a NewType or Final stands for."""
-    while True:
-        if annotation is None:
-            return type(None)
-        if is_alias(annotation):
-            annotation = alias_value(annotation)
-        elif isinstance(annotation, NewType):
-            annotation = annotation.__supertype__
-        elif typing.get_origin(annotation) is Final:
-            (annotation,) = typing.get_args(annotation)
-        else:
-            return annotation
-
-
-def is_alias(annotation: Any) -> bool:
-    """Is it a `type X = ...`, or the backport's?"""
-    return isinstance(annotation, _ALIASES)
-
-
-def alias_value(alias: Any) -> Any:
-    """What `type X = ...` stands for."""
-    return alias.__value__
 
 
 def _is_hashable(value: Any) -> bool:
@@ -138,7 +110,7 @@ def _native_class(kind: Any) -> Any | None:
         return kind
     if issubclass(kind, enum.Enum):
         return kind if _is_plain_enum(kind) else None
-    if issubclass(kind, msgspec.Struct) or _is_attrs(kind):
+    if issubclass(kind, msgspec.Struct) or is_attrs(kind):
         return kind
     return None
 
@@ -152,14 +124,10 @@ def _is_plain_enum(kind: type[enum.Enum]) -> bool:
     return all(type(value) is str for value in values)
 
 
-def _is_attrs(kind: type) -> bool:
-    return hasattr(kind, "__attrs_attrs__")
-
-
 def _native_generic(origin: Any, args: tuple[Any, ...]) -> Any | None:
     if origin is Literal:
         return Literal[args] if all(type(a) in (str, int, bool, type(None)) for a in args) else None
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return _native_union(args)
     if origin in _SEQUENCES:
         item = _native(args[0])
@@ -171,16 +139,14 @@ def _native_generic(origin: Any, args: tuple[Any, ...]) -> Any | None:
         return _native_tuple(args)
     if origin in _MAPPINGS:
         value = _native(args[1])
-        return None if value is None or _unwrap(args[0]) is not str else _MAPPINGS[origin][str, value]
-    if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
-        return origin[args]  # type: ignore[index]  # a generic Struct
-    return None
+        return None if value is None or unwrap(args[0]) is not str else _MAPPINGS[origin][str, value]
+    return origin[args] if is_struct(origin) else None  # a generic Struct
 
 
 def _is_hashable_type(kind: Any) -> bool:
     if typing.get_origin(kind) is Annotated:
         return _is_hashable_type(typing.get_args(kind)[0])
-    if typing.get_origin(kind) in _UNIONS:
+    if typing.get_origin(kind) in UNIONS:
         return all(_is_hashable_type(member) for member in typing.get_args(kind))
     return kind in _HASHABLE or kind is type(None) or (isinstance(kind, type) and issubclass(kind, enum.Enum))
 
@@ -196,7 +162,7 @@ def _native_tuple(args: tuple[Any, ...]) -> Any | None:
 
 
 def _native_union(args: tuple[Any, ...]) -> Any | None:
-    members = [_unwrap(arg) for arg in args]
+    members = [unwrap(arg) for arg in args]
     rest = [member for member in members if member is not type(None)]
     if len(rest) == 1:
         item = _native(rest[0])
@@ -210,14 +176,14 @@ def _native_union(args: tuple[Any, ...]) -> Any | None:
 
 def _constrained(annotation: Any) -> Any | None:
     base, *metadata = typing.get_args(annotation)
-    base = _unwrap(base)
-    optional = _optional_item(base)
+    base = unwrap(base)
+    optional = optional_item(base)
     if optional is not None:  # pydantic lets null through, whatever the constraint
         item = _native(Annotated[(optional, *metadata)])
         return None if item is None else Union[item, None]
     constraints: dict[str, Any] = {}
     metas: list[Meta] = []
-    for marker in _markers(metadata):
+    for marker in markers(metadata):
         if isinstance(marker, Meta):
             metas.append(marker)
             continue
@@ -235,33 +201,13 @@ def _constrained(annotation: Any) -> Any | None:
     return functools.reduce(lambda kind, meta: Annotated[kind, meta], metas, inner)
 
 
-def _optional_item(annotation: Any) -> Any | None:
-    """X of Optional[X]."""
-    args = typing.get_args(annotation) if typing.get_origin(annotation) in _UNIONS else ()
-    rest = [arg for arg in args if arg is not type(None)]
-    return rest[0] if len(rest) == 1 and len(args) == 2 else None
-
-
-def _markers(metadata: list[Any]) -> Iterator[Any]:
-    for marker in metadata:
-        if isinstance(marker, FieldInfo):
-            yield _FieldRest(marker)
-            yield from marker.metadata
-        elif isinstance(marker, at.GroupedMetadata):
-            yield from marker
-        elif marker is not None:  # conint and its like leave None for what was not asked for
-            yield marker
-
-
-class _FieldRest:
-    """What a FieldInfo says beside its constraints."""
-
-    def __init__(self, field: FieldInfo) -> None:
-        self.is_harmless = all(
-            name in _HARMLESS_FIELD or value in (None, False, PydanticUndefined)
-            for name, value in getattr(field, "_attributes_set", {}).items()
-            if name not in _CONSTRAINTS
-        )
+def _is_harmless(field: FieldInfo) -> bool:
+    """Does it say nothing beside its constraints that changes which values are valid?"""
+    return all(
+        name in _HARMLESS_FIELD or value in (None, False, PydanticUndefined)
+        for name, value in getattr(field, "_attributes_set", {}).items()
+        if name not in _CONSTRAINTS
+    )
 
 
 _CONSTRAINTS = frozenset({"gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length"})
@@ -278,8 +224,8 @@ _MARKERS: dict[type, str] = {
 
 def _constraint(marker: Any) -> dict[str, Any] | None:
     """What a marker demands as arguments of `Meta`; `{}` for nothing; None for what is not known."""
-    if isinstance(marker, _FieldRest):
-        return {} if marker.is_harmless else None
+    if isinstance(marker, FieldInfo):
+        return {} if _is_harmless(marker) else None
     name = _MARKERS.get(type(marker))
     return None if name is None else {name: getattr(marker, name)}
 
@@ -297,125 +243,6 @@ def _fit(constraints: dict[str, Any], kind: Any) -> bool:
     return kind is float and all(type(bound) in (int, float) for bound in constraints.values())
 
 
-# ---------------------------------------------------------------------- what pydantic sees
-
-
-def pydantic_form(annotation: Any) -> Any:
-    """`annotation` as pydantic can build it: Structs and attrs classes validated by msgspec, `Meta` as `Field`."""
-    annotation = _struct_alias(annotation)
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        is_foreign = issubclass(annotation, msgspec.Struct) or _is_attrs(annotation)
-        return _shim(annotation) if is_foreign else annotation
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is None or origin is Literal:
-        return annotation
-    if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
-        return _shim(annotation)
-    if origin is Annotated:
-        return _annotated_form(args)
-    forms = tuple(pydantic_form(arg) for arg in args)
-    if all(map(operator.is_, forms, args)):
-        return annotation
-    if origin in _UNIONS:
-        structs = [arg for arg in args if isinstance(arg, type) and issubclass(arg, msgspec.Struct)]
-        if len(structs) > 1:  # told apart by their tag, which only msgspec knows
-            rest = tuple(form for form, arg in zip(forms, args, strict=True) if arg not in structs)
-            return Union[(_shim(Union[tuple(structs)]), *rest)]
-        return Union[forms]
-    return origin[forms]
-
-
-def _struct_alias(annotation: Any) -> Any:
-    """An alias is looked through only if that is needed: a recursive one never ends."""
-    if is_alias(annotation):
-        value = alias_value(annotation)
-        if isinstance(value, type) and (issubclass(value, msgspec.Struct) or _is_attrs(value)):
-            return value
-        return annotation
-    return annotation
-
-
-def _annotated_form(args: tuple[Any, ...]) -> Any:
-    base, *metadata = args
-    form = pydantic_form(base)
-    for marker in metadata:
-        form = Annotated[form, _meta_field(marker) if isinstance(marker, Meta) else marker]
-    return form
-
-
-def _meta_field(meta: Meta) -> Any:
-    names = (
-        "gt",
-        "ge",
-        "lt",
-        "le",
-        "multiple_of",
-        "min_length",
-        "max_length",
-        "pattern",
-        "title",
-        "description",
-    )
-    return Field(**{name: getattr(meta, name) for name in names if getattr(meta, name) is not None})
-
-
-_adapters: WeakKeyDictionary[Any, TypeAdapter[Any]] = WeakKeyDictionary()
-
-
-def adapter_of(kind: Any) -> TypeAdapter[Any]:
-    """The pydantic adapter of a class. Raises pydantic's `PydanticUserError` if it cannot be built."""
-    adapter = _adapters.get(kind)
-    if adapter is None:
-        adapter = _adapters[kind] = TypeAdapter(kind)
-    return adapter
-
-
-def by_pydantic(kind: Any, value: Any) -> Any:
-    """msgspec's hook for the classes that it does not know: models, URLs, paths. `value` came from JSON."""
-    try:
-        return adapter_of(kind).validate_json(to_json(value))
-    except ValidationError as exc:  # whose own text has the value in it
-        raise ValueError("; ".join(error["msg"] for error in exc.errors(include_input=False))) from None
-
-
-def _shim(kind: Any) -> Any:
-    def convert(value: Any) -> Any:
-        try:
-            return msgspec.convert(value, kind, dec_hook=by_pydantic)
-        except msgspec.ValidationError as exc:
-            raise PydanticCustomError("struct_type", "{reason}", {"reason": str(exc)}) from exc
-
-    return Annotated[
-        Any,
-        PlainValidator(convert),
-        PlainSerializer(msgspec.to_builtins, when_used="json"),
-        WithJsonSchema(_struct_schema(kind)),
-    ]
-
-
-def _struct_schema(kind: Any) -> dict[str, Any]:
-    """msgspec's JSON schema in one piece, since its definitions would not be pydantic's."""
-    try:
-        schema = msgspec.json.schema(kind)
-    except TypeError:  # it holds a type that msgspec has no schema for
-        return {"type": "object"}
-    definitions = schema.pop("$defs", {})
-
-    def inline(node: Any, within: tuple[str, ...]) -> Any:
-        if isinstance(node, list):
-            return [inline(item, within) for item in node]
-        if not isinstance(node, dict):
-            return node
-        name = node.get("$ref", "").rpartition("/")[2]
-        if name in within:
-            return {"type": "object", "title": name}  # recursive
-        if name:
-            return inline(definitions[name], (*within, name))
-        return {key: inline(item, within) for key, item in node.items() if key != "discriminator"}
-
-    return dict(inline(schema, ()))
-
-
 # ---------------------------------------------------------------------- what can never come from JSON
 
 
@@ -423,13 +250,83 @@ _NUMBERS = frozenset({int, float, bool, Decimal, datetime.date, datetime.datetim
 _TEXTS_AND_CONTAINERS = frozenset({str, bytes, list, set, frozenset, tuple, dict})
 
 
+# The markers that pydantic calls and that leave it to the type what JSON may hold.
+_INSTANCE_OF: Any = InstanceOf  # for type checkers it is the class of the instance
+_LEAVING = (AfterValidator, _INSTANCE_OF, PlainSerializer, WrapSerializer, WithJsonSchema)
+
+
+def check(annotation: Any) -> None:
+    """
+    Raise `UnsupportedAnnotation` if no JSON value could ever be valid.
+
+    What a validator makes of JSON is its own matter: `Annotated[type[Exception], BeforeValidator(by_name)]` is fine.
+    """
+    _check(annotation, set())
+
+
+def _check(annotation: Any, seen: set[int]) -> None:
+    if alias_of(annotation) is not None:
+        if hash_of(annotation) not in seen:
+            seen.add(hash_of(annotation))
+            _check(expanded(annotation), seen)
+        return
+    annotation = unwrap(annotation)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated and any(map(_takes_over, args[1:])):
+        return
+    reason = _impossible(annotation, origin)
+    if reason is not None:
+        raise UnsupportedAnnotation(f"{annotation!r} is not possible: {reason}")
+    if origin in UNIONS:
+        _check_union(args, seen)
+        return
+    for arg in args[:1] if origin is Annotated else () if origin is Literal or is_struct(origin) else args:
+        if arg is not Ellipsis:
+            _check(arg, seen)
+
+
+def _check_union(members: tuple[Any, ...], seen: set[int]) -> None:
+    """One member that JSON can hold is enough, if it is not None."""
+    refusals = []
+    rest = [member for member in members if member is not type(None)]
+    for member in rest:
+        try:
+            _check(member, seen)
+        except UnsupportedAnnotation as exc:
+            refusals.append(exc)
+    if refusals and (len(refusals) == len(rest) or any(map(is_struct, rest))):
+        raise refusals[0]
+
+
+def _takes_over(marker: Any) -> bool:
+    """May it make something else of what JSON holds before the type is asked?"""
+    is_leaving = isinstance(marker, _LEAVING) or any(marker is each for each in _LEAVING)
+    return hasattr(marker, "__get_pydantic_core_schema__") and not is_leaving
+
+
+def _impossible(annotation: Any, origin: Any) -> str | None:
+    if origin is not None and origin in _NOT_FROM_JSON:
+        return _NOT_FROM_JSON[origin]
+    if _is_hashable(annotation) and annotation in _NAMELESS:
+        return _NAMELESS[annotation]
+    if origin is Annotated:
+        if any(isinstance(marker, _INSTANCE_OF) for marker in annotation.__metadata__):
+            return "an instance of a class cannot come from JSON; keep it on self"
+        return _inapplicable(unwrap(typing.get_args(annotation)[0]), list(annotation.__metadata__))
+    return _undecodable(annotation) if is_struct(annotation) else None
+
+
 def _inapplicable(base: Any, metadata: list[Any]) -> str | None:
     """Of a constraint that no value of this type can be asked for. Pydantic would find out with the first value."""
-    base = _optional_item(base) or base
+    base = optional_item(base) or base
     kind = typing.get_origin(base) or base
     if not _is_hashable(kind):
         return None
-    for marker in _markers(metadata):
+    for marker in _constraints_of(metadata):
+        if hasattr(marker, "__get_pydantic_core_schema__"):
+            return None  # a validator: what is behind it is asked of what it gives
+        if isinstance(marker, Meta) and (reason := _senseless(marker, kind)):
+            return reason
         if kind in _NUMBERS and isinstance(marker, at.MinLen | at.MaxLen):
             return f"{kind.__name__} has no length"
         bound = getattr(marker, _MARKERS.get(type(marker), ""), None)
@@ -442,56 +339,41 @@ def _inapplicable(base: Any, metadata: list[Any]) -> str | None:
     return None
 
 
-def _unbuildable(kind: Any) -> str | None:
-    """Of a class within a Struct that neither msgspec nor pydantic can make from JSON."""
-    for foreign in _foreign_classes(kind):
-        try:
-            adapter_of(foreign)
-        except Exception as exc:
-            return f"neither msgspec nor pydantic can make a {foreign.__name__} from JSON ({type(exc).__name__})"
+def _senseless(meta: Meta, kind: Any) -> str | None:
+    """Of what msgspec's Meta asks for and a type that is known cannot have."""
+    known = kind in _NUMBERS or kind in _TEXTS_AND_CONTAINERS
+    if known and meta.tz is not None and kind not in (datetime.datetime, datetime.time):
+        return f"{kind.__name__} has no time zone"
+    if known and meta.pattern is not None and kind is not str:
+        return f"{kind.__name__} has no pattern"
     return None
 
 
-def _foreign_classes(kind: Any) -> Iterator[Any]:
-    """The classes in a Struct's fields, at any depth, that msgspec does not know."""
+def _constraints_of(metadata: list[Any]) -> Iterator[Any]:
+    """What stands in `Annotated`, and what a Meta demands as if each demand stood there alone."""
+    for marker in markers(metadata):
+        yield marker
+        if isinstance(marker, Meta):
+            for kind, name in _MARKERS.items():
+                if getattr(marker, name) is not None:
+                    yield kind(getattr(marker, name))
+
+
+def _undecodable(kind: Any) -> str | None:
+    """Of a Struct that msgspec cannot decode, or of what within it neither msgspec nor pydantic can make from JSON."""
+    for info in infos_within(kind):
+        if isinstance(info, msgspec.inspect.CustomType):
+            kind = typing.get_origin(info.cls) or info.cls
+            if _is_hashable(kind) and kind in _NOT_FROM_JSON:
+                return _NOT_FROM_JSON[kind]
+            try:
+                adapter_of(info.cls)
+            except Exception as exc:
+                name = getattr(info.cls, "__name__", info.cls)
+                return f"neither msgspec nor pydantic can make a {name} from JSON ({type(exc).__name__})"
     try:
-        todo: list[Any] = [msgspec.inspect.type_info(kind)]
-    except Exception:  # it cannot be decoded at all, which its decoder will say
-        return
-    seen: set[int] = set()
-    while todo:
-        info = todo.pop()
-        if isinstance(info, tuple):
-            todo += info
-        elif isinstance(info, msgspec.inspect.Field):
-            todo.append(info.type)
-        elif isinstance(info, msgspec.inspect.CustomType):
-            yield info.cls
-        elif isinstance(info, msgspec.inspect.Type) and id(info) not in seen:
-            seen.add(id(info))
-            todo += msgspec.structs.astuple(info)
-
-
-def check(annotation: Any) -> None:
-    """Raise `UnsupportedAnnotation` if no JSON value could ever be valid."""
-    annotation = annotation if is_alias(annotation) else _unwrap(annotation)
-    origin = typing.get_origin(annotation)
-    reason = _NOT_FROM_JSON.get(origin) if origin is not None else None
-    if reason is None and _is_hashable(annotation):
-        reason = _NAMELESS.get(annotation)
-    if (
-        reason is None
-        and origin is Annotated
-        and any(type(m).__name__ == "InstanceOf" for m in annotation.__metadata__)
-    ):
-        reason = "an instance of a class cannot come from JSON; keep it on self"
-    if reason is None and origin is Annotated:
-        reason = _inapplicable(_unwrap(typing.get_args(annotation)[0]), list(annotation.__metadata__))
-    if reason is None and isinstance(origin or annotation, type) and issubclass(origin or annotation, msgspec.Struct):
-        reason = _unbuildable(annotation)
-    if reason is not None:
-        raise UnsupportedAnnotation(f"{annotation!r} is not possible: {reason}")
-    args = typing.get_args(annotation)
-    for arg in args[:1] if origin is Annotated else () if origin is Literal else args:
-        if arg is not Ellipsis:
-            check(arg)
+        shim(kind)
+    except UnsupportedAnnotation as exc:
+        # a name that is not defined yet may be when the endpoint is made
+        return None if isinstance(exc.__cause__, NameError) else str(exc).partition(" is not possible: ")[2]
+    return None

@@ -10,16 +10,16 @@ Only what pydantic or the application says goes into `errors`; the text of an un
 from __future__ import annotations
 
 import http
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from pydantic_core import PydanticUndefinedType, ValidationError
 from starlette.exceptions import HTTPException
 
 from socketsundso.errors import EventError
+from socketsundso.messages.disclosure import quiet_error
 
 _MAX_INPUT = 1024  # bytes of one `input` once the whole answer may become large
 _MAX_DEPTH = 200  # of an `input` that is not plain JSON, as pydantic's own limit
@@ -37,8 +37,8 @@ class ErrorPolicy:
     """
     How much an error frame tells: at most `max_errors` entries and `max_bytes` bytes.
 
-    `include_input=False` leaves out every `input`, so that no secret is echoed; `legacy` is the 0.0.x frame, which
-    has only `errors`.
+    `include_input=False` leaves out all that the peer sent (`disclosure`), so that no secret is echoed; `legacy` is the
+    0.0.x frame, which has only `errors`.
     """
 
     include_input: bool = True
@@ -48,9 +48,40 @@ class ErrorPolicy:
     ref_key: str = "ref"
 
 
-def error_frame(exc: Exception, policy: ErrorPolicy, ref: int | str | None = None) -> bytes:
-    """The error frame that answers `exc`."""
-    code, errors = _describe(exc, policy)
+class Declares(Protocol):
+    """The part of a route that says which names may be told."""
+
+    @property
+    def declared(self) -> frozenset[str]: ...
+
+
+class MessageError(EventError):
+    """A frame that was read but is no message for this endpoint. `ref` is the message's own, or None."""
+
+    def __init__(self, code: str, errors: list[dict[str, Any]], ref: int | str | None = None) -> None:
+        super().__init__(code, errors=errors)
+        self.ref = ref
+
+
+class MalformedMessage(MessageError):
+    """JSON, but not an object with a string `type`."""
+
+    def __init__(self, errors: list[dict[str, Any]], ref: int | str | None = None) -> None:
+        super().__init__("malformed_message", errors, ref)
+
+
+class UnknownEvent(MessageError):
+    """The peer named an event this endpoint does not have; the answer lists what would have been understood."""
+
+    def __init__(self, errors: list[dict[str, Any]], ref: int | str | None = None) -> None:
+        super().__init__("unknown_event", errors, ref)
+
+
+def error_frame(
+    exc: Exception, policy: ErrorPolicy, ref: int | str | None = None, route: Declares | None = None
+) -> bytes:
+    """The error frame that answers `exc`; `route` is that of the message that it is about."""
+    code, errors = _describe(exc, policy, route)
     body = _encode(code, errors, policy, ref)
     if len(body) > policy.max_bytes:
         body = _encode(code, [_without_input(error) for error in errors], policy, ref)
@@ -70,46 +101,45 @@ def http_code(status: int) -> str:
     return "".join(c if c.isalnum() else "_" for c in phrase.lower())
 
 
-def _describe(exc: Exception, policy: ErrorPolicy) -> tuple[str, list[dict[str, Any]]]:
+def _describe(exc: Exception, policy: ErrorPolicy, route: Declares | None) -> tuple[str, list[dict[str, Any]]]:
     if isinstance(exc, ValidationError):
-        return "validation_error", _validation_errors(exc, policy)
+        return "validation_error", _validation_errors(exc, policy, route)
     if isinstance(exc, EventError):
         errors = exc.errors[: policy.max_errors]
-        return exc.code, errors if policy.include_input else [_without_input(error) for error in errors]
+        if not policy.include_input:
+            errors = [_without_given(error, exc) for error in errors]
+        return exc.code, errors
     if isinstance(exc, HTTPException):
         detail = {"type": "HTTPException", "loc": [], "msg": exc.detail, "status_code": exc.status_code}
         return http_code(exc.status_code), [detail]
     return "internal_error", []
 
 
-def _validation_errors(exc: ValidationError, policy: ErrorPolicy) -> list[dict[str, Any]]:
+def _without_given(error: dict[str, Any], exc: EventError) -> dict[str, Any]:
+    """The rest is the application's own words; of messages that are none, what was given for `type` is not."""
+    error = _without_input(error)
+    if isinstance(exc, MessageError) and (context := error.pop("ctx", None)):
+        error |= {"ctx": kept} if (kept := {k: v for k, v in context.items() if k != "given"}) else {}
+    return error
+
+
+def _validation_errors(exc: ValidationError, policy: ErrorPolicy, route: Declares | None) -> list[dict[str, Any]]:
     # Counting is free, the list of ten thousand errors is not.
     if exc.error_count() > policy.max_errors:
         return [_summary(exc.error_count())]
     try:
         errors: Any = exc.errors(include_url=False, include_input=policy.include_input)
+        if not policy.include_input:
+            declared = route.declared if route is not None else frozenset()
+            return [quiet_error(error, declared) for error in errors]
     except Exception:  # a custom error whose message template fails
         return [_summary(exc.error_count())]
     return _bounded_inputs([_presentable(error, policy) for error in errors])
 
 
 def _presentable(error: dict[str, Any], policy: ErrorPolicy) -> dict[str, Any]:
-    if not policy.include_input:
-        error = _without_quotes(error)
     if isinstance(error.get("input"), PydanticUndefinedType) or error["loc"] == (policy.ref_key,):
         return _without_input(error)
-    return error
-
-
-def _without_quotes(error: dict[str, Any]) -> dict[str, Any]:
-    """The texts of some errors quote the input: a union's tag, and the values that msgspec does not know."""
-    context = dict(error.get("ctx", ()))
-    if error["type"] == "union_tag_invalid":
-        tag = context.pop("tag", "")
-        return {**error, "msg": error["msg"].replace(f" '{tag}'", "", 1), "ctx": context}
-    if error["type"] == "struct_type":
-        msg = re.sub(r"^(Invalid (?:enum )?value) .*?( - at `[^`]*`)?$", r"\1\2", error["msg"])
-        return {**error, "msg": msg, "ctx": {"reason": msg}}
     return error
 
 

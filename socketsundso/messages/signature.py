@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from socketsundso.errors import DefinitionError
+from socketsundso.messages.aliases import optional_item, unwrap
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
 from socketsundso.models import EventMessage
 
@@ -129,8 +130,10 @@ def read(
         else:
             parameters.append(_parameter(event, parameter, scope))
     message_model = None
-    if len(parameters) == 1 and _is_message_model(parameters[0].annotation):
+    if len(parameters) == 1:
         message_model = _message_model(event, parameters[0].annotation)
+    elif len(parameters) > 1:
+        _refuse_whole_messages(event, parameters)
     return Signature(
         event=event,
         parameters=tuple(parameters),
@@ -244,6 +247,10 @@ def _check(where: str, annotation: Any) -> None:
         check(annotation)
     except UnsupportedAnnotation as exc:
         raise DefinitionError(f"{where}: {exc}") from exc
+    except NameError as exc:  # `type X = ...` looks its names up when it is asked what it stands for
+        raise Unresolvable(
+            f"{where}: {annotation!r} cannot be resolved: {exc}. Define the name before the endpoint"
+        ) from exc
 
 
 def _refuse_dependencies(where: str, annotation: Any, default: Any) -> None:
@@ -320,11 +327,34 @@ def _key(name: str, field: FieldInfo) -> tuple[str, bool]:
     return alias, bool(_NO_FIELD_NAME.search(alias))
 
 
-def _is_message_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, EventMessage) and annotation is not EventMessage
+def _whole_message(annotation: Any) -> type[EventMessage] | None:
+    """The EventMessage that this is, whatever it is called here; None where a validator is around it."""
+    annotation = unwrap(annotation)
+    if typing.get_origin(annotation) is Annotated:
+        base, *metadata = typing.get_args(annotation)
+        if any(hasattr(marker, "__get_pydantic_core_schema__") for marker in metadata):
+            return None
+        return _whole_message(base)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, EventMessage) else None
 
 
-def _message_model(event: str, model: type[EventMessage]) -> type[EventMessage]:
+def _refuse_whole_messages(event: str, parameters: list[Parameter]) -> None:
+    for parameter in parameters:
+        item = optional_item(unwrap(parameter.annotation)) or parameter.annotation
+        model = _whole_message(item)
+        if model is not None:
+            others = ", ".join(repr(other.name) for other in parameters if other is not parameter)
+            raise DefinitionError(
+                f"event {event!r}, parameter {parameter.name!r}: {model.__name__} is an EventMessage, a whole message, "
+                f"and has to be the only parameter; make {others} fields of it, or make it a BaseModel, which is taken "
+                f"from the key {parameter.key!r}"
+            )
+
+
+def _message_model(event: str, annotation: Any) -> type[EventMessage] | None:
+    model = _whole_message(annotation)
+    if model is None or model is EventMessage:
+        return None
     hint = model.model_fields["type"].annotation
     permitted = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal and event not in permitted:

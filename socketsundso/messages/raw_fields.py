@@ -1,0 +1,114 @@
+"""
+The fields of a message that pydantic takes from raw JSON, and the complete error where one of them is refused.
+
+Pydantic's list names all that is wrong with a message. When the validators of raw fields begin, all that msgspec
+decodes is known to be valid; so only they can have errors, and the list is made without asking any of them twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+from pydantic import ValidationInfo
+from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json
+
+from socketsundso.messages.judge import TITLE
+
+
+class RawField(NamedTuple):
+    """One parameter that its validator takes from raw JSON: the names of its value and its field, its key."""
+
+    value: str
+    field: str
+    key: str
+    validate: Callable[[bytes], Any]
+
+
+def complete_error(
+    fields: Sequence[RawField], message: Any, exc: Exception, done: Mapping[str, Any]
+) -> Exception | None:
+    """
+    Pydantic's complete error, or the application's bug, of which `exc` is the beginning.
+
+    `exc` is what the first of the fields raised whose value is not `done` yet; without fields the message is one model.
+    None: the whole frame has to be looked at. Raises what a later validator raises that is no ValidationError.
+    """
+    if not fields:
+        return _on_its_own(exc)
+    failures: dict[str, ValidationError] = {}
+    for field in fields:
+        if field.value in done:
+            continue
+        raw = getattr(message, field.field)
+        failure = _failure(field, raw) if failures else exc
+        if failure is None:
+            continue
+        if raw is UNSET or not isinstance(failure, ValidationError):  # a bug of a factory, or of a validator
+            return _bug(failure)
+        if _is_unparsable(failure, bytes(raw)):
+            return None  # so is the whole frame, for pydantic
+        failures[field.key] = failure
+    return _gathered(failures)
+
+
+def _failure(field: RawField, raw: Any) -> ValidationError | None:
+    if raw is UNSET:
+        return None
+    try:
+        field.validate(bytes(raw))
+    except ValidationError as exc:
+        return exc
+    return None
+
+
+def _gathered(failures: Mapping[str, ValidationError]) -> Exception | None:
+    """The errors of several fields as one, each at its key."""
+    fields = {
+        key: core_schema.typed_dict_field(core_schema.with_info_plain_validator_function(_raise_failure))
+        for key in failures
+    }
+    keys = msgspec.json.encode({key: key for key in failures})
+    try:
+        SchemaValidator(core_schema.typed_dict_schema(fields, cls_name=TITLE)).validate_json(keys, context=failures)
+    except ValidationError as exc:
+        return _on_its_own(exc)
+    finally:
+        for failure in failures.values():  # no cycle with the frames that it passed through
+            _on_its_own(failure)
+    return None
+
+
+def _raise_failure(key: Any, info: ValidationInfo) -> Any:
+    failures: Any = info.context
+    raise failures[key]
+
+
+def _on_its_own(exc: Exception) -> Exception:
+    """Without what would keep the endpoint alive until the collector comes; of the application's bugs, that is kept."""
+    if isinstance(exc, ValidationError):
+        exc.__cause__ = exc.__context__ = None
+        exc.with_traceback(None)
+    return exc
+
+
+def _bug(exc: Exception) -> Exception:
+    """What a default's factory raised: also where that is a ValidationError, it says nothing of the message."""
+    if not isinstance(exc, ValidationError):
+        return exc
+    error = RuntimeError("a default cannot be made")
+    error.__cause__ = exc
+    return error
+
+
+def _is_unparsable(exc: ValidationError, raw: bytes) -> bool:
+    """Does pydantic not take it for JSON at all: nested too deeply, a number too long?"""
+    if exc.error_count() != 1 or exc.errors(include_input=False, include_context=False)[0]["type"] != "json_invalid":
+        return False
+    try:
+        from_json(raw)
+    except ValueError:
+        return True
+    return False
