@@ -64,7 +64,8 @@ def test_a_skip_fails_where_all_of_it_is_to_run(name: str, tmp_path: Path) -> No
 def test_a_warning_is_an_error_in_the_processes_that_tests_start() -> None:
     """As it is in the test's own process."""
     warn = "import warnings; warnings.warn('old', DeprecationWarning)"
-    assert subprocess.run([sys.executable, "-c", warn], stderr=subprocess.DEVNULL, check=False).returncode == 1
+    done = subprocess.run([sys.executable, "-c", warn], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "DeprecationWarning: old")
     with pytest.raises(DeprecationWarning):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
 
