@@ -1,19 +1,45 @@
-"""Options of the random tests, and a clock that can be put forward."""
+"""Options of the suite, and a clock that can be put forward."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+os.environ["PYTHONWARNINGS"] = "error"  # as `filterwarnings` here: in the servers that the tests start, too
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that does not find what it needs fails")
+    parser.addoption("--autobahn", choices=["all", "sample"], default="all", help="its cases that take minutes")
     parser.addoption("--fuzz-frames", type=int, default=20_000, help="frames of the differential fuzz")
     parser.addoption("--fuzz-seed", type=int, default=1, help="seed of the random tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _failed_if_skipped((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _failed_if_skipped((yield), collector.config)
+
+
+def _failed_if_skipped(report: Any, config: pytest.Config) -> Any:
+    if report.skipped and config.getoption("--no-skips"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"{report.nodeid}: {reason}"
+    return report
 
 
 @pytest.fixture

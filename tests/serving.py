@@ -54,9 +54,11 @@ def free_port() -> int:
 
     Not one of those that kernels give to clients (from 32768 on): any connection of this machine could take it
     meanwhile, and a client that tries again and again to reach a server that is away could even connect to itself.
+    Where several runs share a machine, SOCKETSUNDSO_TEST_PORTS gives each one its own: two could choose the same.
     """
+    first, last = map(int, os.environ.get("SOCKETSUNDSO_TEST_PORTS", "10000-31999").split("-"))
     while True:
-        port = 10_000 + secrets.randbelow(22_000)
+        port = first + secrets.randbelow(last - first + 1)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port

@@ -34,7 +34,8 @@ ROOT = Path(__file__).parent.parent
 (NAIVE,) = pick("naive")
 CORE = min(os.sched_getaffinity(0))
 SUITE = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-OWN_OPTIONS = {**os.environ, "PYTEST_ADDOPTS": ""}  # those of this run, e.g. coverage, are not for the suite
+# those of this run, e.g. coverage, are not for the suite, and a competitor's warnings are no errors of ours
+OWN_OPTIONS = {**os.environ, "PYTEST_ADDOPTS": "", "PYTHONWARNINGS": ""}
 SILENT: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 

@@ -14,6 +14,12 @@ from typing import Any
 import pytest
 
 KOSOKU = Path(sysconfig.get_path("scripts")) / "kosoku"
+COMPRESSION = [*(f"12.{number}" for number in range(1, 6)), *(f"13.{number}" for number in range(1, 8))]
+LONG = {
+    "all": ["9.*", "12.*", "13.*"],
+    # of each text and window every size up to 64 KB, and 8 KB in 32 frames: a seventh of the bytes to compress
+    "sample": ["9.*", *(f"{group}.{case}" for group in COMPRESSION for case in (*range(1, 10), 11))],
+}
 
 
 @dataclass
@@ -68,9 +74,10 @@ def on_asyncio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Autobahn]:
 
 
 @pytest.fixture(scope="session")
-def long_run(on_uvloop: Autobahn) -> Iterator[Run]:
+def long_run(on_uvloop: Autobahn, request: pytest.FixtureRequest) -> Iterator[Run]:
     """The groups that take minutes: they run while the other tests do."""
-    run = on_uvloop.start("9.*", "12.*", "13.*", parallel=4)
+    cases = LONG[request.config.getoption("--autobahn")]
+    run = on_uvloop.start(*cases, parallel=2)  # beyond that each case would only wait for the others, in its 20 s
     try:
         yield run
     finally:

@@ -60,8 +60,8 @@ def test_short_cases_on_asyncio(on_asyncio: Autobahn) -> None:
 
 @pytest.mark.last
 @pytest.mark.timeout(400)
-def test_long_cases(on_uvloop: Autobahn, long_run: Run) -> None:
-    """Large messages, and permessage-deflate with every window: all 270 cases pass."""
+def test_long_cases(on_uvloop: Autobahn, long_run: Run, pytestconfig: pytest.Config) -> None:
+    """Large messages, and permessage-deflate with every window: all 270 cases pass (174 with --autobahn=sample)."""
     verdicts = settled(on_uvloop, long_run.verdicts())
-    assert len(verdicts) == 270
+    assert len(verdicts) == {"all": 270, "sample": 174}[pytestconfig.getoption("--autobahn")]
     assert defects(verdicts) == {}

@@ -104,7 +104,7 @@ class Process:
         common = ["--port", str(self.port), *options]
         command = ["socketsundso", "run", "--backplane", backplane, "tests.rooms.wall:Wall"]
         if plain_uvicorn:
-            command = ["uvicorn", "--ws", "websockets", "tests.rooms.wall:Wall"]
+            command = ["uvicorn", "tests.rooms.wall:Wall"]
         self.popen = subprocess.Popen(
             [sys.executable, "-m", *command, *common],
             cwd=ROOT,

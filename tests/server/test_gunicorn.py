@@ -14,7 +14,7 @@ import pytest
 import websockets.exceptions
 import websockets.sync.client
 
-from tests.server.test_cli import APP, answer_to_a_wrong_version, told
+from tests.cli.test_run import APP, answer_to_a_wrong_version, told
 from tests.serving import ROOT, free_port
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed")

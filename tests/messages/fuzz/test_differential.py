@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import warnings
 from collections.abc import Iterable
 from typing import Annotated, Any, NotRequired
 
@@ -138,7 +137,6 @@ def same(a: Any, b: Any) -> bool:
 
 def test_endpoint_and_pydantic_agree(fuzz_frames: int, fuzz_seed: int) -> None:
     """No frame gives a handler another value, or a client another error list, than plain pydantic does."""
-    warnings.simplefilter("ignore")
     tokens = Tokens(fuzz_seed)
     done = accepted = 0
     while done < fuzz_frames:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import uuid
-import warnings
 from typing import Annotated, Any, Literal, Optional, Union
 
 import msgspec
@@ -51,7 +50,6 @@ def test_what_msgspec_accepts_pydantic_accepts_alike(annotation: Any, fuzz_frame
     kind = native(annotation)
     if kind is None:
         return
-    warnings.simplefilter("ignore")
     tokens = Tokens(fuzz_seed)
     decode, validate = msgspec.json.Decoder(kind).decode, TypeAdapter(annotation).validate_json
     for _ in range(fuzz_frames // 20):
