@@ -81,6 +81,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     __slots__ = (
         "_accepts_text",
         "_app_state",
+        "_client",
         "_closed_by_app",
         "_config",
         "_default_headers",
@@ -145,6 +146,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._client = get_remote_addr(self._transport)  # asked now: on asyncio's loop a socket forgets its peer
         self._outbox = Outbox(self._loop, self._transport)
         self._inbox = Inbox(self._loop, self._transport, self._outbox, self)
         self._server_state.connections.add(cast(Any, self))
@@ -172,7 +174,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._stop_receiving()
         self._sends_plain = False
         self._cancel_timer()
-        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL, "reason": ""})
+        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL})
         self._inbox.detach()
         self._outbox.drop()
         self._parser = None
@@ -209,7 +211,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._request,
             self._config,
             server=get_local_addr(self._transport),
-            client=get_remote_addr(self._transport),
+            client=self._client,
             scheme="wss" if is_ssl(self._transport) else "ws",
             state=self._app_state.copy(),
             extensions=self._extensions(),
@@ -298,7 +300,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def _answer(self, response: bytes) -> None:
         """Send the last HTTP response of this connection."""
-        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL, "reason": ""})
+        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL})
         self._transport.write(response)
         self._linger(CLOSE_TIMEOUT_S)
 
@@ -456,7 +458,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         if self._stage is Stage.CONNECTING:
             self._answer(handshake.plain_response(500, "Internal Server Error", self._default_headers))
         elif self._stage is Stage.OPEN:
-            self._inbox.end({"type": "websocket.disconnect", "code": 1012, "reason": ""})
+            self._inbox.end({"type": "websocket.disconnect", "code": 1012})
             self._outbox.finish(frames.close_frame(1012) if self._last_frame is None else self._last_frame)
             self._linger(SHUTDOWN_TIMEOUT_S)
         elif self._stage in (Stage.CLOSING, Stage.CLOSED):
@@ -644,8 +646,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     def _trace(self, what: str) -> None:
         logger = logging.getLogger("uvicorn.error")
         if logger.level <= TRACE_LOG_LEVEL:
-            client = get_remote_addr(self._transport)
-            prefix = f"{client[0]}:{client[1]} - " if client else ""
+            prefix = f"{self._client[0]}:{self._client[1]} - " if self._client else ""
             logger.log(TRACE_LOG_LEVEL, "%sWebSocket connection %s", prefix, what)
 
 
