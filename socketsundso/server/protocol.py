@@ -84,6 +84,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_client",
         "_closed_by_app",
         "_config",
+        "_deaf",
         "_default_headers",
         "_deflate",
         "_early",
@@ -97,7 +98,9 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_outbox",
         "_parser",
         "_peer_closed",
+        "_peer_hung_up",
         "_receiving",
+        "_refused",
         "_rejection",
         "_request",
         "_requested",
@@ -140,6 +143,9 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._last_frame: bytes | None = None  # the close frame that waits for the application's last answers
         self._latest_ping: bytes | None = None  # came while the peer does not read: answered when it does
         self._peer_closed = False  # the peer sent a close frame
+        self._peer_hung_up = False  # ... and the end of its side of TCP, which we have been told of
+        self._deaf = False  # whether TLS's end is left unread
+        self._refused: tuple[int, str] | None = None  # a violation that the parser has seen, until `_fail` is called
         self._closed_by_app = False  # further sends are the application's mistake
 
     # --- the transport's side
@@ -161,11 +167,34 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._early += data
             if len(self._early) > MAX_QUEUED_BYTES:
                 self._inbox.pause()
-        elif self._receiving and self._parser is not None:
+        elif self._parser is not None and (self._receiving or self._stage is Stage.CLOSING):
             feed(self._parser, data)
 
-    def eof_received(self) -> None:
-        """The transport closes itself."""
+    def eof_received(self) -> bool:
+        """
+        The peer has said everything: whether the transport is to stay open for what is still to be sent to it.
+
+        RFC 6455 5.5.1: a peer that hangs up right behind its close frame is answered all the same. TLS closes with this
+        call, so there the close frame goes out now, or never.
+        """
+        self._peer_hung_up = True
+        if self._refused is not None:
+            self._fail(*self._refused)
+        if self._is_tls:
+            self._finish()
+        if self._stage is Stage.CLOSING:  # its close frame will not come
+            self._linger(CLOSE_TIMEOUT_S)
+        return not self._is_tls and self._has_to_send
+
+    @property
+    def _is_tls(self) -> bool:
+        return not self._transport.can_write_eof()  # TLS has no half-closed connections
+
+    @property
+    def _has_to_send(self) -> bool:
+        if self._stage is Stage.CONNECTING:
+            return bool(self._early)  # there may be a close frame in it
+        return self._last_frame is not None if self._stage is Stage.OPEN else not self._outbox.empty
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._stage is Stage.LOST:
@@ -190,7 +219,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._outbox.push(frames.frame(frames.FIN_PONG, ping))
         self._outbox.unblock()
         if self._stage is Stage.CLOSED:
-            self._hang_up()
+            self._loop.call_soon(self._hang_up)  # asyncio loses a transport twice that is closed in here
 
     # --- the handshake
 
@@ -267,14 +296,16 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._start_parser()
         early, self._early = self._early, b""
         feed(cast(FrameParser, self._parser), early)
-        if self._receiving:
+        if self._peer_hung_up and self._receiving and self._refused is None:
+            self._transport.close()  # it sent no close frame
+        elif self._receiving:
             config = self._config
             self._keepalive = keepalive_of(self._loop, config.ws_ping_interval, config.ws_ping_timeout)
             if self._keepalive is not None:
                 self._keepalive.add(self)
 
     def _start_parser(self) -> None:
-        self._parser = new_parser(self, self._fail, self._max_bytes)
+        self._parser = new_parser(self, self._refuse, self._max_bytes)
         self._read_into(self._parser)
 
     @property
@@ -341,7 +372,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         message = self._messages.add(
             frame.msg_type.value, frame.get_payload_as_bytes(), fin=bool(frame.fin), rsv1=bool(frame.rsv1)
         )
-        self._accepts_text = not self._messages.under_way
+        self._accepts_text = self._refused is None and not self._messages.under_way
         if message is not None:
             self._inbox.put(*message)
             if message[1] >= LARGE_BYTES:
@@ -381,6 +412,18 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     # --- the ends of a connection
 
+    def _refuse(self, code: int, reason: str) -> None:
+        """
+        The parser has found a violation, and goes on to deliver what stood in front of it.
+
+        What the transport has to say from now on, such as that the peer hung up, it says to us.
+        """
+        self._refused = code, reason
+        self._accepts_text = False  # a frame that is too large may be delivered too: `_on_data` measures it
+        self._transport.set_protocol(self)
+        self._loop.call_soon(self._stop_hearing)
+        self._loop.call_soon(self._fail, code, reason)
+
     def _fail(self, code: int, reason: str) -> None:
         """The peer broke the protocol: RFC 6455 7.1.7."""
         if self._receiving:
@@ -396,7 +439,17 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._last_frame = last_frame
         self._set_timer(HOLD_S, self._finish)
         self._transport.set_protocol(self)
+        self._loop.call_soon(self._stop_hearing)
         self._inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def _stop_hearing(self) -> None:
+        """
+        On TLS, which takes the end of the peer's side for the end of the connection, leave that unread until `_linger`.
+
+        Not called within a read, nor twice: TLS looks at its limits after each, and with an empty buffer reads on.
+        """
+        if self._stage is Stage.OPEN and not (self._deaf or self._transport.is_closing()):
+            self._deaf = _limit_reading(self._transport, 0)
 
     def app_saw_everything(self) -> None:
         """The application took the disconnect: nothing it might answer is left."""
@@ -418,6 +471,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._stage = Stage.CLOSING
         self._sends_plain = False
         self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
+        self._transport.set_protocol(self)
         self._inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._inbox.release()
 
@@ -440,12 +494,14 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._set_timer(timeout_s, self._transport.abort)
         self._transport.set_protocol(self)
         self._inbox.release()
+        if self._deaf:
+            _limit_reading(self._transport)
         self._hang_up()
 
     def _hang_up(self) -> None:
         if self._transport.is_closing() or not self._outbox.empty:
             return
-        if not self._transport.can_write_eof():  # TLS has no half-closed connections
+        if self._peer_hung_up or self._is_tls:
             self._transport.close()
             return
         try:
@@ -654,6 +710,14 @@ def _control_payload(frame: WSFrame) -> bytes:
     if frame.rsv1 or frame.rsv2 or frame.rsv3:
         raise Violation(1002, "reserved bits in a control frame")
     return frame.get_payload_as_bytes()
+
+
+def _limit_reading(transport: asyncio.Transport, *high_water_bytes: int) -> bool:
+    """How much a transport of TLS reads ahead, as usual without a number; False: no such transport."""
+    limit = getattr(transport, "set_read_buffer_limits", None)
+    if limit is not None:
+        limit(*high_water_bytes)
+    return limit is not None
 
 
 def _keep_alive(_: object) -> None:
