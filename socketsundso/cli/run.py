@@ -185,8 +185,8 @@ def _warn_of_lone_workers(options: dict[str, Any]) -> None:
     engine = os.environ.get(BACKPLANE_VARIABLE) or MEMORY
     if workers > 1 and not options["reload"] and engine.startswith(MEMORY):
         click.echo(
-            f"Warning: {workers} workers on {MEMORY} do not hear each other: rooms and hubs that name no engine of their "
-            "own reach the connections of one worker only (--backplane names one, such as redis://localhost)",
+            f"Warning: {workers} workers on {MEMORY} do not hear each other: rooms and hubs that name no engine of "
+            "their own reach the connections of one worker only (--backplane names one, such as redis://localhost)",
             err=True,
         )
 

@@ -56,6 +56,7 @@ Message = dict[str, Any]
 
 # names that the inner loop finds without a look-up in a module
 _TEXT = WSMsgType.TEXT
+_SUBPROTOCOL = b"sec-websocket-protocol"
 _TEXT_HEADS, _FIN_TEXT, _frame = frames.TEXT_HEADS, frames.FIN_TEXT, frames.frame
 
 
@@ -282,8 +283,9 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         headers = [*self._default_headers, *((bytes(n), bytes(v)) for n, v in message.get("headers") or ())]
         if agreed is not None:
             headers.append((b"Sec-WebSocket-Extensions", agreed.response.encode()))
-        if message.get("subprotocol"):
-            headers.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode("latin-1")))
+        headers = [item for item in headers if item[0].lower() != _SUBPROTOCOL or _is_offered(item[1], request)]
+        if subprotocol := (message.get("subprotocol") or "").encode("latin-1"):
+            headers += [(b"Sec-WebSocket-Protocol", subprotocol)] if _is_offered(subprotocol, request) else []
         response = handshake.accept_response(request, headers)
         self._log_access("[accepted]")
         self._cancel_timer()
@@ -710,6 +712,14 @@ def _control_payload(frame: WSFrame) -> bytes:
     if frame.rsv1 or frame.rsv2 or frame.rsv3:
         raise Violation(1002, "reserved bits in a control frame")
     return frame.get_payload_as_bytes()
+
+
+def _is_offered(subprotocol: bytes, request: UpgradeRequest) -> bool:
+    """RFC 6455 4.1: a client MUST fail the connection that names one which it did not offer."""
+    offered = subprotocol.decode("latin-1") in request.subprotocols
+    if not offered:
+        logging.getLogger("uvicorn.error").warning("WebSocket subprotocol %r was not offered: left out", subprotocol)
+    return offered
 
 
 def _limit_reading(transport: asyncio.Transport, *high_water_bytes: int) -> bool:
