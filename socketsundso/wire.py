@@ -107,4 +107,6 @@ def _code_within(code: CodeType, name: str) -> CodeType | None:
 
 
 def _extension(scope: Mapping[str, Any], name: str) -> Any:
-    return (scope.get("extensions") or {}).get(name)
+    entry = (scope.get("extensions") or {}).get(name)
+    # a plain dict is what is left of an entry in a scope that went through JSON, a pickle, or `dict(entry)`
+    return entry if hasattr(entry, "stands_for") else None

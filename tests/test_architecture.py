@@ -48,7 +48,7 @@ WINGS = {
     "cli": [{"run"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
-        {"frames", "handshake", "keepalive"},
+        {"extension", "frames", "handshake", "keepalive"},
         {"early", "head", "rejection", "parser", "outbox", "deflate"},
         {"inbox", "http_httptools"},
         {"messages"},

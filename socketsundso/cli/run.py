@@ -8,7 +8,9 @@ between processes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import copy
 import importlib
 import inspect
 import os
@@ -49,6 +51,10 @@ APP_VARIABLE = "SOCKETSUNDSO_RUN_APP"
 FACTORY_VARIABLE = "SOCKETSUNDSO_RUN_FACTORY"
 INTERFACE_VARIABLE = "SOCKETSUNDSO_RUN_INTERFACE"
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
+MEMORY = "memory://"
+
+SHUTDOWN_TIMEOUT_S = 10
+"""How long a shutdown waits for handlers unless told otherwise; uvicorn's own default is for ever."""
 
 STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
 
@@ -91,6 +97,7 @@ def _run(app: str, backplane: str | None, options: dict[str, Any]) -> None:
         options["ws"] = _websocket_protocol()
     if not options.get("http2"):
         options["http"] = _http_protocol(options["http"])
+    _warn_of_lone_workers(options)
     serve = cast(Any, uvicorn_command.callback)
     sys.modules["uvicorn.main"].__dict__["Multiprocess"] = Supervisor
     serve(app="socketsundso.cli:load_app", **(options | {"factory": True}))
@@ -138,6 +145,8 @@ def _check(options: dict[str, Any]) -> None:
         if options[name] != "auto":
             with _blaming(name):
                 import_from_string(known.get(options[name], options[name]))
+    if options["ws"] != "none" and options["loop"] not in LOOP_FACTORIES:
+        _check_loop(options["loop"])
 
 
 def _wrong(option: str, what: str) -> click.BadParameter:
@@ -169,6 +178,39 @@ def _check_concurrency() -> None:
     given = os.environ.get("WEB_CONCURRENCY")
     if given is not None and not given.strip().isdecimal():
         raise click.UsageError(f"the environment variable WEB_CONCURRENCY is {given!r}, not a number")
+
+
+def _warn_of_lone_workers(options: dict[str, Any]) -> None:
+    workers = options["workers"] or int(os.environ.get("WEB_CONCURRENCY") or 1)
+    engine = os.environ.get(BACKPLANE_VARIABLE) or MEMORY
+    if workers > 1 and not options["reload"] and engine.startswith(MEMORY):
+        click.echo(
+            f"Warning: {workers} workers on {MEMORY} do not hear each other: rooms and hubs that name no engine of "
+            "their own reach the connections of one worker only (--backplane names one, such as redis://localhost)",
+            err=True,
+        )
+
+
+def _check_loop(name: str) -> None:
+    """An event loop whose connections keep their first protocol answers every handshake with an error."""
+
+    async def change_protocol(end: socket.socket) -> None:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=end)
+        try:
+            transport.set_protocol(asyncio.Protocol())
+        finally:
+            transport.abort()
+
+    ends = socket.socketpair()
+    try:
+        with asyncio.Runner(loop_factory=import_from_string(name)) as runner:
+            runner.run(change_protocol(ends[0]))
+    except (AttributeError, NotImplementedError) as exc:
+        what = f"{name} cannot serve WebSockets: its connections cannot change their protocol ({_in_a_line(exc)})"
+        raise _wrong("loop", what) from None
+    finally:
+        for end in ends:
+            end.close()
 
 
 def _check_socket_path(path: str) -> None:
@@ -403,10 +445,20 @@ _BACKPLANE = click.Option(
     f"The same as the environment variable {BACKPLANE_VARIABLE}.",
 )
 
+
+def _as_run_has_it(option: click.Parameter) -> click.Parameter:
+    """uvicorn's option, with a default of ours where a server of long connections needs one."""
+    if option.name != "timeout_graceful_shutdown":
+        return option
+    ours = cast(click.Option, copy.copy(option))
+    ours.default, ours.show_default = SHUTDOWN_TIMEOUT_S, True
+    return ours
+
+
 command = click.Command(
     "run",
     callback=run,
     help=inspect.getdoc(run),
-    params=[*uvicorn_command.params, _BACKPLANE],
+    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE],
     context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
 )

@@ -11,6 +11,7 @@ ASGI messages to the application and frames to the peer. One module per question
     messages    frames -> messages: fragments, UTF-8, sizes, reserved bits
     deflate     permessage-deflate (RFC 7692)
     frames      messages -> bytes
+    extension   what the entries of `scope["extensions"]` are to those who copy and write them
     inbox       messages on their way to the application, bounded in bytes
     outbox      frames on their way to the peer, in order, joined per turn of the event loop
     head        for `socketsundso run`: uvicorn's HTTP protocols with bounds on a request's head

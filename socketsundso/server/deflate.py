@@ -8,6 +8,7 @@ compressed message needs them: a connection that negotiates and then idles costs
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
 from websockets.exceptions import InvalidHeaderFormat, NegotiationError, PayloadTooBig, ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
@@ -16,6 +17,9 @@ from websockets.headers import build_extension, parse_extension
 
 from socketsundso.server.frames import FIN_BINARY, FIN_TEXT, RSV1, frame
 from socketsundso.server.handshake import HandshakeRefused
+
+Parameter = tuple[str, str | None]
+_SERVER_WINDOW = "server_max_window_bits"
 
 _FACTORY = ServerPerMessageDeflateFactory(
     server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
@@ -100,5 +104,16 @@ def negotiate(offers: list[bytes]) -> Deflate | None:
                 accepted, agreed = _FACTORY.process_request_params(parameters, [])
             except (NegotiationError, ValueError):  # ValueError: zlib has no window of 8 bits; older `websockets` try
                 continue
-            return Deflate(agreed, build_extension([(name, list(accepted))]))
+            return Deflate(agreed, build_extension([(name, _named(accepted, parameters))]))
     return None
+
+
+def _named(accepted: Iterable[Parameter], offered: Iterable[Parameter]) -> list[Parameter]:
+    """
+    What of the agreement the answer names.
+
+    RFC 7692 7.1.2.1 allows `server_max_window_bits` also where it was not offered, but there are clients that refuse
+    what they did not offer. Ours may be small without a word: a peer's larger window reads it too.
+    """
+    wanted = {name for name, _ in offered}
+    return [(name, value) for name, value in accepted if name != _SERVER_WINDOW or name in wanted]

@@ -50,6 +50,11 @@ class UpgradeRequest:
         """The values of all headers called `name`, in order."""
         return [value for header, value in self.headers if header == name]
 
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the client offers, its favourite first."""
+        return _listed(self.lines(b"sec-websocket-protocol"))
+
 
 def parse_request(head: bytes, version: str = "1.1") -> UpgradeRequest:
     """
@@ -143,7 +148,7 @@ def build_scope(
         "raw_path": config.root_path.encode() + raw_path,
         "query_string": query_string,
         "headers": request.headers,
-        "subprotocols": _listed(request.lines(b"sec-websocket-protocol")),
+        "subprotocols": request.subprotocols,
         "state": state,
         "extensions": extensions,
     }

@@ -6,6 +6,8 @@ the peer cares to send. `socketsundso run` serves with `H11Protocol` and `http_h
 which are uvicorn's with a watch on each head: of a connection's first from the moment it is open, of a later
 one from its first byte. What exceeds the bounds is answered with 408 or 431 and hung up on. Bodies, responses
 and the idle time between requests are uvicorn's matter.
+
+They also read `Connection` and `Upgrade` as the lists that they are.
 """
 
 from __future__ import annotations
@@ -98,6 +100,23 @@ class Watched(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.end()
         super().connection_lost(exc)
+
+    def _get_upgrade(self) -> bytes | None:
+        """
+        What uvicorn is to switch to, if the client asks for that.
+
+        RFC 9110 7.6.1, 7.8: `Connection` and `Upgrade` are lists, over any number of lines; uvicorn reads the last line
+        of each, and `Upgrade` as one name. RFC 6455 4.2.1: WebSocket if it is among them, in whatever case.
+        """
+        if b"upgrade" not in self._listed(b"connection"):
+            return None
+        protocols = self._listed(b"upgrade")
+        return b"websocket" if b"websocket" in protocols else protocols[0] if protocols else None
+
+    def _listed(self, name: bytes) -> list[bytes]:
+        headers: list[tuple[bytes, bytes]] = self.headers  # type: ignore[attr-defined]  # uvicorn's
+        tokens = (token.strip(b" \t") for header, value in headers if header == name for token in value.split(b","))
+        return [token.lower() for token in tokens if token]
 
 
 class H11Protocol(Watched, h11_impl.H11Protocol):

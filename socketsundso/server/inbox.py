@@ -9,12 +9,13 @@ asked for.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from uvicorn.protocols.utils import ClientDisconnected
 
+from socketsundso.server.extension import Extension
 from socketsundso.server.outbox import Outbox
 
 MAX_QUEUED_BYTES = 1 << 16
@@ -37,7 +38,7 @@ class Served(Protocol):
         """The application has taken the last message: it has handled all that came before."""
 
 
-class Pull(ABC):
+class Pull(Extension):
     """
     `scope["extensions"]["socketsundso.pull"]`: messages without a coroutine and a dict for each.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 
+from socketsundso.server.extension import Extension
 from socketsundso.server.frames import FIN_BINARY, frame, text_frame
 
 JOIN_BYTES = 1 << 16
@@ -187,7 +188,7 @@ class Outbox:
         self.unblock()
 
 
-class Push:
+class Push(Extension):
     """
     `scope["extensions"]["socketsundso.push"]`: ready frames without a coroutine.
 

@@ -46,9 +46,8 @@ def new_parser(listener: WSListener, on_error: OnError, max_frame_bytes: int) ->
     """
     A parser that calls `listener.on_ws_frame` for each frame.
 
-    `on_error(close_code, reason)` is called in the next turn of the event loop for what picows itself
-    refuses: it looks one frame ahead, so that its error is known before the frame in front of it has been
-    delivered.
+    `on_error(close_code, reason)` is called for what picows itself refuses, before the frame in front of it is
+    delivered: picows looks one frame ahead. A frame that is too large is delivered too, if all of it is there.
     """
     response = WSUpgradeResponse.create_101_response()
     transport = _ParserTransport(on_error)
@@ -136,7 +135,7 @@ class _ParserTransport:
         payload = bytes(data)[2 if data[1] < 126 else 4 :]
         code = struct.unpack_from("!H", payload)[0] if payload else NO_CODE
         reason = payload[2:].decode(errors="replace")
-        asyncio.get_running_loop().call_soon(self._on_error, code, reason)
+        self._on_error(code, reason)
 
     def writelines(self, parts: list[bytes]) -> None:
         self.write(b"".join(parts))

@@ -56,6 +56,7 @@ Message = dict[str, Any]
 
 # names that the inner loop finds without a look-up in a module
 _TEXT = WSMsgType.TEXT
+_SUBPROTOCOL = b"sec-websocket-protocol"
 _TEXT_HEADS, _FIN_TEXT, _frame = frames.TEXT_HEADS, frames.FIN_TEXT, frames.frame
 
 
@@ -81,8 +82,10 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     __slots__ = (
         "_accepts_text",
         "_app_state",
+        "_client",
         "_closed_by_app",
         "_config",
+        "_deaf",
         "_default_headers",
         "_deflate",
         "_early",
@@ -96,7 +99,9 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_outbox",
         "_parser",
         "_peer_closed",
+        "_peer_hung_up",
         "_receiving",
+        "_refused",
         "_rejection",
         "_request",
         "_requested",
@@ -139,12 +144,16 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._last_frame: bytes | None = None  # the close frame that waits for the application's last answers
         self._latest_ping: bytes | None = None  # came while the peer does not read: answered when it does
         self._peer_closed = False  # the peer sent a close frame
+        self._peer_hung_up = False  # ... and the end of its side of TCP, which we have been told of
+        self._deaf = False  # whether TLS's end is left unread
+        self._refused: tuple[int, str] | None = None  # a violation that the parser has seen, until `_fail` is called
         self._closed_by_app = False  # further sends are the application's mistake
 
     # --- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._client = get_remote_addr(self._transport)  # asked now: on asyncio's loop a socket forgets its peer
         self._outbox = Outbox(self._loop, self._transport)
         self._inbox = Inbox(self._loop, self._transport, self._outbox, self)
         self._server_state.connections.add(cast(Any, self))
@@ -159,11 +168,34 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._early += data
             if len(self._early) > MAX_QUEUED_BYTES:
                 self._inbox.pause()
-        elif self._receiving and self._parser is not None:
+        elif self._parser is not None and (self._receiving or self._stage is Stage.CLOSING):
             feed(self._parser, data)
 
-    def eof_received(self) -> None:
-        """The transport closes itself."""
+    def eof_received(self) -> bool:
+        """
+        The peer has said everything: whether the transport is to stay open for what is still to be sent to it.
+
+        RFC 6455 5.5.1: a peer that hangs up right behind its close frame is answered all the same. TLS closes with this
+        call, so there the close frame goes out now, or never.
+        """
+        self._peer_hung_up = True
+        if self._refused is not None:
+            self._fail(*self._refused)
+        if self._is_tls:
+            self._finish()
+        if self._stage is Stage.CLOSING:  # its close frame will not come
+            self._linger(CLOSE_TIMEOUT_S)
+        return not self._is_tls and self._has_to_send
+
+    @property
+    def _is_tls(self) -> bool:
+        return not self._transport.can_write_eof()  # TLS has no half-closed connections
+
+    @property
+    def _has_to_send(self) -> bool:
+        if self._stage is Stage.CONNECTING:
+            return bool(self._early)  # there may be a close frame in it
+        return self._last_frame is not None if self._stage is Stage.OPEN else not self._outbox.empty
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._stage is Stage.LOST:
@@ -172,7 +204,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._stop_receiving()
         self._sends_plain = False
         self._cancel_timer()
-        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL, "reason": ""})
+        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL})
         self._inbox.detach()
         self._outbox.drop()
         self._parser = None
@@ -188,7 +220,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._outbox.push(frames.frame(frames.FIN_PONG, ping))
         self._outbox.unblock()
         if self._stage is Stage.CLOSED:
-            self._hang_up()
+            self._loop.call_soon(self._hang_up)  # asyncio loses a transport twice that is closed in here
 
     # --- the handshake
 
@@ -209,7 +241,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._request,
             self._config,
             server=get_local_addr(self._transport),
-            client=get_remote_addr(self._transport),
+            client=self._client,
             scheme="wss" if is_ssl(self._transport) else "ws",
             state=self._app_state.copy(),
             extensions=self._extensions(),
@@ -251,8 +283,9 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         headers = [*self._default_headers, *((bytes(n), bytes(v)) for n, v in message.get("headers") or ())]
         if agreed is not None:
             headers.append((b"Sec-WebSocket-Extensions", agreed.response.encode()))
-        if message.get("subprotocol"):
-            headers.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode("latin-1")))
+        headers = [item for item in headers if item[0].lower() != _SUBPROTOCOL or _is_offered(item[1], request)]
+        if subprotocol := (message.get("subprotocol") or "").encode("latin-1"):
+            headers += [(b"Sec-WebSocket-Protocol", subprotocol)] if _is_offered(subprotocol, request) else []
         response = handshake.accept_response(request, headers)
         self._log_access("[accepted]")
         self._cancel_timer()
@@ -265,14 +298,16 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._start_parser()
         early, self._early = self._early, b""
         feed(cast(FrameParser, self._parser), early)
-        if self._receiving:
+        if self._peer_hung_up and self._receiving and self._refused is None:
+            self._transport.close()  # it sent no close frame
+        elif self._receiving:
             config = self._config
             self._keepalive = keepalive_of(self._loop, config.ws_ping_interval, config.ws_ping_timeout)
             if self._keepalive is not None:
                 self._keepalive.add(self)
 
     def _start_parser(self) -> None:
-        self._parser = new_parser(self, self._fail, self._max_bytes)
+        self._parser = new_parser(self, self._refuse, self._max_bytes)
         self._read_into(self._parser)
 
     @property
@@ -298,7 +333,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def _answer(self, response: bytes) -> None:
         """Send the last HTTP response of this connection."""
-        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL, "reason": ""})
+        self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL})
         self._transport.write(response)
         self._linger(CLOSE_TIMEOUT_S)
 
@@ -339,7 +374,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         message = self._messages.add(
             frame.msg_type.value, frame.get_payload_as_bytes(), fin=bool(frame.fin), rsv1=bool(frame.rsv1)
         )
-        self._accepts_text = not self._messages.under_way
+        self._accepts_text = self._refused is None and not self._messages.under_way
         if message is not None:
             self._inbox.put(*message)
             if message[1] >= LARGE_BYTES:
@@ -379,6 +414,18 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     # --- the ends of a connection
 
+    def _refuse(self, code: int, reason: str) -> None:
+        """
+        The parser has found a violation, and goes on to deliver what stood in front of it.
+
+        What the transport has to say from now on, such as that the peer hung up, it says to us.
+        """
+        self._refused = code, reason
+        self._accepts_text = False  # a frame that is too large may be delivered too: `_on_data` measures it
+        self._transport.set_protocol(self)
+        self._loop.call_soon(self._stop_hearing)
+        self._loop.call_soon(self._fail, code, reason)
+
     def _fail(self, code: int, reason: str) -> None:
         """The peer broke the protocol: RFC 6455 7.1.7."""
         if self._receiving:
@@ -394,7 +441,17 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._last_frame = last_frame
         self._set_timer(HOLD_S, self._finish)
         self._transport.set_protocol(self)
+        self._loop.call_soon(self._stop_hearing)
         self._inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def _stop_hearing(self) -> None:
+        """
+        On TLS, which takes the end of the peer's side for the end of the connection, leave that unread until `_linger`.
+
+        Not called within a read, nor twice: TLS looks at its limits after each, and with an empty buffer reads on.
+        """
+        if self._stage is Stage.OPEN and not (self._deaf or self._transport.is_closing()):
+            self._deaf = _limit_reading(self._transport, 0)
 
     def app_saw_everything(self) -> None:
         """The application took the disconnect: nothing it might answer is left."""
@@ -416,6 +473,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._stage = Stage.CLOSING
         self._sends_plain = False
         self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
+        self._transport.set_protocol(self)
         self._inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._inbox.release()
 
@@ -438,12 +496,14 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._set_timer(timeout_s, self._transport.abort)
         self._transport.set_protocol(self)
         self._inbox.release()
+        if self._deaf:
+            _limit_reading(self._transport)
         self._hang_up()
 
     def _hang_up(self) -> None:
         if self._transport.is_closing() or not self._outbox.empty:
             return
-        if not self._transport.can_write_eof():  # TLS has no half-closed connections
+        if self._peer_hung_up or self._is_tls:
             self._transport.close()
             return
         try:
@@ -456,7 +516,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         if self._stage is Stage.CONNECTING:
             self._answer(handshake.plain_response(500, "Internal Server Error", self._default_headers))
         elif self._stage is Stage.OPEN:
-            self._inbox.end({"type": "websocket.disconnect", "code": 1012, "reason": ""})
+            self._inbox.end({"type": "websocket.disconnect", "code": 1012})
             self._outbox.finish(frames.close_frame(1012) if self._last_frame is None else self._last_frame)
             self._linger(SHUTDOWN_TIMEOUT_S)
         elif self._stage in (Stage.CLOSING, Stage.CLOSED):
@@ -644,8 +704,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     def _trace(self, what: str) -> None:
         logger = logging.getLogger("uvicorn.error")
         if logger.level <= TRACE_LOG_LEVEL:
-            client = get_remote_addr(self._transport)
-            prefix = f"{client[0]}:{client[1]} - " if client else ""
+            prefix = f"{self._client[0]}:{self._client[1]} - " if self._client else ""
             logger.log(TRACE_LOG_LEVEL, "%sWebSocket connection %s", prefix, what)
 
 
@@ -653,6 +712,22 @@ def _control_payload(frame: WSFrame) -> bytes:
     if frame.rsv1 or frame.rsv2 or frame.rsv3:
         raise Violation(1002, "reserved bits in a control frame")
     return frame.get_payload_as_bytes()
+
+
+def _is_offered(subprotocol: bytes, request: UpgradeRequest) -> bool:
+    """RFC 6455 4.1: a client MUST fail the connection that names one which it did not offer."""
+    offered = subprotocol.decode("latin-1") in request.subprotocols
+    if not offered:
+        logging.getLogger("uvicorn.error").warning("WebSocket subprotocol %r was not offered: left out", subprotocol)
+    return offered
+
+
+def _limit_reading(transport: asyncio.Transport, *high_water_bytes: int) -> bool:
+    """How much a transport of TLS reads ahead, as usual without a number; False: no such transport."""
+    limit = getattr(transport, "set_read_buffer_limits", None)
+    if limit is not None:
+        limit(*high_water_bytes)
+    return limit is not None
 
 
 def _keep_alive(_: object) -> None:

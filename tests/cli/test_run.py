@@ -950,3 +950,128 @@ def test_endpoint_of_the_examples(tmp_path: Path) -> None:
     with running(tmp_path, *arguments) as (url, _), websockets.sync.client.connect(url) as client:
         client.send('{"type": "no_such_event"}')
         assert "unknown_event" in str(client.recv(30))
+
+
+ENDLESS = """
+import asyncio
+
+from socketsundso import Endpoint, event
+
+
+class Endless(Endpoint):
+    @event
+    async def on_wait(self) -> None:
+        await self.send({"type": "waiting"})
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            print("told: cancelled", flush=True)
+            raise
+
+    async def on_disconnect(self, code: int) -> None:
+        print("told:", code, flush=True)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--workers", "2"], ["--loop", "asyncio"]], ids=["one", "workers", "asyncio"])
+def test_a_handler_that_never_ends_does_not_keep_the_process(tmp_path: Path, options: list[str]) -> None:
+    """After SIGTERM and the time that is given to handlers it is cancelled, told 1012, and the process ends."""
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    with running(tmp_path, "endless:Endless", "--timeout-graceful-shutdown", "1", *options) as (url, process):
+        with websockets.sync.client.connect(url) as client:
+            client.send('{"type": "wait"}')
+            assert client.recv(timeout=20) == '{"type":"waiting"}'
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(websockets.exceptions.ConnectionClosed):
+                client.recv(timeout=20)
+            assert client.close_code == 1012
+        assert process.wait(30) == (0 if "--workers" in options else -signal.SIGTERM)
+    told = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("told:")]
+    assert told == ["told: cancelled", "told: 1012"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "seconds"),
+    [
+        ([], {}, 10),
+        (["--timeout-graceful-shutdown", "3"], {}, 3),
+        (["--timeout-graceful-shutdown", "0"], {}, 0),
+        ([], {"UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN": "77"}, 77),
+    ],
+    ids=["default", "option", "zero", "environment"],
+)
+def test_a_shutdown_is_bounded_by_default(
+    handed: dict[str, Any],
+    arguments: list[str],
+    environment: dict[str, str],
+    seconds: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """10 s, where uvicorn waits for ever; what is said holds, and uvicorn's own command is as it was."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    invoke("run", "served:app", *arguments)
+    assert handed["timeout_graceful_shutdown"] == seconds
+    (theirs,) = [each for each in cli.uvicorn_command.params if each.name == "timeout_graceful_shutdown"]
+    assert theirs.default is not cli.SHUTDOWN_TIMEOUT_S
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "warned"),
+    [
+        (["--workers", "2"], {}, True),
+        ([], {"WEB_CONCURRENCY": "3"}, True),
+        ([], {"UVICORN_WORKERS": "3"}, True),
+        (["--workers", "2", "--backplane", "memory://"], {}, True),
+        (["--workers", "2", "--backplane", "redis://nowhere"], {}, False),
+        (["--workers", "2"], {"SOCKETSUNDSO_BACKPLANE": "redis://nowhere"}, False),
+        (["--workers", "1"], {}, False),
+        (["--workers", "1"], {"WEB_CONCURRENCY": "3"}, False),
+        (["--workers", "2", "--reload"], {}, False),
+        ([], {}, False),
+    ],
+    ids=str,
+)
+def test_workers_that_do_not_hear_each_other(
+    handed: dict[str, Any],
+    arguments: list[str],
+    environment: dict[str, str],
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Several on memory:// are told of, once and in one line; nobody else is."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    said = [line for line in invoke("run", "served:app", *arguments).output.splitlines() if "hear each other" in line]
+    assert len(said) == warned
+    assert all("workers on memory://" in line and "--backplane" in line for line in said)
+
+
+RIGID_LOOP = """
+import asyncio
+
+
+class Loop(asyncio.SelectorEventLoop):
+    async def create_connection(self, *args, **kwargs):
+        transport, protocol = await super().create_connection(*args, **kwargs)
+        transport.set_protocol = refuse
+        return transport, protocol
+
+
+def refuse(protocol):
+    raise NotImplementedError("protocol cannot be changed")
+"""
+
+
+def test_an_event_loop_that_cannot_serve_websockets(
+    handed: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections that cannot change their protocol, as rloop's, are told in one line when the server starts."""
+    (folder / "rigid.py").write_text(RIGID_LOOP)
+    monkeypatch.syspath_prepend(str(folder))
+    ended = invoke("run", "served:app", "--loop", "rigid:Loop")
+    assert ended.exit_code == 2
+    said = ended.output.strip().splitlines()[-1]
+    assert said.startswith("Error: Invalid value for '--loop': rigid:Loop cannot serve WebSockets")
+    assert invoke("run", "served:app", "--loop", "rigid:Loop", "--ws", "none").exit_code == 0
+    assert invoke("run", "served:app", "--loop", "uvloop:new_event_loop").exit_code == 0

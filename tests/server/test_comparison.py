@@ -396,7 +396,7 @@ HANDSHAKE = {
         ["ok"],
         [101, "sec-websocket-protocol: two"],
         head=request("/", "Sec-WebSocket-Protocol: one"),
-        instead={WSPROTO: (["LocalProtocolError"], ["no response"])},
+        instead={OURS: (["ok"], [101]), WSPROTO: (["LocalProtocolError"], ["no response"])},
     ),
     "default headers": Case(
         ACCEPTED,

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from picows import WSMsgType
+from uvicorn.logging import TRACE_LOG_LEVEL
 from uvicorn.protocols.utils import ClientDisconnected
 
-from socketsundso.server import protocol
+from socketsundso.server import WebSocketProtocol, protocol
 from tests.server.serving import (
+    CERTIFICATE,
     PING,
     PONG,
     TEXT,
+    Peer,
     Recorder,
     closing,
     echo,
@@ -190,6 +195,72 @@ def test_bytes_after_the_closing_handshake() -> None:
             await served.idle()
 
     run(main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_trace_lines_name_the_client(loop: str, tls: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The beginning and the end of a connection are told with the same address, however it ends."""
+    caplog.set_level(TRACE_LOG_LEVEL, "uvicorn.error")
+    options: dict[str, Any] = {"ssl_certfile": str(CERTIFICATE)} if tls else {}
+    context = ssl.create_default_context(cafile=CERTIFICATE) if tls else None
+    names = []
+
+    async def main() -> None:
+        async with serving(echo, **options) as served:
+            for vanishes in (True, False):
+                async with peer(served, ssl=context, server_hostname="localhost" if tls else None) as client:
+                    names.append("{}:{}".format(*client.writer.get_extra_info("sockname")))
+                    if vanishes:
+                        client.vanish()
+                    else:
+                        client.say(closing())
+                        await client.rest()
+                await served.idle()
+
+    run(main(), loop)
+    told = [record.getMessage() for record in caplog.records if "WebSocket connection" in record.getMessage()]
+    assert told == [f"{name} - WebSocket connection {what}" for name in names for what in ("made", "lost")]
+
+
+@pytest.mark.parametrize(
+    ("end", "last"),
+    [
+        (Peer.vanish, {"code": 1006}),
+        (lambda client: client.say(closing()), {"code": 1000, "reason": ""}),
+        (lambda client: client.say(closing(None)), {"code": 1005, "reason": ""}),
+        (lambda client: client.say(closing(4001, "bye")), {"code": 4001, "reason": "bye"}),
+    ],
+    ids=["vanished", "no reason", "no code", "reason"],
+)
+@pytest.mark.parametrize("ws", [WebSocketProtocol, "websockets-sansio"], ids=["ours", "uvicorn's"])
+def test_a_reason_stands_where_the_peer_could_give_one(ws: Any, end: Callable[[Peer], object], last: Any) -> None:
+    """`websocket.disconnect` has `reason` after a close frame, and none where there was no such frame."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with serving(recorder, ws=ws) as served:
+            async with peer(served) as client:
+                end(client)
+                await until(lambda: recorder.last)
+            await served.idle()
+
+    run(main())
+    told = {"code": 1005} if ws != WebSocketProtocol and last == {"code": 1006} else last
+    assert recorder.messages == [{"type": "websocket.disconnect", **told}]
+
+
+def test_shutdown_is_told_without_a_reason() -> None:
+    """As uvicorn's own protocols do."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with serving(recorder) as served, peer(served):
+            served.server.should_exit = True
+            await until(lambda: recorder.last)
+
+    run(main())
+    assert recorder.messages == [{"type": "websocket.disconnect", "code": 1012}]
 
 
 def test_accept_in_the_middle_of_a_response() -> None:

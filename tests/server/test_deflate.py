@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 import zlib
 from typing import Any
@@ -47,26 +48,45 @@ async def accepted(client: Peer) -> str | None:
 @pytest.mark.parametrize(
     ("offer", "answer"),
     [
-        ("permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
-        (
-            "permessage-deflate; client_max_window_bits",
-            "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12",
-        ),
+        ("permessage-deflate", "permessage-deflate"),
+        ("permessage-deflate; client_max_window_bits", "permessage-deflate; client_max_window_bits=12"),
+        ("permessage-deflate; client_max_window_bits=15", "permessage-deflate; client_max_window_bits=12"),
+        ("permessage-deflate; client_max_window_bits=10", "permessage-deflate; client_max_window_bits=10"),
         (
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12",
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
         ),
+        ("permessage-deflate; server_no_context_takeover", "permessage-deflate; server_no_context_takeover"),
         ("permessage-deflate; server_max_window_bits=9", "permessage-deflate; server_max_window_bits=9"),
-        ("x-unknown, permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
-        ("permessage-deflate; bad=1, permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
+        ("permessage-deflate; server_max_window_bits=15", "permessage-deflate; server_max_window_bits=12"),
+        (
+            "permessage-deflate; client_max_window_bits; server_max_window_bits=10",
+            "permessage-deflate; server_max_window_bits=10; client_max_window_bits=12",
+        ),
+        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", "permessage-deflate"),
+        ("x-unknown, permessage-deflate", "permessage-deflate"),
+        ("permessage-deflate; bad=1, permessage-deflate", "permessage-deflate"),
         ("permessage-deflate; server_max_window_bits=8", None),
         ("x-unknown", None),
     ],
 )
 def test_negotiation(offer: str, answer: str | None) -> None:
-    """The first acceptable offer is agreed upon, with uvicorn's window sizes."""
+    """The first acceptable offer is agreed upon, with uvicorn's window sizes; no parameter is named that it lacks."""
     agreed = deflate.negotiate([offer.encode()])
     assert (agreed.response if agreed else None) == answer
+
+
+def test_a_window_that_is_not_named_is_as_small() -> None:
+    """Named by the client or not, ours holds 4 KiB at most: nothing refers to what lies further back."""
+    block = random.Random(7).randbytes(1500)
+    for offer, bits in ((b"permessage-deflate", 12), (b"permessage-deflate; server_max_window_bits=9", 9)):
+        agreed = deflate.negotiate([offer])
+        assert agreed is not None
+        decoder = zlib.decompressobj(wbits=-bits)
+        for data in [block, bytes(10_000), block] * 3:
+            frame = agreed.frame(data, text=False)
+            head = 2 if frame[1] < 126 else 4
+            assert decoder.decompress(frame[head:] + b"\x00\x00\xff\xff") == data
 
 
 def test_offers_that_cannot_be_parsed() -> None:

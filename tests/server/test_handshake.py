@@ -251,3 +251,36 @@ def test_request_in_single_bytes(http: str) -> None:
             assert await client.text() == "hi"
 
     run(main())
+
+
+@pytest.mark.parametrize("way", ["subprotocol", "headers"])
+@pytest.mark.parametrize(
+    ("offered", "named", "answered"),
+    [
+        (["chat.v1, chat.v2"], "chat.v2", "chat.v2"),
+        (["chat.v1", "chat.v2"], "chat.v2", "chat.v2"),
+        (["chat.v1"], "chat.v3", None),
+        (["chat.v1"], "Chat.v1", None),
+        ([], "chat.v1", None),
+        (["chat.v1"], None, None),
+    ],
+)
+def test_a_subprotocol_that_was_not_offered_is_never_answered(
+    offered: list[str], named: str | None, answered: str | None, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the application names: a client would have to fail the connection. The log says so."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"Sec-WebSocket-Protocol", named.encode())] if named and way == "headers" else []
+        subprotocol = named if way == "subprotocol" else None
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
+
+    async def main() -> None:
+        async with serving(app) as served:
+            head = request("/", *[f"Sec-WebSocket-Protocol: {line}" for line in offered])
+            async with peer(served, head) as client:
+                assert await client.response() == 101
+                assert client.headers.get("sec-websocket-protocol") == answered
+
+    run(main())
+    assert ("was not offered" in caplog.text) is bool(named and not answered)

@@ -199,3 +199,43 @@ def test_pipelined_head_waits_for_the_response_before_it(
             assert await answered(client) == b"0"
 
     run(main(), "asyncio")
+
+
+UPGRADES = {
+    "one of several": (["Upgrade: websocket, h2c", "Connection: Upgrade"], True),
+    "not the first": (["Upgrade: h2c,websocket", "Connection: Upgrade"], True),
+    "over two lines": (["Upgrade: h2c", "Upgrade: websocket", "Connection: Upgrade"], True),
+    "over two lines, first": (["Upgrade: websocket", "Upgrade: h2c", "Connection: Upgrade"], True),
+    "in any case": (["UPGRADE: WebSocket , \tTLS/1.0", "connection: keep-alive, UPGRADE"], True),
+    "empty members": (["Upgrade: , websocket,", "Connection: ,Upgrade,,"], True),
+    "two connection lines": (["Upgrade: websocket", "Connection: Upgrade", "Connection: keep-alive"], True),
+    "two connection lines, turned": (["Upgrade: websocket", "Connection: keep-alive", "Connection: Upgrade"], True),
+    "lists over lines": (["Upgrade: a, b", "Upgrade: websocket, c", "Connection: x, upgrade", "Connection: y"], True),
+    "another protocol": (["Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: x"], False),
+    "others": (["Upgrade: h2c, TLS/1.0", "Connection: Upgrade"], False),
+    "a longer name": (["Upgrade: websockets, x-websocket", "Connection: Upgrade"], False),
+    "not asked for": (["Upgrade: websocket", "Connection: keep-alive"], False),
+    "nothing to switch to": (["Connection: Upgrade"], False),
+}
+
+
+@both_loops
+@both
+@pytest.mark.parametrize(("lines", "switches"), UPGRADES.values(), ids=UPGRADES)
+def test_upgrade_and_connection_are_lists(lines: list[str], switches: bool, http: str, loop: str) -> None:
+    """RFC 9110 5.3 and 7.8: a handshake is one wherever `websocket` stands; everything else is a plain request."""
+    head = request("/", *lines, drop="Upgrade").replace(b"Connection: Upgrade\r\n", b"", 1)
+    assert head.lower().count(b"\r\nconnection:") == sum(line.lower().startswith("connection:") for line in lines)
+
+    async def main() -> None:
+        async with serving(app, http=BOUNDED_HTTP[http]) as served, peer(served, head) as client:
+            if switches:
+                assert await client.response() == 101
+                client.say(masked(TEXT, b"x"))
+                assert await client.text() == "x"
+                client.say(closing())
+                await client.closed()
+            else:
+                assert await answered(client) == b"0"
+
+    run(main(), loop)
