@@ -24,9 +24,9 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"annotations", "codegen", "core_schemas", "error_frames"},
-        {"plain_models", "signature"},
-        {"decoder", "encoder"},
+        {"annotations", "codegen", "core_schemas", "error_frames", "response_errors"},
+        {"plain_models", "signature", "values"},
+        {"decoder", "replies", "pushes"},
     ],
     "connection": [{"outbound"}],
     "rooms": [{"presence", "history"}, {"room"}, {"recovery", "roster"}, {"local"}, {"hub"}, {"membership"}],
@@ -51,7 +51,7 @@ ONLY_IN = {
     "uvicorn": {"server", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},
-    "orjson": {"messages/encoder", "messages/plain_models"},
+    "orjson": {"messages/values", "messages/plain_models"},
 }
 """Foreign libraries that are imported nowhere else, by module."""
 

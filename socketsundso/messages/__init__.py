@@ -6,7 +6,10 @@ Knows no connection. One module per question:
     signature     a function -> its parameters, types resolved
     annotations   which annotations msgspec decodes exactly as pydantic would
     decoder       signatures -> one union of Structs: a frame in, a message ready to be called out
-    encoder       values -> JSON with a `type`: replies and pushes
+    replies       values -> JSON with a `type`, as the response model declares it
+    pushes        the same for messages that answer nothing
+    values        the same for values that nothing was declared about
+    response_errors  what is told of a value that is no valid reply
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
     codegen       functions from generated source
@@ -22,15 +25,15 @@ from socketsundso.messages.decoder import Ref as Ref
 from socketsundso.messages.decoder import Refused as Refused
 from socketsundso.messages.decoder import Route as Route
 from socketsundso.messages.decoder import json_model_fields as json_model_fields
-from socketsundso.messages.encoder import ResponseError as ResponseError
-from socketsundso.messages.encoder import ResponseOptions as ResponseOptions
-from socketsundso.messages.encoder import append_ref as append_ref
-from socketsundso.messages.encoder import encode_push as encode_push
-from socketsundso.messages.encoder import encoder_for as encoder_for
-from socketsundso.messages.encoder import is_model as is_model
-from socketsundso.messages.encoder import pushed_fields as pushed_fields
-from socketsundso.messages.encoder import pushed_type as pushed_type
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import error_frame as error_frame
+from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.pushes import pushed_fields as pushed_fields
+from socketsundso.messages.pushes import pushed_type as pushed_type
+from socketsundso.messages.replies import ResponseOptions as ResponseOptions
+from socketsundso.messages.replies import encoder_for as encoder_for
+from socketsundso.messages.replies import is_model as is_model
+from socketsundso.messages.response_errors import ResponseError as ResponseError
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
+from socketsundso.messages.values import append_ref as append_ref

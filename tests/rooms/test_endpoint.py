@@ -18,7 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event, membership
 from socketsundso.connection.outbound import Outgoing
-from socketsundso.messages.encoder import encode_push
+from socketsundso.messages import encode_push
 from socketsundso.rooms.local import Rooms, rooms_for
 
 from ..backplanes.listener import until

@@ -1,0 +1,69 @@
+"""
+Messages that answer nothing -> JSON bytes: `encode_push`; and what a class's instances will look like as such.
+
+    Posted(room="lobby")   ->   {"type":"posted","room":"lobby"}
+
+Refuses a dict that does not say what it is, and what `values` refuses.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from socketsundso.messages.values import Encoder, own_type
+
+
+def encode_push(value: Any, ref_key: str = "ref") -> bytes:
+    """
+    A message that answers nothing: `type` is its own, its tag or default, else its class's name in snake_case.
+
+    Raises `TypeError` for a dict without `type`, `ResponseError` for what cannot be encoded.
+    """
+    if isinstance(value, Mapping):
+        if not isinstance(own_type(value), str):
+            raise TypeError(f"a message that is pushed needs a `type`; this dict has the keys {list(value)!r}")
+        name = "message"
+    else:
+        name = _snake_case(type(value).__name__)
+    return _push_encoder(name, ref_key).encode(value)
+
+
+def pushed_type(kind: Any) -> str:
+    """The `type` that a pushed instance of a class has: its tag, its field's default or Literal, else its name."""
+    tag = kind.__struct_config__.tag if issubclass(kind, msgspec.Struct) else None
+    fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None) or {}
+    default = getattr(fields.get("type"), "default", None)
+    literals = typing.get_args(typing.get_type_hints(kind).get("type"))
+    for candidate in (tag, default, *literals):
+        if isinstance(candidate, str):
+            return candidate
+    return _snake_case(kind.__name__)
+
+
+def pushed_fields(kind: Any) -> frozenset[str]:
+    """The fields of a pushed instance of a class, by their names on the wire."""
+    if issubclass(kind, msgspec.Struct):
+        return frozenset(kind.__struct_encode_fields__)
+    models = getattr(kind, "model_fields", None)
+    if models is not None:
+        return frozenset(field.serialization_alias or field.alias or name for name, field in models.items())
+    return frozenset(getattr(kind, "__dataclass_fields__", None) or typing.get_type_hints(kind))
+
+
+_push_encoders: dict[tuple[str, str], Encoder] = {}
+
+
+def _push_encoder(name: str, ref_key: str) -> Encoder:
+    encoder = _push_encoders.get((name, ref_key))
+    if encoder is None:
+        encoder = _push_encoders[name, ref_key] = Encoder(name, ref_key)
+    return encoder
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
