@@ -52,6 +52,9 @@ _CODE_S = 1.0  # how long to wait for the close code of a peer that is gone
 # What the running code answers: the route and `ref` of the message whose handler it is, or was started by.
 _answering: ContextVar[tuple[Route | None, Ref | None] | None] = ContextVar("socketsundso_answering", default=None)
 
+# The reply that has just been validated, while an overridden `respond` has it.
+_valid: ContextVar[Any] = ContextVar("socketsundso_valid", default=None)
+
 
 class Handlers(MutableMapping[str, Any]):
     """The handlers by event. Changing them recompiles their endpoint: the class's, or one instance's own."""
@@ -296,7 +299,8 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         if route is None:
             await self.send(response)
             return
-        body = route.encode(response)
+        encode = route.encoder.encode_valid if response is _valid.get() else route.encode
+        body = encode(response)
         await self._send_body(body if ref is None else append_ref(body, self.ref_key, ref))
 
     async def send(self, message: Any) -> None:
@@ -451,12 +455,20 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     def _reply(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
         """Send a reply. None: it is sent, else what is to be awaited for that."""
         if not self._responds_plainly:
-            return self.respond(route.encoder.validate(value))
+            return self._respond_valid(route.encoder.validate(value))
         body = route.encode(value)
         if ref is not None:
             body = append_ref(body, self.ref_key, ref)
         writer = self._writer
         return None if writer is not None and writer.write(body) else self._send_reply(body)
+
+    async def _respond_valid(self, value: Any) -> None:
+        """For an overridden `respond`: what it passes on as it was given is valid, and not validated again."""
+        before = _valid.set(value)
+        try:
+            await self.respond(value)
+        finally:
+            _valid.reset(before)
 
     async def _send_reply(self, body: bytes) -> None:
         if self._closed is None and not self._gone:

@@ -24,9 +24,11 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"annotations", "codegen", "core_schemas", "error_frames", "response_errors"},
-        {"plain_models", "signature", "values"},
-        {"decoder", "replies", "pushes"},
+        {"annotations", "codegen", "core_schemas", "error_frames"},
+        {"declared", "plain_models", "response_errors", "signature"},
+        {"values"},
+        {"decoder", "pushes", "structs"},
+        {"replies"},
     ],
     "connection": [{"outbound"}],
     "rooms": [{"presence", "history"}, {"room"}, {"recovery", "roster"}, {"local"}, {"hub"}, {"membership"}],

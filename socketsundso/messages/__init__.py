@@ -6,6 +6,8 @@ Knows no connection. One module per question:
     signature     a function -> its parameters, types resolved
     annotations   which annotations msgspec decodes exactly as pydantic would
     decoder       signatures -> one union of Structs: a frame in, a message ready to be called out
+    declared      what an annotation declares: behind names, type variables, in the fields of a class
+    structs       Structs written with their declared fields alone
     replies       values -> JSON with a `type`, as the response model declares it
     pushes        the same for messages that answer nothing
     values        the same for values that nothing was declared about
@@ -17,6 +19,7 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
+from socketsundso.messages.declared import substituted as substituted
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.decoder import Frame as Frame
@@ -33,6 +36,7 @@ from socketsundso.messages.pushes import pushed_type as pushed_type
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model
+from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import types
+import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Union
+from typing import Any, Union
 
 import msgspec
 from pydantic import BaseModel, RootModel, TypeAdapter
@@ -24,25 +24,35 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, ValidationError
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.annotations import alias_value, is_alias
-from socketsundso.messages.core_schemas import may_write_nan, written_keys
+from socketsundso.messages.core_schemas import may_write_nan, writes_no_text, written_as, written_keys
+from socketsundso.messages.declared import (
+    field_types,
+    is_mapping,
+    is_model_class,
+    is_pydantic,
+    is_struct,
+    kind_of,
+    members,
+    settled,
+)
 from socketsundso.messages.plain_models import plain_encode
-from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object, struct_detail
+from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
+from socketsundso.messages.structs import Writer, Writers, holds, is_never_text, is_written_whole, read
 from socketsundso.messages.values import (
     BRACE,
     FAILURES,
     TYPE_FIRST,
     Encoder,
-    builtins_of,
+    Form,
     failure,
     form_of,
     guarded,
-    is_struct,
     own_type,
     struct_json,
 )
 
-_UNIONS = (Union, types.UnionType)
+_SILENT = (Any, object, inspect.Parameter.empty)
+_ASYNCHRONOUS = (Awaitable, AsyncIterable)  # what is awaited, or sent one by one, is the reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +77,38 @@ class ResponseOptions:
         return len(self.arguments()) > 1
 
 
+def _without_none(annotation: Any) -> list[Any]:
+    return [member for member in members(annotation) if member is not type(None)]
+
+
 def is_model(annotation: Any) -> bool:
     """Does it name a model: pydantic, dataclass, TypedDict, Struct, or a Union or Optional of such?"""
-    members = _members(annotation)
-    models = [member for member in members if member is not type(None)]
-    return bool(models) and all(_is_one_model(member) for member in models)
+    models = _without_none(annotation)
+    return bool(models) and all(is_model_class(kind_of(model)) for model in models)
 
 
-def _members(annotation: Any) -> list[Any]:
-    while is_alias(annotation) or typing.get_origin(annotation) is Annotated:
-        annotation = alias_value(annotation) if is_alias(annotation) else typing.get_args(annotation)[0]
-    if typing.get_origin(annotation) in _UNIONS:
-        return [member for arg in typing.get_args(annotation) for member in _members(arg)]
-    return [type(None) if annotation is None else annotation]
+def returned_model(annotation: Any) -> Any:
+    """
+    The response model that a return annotation is, or None if it says nothing about the fields of a reply.
+
+    `Any`, `None`, `dict` and `dict[str, int]` say nothing. What is no object, and so can be no reply, is given back,
+    too: `encoder_for` refuses it.
+    """
+    choices = _without_none(annotation)
+    if not choices or any(map(_is_silent, choices)) or all(map(_is_plain_mapping, choices)):
+        return None
+    return annotation
 
 
-def _kind(annotation: Any) -> Any:
-    """The class of a parametrised one."""
-    return typing.get_origin(annotation) or annotation
+def _is_silent(annotation: Any) -> bool:
+    kind = kind_of(annotation)
+    if kind in _SILENT or not isinstance(kind, type):
+        return kind is not typing.Literal
+    return issubclass(kind, _ASYNCHRONOUS)
 
 
-def _is_one_model(annotation: Any) -> bool:
-    kind = _kind(annotation)
-    return isinstance(kind, type) and (
-        issubclass(kind, BaseModel | msgspec.Struct)
-        or dataclasses.is_dataclass(kind)
-        or _is_typed_dict(kind)
-        or hasattr(kind, "__attrs_attrs__")
-    )
-
-
-def _is_typed_dict(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
+def _is_plain_mapping(annotation: Any) -> bool:
+    return is_mapping(kind_of(annotation)) and not holds(annotation, is_model_class)
 
 
 class ModelEncoder(Encoder):
@@ -107,14 +117,18 @@ class ModelEncoder(Encoder):
     def __init__(self, event: str, model: Any, options: ResponseOptions, ref_key: str) -> None:
         super().__init__(event, ref_key)
         adapter = _adapter(event, model)
+        self._schema = adapter.core_schema
         self._validate = adapter.validator.validate_python
         self._to_json = adapter.serializer.to_json
         self._arguments = options.arguments()
-        self._fills_type = any(_requires_type(member) for member in _members(model))
+        self._kinds = [kind_of(member) for member in _without_none(model)]
+        self._fills_type = any(map(_requires_type, self._kinds))
         self._by_alias = options.by_alias
         keys = written_keys(adapter.core_schema, options.by_alias)
         if keys is not None and ref_key in keys:
             raise _has_ref(event, model, ref_key)
+        if any(map(writes_no_text, written_as(adapter.core_schema, "type", options.by_alias))):
+            raise _has_no_text(event, model)
         if keys is not None and not may_write_nan(adapter.core_schema):  # chosen once, not for every reply
             is_typeless = "type" not in keys and not self._fills_type
             encode = self._closed_encode() if is_typeless else self._encode_typed
@@ -128,7 +142,7 @@ class ModelEncoder(Encoder):
         try:
             return self._validate(value, from_attributes=True)
         except ValidationError as exc:
-            raise invalid(exc) from exc
+            raise invalid(exc, self._schema) from exc
 
     def _closed_encode(self) -> Callable[[Any], bytes]:
         """`encode` for a model that cannot write a `type`: a closure, since it runs for every reply."""
@@ -137,13 +151,13 @@ class ModelEncoder(Encoder):
         by_alias, arguments = self._by_alias, self._arguments
         if len(arguments) > 1:  # else without a partial, which costs half as much as writing a small model
             to_json = functools.partial(to_json, **arguments)
-        start, bare = self._typing.open, self._typing.bare
+        start, bare, schema = self._typing.open, self._typing.bare, self._schema
 
         def encode(value: Any) -> bytes:
             try:
                 body = to_json(validate(value, from_attributes=True), by_alias=by_alias)
             except ValidationError as exc:
-                raise invalid(exc) from exc
+                raise invalid(exc, schema) from exc
             except PydanticSerializationError as exc:
                 raise failure(value, exc) from exc
             if body[0] != BRACE:
@@ -155,19 +169,23 @@ class ModelEncoder(Encoder):
     def _encode_typed(self, value: Any) -> bytes:
         valid = self.validate(value)
         body = guarded(self._write, valid)
-        return body if body.startswith(TYPE_FIRST) else self._typing.complete(body, own_type(valid, self._by_alias))
+        return body if body.startswith(TYPE_FIRST) else self._complete(body, valid)
 
     def _write(self, valid: Any) -> bytes:
         return self._to_json(valid, **self._arguments)
 
     def encode(self, value: Any) -> bytes:
-        valid = self.validate(value)
-        body = guarded(self._write, valid)
-        return self._typing.complete(body, own_type(valid, self._by_alias))
+        return self.encode_valid(self.validate(value))
+
+    def encode_valid(self, value: Any) -> bytes:
+        return self._complete(guarded(self._write, value), value)
+
+    def _complete(self, body: bytes, valid: Any) -> bytes:
+        declared = next((cls for cls in type(valid).__mro__ if cls in self._kinds), None)
+        return self._typing.complete(body, own_type(valid, self._by_alias, declared))
 
 
 def _requires_type(model: Any) -> bool:
-    model = _kind(model)
     if isinstance(model, type) and issubclass(model, BaseModel):
         return any(
             (field.validation_alias or field.alias or name) == "type" and field.is_required()
@@ -184,7 +202,7 @@ def _requires_type(model: Any) -> bool:
 def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(model)
-        for member in _members(model):
+        for member in members(model):
             if isinstance(member, type) and issubclass(member, BaseModel):
                 member.model_rebuild(raise_errors=True)
         adapter.rebuild(raise_errors=True)
@@ -195,19 +213,46 @@ def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
 
 
 class StructEncoder(Encoder):
-    """Replies converted and written by msgspec."""
+    """Replies converted and written by msgspec, with the declared fields alone."""
 
     def __init__(self, event: str, model: Any, ref_key: str) -> None:
         super().__init__(event, ref_key)
-        self._model = model
-        self._members = tuple(m for m in _members(model) if m is not type(None))
-        self._forms = {_kind(m): form_of(_kind(m)) for m in self._members}
+        self._members = _without_none(model)
+        self.kinds = tuple(kind for kind in map(kind_of, self._members) if not issubclass(kind, Mapping))
         try:
-            self._nested = _struct_tree(self._members)
-        except NameError as exc:
+            write = Writers().of(Union[tuple(self._members)])
+        except (PydanticUserError, NameError, TypeError) as exc:
             raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
-        if len(self._members) == 1 and not self._nested and _is_tagged(self._members[0]):
-            self.encode = self._tagged_encode(_kind(self._members[0]))  # type: ignore[method-assign,assignment]
+        self._forms = {
+            kind: Form(_json_of(write), form_of(kind).keys if is_struct(kind) else None) for kind in self.kinds
+        }
+        self._other = Form(_json_of(write))
+        self._whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
+        if len(self._members) == 1 and is_written_whole(self._members[0]):
+            (kind,) = self.kinds
+            self._whole = {kind: form_of(kind)}
+            if _is_tagged(kind):
+                self.encode = self._tagged_encode(kind)  # type: ignore[method-assign,assignment]
+
+    def validate(self, value: Any) -> Any:
+        if type(value) in self._whole or isinstance(value, self.kinds):
+            return value
+        errors: list[dict[str, Any]] = []
+        for member in self._members:
+            try:
+                return read(value, member)
+            except ResponseError as exc:
+                errors += exc.errors
+        raise ResponseError(errors[-1:])
+
+    def encode(self, value: Any) -> bytes:
+        return self.encode_valid(self.validate(value))
+
+    def encode_valid(self, value: Any) -> bytes:
+        form = self._whole.get(type(value))
+        if form is None:
+            form = next((self._forms[cls] for cls in type(value).__mro__ if cls in self._forms), self._other)
+        return self._encode_by_form(value, form)
 
     def _tagged_encode(self, kind: type) -> Callable[[Any], bytes]:
         """`encode` for one Struct that brings its `type` and nests none: a closure, since it runs for every reply."""
@@ -223,81 +268,23 @@ class StructEncoder(Encoder):
 
         return encode
 
-    def validate(self, value: Any) -> Any:
-        if type(value) in self._forms and not (self._nested and self._may_leak()):
-            return value
-        error: Exception | None = None
-        for member in sorted(self._members, key=lambda m: _kind(m) is not type(value)):
-            try:
-                return self._convert(value, member)
-            except (msgspec.ValidationError, TypeError, PydanticSerializationError) as exc:
-                error = exc
-        raise ResponseError([struct_detail(str(error))]) from error
 
-    def _convert(self, value: Any, member: Any) -> Any:
-        kind = _kind(member)
-        if isinstance(value, kind):  # a subclass, or with one inside: as the declared fields alone
-            return msgspec.convert(_retagged(builtins_of(value), kind), member, dec_hook=_from_builtins)
-        valid = msgspec.convert(value, member, from_attributes=True, dec_hook=_from_builtins)
-        if self._may_leak():
-            return msgspec.convert(builtins_of(valid), member, dec_hook=_from_builtins)
-        return valid
-
-    def encode(self, value: Any) -> bytes:
-        valid = self.validate(value)
-        return self._encode_by_form(valid, self._forms.get(type(valid)) or form_of(type(valid)))
-
-    def _may_leak(self) -> bool:
-        """A Struct below could be of a subclass, with fields that nobody declared."""
-        return any(kind.__subclasses__() for kind in self._nested)
+def _json_of(write: Writer | None) -> Callable[[Any], bytes]:
+    return struct_json if write is None else lambda value: struct_json(write(value))
 
 
 def _is_tagged(member: Any) -> bool:
     """Does each body of this Struct begin with a `type` of its own?"""
-    config = getattr(_kind(member), "__struct_config__", None)
+    config = getattr(kind_of(member), "__struct_config__", None)
     return config is not None and config.tag_field == "type" and isinstance(config.tag, str)
-
-
-def _from_builtins(kind: type, value: Any) -> Any:
-    """msgspec's hook for the classes that it cannot build: pydantic does."""
-    try:
-        return TypeAdapter(kind).validate_python(value, from_attributes=True)
-    except ValidationError as exc:  # whose own text has the value in it
-        raise ValueError("; ".join(error["msg"] for error in exc.errors(include_input=False))) from exc
-    except PydanticUserError as exc:
-        raise TypeError(f"neither msgspec nor pydantic can build {kind!r}") from exc
-
-
-def _retagged(value: Any, kind: Any) -> Any:
-    """A subclass has a tag of its own; the declared class's goes out."""
-    config = getattr(kind, "__struct_config__", None)
-    return {**value, config.tag_field: config.tag} if config and config.tag_field else value
-
-
-def _struct_tree(members: tuple[Any, ...]) -> list[type]:
-    """The Structs, dataclasses and attrs classes nested in these; themselves only where they nest in one."""
-    found: list[type] = []
-    todo = [hint for member in members for hint in _hints(member)]
-    while todo:
-        annotation = todo.pop()
-        kind = _kind(annotation)
-        todo += typing.get_args(annotation)
-        if isinstance(kind, type) and kind not in found and _is_one_model(kind):
-            found.append(kind)
-            todo += _hints(kind)
-    return found
-
-
-def _hints(kind: Any) -> list[Any]:
-    return list(typing.get_type_hints(_kind(kind)).values())
 
 
 class UnionEncoder(Encoder):
     """Replies of a Union that mixes Structs with pydantic's kinds: the value's own class decides, else each in turn."""
 
-    def __init__(self, event: str, encoders: list[Encoder], ref_key: str) -> None:
+    def __init__(self, event: str, models: ModelEncoder, structs: StructEncoder, ref_key: str) -> None:
         super().__init__(event, ref_key)
-        self._encoders = encoders
+        self._models, self._structs = models, structs
 
     def validate(self, value: Any) -> Any:
         return self._first(value, lambda encoder: encoder.validate(value))
@@ -306,10 +293,16 @@ class UnionEncoder(Encoder):
         body: bytes = self._first(value, lambda encoder: encoder.encode(value))
         return body
 
+    def encode_valid(self, value: Any) -> bytes:
+        body: bytes = self._first(value, lambda encoder: encoder.encode_valid(value))
+        return body
+
     def _first(self, value: Any, use: Callable[[Encoder], Any]) -> Any:
-        struct_first = is_struct(type(value))
+        encoders: list[Encoder] = [self._models, self._structs]
+        if isinstance(value, self._structs.kinds):
+            encoders.reverse()
         errors: list[dict[str, Any]] = []
-        for encoder in sorted(self._encoders, key=lambda e: isinstance(e, StructEncoder) is not struct_first):
+        for encoder in encoders:
             try:
                 return use(encoder)
             except ResponseError as exc:
@@ -317,35 +310,76 @@ class UnionEncoder(Encoder):
         raise ResponseError(errors)
 
 
+class MappingEncoder(Encoder):
+    """Replies of a mapping from names to models: its `type` is the message's own, all else is what is declared."""
+
+    def __init__(self, event: str, items: Encoder, ref_key: str) -> None:
+        super().__init__(event, ref_key)
+        self._items = items
+
+    def validate(self, value: Any) -> Any:
+        own, items = _apart(value)
+        return {**own, **self._items.validate(items)}
+
+    def encode(self, value: Any) -> bytes:
+        own, items = _apart(value)
+        return self._named(own, self._items.encode(items))
+
+    def encode_valid(self, value: Any) -> bytes:
+        own, items = _apart(value)
+        return self._named(own, self._items.encode_valid(items))
+
+    def _named(self, own: dict[str, str], body: bytes) -> bytes:
+        if not own:
+            return body
+        return msgspec.json.encode(own)[:-1] + body[len(self._typing.bare) - 1 :]
+
+
+def _apart(value: Any) -> tuple[dict[str, str], Any]:
+    """The `type` of a mapping, if it has one, and the rest."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
+        return {}, value
+    return {"type": str(value["type"])}, {key: item for key, item in value.items() if key != "type"}
+
+
 def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_key: str = "ref") -> Encoder:
     """
     The encoder for an event's replies.
 
-    Raises `DefinitionError` for a response model that cannot be one: no object, not buildable, with the ref key.
+    Raises `DefinitionError` for a response model that cannot be one: no object, not buildable, with the ref key, with
+    a `type` that can be no string.
     """
     if response_model is None:
         return Encoder(event, ref_key)
-    if not is_model(response_model):
+    try:
+        response_model = settled(response_model)
+        choices = _without_none(response_model)
+        structs = [choice for choice in choices if holds(choice, is_struct)]
+    except NameError as exc:
+        raise DefinitionError(
+            f"event {event!r}: the response model {response_model!r} cannot be resolved: {exc}"
+        ) from exc
+    if not choices or choices == [dict]:
         raise _no_object(event, response_model)
-    members = [member for member in _members(response_model) if member is not type(None)]
-    structs = [member for member in members if is_struct(_kind(member))]
-    for member in members:
-        _refuse_array(event, member)
+    for choice in choices:
+        _refuse_no_object(event, choice)
     if structs and (options.drops_fields or not options.by_alias):
         raise DefinitionError(
             f"event {event!r}: response_model_* options need a pydantic model, dataclass or TypedDict; for a Struct "
             "use its own omit_defaults and rename"
         )
     for struct in structs:
-        if ref_key in (form_of(_kind(struct)).keys or ()):
-            raise _has_ref(event, struct, ref_key)
+        _refuse_struct(event, struct, ref_key)
+    others = [choice for choice in choices if choice not in structs]
     if not structs:
-        return ModelEncoder(event, response_model, options, ref_key)
-    others = [member for member in members if member not in structs]
-    if not others:
-        return StructEncoder(event, response_model, ref_key)
-    pydantic_part = ModelEncoder(event, Union[tuple(others)], options, ref_key)
-    return UnionEncoder(event, [pydantic_part, StructEncoder(event, Union[tuple(structs)], ref_key)], ref_key)
+        encoder: Encoder = ModelEncoder(event, response_model, options, ref_key)
+    elif not others:
+        encoder = StructEncoder(event, response_model, ref_key)
+    else:
+        models = ModelEncoder(event, Union[tuple(others)], options, ref_key)
+        encoder = UnionEncoder(event, models, StructEncoder(event, Union[tuple(structs)], ref_key), ref_key)
+    is_single_mapping = len(choices) == 1 and is_mapping(kind_of(choices[0]))
+    return MappingEncoder(event, encoder, ref_key) if is_single_mapping else encoder
 
 
 def _no_object(event: str, model: Any) -> DefinitionError:
@@ -362,14 +396,41 @@ def _has_ref(event: str, model: Any, ref_key: str) -> DefinitionError:
     )
 
 
-def _refuse_array(event: str, member: Any) -> None:
-    kind = _kind(member)
+def _has_no_text(event: str, model: Any) -> DefinitionError:
+    return DefinitionError(
+        f"event {event!r}: the response model {model!r} has a field 'type' that is never a string, and the `type` of "
+        "a message is one; rename it, give it an alias, or switch the model off with response_model=None"
+    )
+
+
+def _refuse_no_object(event: str, member: Any) -> None:
+    kind = kind_of(member)
+    if not is_model_class(kind) and not is_mapping(kind) and not is_pydantic(kind):
+        raise _no_object(event, member)
     if issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like:
         raise _no_object(event, member)
     if issubclass(kind, RootModel):
-        for root in _members(kind.model_fields["root"].annotation):
-            origin = _kind(root)
-            if root is not type(None) and not (
-                is_model(root) or (isinstance(origin, type) and issubclass(origin, Mapping))
-            ):
+        for root in _without_none(kind.model_fields["root"].annotation):
+            if not is_model_class(kind_of(root)) and not is_mapping(kind_of(root)):
                 raise _no_object(event, member)
+
+
+def _refuse_struct(event: str, member: Any, ref_key: str) -> None:
+    """For what msgspec writes, and pydantic does not know."""
+    kind = kind_of(member)
+    if not is_model_class(kind):
+        return
+    keys = (
+        dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
+        if issubclass(kind, msgspec.Struct)
+        else {name: name for name in field_types(member)}
+    )
+    if ref_key in keys or ref_key in (form_of(kind).keys or ()):
+        raise _has_ref(event, member, ref_key)
+    config = getattr(kind, "__struct_config__", None)
+    if config and config.tag_field == "type":
+        is_text = isinstance(config.tag, str)
+    else:
+        is_text = "type" not in keys or not is_never_text(field_types(member)[keys["type"]])
+    if not is_text:
+        raise _has_no_text(event, member)

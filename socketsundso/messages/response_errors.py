@@ -1,19 +1,38 @@
 """
 `response_error`: what is told of a value that is no valid reply.
 
-Each `loc` begins with "response". The values themselves are the server's and stay here.
+    {"type":"int_parsing","loc":["response","count"],"msg":"Input should be a valid integer, unable to parse ..."}
+
+Told is what was declared: the kind of error, its place and bounds. The value itself is the server's and stays here,
+also where pydantic's texts quote it (a tag, a key of a dict, what a validator says): the log has all of it.
 """
 
 from __future__ import annotations
 
 import re
+import typing
+from collections.abc import Container
 from typing import Any
 
-from pydantic_core import ValidationError
+import msgspec
+from pydantic_core import PydanticKnownError, ValidationError, core_schema
 
 from socketsundso.errors import EventError
+from socketsundso.messages.core_schemas import declared_names
 
 _MAX_ERRORS = 100
+HIDDEN = "..."
+_INVALID = "Input is not valid"
+# What stands in these is declared; all else that an error's `ctx` holds may be the value's, or a validator's words.
+_DECLARED_CONTEXT = frozenset(
+    {"expected", "expected_tags", "discriminator", "gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length",
+     "max_length", "actual_length", "field_type", "max_digits", "decimal_places", "whole_digits", "class", "class_name",
+     "expected_schemes", "expected_version", "tz_expected", "encoding", "method_name"}
+)  # fmt: skip
+# How pydantic names the alternatives of a union in `loc`: `list[int]`, `function-after[check(), str]`.
+_ALTERNATIVE = re.compile(
+    rf"(constrained-)?({'|'.join(map(re.escape, typing.get_args(core_schema.CoreSchemaType)))})(\[.*\])?|\[key\]"
+)
 
 
 class ResponseError(EventError):
@@ -28,6 +47,10 @@ class ResponseError(EventError):
 
     def __str__(self) -> str:
         return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in self.errors)
+
+
+class Presentable(ValueError):
+    """Raised in a hook of msgspec's: its text tells nothing of the value."""
 
 
 def detail(kind: str, loc: list[Any], msg: str) -> dict[str, Any]:
@@ -46,28 +69,61 @@ def unserializable(value: Any) -> ResponseError:
     return ResponseError([detail("serialization_error", [], f"A {type(value).__name__} that JSON cannot hold")])
 
 
-def invalid(exc: ValidationError) -> ResponseError:
-    """For what pydantic refused."""
+def misfit(expected: str, value: Any) -> ResponseError:
+    return ResponseError([detail("struct_type", [], f"Expected `{expected}`, got `{type(value).__name__}`")])
+
+
+def invalid(exc: ValidationError, schema: Any) -> ResponseError:
+    """For what pydantic refused; `schema` is the core schema that it went by."""
     if exc.error_count() > _MAX_ERRORS:
         return ResponseError([detail("too_many_errors", [], f"{exc.error_count()} validation errors")])
-    errors: list[dict[str, Any]] = []
-    for error in exc.errors(include_url=False, include_input=False):
-        told: dict[str, Any] = {**error, "loc": ["response", *error["loc"]]}
-        if "ctx" in told:  # holds exceptions, and whatever else a validator put there
-            told["ctx"] = {key: _plain_context(item) for key, item in told["ctx"].items()}
-        errors.append(told)
-    return ResponseError(errors)
+    names = declared_names(schema)
+    return ResponseError(
+        [_without_values(error, names) for error in exc.errors(include_url=False, include_input=False)]
+    )
 
 
-def _plain_context(value: Any) -> Any:
+def _without_values(error: Any, names: Container[str]) -> dict[str, Any]:
+    context = error.get("ctx", {})
+    told = {key: _plain(value) for key, value in context.items() if key in _DECLARED_CONTEXT}
+    shown = detail(
+        error["type"], [_place(part, names) for part in error["loc"]], _message(error["type"], context, told)
+    )
+    return {**shown, "ctx": told} if told else shown
+
+
+def _place(part: int | str, names: Container[str]) -> int | str:
+    return part if isinstance(part, int) or part in names or _ALTERNATIVE.fullmatch(part) else HIDDEN
+
+
+def _message(kind: str, context: dict[str, Any], told: dict[str, Any]) -> str:
+    """The text that pydantic has for this kind of error, without what is not told."""
+    try:
+        return PydanticKnownError(kind, {**dict.fromkeys(context, HIDDEN), **told} or None).message()  # type: ignore[arg-type]  # a kind of the application's own is what `except` is for
+    except (KeyError, TypeError, ValueError):
+        return _INVALID
+
+
+def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def struct_detail(text: str) -> dict[str, Any]:
-    """msgspec's text, "Expected `int`, got `str` - at `$.items[0].x`", as a detail. The server's values stay here."""
-    msg, _, path = text.partition(" - at `$")
+def of_struct(exc: Exception) -> ResponseError:
+    """For what msgspec refused: its text is like "Expected `int`, got `str` - at `$.items[0].x`"."""
+    msg, _, path = str(exc).partition(" - at `")
+    if not isinstance(exc, msgspec.ValidationError):  # a declaration that it cannot build
+        return ResponseError([detail("struct_type", [], "Value is no instance of what is declared")])
     loc = [
         name or (int(index) if index.isdecimal() else index)
         for name, index in re.findall(r"\.([^.\[]+)|\[([^\]]*)\]", path.rstrip("`"))
     ]
-    return detail("struct_type", loc, re.sub(r"^(Invalid (?:enum )?value) .*", r"\1", msg))
+    return ResponseError([detail("struct_type", loc, _told_by_msgspec(msg, exc.__cause__))])
+
+
+def _told_by_msgspec(msg: str, cause: BaseException | None) -> str:
+    if isinstance(cause, Presentable) or (cause is None and msg.startswith(("Expected ", "Object missing "))):
+        return msg
+    known = re.match(r"Invalid (value|enum value|UUID|RFC3339 encoded \w+|base64 encoded \w+)", msg)
+    if cause is None and known:
+        return known[0]
+    return "Object contains an unknown field" if cause is None and msg.startswith("Object contains") else _INVALID

@@ -25,6 +25,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from socketsundso.messages.core_schemas import written_keys
+from socketsundso.messages.declared import is_struct
 from socketsundso.messages.response_errors import ResponseError, brings_ref, detail, not_an_object, unserializable
 
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -77,14 +78,21 @@ class _Typing:
         return msgspec.json.encode({"type": str(name), **keys})
 
 
-def own_type(value: Any, by_alias: bool = True) -> Any:
-    """The value's own `type`, or its model's default, where an option left it out of the body."""
+def own_type(value: Any, by_alias: bool = True, declared: type | None = None) -> Any:
+    """
+    The value's own `type`, or its model's default, where an option left it out of the body.
+
+    `declared` is the class that it is written as, if that is a base of its own.
+    """
+    kind = declared or type(value)
     if isinstance(value, Mapping):
         own = value.get("type")
     elif isinstance(value, BaseModel):
         own = (value.model_extra or {}).get("type")
-        attribute = _type_attribute(type(value), by_alias)
+        attribute = _type_attribute(kind, by_alias)
         own = own if attribute is None else getattr(value, attribute)
+    elif declared is not None and "type" not in getattr(declared, "__dataclass_fields__", ()):
+        own = None
     else:
         own = getattr(value, "type", None)
     return getattr(own, "value", own)
@@ -99,11 +107,6 @@ def _type_attribute(model: type[BaseModel], by_alias: bool) -> str | None:
         if ((by_alias and computed.alias) or name) == "type":
             return name
     return None
-
-
-def is_struct(kind: type) -> bool:
-    """A class that msgspec writes and pydantic does not know: a Struct, or one of attrs."""
-    return issubclass(kind, msgspec.Struct) or hasattr(kind, "__attrs_attrs__")
 
 
 def _jsonable(value: Any) -> Any:
@@ -175,7 +178,7 @@ def _raise_unexpected(exc: PydanticSerializationError) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Form:
     """How values of one class are written: by what, and all keys that can then stand at the top, if that is known."""
 
     write: Callable[[Any], bytes]
@@ -183,31 +186,31 @@ class _Form:
 
 
 # Per class of value. Weak, and not on the class itself: a subclass would inherit it.
-_FORMS: WeakKeyDictionary[type, _Form] = WeakKeyDictionary()
+_FORMS: WeakKeyDictionary[type, Form] = WeakKeyDictionary()
 
 
-def form_of(kind: type) -> _Form:
+def form_of(kind: type) -> Form:
     form = _FORMS.get(kind)
     if form is None:
         form = _FORMS[kind] = _find_form(kind)
     return form
 
 
-def _find_form(kind: type) -> _Form:
+def _find_form(kind: type) -> Form:
     if issubclass(kind, dict):
-        return _Form(_dict_json)
+        return Form(_dict_json)
     if issubclass(kind, msgspec.Struct):
-        return _Form(struct_json, _struct_keys(kind))
+        return Form(struct_json, _struct_keys(kind))
     if is_struct(kind):
-        return _Form(struct_json, frozenset(field.name for field in kind.__attrs_attrs__))  # type: ignore[attr-defined]  # attrs
+        return Form(struct_json, frozenset(field.name for field in kind.__attrs_attrs__))  # type: ignore[attr-defined]  # attrs
     if issubclass(kind, BaseModel) or hasattr(kind, "__pydantic_serializer__"):
         try:
-            return _Form(_pydantic_json, written_keys(TypeAdapter(kind).core_schema))
+            return Form(_pydantic_json, written_keys(TypeAdapter(kind).core_schema))
         except PydanticUserError:  # cannot be built, yet there is a value of it: by `model_construct`
-            return _Form(_pydantic_json)
+            return Form(_pydantic_json)
     if dataclasses.is_dataclass(kind):
-        return _Form(_pydantic_json, frozenset(field.name for field in dataclasses.fields(kind)))
-    return _Form(_pydantic_json)
+        return Form(_pydantic_json, frozenset(field.name for field in dataclasses.fields(kind)))
+    return Form(_pydantic_json)
 
 
 def _struct_keys(kind: type[msgspec.Struct]) -> frozenset[str]:
@@ -226,6 +229,10 @@ class Encoder:
         """The value as its response model has it; itself without one."""
         return value
 
+    def encode_valid(self, value: Any) -> bytes:
+        """`encode` for what `validate` gave."""
+        return self.encode(value)
+
     def encode(self, value: Any) -> bytes:
         """One JSON object with `type`. Raises `ResponseError`, or what user code raised unexpectedly."""
         if type(value) is dict and self._ref_key not in value:
@@ -239,7 +246,7 @@ class Encoder:
             return body if body.startswith(TYPE_FIRST) else self._typing.complete(body, own_type(value))
         return self._encode_by_form(value, form_of(type(value)))
 
-    def _encode_by_form(self, value: Any, form: _Form) -> bytes:
+    def _encode_by_form(self, value: Any, form: Form) -> bytes:
         body = guarded(form.write, value)
         if form.keys is not None and self._ref_key not in form.keys:
             if "type" not in form.keys and body[0] == BRACE:

@@ -1,0 +1,428 @@
+"""
+Structs as they are declared: a `Writer` makes of a value what msgspec then writes with the declared fields alone.
+
+    class Box(Struct, Generic[T]): item: T
+    Writers().of(Box[Pub])(Box(Priv(id=1, password="x")))   ->   written {"item":{"id":1}}
+
+Msgspec writes what stands in a Struct, whatever its class; the Struct's own annotations say what is to go out. Where
+every value can only be what it is declared to be (text, numbers, lists of them), there is no writer: None. For the
+other fields, a value of a class that has fields is written with those of the class that is declared there: models
+of pydantic by their serializer, all others as a Struct of those fields. What is of no declared class is read as one.
+
+Raises `ResponseError` for what cannot be.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import ipaddress
+import pathlib
+import typing
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from keyword import iskeyword
+from typing import Any
+
+import msgspec
+from msgspec import NODEFAULT, Raw
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, ValidationError
+
+from socketsundso.messages import codegen
+from socketsundso.messages.core_schemas import may_write_nan, writes_no_text
+from socketsundso.messages.declared import (
+    field_types,
+    is_mapping,
+    is_model_class,
+    is_named_tuple,
+    is_pydantic,
+    is_struct,
+    is_typed_dict,
+    item_types,
+    kind_of,
+    members,
+    unwrapped,
+)
+from socketsundso.messages.response_errors import HIDDEN, Presentable, ResponseError, invalid, misfit, of_struct
+from socketsundso.messages.values import failure
+
+Writer = Callable[[Any], Any]
+
+# Classes whose values have no fields to write, however they are subclassed.
+_SCALARS = (
+    str, bytes, bytearray, memoryview, int, float, complex, type(None), enum.Enum, decimal.Decimal, fractions.Fraction,
+    uuid.UUID, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, pathlib.PurePath, Raw,
+    msgspec.UnsetType,
+    ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface,
+    ipaddress.IPv4Network, ipaddress.IPv6Network,
+)  # fmt: skip
+_REQUIRED = object()  # a default that no value is
+
+
+def holds(annotation: Any, wanted: Callable[[Any], bool]) -> bool:
+    """Is a class that is wanted declared anywhere in it? Does not look into models of pydantic."""
+    todo, seen = [annotation], list[Any]()
+    while todo:
+        for member in members(todo.pop()):
+            kind = kind_of(member)
+            if wanted(kind):
+                return True
+            if member in seen:
+                continue
+            seen.append(member)
+            todo += typing.get_args(member) if typing.get_origin(member) is not typing.Literal else ()
+            if is_model_class(kind) and not is_pydantic(kind):
+                todo += field_types(member).values()
+    return False
+
+
+def read(value: Any, annotation: Any) -> Any:
+    """`value`, also an object with attributes, as what is declared. Validated once."""
+    try:
+        return msgspec.convert(value, annotation, from_attributes=True, dec_hook=_by_pydantic)
+    except (msgspec.ValidationError, TypeError) as exc:
+        raise of_struct(exc) from exc
+
+
+def _by_pydantic(kind: type, value: Any) -> Any:
+    """msgspec's hook for the classes that it cannot build: pydantic does."""
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        return adapter.validate_python(value, from_attributes=True)
+    except ValidationError as exc:
+        told = invalid(exc, adapter.core_schema)
+        raise Presentable("; ".join(error["msg"] for error in told.errors)) from exc
+    except PydanticUserError as exc:
+        raise Presentable(f"Neither msgspec nor pydantic can build {kind.__name__}") from exc
+
+
+def is_written_whole(annotation: Any) -> bool:
+    """Is it a Struct of which msgspec can only write what is declared, whatever stands in it?"""
+    kind = kind_of(annotation)
+    return issubclass(kind, msgspec.Struct) and not any(Writers().of_fields(annotation).values())
+
+
+def is_never_text(annotation: Any) -> bool:
+    """Can a value of it never be written as a string?"""
+    try:
+        return writes_no_text(TypeAdapter(annotation).core_schema)
+    except PydanticUserError:
+        return False
+
+
+class Writers:
+    """Makes writers, one for each annotation, so that a class may nest itself."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Writer | None] = {}
+
+    def of(self, annotation: Any) -> Writer | None:
+        """The writer for what `annotation` declares. None: msgspec writes it as it is."""
+        choices = members(annotation)
+        if len(choices) > 1:
+            return self._of_union(choices)
+        (found,) = choices
+        kind = kind_of(found)
+        if not isinstance(kind, type) or kind in (Any, object) or issubclass(kind, _SCALARS):
+            return None
+        if is_pydantic(kind) and not is_struct(kind):
+            return _model_writer(unwrapped(annotation), kind)
+        if not _is_hashable(found):
+            return self._of_class(found, kind)
+        if found not in self._known:
+            self._known[found] = self._later(found)  # for a class that nests itself
+            self._known[found] = self._of_class(found, kind)
+        return self._known[found]
+
+    def _later(self, annotation: Any) -> Writer:
+        def write(value: Any) -> Any:
+            writer = self._known[annotation]
+            return value if writer is None else writer(value)
+
+        return write
+
+    def of_fields(self, annotation: Any) -> dict[str, Writer | None]:
+        """By the names in Python, for a class with fields."""
+        types = field_types(annotation)
+        return {name: self.of(types.get(name, Any)) for name in _names(kind_of(annotation))}
+
+    def _of_class(self, annotation: Any, kind: type) -> Writer | None:
+        if is_typed_dict(kind):
+            return _dict_writer(annotation, self.of_fields(annotation))
+        if is_named_tuple(kind):
+            return _tuple_writer(annotation, list(self.of_fields(annotation).items()))
+        if is_model_class(kind):
+            return _object_writer(annotation, kind, self.of_fields(annotation))
+        if not issubclass(kind, collections.abc.Iterable):
+            return _modelless(kind)
+        arguments = item_types(annotation)
+        if is_mapping(kind):
+            return _mapping_writer(self.of(arguments[1])) if len(arguments) == 2 else None
+        if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
+            writers = [(index, self.of(argument)) for index, argument in enumerate(arguments)]
+            return _tuple_writer(annotation, writers) if any(writer for _, writer in writers) else None
+        return _list_writer(self.of(arguments[0])) if arguments else None
+
+    def _of_union(self, choices: list[Any]) -> Writer | None:
+        writers = [(choice, self.of(choice)) for choice in choices]
+        kinds = [kind_of(choice) for choice in choices]
+        if Any in kinds or object in kinds or not any(writer for _, writer in writers):
+            return None
+        by_class: dict[type, Writer] = {}
+        others: list[Writer] = []
+        plain: list[type] = []
+        for kind, (choice, writer) in zip(kinds, writers, strict=True):
+            if writer is None:
+                plain += [type(value) for value in typing.get_args(choice)] if kind is typing.Literal else [kind]
+            elif is_model_class(kind) and not is_typed_dict(kind):
+                by_class.setdefault(kind, writer)
+            else:
+                others.append(writer)
+        return _union_writer(by_class, others, tuple(kind for kind in plain if isinstance(kind, type)))
+
+
+def _is_hashable(annotation: Any) -> bool:
+    try:
+        hash(annotation)
+    except TypeError:  # for what stands in an `Annotated` below
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------- classes with fields
+
+
+def _names(kind: Any) -> Iterable[str]:
+    if issubclass(kind, msgspec.Struct):
+        return typing.cast("tuple[str, ...]", kind.__struct_fields__)
+    if is_named_tuple(kind):
+        return typing.cast("tuple[str, ...]", kind._fields)
+    if hasattr(kind, "__attrs_attrs__"):  # msgspec leaves out what is private
+        return [field.name for field in kind.__attrs_attrs__ if not field.name.startswith("_")]
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    return list(field_types(kind))
+
+
+def _object_writer(annotation: Any, kind: type, writers: Mapping[str, Writer | None]) -> Writer:
+    """For a Struct, dataclass or class of attrs: `kind` itself if that is plain, else a Struct with its fields."""
+    defaults = _fields(kind)
+    names: dict[str, Any] = {
+        "kind": kind, "annotation": annotation, "read": read, "twin": _twin(kind, list(writers)),
+        "ResponseError": ResponseError, "located": _located, "writers": writers,
+    }  # fmt: skip
+    given = []
+    for index, (name, writer) in enumerate(writers.items()):
+        field = f"getattr(value, {name!r})" if iskeyword(name) else f"value.{name}"
+        given.append(f"write_{index}({field})" if writer else field)
+        names[f"write_{index}"] = writer
+        if writer and omits_defaults(kind):  # msgspec knows a default again by its identity
+            names[f"default_{index}"] = defaults[name].get("default", _REQUIRED)
+            given[-1] = f"{given[-1]} if {field} is not default_{index} else {field}"
+    twin = f"return twin({', '.join(given)})"
+    if not any(writers.values()) and not (hasattr(kind, "__attrs_attrs__") and hasattr(kind, "__dict__")):
+        body = [
+            "if type(value) is kind:",
+            "    return value",
+            "if isinstance(value, kind):",
+            f"    {twin}",
+            "return read(value, annotation)",
+        ]
+    else:
+        body = [
+            "if not isinstance(value, kind):",
+            "    value = read(value, annotation)",
+            "try:",
+            f"    {twin}",
+            "except ResponseError as exc:",
+            "    raise located(exc, [(name, write, getattr(value, name)) for name, write in writers.items()]) from exc.__cause__",
+        ]
+    return codegen.function("value", body, names)
+
+
+def _twin(kind: Any, names: list[str]) -> type:
+    """A Struct that is written as `kind` is, of whatever values: no checks, no `__post_init__`, no subclasses."""
+    arguments = _fields(kind)
+    fields = [(name, Any, msgspec.field(**arguments[name])) for name in names]
+    if not issubclass(kind, msgspec.Struct):
+        return msgspec.defstruct(kind.__name__, fields, gc=False)
+    config = kind.__struct_config__
+    return msgspec.defstruct(
+        kind.__name__,
+        fields,
+        tag_field=config.tag_field,
+        tag=config.tag,
+        omit_defaults=config.omit_defaults,
+        array_like=config.array_like,
+        gc=False,
+    )
+
+
+def omits_defaults(kind: type) -> bool:
+    return issubclass(kind, msgspec.Struct) and kind.__struct_config__.omit_defaults
+
+
+def _fields(kind: Any) -> dict[str, dict[str, Any]]:
+    """The arguments of `msgspec.field` by name. All have a default, so that those with one may come first."""
+    if not issubclass(kind, msgspec.Struct):
+        return {name: {"default": _REQUIRED} for name in _names(kind)}
+    found: dict[str, dict[str, Any]] = {}
+    for field in msgspec.structs.fields(kind):
+        found[field.name] = {"name": field.encode_name}
+        if field.default_factory is not NODEFAULT:
+            found[field.name]["default_factory"] = field.default_factory
+        else:
+            found[field.name]["default"] = _REQUIRED if field.default is NODEFAULT else field.default
+    return found
+
+
+def _located(error: ResponseError, fields: Iterable[tuple[Any, Writer | None, Any]]) -> ResponseError:
+    """The error again, with the name or index of the field that it comes from: found by a second try."""
+    for name, write, value in fields:
+        try:
+            if write is not None:
+                write(value)
+        except ResponseError:
+            return ResponseError([{**each, "loc": ["response", name, *each["loc"][1:]]} for each in error.errors])
+    return error
+
+
+def _model_writer(annotation: Any, kind: type) -> Writer:
+    """For what pydantic writes: by the serializer of what is declared, whatever the value's class."""
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    adapter.rebuild(raise_errors=True)
+    validate, to_json = adapter.validator.validate_python, adapter.serializer.to_json
+    is_suspect = may_write_nan(adapter.core_schema)
+
+    def write(value: Any) -> Any:
+        try:
+            valid = value if isinstance(value, kind) else validate(value, from_attributes=True)
+            body = to_json(valid, by_alias=True)
+        except ValidationError as exc:
+            raise invalid(exc, adapter.core_schema) from exc
+        except PydanticSerializationError as exc:
+            raise failure(value, exc) from exc
+        if is_suspect and (b"NaN" in body or b"Infinity" in body):
+            msgspec.json.decode(body, type=Raw)
+        return Raw(body)
+
+    return write
+
+
+# ---------------------------------------------------------------------- containers and unions
+
+
+def _dict_writer(annotation: Any, writers: Mapping[str, Writer | None]) -> Writer:
+    def write(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            value = read(value, annotation)
+        try:
+            return {
+                name: value[name] if write is None else write(value[name])
+                for name, write in writers.items()
+                if name in value
+            }
+        except ResponseError as exc:
+            present = [(name, write, value[name]) for name, write in writers.items() if name in value]
+            raise _located(exc, present) from exc.__cause__
+
+    return write
+
+
+def _tuple_writer(annotation: Any, writers: list[tuple[Any, Writer | None]]) -> Writer:
+    def write(value: Any) -> Any:
+        if not isinstance(value, tuple | list) or len(value) != len(writers):
+            value = read(value, annotation)
+        fields = [(name, write, item) for (name, write), item in zip(writers, value, strict=True)]
+        try:
+            return [item if write is None else write(item) for _, write, item in fields]
+        except ResponseError as exc:
+            raise _located(exc, fields) from exc.__cause__
+
+    return write
+
+
+def _mapping_writer(write_item: Writer | None) -> Writer | None:
+    if write_item is None:
+        return None
+
+    def write(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise misfit("dict", value)
+        try:
+            return {key: write_item(item) for key, item in value.items()} if value else value
+        except ResponseError as exc:
+            raise _located(exc, [(HIDDEN, write_item, item) for item in value.values()]) from exc.__cause__
+
+    return write
+
+
+def _list_writer(write_item: Writer | None) -> Writer | None:
+    if write_item is None:
+        return None
+
+    def write(value: Any) -> Any:
+        # a model is Iterable, but no Collection: its items are its fields
+        if isinstance(value, Mapping | str | bytes | bytearray) or not isinstance(
+            value, collections.abc.Collection | collections.abc.Iterator
+        ):
+            raise misfit("array", value)
+        items = value if isinstance(value, collections.abc.Collection) else list(value)
+        try:
+            return [write_item(item) for item in items] if items else value
+        except ResponseError as exc:
+            raise _located(exc, [(index, write_item, item) for index, item in enumerate(items)]) from exc.__cause__
+
+    return write
+
+
+def _modelless(kind: type) -> Writer:
+    """For a class that neither library knows: written as its value is, but nothing that has fields."""
+
+    def write(value: Any) -> Any:
+        if is_model_class(type(value)):
+            raise misfit(kind.__name__, value)
+        return value
+
+    return write
+
+
+def _union_writer(by_class: Mapping[type, Writer], others: list[Writer], plain: tuple[Any, ...]) -> Writer:
+    """
+    The value's own class decides, then its nearest base; then whatever takes it.
+
+    `plain` are the classes of alternatives that need no writer.
+    """
+    exact = (*plain, int) if float in plain else plain
+    scalars = _SCALARS if any(issubclass(kind, _SCALARS) and kind is not type(None) for kind in plain) else ()
+
+    def write(value: Any) -> Any:
+        if value is None:
+            return None
+        for cls in type(value).__mro__:
+            if cls in by_class:
+                return by_class[cls](value)
+        if isinstance(value, _SCALARS) and isinstance(value, exact):
+            return value
+        for write in others:
+            try:
+                return write(value)
+            except ResponseError:
+                continue
+        if isinstance(value, (*plain, *scalars)) and not is_model_class(type(value)):
+            return value
+        errors: list[dict[str, Any]] = []
+        for write in by_class.values():
+            try:
+                return write(value)
+            except ResponseError as exc:
+                errors += exc.errors
+        raise ResponseError(errors) if errors else misfit("union", value)
+
+    return write
