@@ -30,6 +30,7 @@ from socketsundso.messages.decoder import Route as Route
 from socketsundso.messages.decoder import json_model_fields as json_model_fields
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import error_frame as error_frame
+from socketsundso.messages.pushes import EmittedDicts as EmittedDicts
 from socketsundso.messages.pushes import encode_push as encode_push
 from socketsundso.messages.pushes import pushed_fields as pushed_fields
 from socketsundso.messages.pushes import pushed_type as pushed_type

@@ -3,18 +3,22 @@ Messages that answer nothing -> JSON bytes: `encode_push`; and what a class's in
 
     Posted(room="lobby")   ->   {"type":"posted","room":"lobby"}
 
-Refuses a dict that does not say what it is, and what `values` refuses.
+Refuses a dict that does not say what it is, or is not what it says (`EmittedDicts`), and what `values` refuses.
 """
 
 from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Union
 
 import msgspec
+from pydantic import BaseModel
 
+from socketsundso.errors import DefinitionError
+from socketsundso.messages.declared import field_types
+from socketsundso.messages.replies import ResponseOptions, encoder_for
 from socketsundso.messages.values import Encoder, own_type
 
 
@@ -31,6 +35,47 @@ def encode_push(value: Any, ref_key: str = "ref") -> bytes:
     else:
         name = _snake_case(type(value).__name__)
     return _push_encoder(name, ref_key).encode(value)
+
+
+class EmittedDicts:
+    """
+    Dicts that are pushed by an endpoint which declares what it pushes: each is what its `type` names, or refused.
+
+    Raises `DefinitionError` for a class whose instances are no messages.
+    """
+
+    def __init__(self, kinds: Iterable[Any], ref_key: str = "ref") -> None:
+        by_type: dict[str, list[Any]] = {}
+        for kind in kinds:
+            by_type.setdefault(pushed_type(kind), []).append(kind)
+        self._encoders = {name: _declared_encoder(name, alike, ref_key) for name, alike in by_type.items()}
+        self._typed = {name for name, alike in by_type.items() if any(map(_takes_type, alike))}
+
+    def encode(self, message: Mapping[str, Any]) -> bytes:
+        """As an instance of the class would be. Raises `ResponseError` for what is none."""
+        name = message["type"]
+        name = getattr(name, "value", name)
+        given = {**message, "type": name} if name in self._typed else {k: v for k, v in message.items() if k != "type"}
+        return self._encoders[name].encode(given)
+
+
+def _declared_encoder(name: str, kinds: list[Any], ref_key: str) -> Encoder:
+    try:
+        return encoder_for(name, Union[tuple(kinds)], ResponseOptions(), ref_key)
+    except DefinitionError as exc:
+        raise DefinitionError(f"emits {', '.join(kind.__name__ for kind in kinds)}: {exc}") from exc
+
+
+def _takes_type(kind: Any) -> bool:
+    """Is `type` among what an instance is made of, or else only the name that it is pushed under?"""
+    if issubclass(kind, msgspec.Struct):
+        return kind.__struct_config__.tag_field == "type" or "type" in kind.__struct_encode_fields__
+    if issubclass(kind, BaseModel):
+        fields = kind.model_fields.items()
+        return kind.model_config.get("extra") == "allow" or any(
+            "type" in (name, field.alias, field.validation_alias) for name, field in fields
+        )
+    return "type" in field_types(kind)
 
 
 def pushed_type(kind: Any) -> str:

@@ -241,7 +241,8 @@ def _object_writer(annotation: Any, kind: type, writers: Mapping[str, Writer | N
             "try:",
             f"    {twin}",
             "except ResponseError as exc:",
-            "    raise located(exc, [(name, write, getattr(value, name)) for name, write in writers.items()]) from exc.__cause__",
+            "    fields = [(name, write, getattr(value, name)) for name, write in writers.items()]",
+            "    raise located(exc, fields) from exc.__cause__",
         ]
     return codegen.function("value", body, names)
 

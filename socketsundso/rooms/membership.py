@@ -28,7 +28,7 @@ from socketsundso.connection import (
     SlowPolicy,
 )
 from socketsundso.errors import DefinitionError, EventError
-from socketsundso.messages import encode_push, pushed_fields, pushed_type
+from socketsundso.messages import EmittedDicts, encode_push, pushed_fields, pushed_type
 from socketsundso.rooms import history
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.hub import Hub, Presence
@@ -86,6 +86,7 @@ class Membership:
     _hub: ClassVar[Hub]
     _emitted: ClassVar[tuple[type, ...]] = ()
     _emitted_types: ClassVar[frozenset[str]] = frozenset()
+    _emitted_dicts: ClassVar[EmittedDicts] = EmittedDicts(())
     _wants_presence: ClassVar[bool] = False
 
     _participant: Participant | None = None  # from the first join on
@@ -216,6 +217,7 @@ class Membership:
                 )
         cls._emitted = tuple(each for each in cls.emits if not is_typeddict(each))
         cls._emitted_types = frozenset(map(pushed_type, cls.emits))
+        cls._emitted_dicts = EmittedDicts(cls.emits, cls.ref_key)
         cls._wants_presence = _mentions(cls, "track") if cls.presence_events is None else cls.presence_events
         reserved = (HISTORY_TYPES if cls.history else frozenset()) | (
             PRESENCE_TYPES if cls._wants_presence else frozenset()
@@ -329,6 +331,8 @@ class Membership:
     def _encode_push(cls, message: Any) -> bytes:
         if cls.emits:
             cls._check_emitted(message)
+            if isinstance(message, Mapping) and message.get("type") in cls._emitted_types:
+                return cls._emitted_dicts.encode(message)
         return encode_push(message, cls.ref_key)
 
     @classmethod
