@@ -26,8 +26,8 @@ WINGS = {
     "messages": [
         {"annotations", "codegen", "core_schemas", "error_frames"},
         {"declared", "plain_models", "response_errors", "signature"},
-        {"values"},
-        {"decoder", "structs"},
+        {"readers", "values"},
+        {"decoder", "writers"},
         {"replies"},
         {"pushes"},
     ],

@@ -7,7 +7,8 @@ Knows no connection. One module per question:
     annotations   which annotations msgspec decodes exactly as pydantic would
     decoder       signatures -> one union of Structs: a frame in, a message ready to be called out
     declared      what an annotation declares: behind names, type variables, in the fields of a class
-    structs       Structs written with their declared fields alone
+    readers       what a handler returned, as what is declared, where Structs are in it
+    writers       the other way: Structs written with their declared fields alone
     replies       values -> JSON with a `type`, as the response model declares it
     pushes        the same for messages that answer nothing
     values        the same for values that nothing was declared about

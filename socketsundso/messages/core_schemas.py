@@ -100,6 +100,22 @@ def may_write_nan(schema: Any) -> bool:
     return any(part.get("ser_json_inf_nan") == "constants" for part in _parts(schema))
 
 
+def nests_fields(schema: Any) -> bool:
+    """Are there fields, or items, below the fields at the top?"""
+    nesting = (
+        "model-fields",
+        "dataclass-args",
+        "typed-dict",
+        "named-tuple",
+        "list",
+        "set",
+        "frozenset",
+        "tuple",
+        "dict",
+    )
+    return sum(part.get("type") in nesting for part in _parts(schema)) > 1
+
+
 def declared_names(schema: Any) -> frozenset[str]:
     """All names of fields, aliases, classes and tags in a core schema."""
     found: set[Any] = set()

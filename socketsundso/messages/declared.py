@@ -16,7 +16,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final, NewType, TypeVar, Union
 
 import msgspec
@@ -166,6 +166,14 @@ def _substituted_model(model: type[BaseModel], arguments: _Arguments) -> Any:
     return typing.cast("Any", generic["origin"] or model)[new]
 
 
+def is_hashable(annotation: Any) -> bool:
+    try:
+        hash(annotation)
+    except TypeError:  # for what stands in an `Annotated` below
+        return False
+    return True
+
+
 # ---------------------------------------------------------------------- classes
 
 
@@ -258,3 +266,20 @@ def _own_names(cls: type) -> list[str]:
         if is_typed_dict(kind_of(base)):
             inherited.update(inspect.get_annotations(kind_of(base)))
     return [name for name, hint in own.items() if inherited.get(name) is not hint]
+
+
+def holds(annotation: Any, wanted: Callable[[Any], bool]) -> bool:
+    """Is a class that is wanted declared anywhere in it? Does not look into models of pydantic."""
+    todo, seen = [annotation], list[Any]()
+    while todo:
+        for member in members(todo.pop()):
+            kind = kind_of(member)
+            if wanted(kind):
+                return True
+            if member in seen:
+                continue
+            seen.append(member)
+            todo += typing.get_args(member) if typing.get_origin(member) is not typing.Literal else ()
+            if is_named_tuple(kind) or (is_model_class(kind) and not is_pydantic(kind)):
+                todo += field_types(member).values()
+    return False

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import typing
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, ValidationError
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.core_schemas import may_write_nan, writes_no_text, written_as, written_keys
+from socketsundso.messages.core_schemas import may_write_nan, nests_fields, writes_no_text, written_as, written_keys
 from socketsundso.messages.declared import (
     field_types,
+    holds,
     is_mapping,
     is_model_class,
     is_pydantic,
@@ -36,8 +38,8 @@ from socketsundso.messages.declared import (
     settled,
 )
 from socketsundso.messages.plain_models import plain_encode
+from socketsundso.messages.readers import Readers
 from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
-from socketsundso.messages.structs import Writer, Writers, holds, is_never_text, is_written_whole, read
 from socketsundso.messages.values import (
     BRACE,
     FAILURES,
@@ -50,9 +52,16 @@ from socketsundso.messages.values import (
     own_type,
     struct_json,
 )
+from socketsundso.messages.writers import Writer, Writers, is_never_text, is_written_whole
 
 _SILENT = (Any, object, inspect.Parameter.empty)
 _ASYNCHRONOUS = (Awaitable, AsyncIterable)  # what is awaited, or sent one by one, is the reply
+
+_UNEXPECTED = "Pydantic serializer warnings"
+_INPUT_TYPE = re.compile(r"input_type=(\w+)\]")
+_HIDES_NOTHING = frozenset(
+    {"NoneType", "bool", "int", "float", "str", "bytes", "date", "datetime", "time", "timedelta", "Decimal", "UUID"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +128,10 @@ class ModelEncoder(Encoder):
         adapter = _adapter(event, model)
         self._schema = adapter.core_schema
         self._validate = adapter.validator.validate_python
+        self._serializer = adapter.serializer
         self._to_json = adapter.serializer.to_json
         self._arguments = options.arguments()
+        self._nests = nests_fields(adapter.core_schema)
         self._kinds = [kind_of(member) for member in _without_none(model)]
         self._fills_type = any(map(_requires_type, self._kinds))
         self._by_alias = options.by_alias
@@ -136,11 +147,11 @@ class ModelEncoder(Encoder):
                 encode = plain_encode(adapter.core_schema, event, options.by_alias, encode) or encode
             self.encode = encode  # type: ignore[method-assign,assignment]
 
-    def validate(self, value: Any) -> Any:
+    def validate(self, value: Any, **options: Any) -> Any:
         if self._fills_type and isinstance(value, Mapping) and "type" not in value:
             value = {"type": self._typing.event, **value}
         try:
-            return self._validate(value, from_attributes=True)
+            return self._validate(value, from_attributes=True, **options)
         except ValidationError as exc:
             raise invalid(exc, self._schema) from exc
 
@@ -149,7 +160,9 @@ class ModelEncoder(Encoder):
         validate = self._validate
         to_json: Callable[..., bytes] = self._to_json
         by_alias, arguments = self._by_alias, self._arguments
-        if len(arguments) > 1:  # else without a partial, which costs half as much as writing a small model
+        if self._nests:
+            to_json = self._exact_json
+        elif len(arguments) > 1:  # else without a partial, which costs half as much as writing a small model
             to_json = functools.partial(to_json, **arguments)
         start, bare, schema = self._typing.open, self._typing.bare, self._schema
 
@@ -172,7 +185,23 @@ class ModelEncoder(Encoder):
         return body if body.startswith(TYPE_FIRST) else self._complete(body, valid)
 
     def _write(self, valid: Any) -> bytes:
-        return self._to_json(valid, **self._arguments)
+        return self._exact_json(valid) if self._nests else self._to_json(valid, **self._arguments)
+
+    def _exact_json(self, valid: Any, by_alias: Any = None) -> bytes:
+        """
+        As pydantic writes it, but for what is not of the class that is declared, within an instance that nobody has
+        validated: pydantic would write all of that with a warning. Scalars have nothing to hide, and go as they are.
+        """
+        try:
+            return self._to_json(valid, **self._arguments, warnings="error")
+        except PydanticSerializationError as exc:
+            if not str(exc).startswith(_UNEXPECTED):
+                raise
+            if _HIDES_NOTHING.issuperset(_INPUT_TYPE.findall(str(exc))):
+                return self._to_json(valid, **self._arguments)
+            as_declared = self._serializer.to_python(valid, by_alias=False, round_trip=True, warnings=False)
+            again = self.validate(as_declared, by_name=True)
+            return self._to_json(again, **self._arguments, warnings="error")
 
     def encode(self, value: Any) -> bytes:
         return self.encode_valid(self.validate(value))
@@ -221,6 +250,7 @@ class StructEncoder(Encoder):
         self.kinds = tuple(kind for kind in map(kind_of, self._members) if not issubclass(kind, Mapping))
         try:
             write = Writers().of(Union[tuple(self._members)])
+            self._read = Readers().of(Union[tuple(self._members)])
         except (PydanticUserError, NameError, TypeError) as exc:
             raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
         self._forms = {
@@ -237,13 +267,7 @@ class StructEncoder(Encoder):
     def validate(self, value: Any) -> Any:
         if type(value) in self._whole or isinstance(value, self.kinds):
             return value
-        errors: list[dict[str, Any]] = []
-        for member in self._members:
-            try:
-                return read(value, member)
-            except ResponseError as exc:
-                errors += exc.errors
-        raise ResponseError(errors[-1:])
+        return self._read(value)
 
     def encode(self, value: Any) -> bytes:
         return self.encode_valid(self.validate(value))

@@ -73,6 +73,20 @@ def misfit(expected: str, value: Any) -> ResponseError:
     return ResponseError([detail("struct_type", [], f"Expected `{expected}`, got `{type(value).__name__}`")])
 
 
+def missing(name: str) -> ResponseError:
+    return ResponseError([detail("struct_type", [], f"Object missing required field `{name}`")])
+
+
+def refused_by_class() -> ResponseError:
+    """For what a class itself refuses, in words of its own."""
+    return ResponseError([detail("struct_type", [], _INVALID)])
+
+
+def located(error: ResponseError, place: Any) -> ResponseError:
+    """The error, one level further out."""
+    return ResponseError([{**each, "loc": ["response", place, *each["loc"][1:]]} for each in error.errors])
+
+
 def invalid(exc: ValidationError, schema: Any) -> ResponseError:
     """For what pydantic refused; `schema` is the core schema that it went by."""
     if exc.error_count() > _MAX_ERRORS:

@@ -38,6 +38,7 @@ from socketsundso.messages import codegen
 from socketsundso.messages.core_schemas import may_write_nan, writes_no_text
 from socketsundso.messages.declared import (
     field_types,
+    is_hashable,
     is_mapping,
     is_model_class,
     is_named_tuple,
@@ -49,7 +50,8 @@ from socketsundso.messages.declared import (
     members,
     unwrapped,
 )
-from socketsundso.messages.response_errors import HIDDEN, Presentable, ResponseError, invalid, misfit, of_struct
+from socketsundso.messages.readers import Reader, Readers, is_array
+from socketsundso.messages.response_errors import HIDDEN, ResponseError, invalid, located, misfit
 from socketsundso.messages.values import failure
 
 Writer = Callable[[Any], Any]
@@ -63,43 +65,6 @@ _SCALARS = (
     ipaddress.IPv4Network, ipaddress.IPv6Network,
 )  # fmt: skip
 _REQUIRED = object()  # a default that no value is
-
-
-def holds(annotation: Any, wanted: Callable[[Any], bool]) -> bool:
-    """Is a class that is wanted declared anywhere in it? Does not look into models of pydantic."""
-    todo, seen = [annotation], list[Any]()
-    while todo:
-        for member in members(todo.pop()):
-            kind = kind_of(member)
-            if wanted(kind):
-                return True
-            if member in seen:
-                continue
-            seen.append(member)
-            todo += typing.get_args(member) if typing.get_origin(member) is not typing.Literal else ()
-            if is_model_class(kind) and not is_pydantic(kind):
-                todo += field_types(member).values()
-    return False
-
-
-def read(value: Any, annotation: Any) -> Any:
-    """`value`, also an object with attributes, as what is declared. Validated once."""
-    try:
-        return msgspec.convert(value, annotation, from_attributes=True, dec_hook=_by_pydantic)
-    except (msgspec.ValidationError, TypeError) as exc:
-        raise of_struct(exc) from exc
-
-
-def _by_pydantic(kind: type, value: Any) -> Any:
-    """msgspec's hook for the classes that it cannot build: pydantic does."""
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(kind)
-        return adapter.validate_python(value, from_attributes=True)
-    except ValidationError as exc:
-        told = invalid(exc, adapter.core_schema)
-        raise Presentable("; ".join(error["msg"] for error in told.errors)) from exc
-    except PydanticUserError as exc:
-        raise Presentable(f"Neither msgspec nor pydantic can build {kind.__name__}") from exc
 
 
 def is_written_whole(annotation: Any) -> bool:
@@ -121,6 +86,7 @@ class Writers:
 
     def __init__(self) -> None:
         self._known: dict[Any, Writer | None] = {}
+        self._readers = Readers()
 
     def of(self, annotation: Any) -> Writer | None:
         """The writer for what `annotation` declares. None: msgspec writes it as it is."""
@@ -133,7 +99,7 @@ class Writers:
             return None
         if is_pydantic(kind) and not is_struct(kind):
             return _model_writer(unwrapped(annotation), kind)
-        if not _is_hashable(found):
+        if not is_hashable(found):
             return self._of_class(found, kind)
         if found not in self._known:
             self._known[found] = self._later(found)  # for a class that nests itself
@@ -154,11 +120,11 @@ class Writers:
 
     def _of_class(self, annotation: Any, kind: type) -> Writer | None:
         if is_typed_dict(kind):
-            return _dict_writer(annotation, self.of_fields(annotation))
+            return _dict_writer(self._readers.of(annotation), self.of_fields(annotation))
         if is_named_tuple(kind):
-            return _tuple_writer(annotation, list(self.of_fields(annotation).items()))
+            return _tuple_writer(self._readers.of(annotation), list(self.of_fields(annotation).items()))
         if is_model_class(kind):
-            return _object_writer(annotation, kind, self.of_fields(annotation))
+            return _object_writer(kind, self.of_fields(annotation), self._readers.of(annotation))
         if not issubclass(kind, collections.abc.Iterable):
             return _modelless(kind)
         arguments = item_types(annotation)
@@ -166,7 +132,9 @@ class Writers:
             return _mapping_writer(self.of(arguments[1])) if len(arguments) == 2 else None
         if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
             writers = [(index, self.of(argument)) for index, argument in enumerate(arguments)]
-            return _tuple_writer(annotation, writers) if any(writer for _, writer in writers) else None
+            return (
+                _tuple_writer(self._readers.of(annotation), writers) if any(writer for _, writer in writers) else None
+            )
         return _list_writer(self.of(arguments[0])) if arguments else None
 
     def _of_union(self, choices: list[Any]) -> Writer | None:
@@ -187,14 +155,6 @@ class Writers:
         return _union_writer(by_class, others, tuple(kind for kind in plain if isinstance(kind, type)))
 
 
-def _is_hashable(annotation: Any) -> bool:
-    try:
-        hash(annotation)
-    except TypeError:  # for what stands in an `Annotated` below
-        return False
-    return True
-
-
 # ---------------------------------------------------------------------- classes with fields
 
 
@@ -210,12 +170,12 @@ def _names(kind: Any) -> Iterable[str]:
     return list(field_types(kind))
 
 
-def _object_writer(annotation: Any, kind: type, writers: Mapping[str, Writer | None]) -> Writer:
+def _object_writer(kind: type, writers: Mapping[str, Writer | None], read: Reader) -> Writer:
     """For a Struct, dataclass or class of attrs: `kind` itself if that is plain, else a Struct with its fields."""
     defaults = _fields(kind)
     names: dict[str, Any] = {
-        "kind": kind, "annotation": annotation, "read": read, "twin": _twin(kind, list(writers)),
-        "ResponseError": ResponseError, "located": _located, "writers": writers,
+        "kind": kind, "read": read, "twin": _twin(kind, list(writers)),
+        "ResponseError": ResponseError, "found": _found, "writers": writers,
     }  # fmt: skip
     given = []
     for index, (name, writer) in enumerate(writers.items()):
@@ -226,23 +186,23 @@ def _object_writer(annotation: Any, kind: type, writers: Mapping[str, Writer | N
             names[f"default_{index}"] = defaults[name].get("default", _REQUIRED)
             given[-1] = f"{given[-1]} if {field} is not default_{index} else {field}"
     twin = f"return twin({', '.join(given)})"
-    if not any(writers.values()) and not (hasattr(kind, "__attrs_attrs__") and hasattr(kind, "__dict__")):
+    if issubclass(kind, msgspec.Struct) and not any(writers.values()):  # others may hold more than fields, or less
         body = [
             "if type(value) is kind:",
             "    return value",
             "if isinstance(value, kind):",
             f"    {twin}",
-            "return read(value, annotation)",
+            "return read(value)",
         ]
     else:
         body = [
             "if not isinstance(value, kind):",
-            "    value = read(value, annotation)",
+            "    value = read(value)",
             "try:",
             f"    {twin}",
             "except ResponseError as exc:",
             "    fields = [(name, write, getattr(value, name)) for name, write in writers.items()]",
-            "    raise located(exc, fields) from exc.__cause__",
+            "    raise found(exc, fields) from exc.__cause__",
         ]
     return codegen.function("value", body, names)
 
@@ -283,14 +243,14 @@ def _fields(kind: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _located(error: ResponseError, fields: Iterable[tuple[Any, Writer | None, Any]]) -> ResponseError:
+def _found(error: ResponseError, fields: Iterable[tuple[Any, Writer | None, Any]]) -> ResponseError:
     """The error again, with the name or index of the field that it comes from: found by a second try."""
-    for name, write, value in fields:
+    for place, write, value in fields:
         try:
             if write is not None:
                 write(value)
         except ResponseError:
-            return ResponseError([{**each, "loc": ["response", name, *each["loc"][1:]]} for each in error.errors])
+            return located(error, place)
     return error
 
 
@@ -319,10 +279,10 @@ def _model_writer(annotation: Any, kind: type) -> Writer:
 # ---------------------------------------------------------------------- containers and unions
 
 
-def _dict_writer(annotation: Any, writers: Mapping[str, Writer | None]) -> Writer:
+def _dict_writer(read: Reader, writers: Mapping[str, Writer | None]) -> Writer:
     def write(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            value = read(value, annotation)
+            value = read(value)
         try:
             return {
                 name: value[name] if write is None else write(value[name])
@@ -331,20 +291,20 @@ def _dict_writer(annotation: Any, writers: Mapping[str, Writer | None]) -> Write
             }
         except ResponseError as exc:
             present = [(name, write, value[name]) for name, write in writers.items() if name in value]
-            raise _located(exc, present) from exc.__cause__
+            raise _found(exc, present) from exc.__cause__
 
     return write
 
 
-def _tuple_writer(annotation: Any, writers: list[tuple[Any, Writer | None]]) -> Writer:
+def _tuple_writer(read: Reader, writers: list[tuple[Any, Writer | None]]) -> Writer:
     def write(value: Any) -> Any:
         if not isinstance(value, tuple | list) or len(value) != len(writers):
-            value = read(value, annotation)
+            value = read(value)
         fields = [(name, write, item) for (name, write), item in zip(writers, value, strict=True)]
         try:
             return [item if write is None else write(item) for _, write, item in fields]
         except ResponseError as exc:
-            raise _located(exc, fields) from exc.__cause__
+            raise _found(exc, fields) from exc.__cause__
 
     return write
 
@@ -359,7 +319,7 @@ def _mapping_writer(write_item: Writer | None) -> Writer | None:
         try:
             return {key: write_item(item) for key, item in value.items()} if value else value
         except ResponseError as exc:
-            raise _located(exc, [(HIDDEN, write_item, item) for item in value.values()]) from exc.__cause__
+            raise _found(exc, [(HIDDEN, write_item, item) for item in value.values()]) from exc.__cause__
 
     return write
 
@@ -369,16 +329,13 @@ def _list_writer(write_item: Writer | None) -> Writer | None:
         return None
 
     def write(value: Any) -> Any:
-        # a model is Iterable, but no Collection: its items are its fields
-        if isinstance(value, Mapping | str | bytes | bytearray) or not isinstance(
-            value, collections.abc.Collection | collections.abc.Iterator
-        ):
+        if not is_array(value):
             raise misfit("array", value)
         items = value if isinstance(value, collections.abc.Collection) else list(value)
         try:
             return [write_item(item) for item in items] if items else value
         except ResponseError as exc:
-            raise _located(exc, [(index, write_item, item) for index, item in enumerate(items)]) from exc.__cause__
+            raise _found(exc, [(index, write_item, item) for index, item in enumerate(items)]) from exc.__cause__
 
     return write
 
