@@ -129,13 +129,13 @@ class Writers:
             return _modelless(kind)
         arguments = item_types(annotation)
         if is_mapping(kind):
-            return _mapping_writer(self.of(arguments[1])) if len(arguments) == 2 else None
+            return _mapping_writer(self.of(arguments[1]), _whole(arguments[1])) if len(arguments) == 2 else None
         if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
             writers = [(index, self.of(argument)) for index, argument in enumerate(arguments)]
             return (
                 _tuple_writer(self._readers.of(annotation), writers) if any(writer for _, writer in writers) else None
             )
-        return _list_writer(self.of(arguments[0])) if arguments else None
+        return _list_writer(self.of(arguments[0]), _whole(arguments[0])) if arguments else None
 
     def _of_union(self, choices: list[Any]) -> Writer | None:
         writers = [(choice, self.of(choice)) for choice in choices]
@@ -309,22 +309,31 @@ def _tuple_writer(read: Reader, writers: list[tuple[Any, Writer | None]]) -> Wri
     return write
 
 
-def _mapping_writer(write_item: Writer | None) -> Writer | None:
+def _whole(annotation: Any) -> frozenset[type]:
+    """The class whose very instances msgspec writes as they are, if `annotation` is one: many are seen to at once."""
+    kind = kind_of(annotation)
+    is_whole = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and is_written_whole(annotation)
+    return frozenset({kind} if is_whole else ())
+
+
+def _mapping_writer(write_item: Writer | None, whole: frozenset[type]) -> Writer | None:
     if write_item is None:
         return None
 
     def write(value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise misfit("dict", value)
+        if whole.issuperset(map(type, value.values())):
+            return value
         try:
-            return {key: write_item(item) for key, item in value.items()} if value else value
+            return {key: write_item(item) for key, item in value.items()}
         except ResponseError as exc:
             raise _found(exc, [(HIDDEN, write_item, item) for item in value.values()]) from exc.__cause__
 
     return write
 
 
-def _list_writer(write_item: Writer | None) -> Writer | None:
+def _list_writer(write_item: Writer | None, whole: frozenset[type]) -> Writer | None:
     if write_item is None:
         return None
 
@@ -332,8 +341,10 @@ def _list_writer(write_item: Writer | None) -> Writer | None:
         if not is_array(value):
             raise misfit("array", value)
         items = value if isinstance(value, collections.abc.Collection) else list(value)
+        if whole.issuperset(map(type, items)):
+            return items
         try:
-            return [write_item(item) for item in items] if items else value
+            return [write_item(item) for item in items]
         except ResponseError as exc:
             raise _found(exc, [(index, write_item, item) for index, item in enumerate(items)]) from exc.__cause__
 
