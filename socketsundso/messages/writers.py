@@ -37,6 +37,7 @@ from pydantic_core import PydanticSerializationError, ValidationError
 from socketsundso.messages import codegen
 from socketsundso.messages.core_schemas import may_write_nan, writes_no_text
 from socketsundso.messages.declared import (
+    bare,
     field_types,
     is_hashable,
     is_mapping,
@@ -86,6 +87,7 @@ class Writers:
 
     def __init__(self) -> None:
         self._known: dict[Any, Writer | None] = {}
+        self._plain: set[Any] = set()  # Structs that nothing can hide in
         self._readers = Readers()
 
     def of(self, annotation: Any) -> Writer | None:
@@ -113,6 +115,11 @@ class Writers:
 
         return write
 
+    def _whole(self, annotation: Any) -> frozenset[type]:
+        """The class whose very instances msgspec writes as they are, if `annotation` is one, and is known already."""
+        found = bare(annotation)
+        return frozenset({kind_of(found)} if is_hashable(found) and found in self._plain else ())
+
     def of_fields(self, annotation: Any) -> dict[str, Writer | None]:
         """By the names in Python, for a class with fields."""
         types = field_types(annotation)
@@ -124,18 +131,21 @@ class Writers:
         if is_named_tuple(kind):
             return _tuple_writer(self._readers.of(annotation), list(self.of_fields(annotation).items()))
         if is_model_class(kind):
-            return _object_writer(kind, self.of_fields(annotation), self._readers.of(annotation))
+            fields = self.of_fields(annotation)
+            if issubclass(kind, msgspec.Struct) and not any(fields.values()):
+                self._plain.add(annotation)
+            return _object_writer(kind, fields, self._readers.of(annotation))
         if not issubclass(kind, collections.abc.Iterable):
             return _modelless(kind)
         arguments = item_types(annotation)
         if is_mapping(kind):
-            return _mapping_writer(self.of(arguments[1]), _whole(arguments[1])) if len(arguments) == 2 else None
+            return _mapping_writer(self.of(arguments[1]), self._whole(arguments[1])) if len(arguments) == 2 else None
         if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
             writers = [(index, self.of(argument)) for index, argument in enumerate(arguments)]
             return (
                 _tuple_writer(self._readers.of(annotation), writers) if any(writer for _, writer in writers) else None
             )
-        return _list_writer(self.of(arguments[0]), _whole(arguments[0])) if arguments else None
+        return _list_writer(self.of(arguments[0]), self._whole(arguments[0])) if arguments else None
 
     def _of_union(self, choices: list[Any]) -> Writer | None:
         writers = [(choice, self.of(choice)) for choice in choices]
@@ -307,13 +317,6 @@ def _tuple_writer(read: Reader, writers: list[tuple[Any, Writer | None]]) -> Wri
             raise _found(exc, fields) from exc.__cause__
 
     return write
-
-
-def _whole(annotation: Any) -> frozenset[type]:
-    """The class whose very instances msgspec writes as they are, if `annotation` is one: many are seen to at once."""
-    kind = kind_of(annotation)
-    is_whole = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and is_written_whole(annotation)
-    return frozenset({kind} if is_whole else ())
 
 
 def _mapping_writer(write_item: Writer | None, whole: frozenset[type]) -> Writer | None:
