@@ -20,7 +20,7 @@ class Many(WebSocketHandlingEndpoint):
 for number in range({events}):
     async def function(self, room: str, msg: str, sender: int | None = None) -> None: ...
     Many.event(f"event_{{number}}")(function)
-Many._decoder.decode(b'{{"type":"event_0","room":"a","msg":"b"}}')  # the first message builds the union
+Many._definition.decoder.decode(b'{{"type":"event_0","room":"a","msg":"b"}}')  # the first message builds the union
 """
 
 UNION = """

@@ -91,14 +91,14 @@ def handler(*values: Any) -> None: ...
 
 
 def fast(data: bytes, app: type[WebSocketHandlingEndpoint] = App) -> None:
-    app._decoder.decode(data).call(endpoint, data)
+    app._definition.decoder.decode(data).call(endpoint, data)
 
 
 def slow(data: bytes) -> None:
     try:
-        App._decoder.decode(data)
+        App._definition.decoder.decode(data)
     except Exception:
-        judgement = App._decoder.judge(data)
+        judgement = App._definition.decoder.judge(data)
     judgement.route.call_exact(judgement.arguments, endpoint)
 
 
@@ -166,9 +166,9 @@ def test_refused(per_100: Benchmark) -> None:
 
     def refuse() -> None:
         try:
-            App._decoder.decode(data)
+            App._definition.decoder.decode(data)
         except Exception:
-            judgement = App._decoder.judge(data)
+            judgement = App._definition.decoder.judge(data)
         assert judgement.error is not None
         error_frame(judgement.error, App._error_policy)
 
@@ -195,12 +195,12 @@ REPLY = Reply(room="lobby", msg="hello", sender=42)
 
 @pytest.mark.benchmark(group="encode a reply, 3-field response model")
 def test_reply(per_100: Benchmark) -> None:
-    per_100(App._routes["reply"].encode, REPLY)
+    per_100(App._definition.decoder.routes["reply"].encode, REPLY)
 
 
 @pytest.mark.benchmark(group="encode a reply, 3-field response model")
 def test_reply_from_dict(per_100: Benchmark) -> None:
-    per_100(App._routes["reply"].encode, REPLY.model_dump())
+    per_100(App._definition.decoder.routes["reply"].encode, REPLY.model_dump())
 
 
 @pytest.mark.benchmark(group="encode a reply, 3-field response model")
@@ -210,7 +210,7 @@ def test_reply_naive(per_100: Benchmark) -> None:
 
 @pytest.mark.benchmark(group="encode a dict without a response model")
 def test_dict(per_100: Benchmark) -> None:
-    per_100(App._routes["message"].encode, REPLY.model_dump())
+    per_100(App._definition.decoder.routes["message"].encode, REPLY.model_dump())
 
 
 @pytest.mark.benchmark(group="encode a dict without a response model")

@@ -22,8 +22,9 @@ from benchmarks.load import PLAIN, connect, masked_frame, read_frame, rss_bytes
 from benchmarks.progress import Show
 from benchmarks.servers import BROADCASTERS, cores, pick, running
 from socketsundso.connection.outbound import Connection, OutboundQueue
+from socketsundso.connection.peer import new_id
 from socketsundso.rooms.local import Rooms
-from socketsundso.rooms.room import Participant, new_id, room_topic
+from socketsundso.rooms.room import Participant, room_topic
 from tests.backplanes.engines import running as engine_running
 
 (SERVER,) = pick("ours", among=BROADCASTERS)

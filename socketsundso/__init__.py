@@ -8,6 +8,7 @@ socketsundso: typed WebSocket APIs. Handler signatures are the protocol.
 
 from socketsundso.backplanes import Keep as Keep
 from socketsundso.connection import Conflate as Conflate
+from socketsundso.connection import Current as Current
 from socketsundso.endpoints import WebSocketHandlingEndpoint as WebSocketHandlingEndpoint
 from socketsundso.errors import BackplaneUnavailable as BackplaneUnavailable
 from socketsundso.errors import DefinitionError as DefinitionError

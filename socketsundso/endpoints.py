@@ -1,59 +1,50 @@
 """
-`WebSocketHandlingEndpoint`: collects handlers, and lives the life of one connection.
+`WebSocketHandlingEndpoint`: what users declare, override and call; a composition of what serves one connection.
 
-Connect, receive, call, answer, disconnect: one task per connection, one message at a time. A message is taken when
-the handler before it is done, so nothing queues in here; the server holds back a peer that sends faster.
-
-The loop calls ASGI's `receive` and `send` itself, or what our own server has instead (`wire`), since the checks of
-Starlette's `WebSocket` cost a tenth of a round trip; the `WebSocket` that users see keeps its state right.
+A `Peer` knows the other side, a `Serial` receives and answers, a `Membership` is in rooms: each is made when it is
+needed, gets what it has to know, and knows no other part of the endpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
-from contextvars import ContextVar
+from abc import ABCMeta
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import anyio
 from pydantic_core import ValidationError
-from starlette.exceptions import HTTPException, WebSocketException
-from starlette.responses import PlainTextResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from socketsundso.errors import BackplaneUnavailable, DefinitionError, EventError, FrameError, did_you_mean
+from socketsundso.backplanes import Keep
+from socketsundso.connection import (
+    ASGIClass,
+    Current,
+    Peer,
+    Serial,
+    SlowPolicy,
+    answering,
+    check_subprotocols,
+    current,
+    end_answer,
+    is_valid,
+    refusal,
+)
+from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
-from socketsundso.messages import (
-    UNDECODABLE,
-    Decoder,
-    ErrorPolicy,
-    Frame,
-    MessageError,
-    Ref,
-    Refused,
-    ResponseError,
-    Route,
-    append_ref,
-    error_frame,
-)
-from socketsundso.rooms import Membership
-from socketsundso.wire import Writer, source_of, writer_of
+from socketsundso.messages import Decoder, Definition, ErrorPolicy, Route, append_ref, error_frame
+from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
 
 logger = logging.getLogger("socketsundso")
 
+_NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
-_CODE_S = 1.0  # how long to wait for the close code of a peer that is gone
-
-# What the running code answers: the route and `ref` of the message whose handler it is, or was started by.
-_answering: ContextVar[tuple[Route | None, Ref | None] | None] = ContextVar("socketsundso_answering", default=None)
-
-# The reply that has just been validated, while an overridden `respond` has it.
-_valid: ContextVar[Any] = ContextVar("socketsundso_valid", default=None)
 
 
 class Handlers(MutableMapping[str, Any]):
@@ -107,44 +98,47 @@ class _HandlersAttribute:
         return own  # type: ignore[no-any-return]  # from __dict__
 
 
-class _ASGIClass:
+class _HubAttribute:
+    """`Chat.hub`: one per class, and the same from an instance."""
+
+    def __get__(self, instance: Any, owner: type[WebSocketHandlingEndpoint]) -> Hub:
+        return owner._declaration.hub
+
+
+class _Declared(ABCMeta):
     """
-    Lets an endpoint class itself be an ASGI application: `await Chat(scope, receive, send)`.
+    Settings are compiled when a class is created: one that is assigned later would be heard by nobody.
 
-    A class of its own below the endpoint's, so that `inspect.signature(Chat)` shows `__init__`, in which FastAPI
-    looks for dependencies.
+    Of ABCMeta, so that endpoints may be abstract, too.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 3 and not kwargs and isinstance(args[0], MutableMapping):
-            return cls._asgi(*args)
-        return super().__new__(cls)
-
-    @classmethod
-    def _asgi(cls, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "websocket":  # no coroutine around the one that lives as long as the connection
-            endpoint: WebSocketHandlingEndpoint = cls(WebSocket(scope, receive, send))
-            return endpoint.dispatch()
-        return _without_websocket(scope, receive, send)
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name in _COMPILED and "_definition" in vars(cls):
+            raise DefinitionError(
+                f"{cls.__name__}.{name} is read when the class is created; set it in the class's body, or in that of a "
+                f"subclass: `class Mine({cls.__name__}): {name} = ...`"
+            )
+        super().__setattr__(name, value)
 
 
-async def _without_websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http":
-        headers = {"upgrade": "websocket", "connection": "Upgrade"}
-        await PlainTextResponse("This is a WebSocket endpoint.\n", 426, headers)(scope, receive, send)
-    elif scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+_COMPILED = frozenset(
+    {
+        "disclose_events",
+        "emits",
+        "history",
+        "include_input",
+        "legacy_errors",
+        "max_error_bytes",
+        "max_errors",
+        "on_slow",
+        "presence_events",
+        "ref_key",
+        "subprotocols",
+    }
+)
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return
-
-
-class WebSocketHandlingEndpoint(Membership, _ASGIClass):
+class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     """
     A WebSocket API: one class, one instance per connection, one handler per event.
 
@@ -159,7 +153,15 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     Class attributes: `ref_key`, the key that requests and their answers share; `include_input=False` keeps what
     peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an unknown one;
     `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
-    `errors`.
+    `errors`. `subprotocols`, the first of which that the client offers is accepted. Those of rooms:
+
+    `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
+    memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
+    maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
+    bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
+    "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
+    dropped. `presence_events` sends `presence_state` and `presence_diff`; None, the default, means: if a
+    method of the class calls `self.track`. `max_rooms` bounds the rooms (and users) of one connection.
     """
 
     ref_key: ClassVar[str] = "ref"
@@ -168,23 +170,29 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
     max_errors: ClassVar[int] = 100
     max_error_bytes: ClassVar[int] = 65_536
     legacy_errors: ClassVar[bool] = False
+    subprotocols: ClassVar[Sequence[str]] = ()
+
+    backplane: ClassVar[str | None] = None
+    emits: ClassVar[Sequence[Any]] = ()
+    history: ClassVar[Mapping[str, Keep]] = {}
+    max_outbound_bytes: ClassVar[int] = 1 << 20
+    on_slow: ClassVar[SlowPolicy] = "close"
+    ttl_s: ClassVar[float | None] = None
+    notify_gaps: ClassVar[bool] = False
+    presence_events: ClassVar[bool | None] = None
+    max_rooms: ClassVar[int] = 1000
 
     handlers = _HandlersAttribute()
+    hub = _HubAttribute()
     websocket: WebSocket
 
     _handlers: ClassVar[Handlers]
-    _routes: ClassVar[dict[str, Route]] = {}
-    _decoder: Decoder = Decoder({})
-    _error_policy: ClassVar[ErrorPolicy] = ErrorPolicy()
-    _responds_plainly: ClassVar[bool] = True
+    _declaration: ClassVar[Declaration]
+    _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
-    # The state of a connection. On the class until it differs: an idle connection stays small.
-    _receive: Receive
-    _send: Send
-    _writer: Writer | None
-    _accepted = False
-    _closed: int | None = None  # the code this side closed with
-    _gone = False  # a send failed: the peer is not there any more
+    _noted_offer: ClassVar[bool]
+
+    _loop: Serial | None = None  # while it runs
 
     # ------------------------------------------------------------------ definition
 
@@ -205,24 +213,25 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
                 )
             handlers[event] = handler
         _restore_methods(cls)
-        cls._error_policy = ErrorPolicy(
-            cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key
-        )
-        cls._responds_plainly = cls.respond is WebSocketHandlingEndpoint.respond
-        cls._define_rooms(handlers)
+        cls._declaration = Declaration(cls, handlers)
         if cls.history:
             handlers["resume"] = _RESUME
-        cls._routes = {}
+        policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
+        check_subprotocols(cls.__name__, cls.subprotocols)
+        cls._definition = Definition(Decoder({}), policy)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
-        cls._decoder = cls._compiled(cls._routes, handlers, changed)
-        cls._routes = cls._decoder.routes
+        cls._definition.decoder = cls._compiled(cls._definition.decoder.routes, handlers, changed)
 
     def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
-        self._decoder = self._compiled(self._decoder.routes, handlers, changed)
+        mine = self._definition
+        decoder = self._compiled(mine.decoder.routes, handlers, changed)
+        self._definition = Definition(decoder, mine.error_policy)
+        if self._loop is not None:
+            self._loop.definition = self._definition
 
     @classmethod
     def _compiled(cls, routes: Mapping[str, Route], handlers: Mapping[str, Any], changed: Iterable[str]) -> Decoder:
@@ -283,25 +292,44 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         To refuse, close `self.websocket` or raise Starlette's `HTTPException` or `WebSocketException` before that.
         """
         if self.websocket.application_state is WebSocketState.CONNECTING:
-            await self.websocket.accept()
+            await self.websocket.accept(self.subprotocol)
 
     async def on_disconnect(self, close_code: int) -> None:
         """Called once for every connection that was accepted, with the code that it was closed with."""
+
+    @property
+    def current(self) -> Current | None:
+        """
+        The message that is being answered: `current.event`, `current.ref`, `current.frame_type`; None outside of one.
+
+        Valid in handlers, in `respond` and `send_exception`, and in tasks that a handler started. `event` is None for a
+        message that no handler is for.
+        """
+        return current(self._peer)
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What was negotiated of the class's `subprotocols` and the client's; None without."""
+        return self._peer.subprotocol
 
     async def respond(self, response: Any) -> None:
         """
         Answer the message that is being handled with what a handler may return, and with its `ref`.
 
-        In a task that a handler started it still answers that handler's message; elsewhere it is `send`. Raises
-        `WebSocketDisconnect` if the peer is gone, `ResponseError` if the value is no valid reply.
+        In a task that a handler started it still answers that handler's message; elsewhere it is `send`. The answer to
+        a message that no handler is for has the `type` "error", unless it brings one. Raises `WebSocketDisconnect` if
+        the peer is gone, `ResponseError` if the value is no valid reply.
         """
-        route, ref = _answering.get() or (None, None)
-        if route is None:
+        record = answering(self._peer)
+        if record is None:
             await self.send(response)
             return
-        encode = route.encoder.encode_valid if response is _valid.get() else route.encode
-        body = encode(response)
-        await self._send_body(body if ref is None else append_ref(body, self.ref_key, ref))
+        _, route, ref, _, _ = record
+        if route is None:
+            body = self._definition.encode_nameless(response)
+        else:
+            body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
+        await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
 
     async def send(self, message: Any) -> None:
         """
@@ -310,264 +338,163 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         May be called from any task of the connection's event loop; messages go out whole, in the order of the
         calls. Raises `WebSocketDisconnect` if the peer is gone.
         """
-        await self._send_body(self._encode_push(message))
+        await self._peer.send_body(self._declaration.encode_push(message))
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close the connection, once; a second call does nothing. `on_disconnect` gets `code`."""
-        if self._closed is None and not self._gone:
-            await self.websocket.close(code, reason)
+        await self._peer.close(code, reason)
 
     async def send_exception(self, exc: Exception) -> None:
-        """Answer with the error frame for `exc`. Override it to tell more, or less."""
-        answering = _answering.get()
-        await self._send_body(error_frame(exc, self._error_policy, answering[1] if answering else None))
+        """
+        Answer with the error frame for `exc`, with the `ref` of `current`. Override it to tell more, or less.
+
+        A `ValidationError` that is not about the message itself is answered with `internal_error`.
+        """
+        peer = self._peer
+        _, _, ref, _, wrong = answering(peer) or _NOTHING
+        if exc is not wrong and isinstance(exc, ValidationError):
+            exc = EventError("internal_error")  # the application's own, with the application's values in it
+        await peer.send_body(error_frame(exc, self._definition.error_policy, ref))
+
+    # ---- rooms
+
+    @property
+    def id(self) -> str:
+        """Names this connection; unique across processes."""
+        return self._peer.id
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        """The names of the rooms that this connection is in; in `on_disconnect` still filled."""
+        return self._membership.rooms
+
+    @property
+    def presence(self) -> Presence:
+        """`await self.presence.list(room)`: who is tracked in a room, in all processes."""
+        return type(self).hub.presence
+
+    async def authorize(self, room: str) -> bool:
+        """
+        Whether this connection may join a room; may be sync too. What is not true is answered with `forbidden`, an
+        EventError with its own code.
+        """
+        return True
+
+    async def join(self, room: str) -> None:
+        """
+        Enter a room; when this returns, broadcasts from every process reach the connection. Idempotent.
+
+        Raises `InvalidRoomName`, an EventError `forbidden` if `authorize` refuses or the connection is in
+        `max_rooms` already, RuntimeError before the connection is accepted, `WebSocketDisconnect` after it has ended,
+        `BackplaneUnavailable` for a room with history while the engine is away.
+        """
+        await self._membership.join(room)
+
+    async def leave(self, room: str) -> None:
+        """Leave a room; nothing happens to who is not in it."""
+        await self._membership.leave(room)
+
+    async def broadcast(
+        self, message: Any, room: str | Iterable[str], *, exclude_self: bool = False, ttl_s: float | None = None
+    ) -> None:
+        """
+        Send a message to everybody in a room or several, each connection once; one need not be in them.
+
+        Never waits for a peer. In a room with history it is numbered, and `BackplaneUnavailable` raised
+        while the engine is away; other rooms get it in this process then, which the hub's status counts.
+        """
+        await self._membership.broadcast(message, room, exclude_self, ttl_s)
+
+    async def identify(self, user: str) -> None:
+        """Make this connection one of the user's: `hub.to_user(user)` reaches it from now on."""
+        await self._membership.identify(user)
+
+    async def track(self, meta: Any, room: str | None = None) -> None:
+        """
+        Show this connection in the room's presence with `meta`, any value that JSON knows; again: change it.
+
+        A meta of more than 16 KiB, or no JSON at all, is answered with `validation_error`.
+        The room may be left out by who is in exactly one. It ends with `untrack`, `leave` or the connection.
+        """
+        await self._membership.track(meta, room)
+
+    async def untrack(self, room: str | None = None) -> None:
+        """Take this connection out of the room's presence, but not out of the room."""
+        await self._membership.untrack(room)
 
     # ------------------------------------------------------------------ the life of a connection
 
+    @functools.cached_property
+    def _peer(self) -> Peer:
+        return Peer(self.websocket, self.subprotocols)
+
+    @property
+    def _membership(self) -> Membership:
+        known: Membership | None = self.__dict__.get("_in_rooms")
+        if known is None:
+            known = Membership(self, self._peer, self._declaration)
+            if self._peer.over is None:  # else nobody would let go of it any more
+                self.__dict__["_in_rooms"] = known
+        return known
+
     async def dispatch(self) -> None:
         """Live the whole life of the connection. Called by the framework; awaiting the endpoint is the same."""
-        self._observe()
+        peer = self._peer
+        peer.observe()
         code = 1011
         try:
             if await self._connected():
-                code = await self._serve()
-            elif self._closed is not None:
-                code = self._closed
+                responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
+                self._loop = Serial(self, peer, self._definition, responds)
+                code = await self._loop.run()
+            elif peer.closed is not None:
+                code = peer.closed
         except WebSocketDisconnect as exc:
-            code = await self._departure(exc)
+            code = await peer.departure(exc)
         except asyncio.CancelledError:
             code = 1012
             raise
         finally:
             try:
-                if self._accepted:
+                if peer.accepted:
                     await self._disconnected(code)
             finally:
-                self._leave_everything()
-                # No cycle keeps the endpoint alive until the collector comes.
-                self.websocket._send = self._send
-                self.__dict__.pop("_own_handlers", None)
-
-    def _observe(self) -> None:
-        """Note what users do through `self.websocket`: accept, close, and sends that find the peer gone."""
-        websocket = self.websocket
-        self._receive, self._send = websocket._receive, websocket._send
-        self._accepted = websocket.application_state is WebSocketState.CONNECTED
-        websocket._send = self._observed_send
-        self._writer = writer_of(websocket.scope, self._send)
-        self._closed = None  # the instance's own: what is asked for every message is found faster there
-
-    async def _observed_send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "websocket.close":
-            self._closed = int(message.get("code") or 1000)
-        try:
-            await self._send(message)
-        except OSError:
-            self._gone = True
-            raise
-        if kind == "websocket.accept":
-            self._accepted = True
+                self._end(code)
 
     async def _connected(self) -> bool:
+        peer = self._peer
         try:
-            self._declare_history()
+            if not (peer.accepted or peer.negotiable):
+                raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
+            if self._declaration.history:
+                self._membership.declare_history()
             await self.on_connect()
         except WebSocketDisconnect:
             raise
         except Exception as exc:
-            await self._connect_failed(exc)
+            if not refusal.is_meant(exc):
+                logger.exception("%s.on_connect failed for %s", type(self).__name__, peer.name)
+            await refusal.refuse(peer, exc)
             return False
         if self.websocket.application_state is WebSocketState.CONNECTING:
             logger.error("%s.on_connect neither accepted nor closed the connection: refused", type(self).__name__)
             await self.websocket.close(1011)
-        return self._closed is None and self._accepted
+        self._note_offer()
+        return peer.closed is None and peer.accepted
 
-    async def _connect_failed(self, exc: Exception) -> None:
-        expected = isinstance(exc, HTTPException | WebSocketException)
-        if not expected:
-            logger.exception("%s.on_connect failed for %s", type(self).__name__, _peer(self.websocket))
-        if self._closed is not None or self._gone:
-            return
-        if self._accepted or isinstance(exc, WebSocketException):
-            await self.close(*_close_for(exc))
-        elif "websocket.http.response" in self.websocket.scope.get("extensions", {}):
-            status = exc.status_code if isinstance(exc, HTTPException) else 500
-            detail = exc.detail if isinstance(exc, HTTPException) else "Internal Server Error"
-            await self.websocket.send_denial_response(PlainTextResponse(detail, status))
-        elif expected:
-            await self.close(*_close_for(exc))
-        else:
-            raise exc  # the server answers 500
-
-    async def _serve(self) -> int:
-        """The receive loop. Gives the code that the connection was closed with."""
-        receive = self._receive
-        source = source_of(self.websocket.scope, receive)
-        frame: Any  # an ASGI message, or a text as it is
-        answering: Route | None = None  # the route that `_answering` names, if it is there without a `ref`
-        while True:
-            if source is None:
-                frame = await receive()
-            elif (frame := source.take()) is None:
-                frame = await source.arrival()
-            if type(frame) is not str:
-                if frame["type"] != "websocket.receive":
-                    code = self._left(frame)
-                    return code if self._closed is None else self._closed
-                text = frame.get("text")
-                frame = text if text is not None else frame.get("bytes") or b""
-            refused = False
-            try:
-                message = self._decoder.decode(frame)
-            except UNDECODABLE:
-                refused = True
-            else:
-                route, ref = message.route, message.ref
-                if ref is not None or route is not answering:  # setting it costs as much as decoding
-                    _answering.set((route, ref))
-                    answering = route if ref is None else None
-                try:
-                    value = message.call(self, frame)
-                    if route.awaited:
-                        value = await value
-                    if value is not None and (rest := self._reply(route, value, ref)) is not None:
-                        await rest
-                except Refused:
-                    refused = True
-                except asyncio.CancelledError as exc:
-                    await self._answer(_stray(exc))
-                except Exception as exc:
-                    await self._answer(exc)
-            if refused:  # not within `except`, so that the answer's exception carries no other one along
-                await self._judge(frame)
-                answering = None
-            if self._closed is not None:
-                return self._closed
-            # The next message may be long in coming, and this one may be large.
-            frame = message = value = None  # type: ignore[assignment]
-
-    def _left(self, received: Message) -> int:
-        self.websocket.client_state = WebSocketState.DISCONNECTED
-        code = received.get("code")
-        return 1005 if code is None else int(code)
-
-    def _reply(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
-        """Send a reply. None: it is sent, else what is to be awaited for that."""
-        if not self._responds_plainly:
-            return self._respond_valid(route.encoder.validate(value))
-        body = route.encode(value)
-        if ref is not None:
-            body = append_ref(body, self.ref_key, ref)
-        writer = self._writer
-        return None if writer is not None and writer.write(body) else self._send_reply(body)
-
-    async def _respond_valid(self, value: Any) -> None:
-        """For an overridden `respond`: what it passes on as it was given is valid, and not validated again."""
-        before = _valid.set(value)
-        try:
-            await self.respond(value)
-        finally:
-            _valid.reset(before)
-
-    async def _send_reply(self, body: bytes) -> None:
-        if self._closed is None and not self._gone:
-            try:
-                await self._send({"type": "websocket.send", "text": body.decode()})
-            except OSError:
-                self._gone = True  # the next receive tells the code
-
-    async def _judge(self, frame: Frame) -> None:
-        """The exact slow path, for a frame that the fast one refused."""
-        try:
-            judgement = self._decoder.judge(frame)
-        except FrameError as exc:
-            logger.info("%s sent %s (%s): closed %d", _peer(self.websocket), exc.reason, exc, exc.close_code)
-            await self.close(exc.close_code, exc.reason)
-            return
-        except MessageError as exc:
-            _answering.set((None, exc.ref))
-            await self._answer(exc)
-            return
-        route = judgement.route
-        _answering.set((route, judgement.ref))
-        if judgement.error is not None:
-            await self._answer(judgement.error)
-            return
-        try:
-            value = route.call_exact(judgement.arguments, self)
-            if route.awaited:
-                value = await value
-            if value is not None and (rest := self._reply(route, value, judgement.ref)) is not None:
-                await rest
-        except asyncio.CancelledError as exc:
-            await self._answer(_stray(exc))
-        except Exception as exc:
-            await self._answer(exc)
-
-    async def _answer(self, exc: Exception) -> None:
-        """Answer an exception; the connection lives on, unless it says that it should not."""
-        exc = _only(exc)
-        if isinstance(exc, WebSocketDisconnect):
-            raise exc
-        if isinstance(exc, WebSocketException):
-            await self.close(exc.code, exc.reason)
-            return
-        if not isinstance(exc, EventError | ValidationError | HTTPException) or isinstance(exc, ResponseError):
-            self._log(exc)
-        if self._closed is not None or self._gone:
-            return
-        try:
-            await self.send_exception(exc)
-        except WebSocketDisconnect:
-            if not self._gone:
-                raise
-        except Exception as failure:
-            self._log(failure)
-
-    def _log(self, exc: Exception) -> None:
-        answering = _answering.get()
-        event = answering[0].event if answering and answering[0] else None
-        where = type(self).__name__, event, _peer(self.websocket)
-        # one that is away is no fault of the application, and every client may ask meanwhile: no traceback
-        if isinstance(exc, BackplaneUnavailable):
-            logger.warning("%s: event %r of %s failed: %s", *where, exc)
-        else:
-            logger.error("%s: event %r of %s failed", *where, exc_info=exc)
-
-    def _require_peer(self) -> None:
-        """Raise the quiet disconnect if the connection has ended."""
-        if self._closed is not None:
-            raise WebSocketDisconnect(self._closed)
-        if self._gone:
-            raise WebSocketDisconnect(1006)
-
-    async def _send_body(self, body: bytes) -> None:
-        self._require_peer()
-        try:
-            await self._send({"type": "websocket.send", "text": body.decode()})
-        except OSError as exc:
-            self._gone = True
-            raise WebSocketDisconnect(1006) from exc
-
-    async def _departure(self, exc: WebSocketDisconnect) -> int:
-        """The code of a connection that ended within user code."""
-        if self._closed is not None:
-            return self._closed
-        if self.websocket.client_state is WebSocketState.DISCONNECTED:
-            return exc.code
-        if not self._gone:  # raised by the application itself
-            await self.close(exc.code if exc.code == 1000 or exc.code >= 3000 else 1000)
-            return exc.code
-        with anyio.move_on_after(_CODE_S):
-            while True:
-                received = await self._receive()
-                if received["type"] == "websocket.disconnect":
-                    return self._left(received)
-        return 1006
+    def _note_offer(self) -> None:
+        """A browser fails a connection whose offer of subprotocols was not answered."""
+        cls, peer = type(self), self._peer
+        if peer.accepted and peer.subprotocol is None and peer.offered and "_noted_offer" not in vars(cls):
+            cls._noted_offer = True
+            logger.warning(
+                "%s: a client offers the subprotocols %r and got none; set `subprotocols` on the class (told once)",
+                cls.__name__,
+                list(peer.offered),
+            )
 
     async def _disconnected(self, code: int) -> None:
-        _answering.set(None)
+        end_answer()
         try:
             if code == 1012:
                 # Under cancellation every await would raise again: the farewell has its own, bounded time.
@@ -578,13 +505,27 @@ class WebSocketHandlingEndpoint(Membership, _ASGIClass):
         except WebSocketDisconnect:
             pass  # it tried to send to the peer that has just left
         except Exception:
-            logger.exception("%s.on_disconnect failed for %s", type(self).__name__, _peer(self.websocket))
+            logger.exception("%s.on_disconnect failed for %s", type(self).__name__, self._peer.name)
+
+    def _end(self, code: int) -> None:
+        """Let go of everything; no cycle keeps the endpoint alive until the collector comes."""
+        if (membership := self.__dict__.pop("_in_rooms", None)) is not None:
+            membership.leave_everything()
+        self._peer.release(code)
+        self._loop = None
+        self.__dict__.pop("_own_handlers", None)
 
 
 WebSocketHandlingEndpoint._handlers = Handlers({}, WebSocketHandlingEndpoint._compile)
+WebSocketHandlingEndpoint._declaration = Declaration(WebSocketHandlingEndpoint, ())
+
+
+async def _resume(self: WebSocketHandlingEndpoint, rooms: dict[str, Resume]) -> None:
+    await self._membership.resume(rooms)
+
 
 # The event of endpoints with history; not an attribute of theirs, so that others may have a `resume` of their own.
-_RESUME: Handler[..., Any] = event_decorator("resume")(Membership._resume)
+_RESUME: Handler[..., Any] = event_decorator("resume")(_resume)
 
 
 def _inherited(cls: type) -> dict[str, Handler[..., Any]]:
@@ -639,35 +580,3 @@ def _restore_methods(cls: type[WebSocketHandlingEndpoint]) -> None:
             delattr(cls, name)
         if isinstance(inspect.getattr_static(cls, name), Handler):
             setattr(cls, name, inspect.getattr_static(WebSocketHandlingEndpoint, name))
-
-
-def _stray(exc: asyncio.CancelledError) -> Exception:
-    """What a handler awaited was cancelled, which is an error of its own. Raises `exc` if this task is to end."""
-    task = asyncio.current_task()
-    if task is None or task.cancelling():
-        raise exc
-    error = RuntimeError("the handler awaited something that was cancelled")
-    error.__cause__ = exc
-    return error
-
-
-def _only(exc: Exception) -> Exception:
-    """The exception that a task group wrapped, if it is the only one, or if all say that the peer is gone."""
-    while isinstance(exc, ExceptionGroup) and (
-        len(exc.exceptions) == 1 or all(isinstance(_only(each), WebSocketDisconnect) for each in exc.exceptions)
-    ):
-        exc = exc.exceptions[0]
-    return exc
-
-
-def _close_for(exc: Exception) -> tuple[int, str | None]:
-    if isinstance(exc, WebSocketException):
-        return exc.code, exc.reason
-    if isinstance(exc, HTTPException):
-        return 4000 + exc.status_code, exc.detail
-    return 1011, None
-
-
-def _peer(websocket: WebSocket) -> str:
-    client = websocket.client
-    return f"{client.host}:{client.port}" if client else "a client"

@@ -67,6 +67,27 @@ class EventError(SocketsundsoError):
         else:
             self.errors = []
 
+    @classmethod
+    def from_validation(cls, exc: Exception, *, include_input: bool = False) -> EventError:
+        """
+        Answer with the errors of a pydantic `ValidationError` that the application's own code raised:
+
+            try:
+                row = Row.model_validate(values)
+            except ValidationError as exc:
+                raise EventError.from_validation(exc) from exc
+
+        is answered with code `validation_error` and pydantic's list. What was validated stays here, unless
+        `include_input=True`. A ValidationError that is raised as it is counts as a bug: `internal_error`.
+        """
+        validation: Any = exc  # pydantic is not known here
+        try:
+            return EventError(
+                "validation_error", errors=validation.errors(include_url=False, include_input=include_input)
+            )
+        except (UnicodeError, KeyError, IndexError, ValueError):  # a custom error whose template fails
+            return EventError("validation_error", f"{validation.error_count()} validation errors")
+
     def __str__(self) -> str:
         return self.code if self.msg is None else f"{self.code}: {self.msg}"
 

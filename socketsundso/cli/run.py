@@ -93,7 +93,7 @@ def _run(app: str, backplane: str | None, options: dict[str, Any]) -> None:
         options["http"] = _http_protocol(options["http"])
     serve = cast(Any, uvicorn_command.callback)
     sys.modules["uvicorn.main"].__dict__["Multiprocess"] = Supervisor
-    serve(app=f"{__name__}:load_app", **(options | {"factory": True}))
+    serve(app="socketsundso.cli:load_app", **(options | {"factory": True}))
 
 
 class Supervisor(Multiprocess):

@@ -1,9 +1,21 @@
 """
 The life of one connection.
 
+    application   an endpoint class as an ASGI application
+    peer          what is known of the other side, and sending to it in order; the one owner of that state
+    serial        the receive loop: one message at a time
+    current       which message is being answered
+    refusal       what a peer is told whose connection did not come about
     outbound      what is on its way to a peer: in order, bounded, with a policy for a slow reader
 """
 
+from socketsundso.connection import refusal as refusal
+from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.current import Current as Current
+from socketsundso.connection.current import answering as answering
+from socketsundso.connection.current import current as current
+from socketsundso.connection.current import end_answer as end_answer
+from socketsundso.connection.current import is_valid as is_valid
 from socketsundso.connection.outbound import NEVER as NEVER
 from socketsundso.connection.outbound import POLICIES as POLICIES
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE as SLOW_CLOSE_CODE
@@ -15,3 +27,7 @@ from socketsundso.connection.outbound import Outgoing as Outgoing
 from socketsundso.connection.outbound import SlowPolicy as SlowPolicy
 from socketsundso.connection.outbound import gap_notice as gap_notice
 from socketsundso.connection.outbound import take_turns as take_turns
+from socketsundso.connection.peer import Peer as Peer
+from socketsundso.connection.peer import check_subprotocols as check_subprotocols
+from socketsundso.connection.peer import new_id as new_id
+from socketsundso.connection.serial import Serial as Serial

@@ -13,6 +13,7 @@ Knows no connection. One module per question:
     pushes        the same for messages that answer nothing
     values        the same for values that nothing was declared about
     response_errors  what is told of a value that is no valid reply
+    definition    what an endpoint makes of frames and exceptions, compiled
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
     codegen       functions from generated source
@@ -29,6 +30,7 @@ from socketsundso.messages.decoder import Ref as Ref
 from socketsundso.messages.decoder import Refused as Refused
 from socketsundso.messages.decoder import Route as Route
 from socketsundso.messages.decoder import json_model_fields as json_model_fields
+from socketsundso.messages.definition import Definition as Definition
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.pushes import EmittedDicts as EmittedDicts

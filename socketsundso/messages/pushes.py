@@ -17,7 +17,7 @@ import msgspec
 from pydantic import BaseModel
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.declared import field_types
+from socketsundso.messages.declared import field_types, is_model_class
 from socketsundso.messages.replies import ResponseOptions, encoder_for
 from socketsundso.messages.values import Encoder, own_type
 
@@ -40,15 +40,17 @@ def encode_push(value: Any, ref_key: str = "ref") -> bytes:
 class EmittedDicts:
     """
     Dicts that are pushed by an endpoint which declares what it pushes: each is what its `type` names, or refused.
+    `types` are those that name a class with fields.
 
     Raises `DefinitionError` for a class whose instances are no messages.
     """
 
     def __init__(self, kinds: Iterable[Any], ref_key: str = "ref") -> None:
         by_type: dict[str, list[Any]] = {}
-        for kind in kinds:
+        for kind in filter(is_model_class, kinds):
             by_type.setdefault(pushed_type(kind), []).append(kind)
         self._encoders = {name: _declared_encoder(name, alike, ref_key) for name, alike in by_type.items()}
+        self.types = frozenset(by_type)
         self._typed = {name for name, alike in by_type.items() if any(map(_takes_type, alike))}
 
     def encode(self, message: Mapping[str, Any]) -> bytes:

@@ -132,7 +132,7 @@ class Writers:
             return _tuple_writer(self._readers.of(annotation), list(self.of_fields(annotation).items()))
         if is_model_class(kind):
             fields = self.of_fields(annotation)
-            if issubclass(kind, msgspec.Struct) and not any(fields.values()):
+            if issubclass(kind, msgspec.Struct) and not any(fields.values()) and is_hashable(annotation):
                 self._plain.add(annotation)
             return _object_writer(kind, fields, self._readers.of(annotation))
         if not issubclass(kind, collections.abc.Iterable):

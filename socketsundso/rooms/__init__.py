@@ -2,7 +2,8 @@
 Many connections: who is where, and who hears what.
 
     hub           rooms from anywhere: `Hub`, `SyncHub`
-    membership    what an endpoint can do with rooms
+    membership    the rooms of one connection
+    declaration   what an endpoint class declares of rooms
     local         who hears what in this event loop, and the bridge to the backplane
     recovery      from an engine's log to live messages, without a hole
     roster        who is tracked in which room, in all processes
@@ -11,7 +12,10 @@ Many connections: who is where, and who hears what.
     presence      what is told of who is there
 """
 
+from socketsundso.rooms.declaration import Declaration as Declaration
+from socketsundso.rooms.history import Resume as Resume
 from socketsundso.rooms.hub import Hub as Hub
+from socketsundso.rooms.hub import Presence as Presence
 from socketsundso.rooms.hub import SyncHub as SyncHub
 from socketsundso.rooms.membership import Membership as Membership
 from socketsundso.rooms.presence import Member as Member

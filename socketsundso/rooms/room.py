@@ -8,11 +8,8 @@ Topics: `r<room>` for a room, `u<user>` for what `to_user` reaches. A payload be
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import os
 import re
-import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Literal, NamedTuple, cast
@@ -104,23 +101,6 @@ def unseal(sealed: bytes) -> tuple[Envelope, bytes]:
     end = 4 + int.from_bytes(sealed[:4])
     return _unpack(sealed[4:end]), sealed[end:]
 
-
-class _Ids:
-    """Ids of connections: unique across processes, also after a fork."""
-
-    def __init__(self) -> None:
-        self.renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        self._prefix, self._numbers = secrets.token_hex(8), itertools.count(1)
-
-    def __call__(self) -> str:
-        return f"{self._prefix}-{next(self._numbers):x}"
-
-
-new_id = _Ids()
 
 Near = list[Connection] | None
 """Connections that came near their outbound bound; mostly there are none."""

@@ -6,7 +6,7 @@ import logging
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic import AfterValidator, BaseModel, SecretStr, ValidationError
 from starlette.exceptions import HTTPException
 
 from socketsundso import EventError, WebSocketHandlingEndpoint, event
@@ -31,8 +31,15 @@ class App(WebSocketHandlingEndpoint):
         raise HTTPException(status, "because")
 
     @event
-    async def on_validation(self) -> None:
-        Item.model_validate({"x": "y"})
+    async def on_own_validation(self) -> None:
+        Item.model_validate({"x": "pbkdf2:hunter2"})
+
+    @event
+    async def on_told_validation(self, include_input: bool) -> None:
+        try:
+            Item.model_validate({"x": "y"})
+        except ValidationError as exc:
+            raise EventError.from_validation(exc, include_input=include_input) from exc
 
     @event
     async def on_bug(self) -> None:
@@ -70,10 +77,37 @@ def test_http_exception(status: int, code: str) -> None:
     assert (answer["code"], answer["errors"][0]["msg"], answer["errors"][0]["status_code"]) == (code, "because", status)
 
 
-def test_a_validation_error_that_a_handler_raises() -> None:
-    """Pydantic's own exception is an answer, as in 0.0.x."""
-    answer = ask(App, {"type": "validation"})
-    assert (answer["code"], answer["errors"][0]["loc"]) == ("validation_error", ["x"])
+@pytest.mark.parametrize("base", [{}, {"ref": 7}])
+def test_a_validation_error_of_the_applications_own_code(
+    base: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug: logged with its traceback, and nothing of what was validated goes to the client."""
+    want = {"type": "error", "code": "internal_error", "errors": [], **base}
+    assert ask(App, {"type": "own_validation", **base}) == want
+    assert "'own_validation'" in caplog.records[0].getMessage()
+    assert caplog.records[0].exc_info
+
+
+def test_a_validation_error_that_is_meant_as_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """`EventError.from_validation` tells pydantic's list, and the input only on demand."""
+    frames = [{"type": "told_validation", "include_input": told} for told in (False, True)]
+    without, with_input = talk(App, *frames).answers
+    assert (without["code"], without["errors"][0]["loc"]) == ("validation_error", ["x"])
+    assert "input" not in without["errors"][0]
+    assert with_input["errors"][0]["input"] == "y"
+    assert not caplog.records
+
+
+def test_a_later_message_does_not_inherit_what_was_wrong_with_the_one_before(caplog: pytest.LogCaptureFixture) -> None:
+    """The client's fault is told, the application's right behind it is not."""
+
+    class Both(WebSocketHandlingEndpoint):
+        @event
+        async def on_x(self, n: int) -> None:
+            Item.model_validate({"x": "hunter2"})
+
+    answers = talk(Both, {"type": "x", "n": "no"}, {"type": "x", "n": "1"}, {"type": "x", "n": 1}).answers
+    assert [answer["code"] for answer in answers] == ["validation_error", "internal_error", "internal_error"]
 
 
 @pytest.mark.parametrize("name", ["bug", "inline_bug"])

@@ -39,6 +39,10 @@ def validation_error(annotation: Any, value: Any) -> ValidationError:
     return caught.value
 
 
+def told(exc: ValidationError) -> EventError:
+    return EventError.from_validation(exc, include_input=True)
+
+
 def refuse(**context: Any) -> Any:
     def validate(value: Any) -> Any:
         raise PydanticCustomError("custom", "no {a}", context)
@@ -79,12 +83,18 @@ class Int(BaseModel):
         (lambda: EventError("c", "x" * 1_000_000), "c"),
         (lambda: HTTPException(403, {"a": Unprintable()}), "forbidden"),  # type: ignore[arg-type]
         (lambda: HTTPException(-1), "http_-1"),
-        (lambda: validation_error(refuse(a="\ud800"), 1), "validation_error"),
-        (lambda: validation_error(refuse(a={1}, b=b"\xff", c=10**400, d=float("nan")), 1), "validation_error"),
-        (lambda: validation_error(int, Unprintable()), "validation_error"),
-        (lambda: validation_error(Int, {"a": Unprintable()}), "validation_error"),
-        (lambda: validation_error(dict[int, int], {(1, 2): "z", "\ud800": b"\xff"}), "validation_error"),
-        (lambda: validation_error(list[int], ["z"] * 100_000), "validation_error"),
+        (lambda: told(validation_error(refuse(a="\ud800"), 1)), "validation_error"),
+        (lambda: validation_error(refuse(a="\ud800"), 1), "internal_error"),
+        (lambda: told(validation_error(refuse(a={1}, b=b"\xff", c=10**400, d=float("nan")), 1)), "validation_error"),
+        (lambda: validation_error(refuse(a={1}, b=b"\xff", c=10**400, d=float("nan")), 1), "internal_error"),
+        (lambda: told(validation_error(int, Unprintable())), "validation_error"),
+        (lambda: validation_error(int, Unprintable()), "internal_error"),
+        (lambda: told(validation_error(Int, {"a": Unprintable()})), "validation_error"),
+        (lambda: validation_error(Int, {"a": Unprintable()}), "internal_error"),
+        (lambda: told(validation_error(dict[int, int], {(1, 2): "z", "\ud800": b"\xff"})), "validation_error"),
+        (lambda: validation_error(dict[int, int], {(1, 2): "z", "\ud800": b"\xff"}), "internal_error"),
+        (lambda: told(validation_error(list[int], ["z"] * 100_000)), "validation_error"),
+        (lambda: validation_error(list[int], ["z"] * 100_000), "internal_error"),
         (StopAsyncIteration, "internal_error"),
         (StopIteration, "internal_error"),
         (TimeoutError, "internal_error"),

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from socketsundso import rooms
 from socketsundso.backplanes import engine
+from socketsundso.rooms import local as rooms
 
 from ..backplanes.conftest import nats_engine, redis_engine, url
 from ..backplanes.engines import EngineServer

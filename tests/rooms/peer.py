@@ -10,8 +10,9 @@ from typing import Any
 
 from socketsundso import Keep
 from socketsundso.connection.outbound import Connection, OutboundQueue
+from socketsundso.connection.peer import new_id
 from socketsundso.rooms.local import Rooms
-from socketsundso.rooms.room import Participant, new_id
+from socketsundso.rooms.room import Participant
 
 from ..backplanes.listener import DEADLINE_S, until
 

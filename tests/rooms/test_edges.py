@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub, recovery
-from socketsundso import rooms as module
+from socketsundso import BackplaneUnavailable, Hub, Keep, SyncHub
 from socketsundso.backplanes import Delivery, memory, open_url
 from socketsundso.backplanes.memory import Bus, bus_of
+from socketsundso.rooms import local as module
+from socketsundso.rooms import recovery
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.local import Rooms, rooms_for
 

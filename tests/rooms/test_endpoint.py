@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 
-from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event, membership
+from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event
 from socketsundso.connection.outbound import Outgoing
 from socketsundso.messages import encode_push
+from socketsundso.rooms import declaration
 from socketsundso.rooms.local import Rooms, rooms_for
 
 from ..backplanes.listener import until
@@ -194,7 +195,7 @@ def test_an_http_route_and_a_background_task_reach_the_rooms() -> None:
 def test_a_broadcast_is_encoded_once_and_framed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many members there are, and however many rooms; what comes from other processes is not decoded."""
     encoded, framed = [], []
-    monkeypatch.setattr(membership, "encode_push", lambda *args: encoded.append(args) or encode_push(*args))
+    monkeypatch.setattr(declaration, "encode_push", lambda *args: encoded.append(args) or encode_push(*args))
     monkeypatch.setattr(Outgoing, "frame", lambda out, wire: framed.append(out._frame is None) or _frame(out, wire))
 
     async def main() -> None:
@@ -208,7 +209,7 @@ def test_a_broadcast_is_encoded_once_and_framed_once(monkeypatch: pytest.MonkeyP
                 assert await each.receive() == {"type": "note", "text": "1"}
             assert len(encoded) == 1
             assert sum(framed) in (0, 1)  # none where uvicorn's own protocol makes the frames
-            other = Rooms(Chat._backplane_url())
+            other = Rooms(Chat._declaration.url)
             await other.broadcast(["ra"], b"not even JSON")
             assert await clients[0].connection.recv() == "not even JSON"
 
@@ -442,11 +443,11 @@ def test_a_subclass_of_an_endpoint_with_history_keeps_it_or_not() -> None:
     class Forgetting(Keeping):
         history = {}
 
-    assert "resume" in type("Heir", (Keeping,), {})._routes
-    assert "resume" not in Forgetting._routes
+    assert "resume" in type("Heir", (Keeping,), {})._definition.decoder.routes
+    assert "resume" not in Forgetting._definition.decoder.routes
     with pytest.raises(DefinitionError, match="resume"):
         type("Wrong", (Keeping,), {"on_resume": event(on_resume)})
-    assert "resume" in type("Fine", (Forgetting,), {"on_resume": event(on_resume)})._routes
+    assert "resume" in type("Fine", (Forgetting,), {"on_resume": event(on_resume)})._definition.decoder.routes
 
 
 class _Model(BaseModel):

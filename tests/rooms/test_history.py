@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from socketsundso import Endpoint, Hub, Keep, event, rooms
+from socketsundso import Endpoint, Hub, Keep, event
 from socketsundso.backplanes import Delivery, Log
+from socketsundso.rooms import local as rooms
 from socketsundso.rooms.history import Resume, keep_for, numbered, recovered
 from socketsundso.rooms.local import rooms_for
 

@@ -228,7 +228,7 @@ def test_the_presence_of_a_big_room() -> None:
 
     async def main() -> None:
         async with serving(Open) as client:
-            everyone = rooms_for(Open._backplane_url())
+            everyone = rooms_for(Open._declaration.url)
             peers = [Peer() for _ in range(1000)]
             for n, peer in enumerate(peers):
                 await everyone.join(peer.who, "rr")

@@ -16,8 +16,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from socketsundso.backplanes import Keep
 from socketsundso.backplanes.memory import bus_of
 from socketsundso.connection.outbound import Connection, OutboundQueue
+from socketsundso.connection.peer import new_id
 from socketsundso.rooms.local import Rooms
-from socketsundso.rooms.room import Participant, new_id, room_topic, user_topic
+from socketsundso.rooms.room import Participant, room_topic, user_topic
 
 TOPICS = [room_topic("a"), room_topic("b"), room_topic("doc:1"), room_topic("doc:2"), user_topic("ada")]
 _urls = itertools.count(1)

@@ -209,8 +209,8 @@ class Wall(Endpoint):
     async def on_connect(self) -> None:
         await super().on_connect()
         await self.join("r")
-        assert self._participant is not None
-        self.connections.add(self._participant.connection)
+        assert self._membership.participant is not None
+        self.connections.add(self._membership.participant.connection)
 
     @event
     async def on_say(self, n: int) -> dict[str, Any]:

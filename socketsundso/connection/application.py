@@ -1,0 +1,145 @@
+"""
+An endpoint class as an ASGI application: `await Chat(scope, receive, send)`, whoever calls it.
+
+Servers and middleware tell a class from an application in different ways: uvicorn asks for `__await__`, hypercorn
+whether `__call__` is a coroutine function, asgiref (daphne, Channels, OpenTelemetry) for a hint, else takes a class for
+ASGI 2 and calls it with the scope alone. All of them are answered.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, ClassVar
+
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from socketsundso.errors import DefinitionError
+
+_ASGI_ARGUMENTS = {"scope", "receive", "send"}
+
+
+class ASGIClass:
+    """
+    The part of an endpoint class that servers see.
+
+    A class of its own below the endpoint's, so that `inspect.signature(Chat)` shows `__init__`, in which FastAPI
+    looks for dependencies. A `WebSocket` among the arguments of a class becomes its `websocket` also where an
+    `__init__` forgets to pass it on.
+    """
+
+    websocket: WebSocket
+
+    _asgi_single_callable: ClassVar[bool] = True  # asgiref's hint
+    _given_by_fastapi: ClassVar[tuple[str, ...]] = ()  # arguments of `__init__` that only dependency injection fills
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._given_by_fastapi = _arguments_beside_websocket(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if args and not kwargs and isinstance(args[0], MutableMapping):
+            if len(args) == 3:
+                return cls._asgi(*args)
+            if len(args) == 1:
+                return cls._asgi2(args[0])
+        if kwargs.keys() == _ASGI_ARGUMENTS and not args:  # daphne names them
+            return cls._asgi(**kwargs)
+        self = super().__new__(cls)
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, WebSocket):
+                self.websocket = given
+                break
+        return self
+
+    @classmethod
+    def _asgi(cls, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if cls._given_by_fastapi:
+            return _not_served(cls, scope, receive, send)
+        if scope["type"] == "websocket":  # no coroutine around the one that lives as long as the connection
+            endpoint: ASGIClass = cls(WebSocket(scope, receive, send))
+            return endpoint.dispatch()
+        return _without_websocket(scope, receive, send)
+
+    @classmethod
+    def _asgi2(cls, scope: Scope) -> Callable[[Receive, Send], Awaitable[None]]:
+        def instance(receive: Receive, send: Send) -> Awaitable[None]:
+            return cls._asgi(scope, receive, send)
+
+        return instance
+
+    async def __call__(self) -> None:
+        """The same as awaiting the endpoint."""
+        await self.dispatch()
+
+    async def dispatch(self) -> None:
+        """Live the whole life of the connection."""
+        raise NotImplementedError
+
+
+def _arguments_beside_websocket(cls: type) -> tuple[str, ...]:
+    """What `__init__` takes beside the `WebSocket`. Raises `DefinitionError` if it does not take that."""
+    own: Any = cls.__init__  # type: ignore[misc]  # the class's own or inherited one, as it is
+    try:
+        _, *parameters = inspect.signature(own).parameters.values()
+    except (TypeError, ValueError):  # of C code: nothing is known
+        return ()
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return ()
+    named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
+    if len(named) == len(parameters) and not any(map(_is_websocket, named)):
+        raise DefinitionError(
+            f"class {cls.__name__}: its __init__ takes no WebSocket, so that no connection could be served; "
+            "begin it with `def __init__(self, websocket: WebSocket, ...)` and `super().__init__(websocket)`"
+        )
+    return tuple(each.name for each in named if not _is_websocket(each) and _needs_injection(each))
+
+
+def _is_websocket(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if isinstance(annotation, str):  # the name may be known at another place only
+        return parameter.name == "websocket" or "WebSocket" in annotation or "HTTPConnection" in annotation
+    if isinstance(annotation, type) and annotation is not parameter.empty:
+        return issubclass(annotation, HTTPConnection)
+    return parameter.name == "websocket" or annotation is parameter.empty  # the first one gets it
+
+
+def _needs_injection(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty or hasattr(parameter.default, "dependency")
+
+
+def _refusal(cls: type[ASGIClass]) -> str:
+    names = ", ".join(f"`{name}`" for name in cls._given_by_fastapi)
+    return (
+        f"{cls.__name__}.__init__ takes {names}, which FastAPI's dependency injection gives: "
+        f'serve it in a FastAPI application with @app.websocket("/path") on the class'
+    )
+
+
+async def _not_served(cls: type[ASGIClass], scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "lifespan":
+        raise DefinitionError(_refusal(cls))
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": _refusal(cls)})
+
+
+async def _without_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        headers = {"upgrade": "websocket", "connection": "Upgrade"}
+        await PlainTextResponse("This is a WebSocket endpoint.\n", 426, headers)(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return

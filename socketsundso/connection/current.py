@@ -1,0 +1,77 @@
+"""
+Which message is being answered: known to its handler, to hooks that answer for it, and to tasks that it started.
+
+The receive loop notes a plain tuple, since that happens for every message; who asks gets a `Current`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from socketsundso.messages import Ref, Route
+
+if TYPE_CHECKING:
+    from socketsundso.connection.peer import Peer
+
+FrameType = Literal["text", "binary"]
+
+Answering = tuple["Peer", Route | None, Ref | None, type, Exception | None]
+"""
+Whose message, its route (None: there is no handler for it), its `ref`, the class of its frame, and the exception that
+says what is wrong with it, if something is.
+"""
+
+_answering: ContextVar[Answering | None] = ContextVar("socketsundso_answering", default=None)
+
+begin_answer = _answering.set
+
+
+class Current(NamedTuple):
+    """
+    The message that is being answered: `{"type":"say","ref":7,"msg":"hi"}` is `Current("say", 7, "text")`.
+
+    `event` is None for a message that no handler is for, `ref` for one that brought none; `frame_type` is "text" or
+    "binary", as the peer sent it.
+    """
+
+    event: str | None
+    ref: int | str | None
+    frame_type: FrameType
+
+
+def answering(peer: Peer) -> Answering | None:
+    """What the running code answers to this peer. None: it answers nothing, or somebody else."""
+    record: Any = _answering.get()
+    return record if record is not None and record[0] is peer else None
+
+
+_valid: ContextVar[Any] = ContextVar("socketsundso_valid", default=None)  # what an overridden `respond` was given
+
+
+async def respond_with_valid(respond: Callable[[Any], Awaitable[None]], value: Any) -> None:
+    """Call a `respond` with a reply that is valid: `is_valid` says so of this very object for as long."""
+    before = _valid.set(value)
+    try:
+        await respond(value)
+    finally:
+        _valid.reset(before)
+
+
+def is_valid(value: Any) -> bool:
+    """Is it the reply that has just been validated, as it was given to `respond`?"""
+    return value is _valid.get()
+
+
+def end_answer() -> None:
+    """Nothing is answered any more."""
+    _answering.set(None)
+
+
+def current(peer: Peer) -> Current | None:
+    record = answering(peer)
+    if record is None:
+        return None
+    _, route, ref, frame, _ = record
+    return Current(route.event if route is not None else None, ref, "text" if frame is str else "binary")

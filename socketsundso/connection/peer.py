@@ -1,0 +1,277 @@
+"""
+What is known of the other side of one connection, and sending to it in order.
+
+The one owner of that state: whether the connection is accepted, closed or gone, through what its messages go out. The
+endpoint, the receive loop and the rooms get a `Peer` and keep no copy of what it knows. What users do through
+`self.websocket` passes by here, too, so that it is known whoever did it.
+
+Knows ASGI and the outbound queue; no message, no handler, no room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import re
+import secrets
+from collections.abc import Sequence
+
+import anyio
+from starlette.types import Message, Receive, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection, OutboundQueue
+from socketsundso.errors import DefinitionError
+from socketsundso.wire import Writer, wire_of, writer_of
+
+logger = logging.getLogger("socketsundso")
+
+CODE_S = 1.0
+"""How long to wait for the close code of a peer that is gone."""
+
+
+PRIVATE_CODES = {1001: 4503, 1003: 4400, 1007: 4400, 1008: 4403, 1009: 4413, 1011: 4500, 1012: 4503, 1013: 4429}
+"""
+What stands for a code that the server cannot send (daphne sends 1000 and those from 3000 on): 4000 + what HTTP would
+have said.
+"""
+
+MAX_REASON_BYTES = 123
+"""RFC 6455, 5.5: a control frame has at most 125 bytes, two of which are the code."""
+
+
+def fitting_reason(reason: str) -> str:
+    """Cut at a character boundary: servers raise for a longer one, or close without a frame."""
+    return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+
+
+def check_subprotocols(owner: str, names: Sequence[str]) -> None:
+    """RFC 6455, 4.1: each is a token of HTTP, and all of them are unique. Raises `DefinitionError`."""
+    if isinstance(names, str) or not all(isinstance(name, str) and _TOKEN.fullmatch(name) for name in names):
+        raise DefinitionError(
+            f"{owner}.subprotocols is {names!r}; it is a sequence of names without spaces or commas, "
+            "such as ('chat.v2', 'chat.v1')"
+        )
+    if len(set(names)) != len(names):
+        raise DefinitionError(f"{owner}.subprotocols names one twice: {names!r}")
+
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+
+
+class _Ids:
+    """Ids of connections: unique across processes, also after a fork."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self._prefix, self._numbers = secrets.token_hex(8), itertools.count(1)
+
+    def __call__(self) -> str:
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+new_id = _Ids()
+
+
+class Peer:
+    """The other side of one connection. Made before it is accepted; `observe` begins, `release` ends its work."""
+
+    __slots__ = (
+        "_id",
+        "accepted",
+        "closed",
+        "gone",
+        "left",
+        "negotiable",
+        "offered",
+        "receive",
+        "send",
+        "subprotocol",
+        "websocket",
+        "writer",
+    )
+
+    def __init__(self, websocket: WebSocket, subprotocols: Sequence[str] = ()) -> None:
+        self.websocket = websocket
+        self.offered: Sequence[str] = websocket.scope.get("subprotocols") or ()
+        # what is, or will be, accepted: the first of ours that the client offers
+        self.subprotocol = next((name for name in subprotocols if name in self.offered), None)
+        self.negotiable = not (subprotocols and self.offered) or self.subprotocol is not None
+        self.receive: Receive = websocket._receive
+        self.send: Send = websocket._send  # the server's; that of the outbound queue while there is one
+        self.writer: Writer | None = None  # takes texts without a coroutine, where the server has that
+        self.accepted = websocket.application_state is WebSocketState.CONNECTED
+        self.closed: int | None = None  # the code that this side closed with
+        self.left: int | None = None  # the code that it ended with, once that is known
+        self.gone = False  # a send failed: the peer is not there any more
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Names this connection; unique across processes."""
+        if self._id is None:
+            self._id = new_id()
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """For log lines: `127.0.0.1:54321`."""
+        client = self.websocket.client
+        return f"{client.host}:{client.port}" if client else "a client"
+
+    @property
+    def over(self) -> int | None:
+        """The code that the connection has ended with; None while it lasts."""
+        if self.closed is not None:
+            return self.closed
+        return 1006 if self.left is None and self.gone else self.left
+
+    def require(self) -> None:
+        """Raise the quiet disconnect if the connection has ended."""
+        if self.closed is not None or self.left is not None or self.gone:
+            raise WebSocketDisconnect(self.over or 1006)
+
+    # ---- its life
+
+    def observe(self) -> None:
+        """Note what users do through the `WebSocket`: accept, close, and sends that find the peer gone."""
+        self.writer = writer_of(self.websocket.scope, self.send)
+        self.websocket._send = self._observed_send
+
+    async def _observed_send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.close":
+            await self._send_close(message)
+        elif kind == "websocket.accept":
+            await self._noting_loss(self._with_subprotocol(message))
+            self.accepted = True
+        else:
+            await self._noting_loss(message)
+
+    async def _noting_loss(self, message: Message) -> None:
+        try:
+            await self.send(message)
+        except OSError:
+            self.gone = True
+            raise
+
+    def _with_subprotocol(self, message: Message) -> Message:
+        """With the one that was negotiated, unless another one is given; never with one that was not offered."""
+        given = message.get("subprotocol")
+        if given is not None:
+            if given not in self.offered:
+                logger.error("%s: the subprotocol %r was not offered, so it is not accepted", self.name, given)
+                given = None
+            self.subprotocol = given
+        return {**message, "subprotocol": self.subprotocol}
+
+    async def _send_close(self, message: Message) -> None:
+        """Whatever the server can send: a reason that fits, and a code that it takes."""
+        code = self.closed = int(message.get("code") or 1000)
+        if message.get("reason"):
+            message = {**message, "reason": fitting_reason(message["reason"])}
+        try:
+            await self._noting_loss(message)
+        except OSError:
+            raise
+        except Exception as exc:
+            if not self.accepted or code not in PRIVATE_CODES:
+                raise
+            instead = PRIVATE_CODES[code]
+            logger.info("the server cannot close with %d (%s): closed %d instead", code, exc, instead)
+            await self._noting_loss({**message, "code": instead})
+
+    def note_departure(self, received: Message) -> int:
+        """The peer has left, says this `websocket.disconnect`. The code that the connection ended with."""
+        self.websocket.client_state = WebSocketState.DISCONNECTED
+        code = received.get("code")
+        self.left = 1005 if code is None else int(code)
+        return self.left if self.closed is None else self.closed
+
+    async def departure(self, exc: WebSocketDisconnect) -> int:
+        """The code of a connection that ended within user code."""
+        if self.closed is not None:
+            return self.closed
+        if self.left is not None:
+            return self.left
+        if self.websocket.client_state is WebSocketState.DISCONNECTED:
+            self.left = exc.code
+            return exc.code
+        if not self.gone:  # raised by the application itself
+            await self.close(exc.code if exc.code == 1000 or exc.code >= 3000 else 1000)
+            return exc.code
+        with anyio.move_on_after(CODE_S):
+            while True:
+                received = await self.receive()
+                if received["type"] == "websocket.disconnect":
+                    return self.note_departure(received)
+        return 1006
+
+    def release(self, code: int) -> None:
+        """It is over, with this code; no cycle keeps anything alive until the collector comes."""
+        if self.left is None:
+            self.left = code
+        self.writer = None
+        self.websocket._send = self.send
+
+    # ---- what is sent
+
+    async def send_body(self, body: bytes) -> None:
+        """Send a text, in order with everything else. Raises `WebSocketDisconnect` if the peer is gone."""
+        self.require()
+        try:
+            await self.send({"type": "websocket.send", "text": body.decode()})
+        except OSError as exc:
+            self.gone = True
+            raise WebSocketDisconnect(1006) from exc
+
+    async def send_reply(self, body: bytes) -> None:
+        """The same for a reply, whose handler does not care whether the peer is still there."""
+        if self.closed is None and not self.gone:
+            try:
+                await self.send({"type": "websocket.send", "text": body.decode()})
+            except OSError:
+                self.gone = True  # the next receive tells the code
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Close the connection, once; a second call does nothing, nor does one after the peer has left."""
+        if self.over is None:
+            await self.websocket.close(code, reason)
+
+    def close_soon(self, code: int, reason: str) -> None:
+        """The same without waiting for the peer."""
+        if self.over is None:
+            self.closed = code
+            closing = self._send_close({"type": "websocket.close", "code": code, "reason": reason})
+            asyncio.ensure_future(closing).add_done_callback(_retrieve)
+
+    # ---- the outbound queue, from the first room on
+
+    def queue_outbound(self, queue: OutboundQueue) -> Connection:
+        """From now on everything goes out in order with what is pushed to the `Connection` that this gives."""
+
+        def on_slow_peer() -> None:
+            self.close_soon(SLOW_CLOSE_CODE, "slow consumer")
+
+        connection = Connection(self.send, queue, on_slow_peer, wire_of(self.websocket.scope))
+        self.send = connection.send
+        if self.writer is not None:
+            self.writer = connection
+        return connection
+
+    def unqueue_outbound(self, connection: Connection) -> None:
+        """Nothing is pushed any more; what waits is dropped."""
+        connection.close()
+        self.send, self.writer = connection.send_at_once, None  # no cycle through the connection is left
+
+
+def _retrieve(task: asyncio.Future[None]) -> None:
+    """A close that cannot be written any more is no news."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,139 @@
+"""
+What an endpoint class declares of rooms, checked when the class is created, and what follows from it.
+
+`Declares` lists the class attributes; `Declaration` is what is made of them once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from types import CodeType, FunctionType
+from typing import Any, ClassVar, Protocol, is_typeddict
+
+from socketsundso.backplanes import Keep
+from socketsundso.connection import POLICIES, Conflate, SlowPolicy
+from socketsundso.errors import DefinitionError
+from socketsundso.messages import EmittedDicts, encode_push, pushed_fields, pushed_type
+from socketsundso.rooms.hub import Hub
+
+BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
+DEFAULT_BACKPLANE = "memory://"
+
+HISTORY_TYPES = frozenset({"resume", "resumed", "room_position"})
+PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
+
+
+class Declares(Protocol):
+    """
+    The class attributes of an endpoint that concern rooms.
+
+    `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
+    memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
+    maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
+    bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
+    "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
+    dropped. `presence_events` sends `presence_state` and `presence_diff`; None, the default, means: if a
+    method of the class calls `self.track`. `max_rooms` bounds the rooms (and users) of one connection.
+    """
+
+    ref_key: ClassVar[str]
+    backplane: ClassVar[str | None]
+    emits: ClassVar[Sequence[Any]]
+    history: ClassVar[Mapping[str, Keep]]
+    max_outbound_bytes: ClassVar[int]
+    on_slow: ClassVar[SlowPolicy]
+    ttl_s: ClassVar[float | None]
+    notify_gaps: ClassVar[bool]
+    presence_events: ClassVar[bool | None]
+    max_rooms: ClassVar[int]
+
+
+class Declaration:
+    """
+    What one class declares of rooms. Raises `DefinitionError` for what cannot work.
+
+    `events` are the names of its handlers.
+    """
+
+    def __init__(self, cls: type[Declares], events: Iterable[str]) -> None:
+        self._cls = cls
+        self._hub: Hub | None = None
+        _check_policy(cls)
+        _check_history(cls)
+        self.history = cls.history
+        self._emitted = tuple(each for each in cls.emits if not is_typeddict(each))
+        self._emitted_types = frozenset(map(pushed_type, cls.emits))
+        self._emitted_dicts = EmittedDicts(cls.emits, cls.ref_key)
+        self.wants_presence = _mentions(cls, "track") if cls.presence_events is None else cls.presence_events
+        self._refuse_reserved({*events, *self._emitted_types})
+
+    def _refuse_reserved(self, names: set[str]) -> None:
+        reserved = (HISTORY_TYPES if self.history else frozenset()) | (
+            PRESENCE_TYPES if self.wants_presence else frozenset()
+        )
+        for taken in reserved & names:
+            raise DefinitionError(
+                f"{taken!r}: {self._cls.__name__} uses a feature that reserves this name on the wire; "
+                "give the handler another one with @event('name'), or the message another `type`"
+            )
+
+    @property
+    def url(self) -> str:
+        """The backplane's."""
+        return self._cls.backplane or os.environ.get(BACKPLANE_VARIABLE) or DEFAULT_BACKPLANE
+
+    @property
+    def hub(self) -> Hub:
+        """The class's own: rooms of its connections, from anywhere."""
+        if self._hub is None or self._hub.url != self.url:
+            self._hub = Hub(self.url, history=self.history, on_unavailable="count", encode=self.encode_push)
+        return self._hub
+
+    def encode_push(self, message: Any) -> bytes:
+        """A message that answers nothing, as JSON. Raises TypeError for one that `emits` does not list."""
+        if self._cls.emits:
+            self._check_emitted(message)
+            if isinstance(message, Mapping) and message.get("type") in self._emitted_dicts.types:
+                return self._emitted_dicts.encode(message)
+        return encode_push(message, self._cls.ref_key)
+
+    def _check_emitted(self, message: Any) -> None:
+        given = message.get("type") if isinstance(message, Mapping) else None
+        if given not in self._emitted_types and not isinstance(message, self._emitted):
+            shown = f"a message of type {given!r}" if given else type(message).__name__
+            known = ", ".join(sorted(self._emitted_types))
+            raise TypeError(f"{self._cls.__name__} does not push {shown}; its `emits` lists {known}")
+
+
+def _check_policy(cls: type[Declares]) -> None:
+    if cls.on_slow not in POLICIES and not isinstance(cls.on_slow, Conflate):
+        known = ", ".join(map(repr, POLICIES))
+        raise DefinitionError(f"{cls.__name__}.on_slow is {cls.on_slow!r}; it is one of {known} or Conflate(key=...)")
+
+
+def _check_history(cls: type[Declares]) -> None:
+    if any(not isinstance(keep, Keep) for keep in cls.history.values()):
+        raise DefinitionError(f"{cls.__name__}.history maps patterns to Keep(messages=..., seconds=...)")
+    for kind in cls.emits if cls.history else ():
+        if "seq" in pushed_fields(kind):
+            raise DefinitionError(
+                f"{kind.__name__} has a field `seq`, which {cls.__name__}'s rooms with history number their "
+                "messages by; give the field another name, or an alias"
+            )
+
+
+def _mentions(cls: type, name: str) -> bool:
+    """Whether a method of the class (not of this package's) uses an attribute of that name."""
+    functions = [
+        getattr(value, "method", value)
+        for klass in cls.__mro__
+        if not klass.__module__.startswith("socketsundso.")
+        for value in vars(klass).values()
+    ]
+    return any(isinstance(each, FunctionType) and _code_mentions(each.__code__, name) for each in functions)
+
+
+def _code_mentions(code: CodeType, name: str) -> bool:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return name in code.co_names or any(_code_mentions(each, name) for each in inner)
