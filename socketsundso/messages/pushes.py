@@ -15,10 +15,11 @@ from typing import Any, Union
 
 import msgspec
 from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import field_types, is_model_class
-from socketsundso.messages.replies import ResponseOptions, encoder_for
+from socketsundso.messages.replies import ResponseOptions, StructEncoder, encoder_for
 from socketsundso.messages.values import Encoder, own_type
 
 
@@ -65,6 +66,8 @@ def _declared_encoder(name: str, kinds: list[Any], ref_key: str) -> Encoder:
     try:
         return encoder_for(name, Union[tuple(kinds)], ResponseOptions(), ref_key)
     except DefinitionError as exc:
+        if isinstance(exc.__cause__, PydanticUserError):  # `typing.TypedDict` in Python 3.11, a field of any class
+            return StructEncoder(name, Union[tuple(kinds)], ref_key)
         raise DefinitionError(f"emits {', '.join(kind.__name__ for kind in kinds)}: {exc}") from exc
 
 

@@ -376,7 +376,9 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_k
     if response_model is None:
         return Encoder(event, ref_key)
     try:
-        response_model = settled(response_model)
+        given, response_model = response_model, settled(response_model)
+        if response_model is not given and returned_model(response_model) is None:
+            return Encoder(event, ref_key)  # a variable that a subclass gives a type for
         choices = _without_none(response_model)
         structs = [choice for choice in choices if holds(choice, is_struct)]
     except NameError as exc:

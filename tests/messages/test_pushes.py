@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import typing
 from typing import Any, Literal
 
 import msgspec
@@ -103,7 +104,11 @@ class Left(TypedDict):
     who: str
 
 
-EMITS = [Said, Moved, Bare, Left, Tagged, SecretPoint]
+class Old(typing.TypedDict):
+    n: int
+
+
+EMITS = [Old, Said, Moved, Bare, Left, Tagged, SecretPoint]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +119,8 @@ EMITS = [Said, Moved, Bare, Left, Tagged, SecretPoint]
         ({"type": "moved", "x": 1, "secret": 2}, {"type": "moved", "x": 1}),
         ({"type": "bare", "n": 1}, {"type": "bare", "n": 1}),
         ({"type": "left", "who": "a"}, {"type": "left", "who": "a"}),
+        ({"type": "old", "n": 1}, {"type": "old", "n": 1}),
+        ({"type": "old", "n": "no"}, [["response", "n"]]),
         ({"type": "tagged"}, {"type": "tagged", "x": 1}),
         ({"type": "secret_point", "x": 1}, {"type": "secret_point", "x": 1, "y": 0, "secret": ""}),
         ({"type": "said", "txt": 5}, [["response", "text"], ["response", "..."]]),
