@@ -64,6 +64,17 @@ class Readers:
     def __init__(self) -> None:
         self._known: dict[Any, Reader] = {}
 
+    def later(self, annotation: Any) -> Reader:
+        """The same, made when it is first needed: most replies are instances. What can fail, a writer has built."""
+        made: list[Reader] = []
+
+        def read(value: Any) -> Any:
+            if not made:
+                made.append(self.of(annotation))
+            return made[0](value)
+
+        return read
+
     def of(self, annotation: Any) -> Reader:
         """The reader for what `annotation` declares."""
         choices = members(annotation)

@@ -52,7 +52,7 @@ from socketsundso.messages.values import (
     own_type,
     struct_json,
 )
-from socketsundso.messages.writers import Writer, Writers, is_never_text, is_written_whole
+from socketsundso.messages.writers import Writer, Writers, is_never_text
 
 _SILENT = (Any, object, inspect.Parameter.empty)
 _ASYNCHRONOUS = (Awaitable, AsyncIterable)  # what is awaited, or sent one by one, is the reply
@@ -249,17 +249,14 @@ class StructEncoder(Encoder):
         self._members = _without_none(model)
         self.kinds = tuple(kind for kind in map(kind_of, self._members) if not issubclass(kind, Mapping))
         try:
-            write = Writers().of(Union[tuple(self._members)])
-            self._read = Readers().of(Union[tuple(self._members)])
+            writers, declared = Writers(), Union[tuple(self._members)]
+            write, self._read = writers.of(declared), Readers().later(declared)
         except (PydanticUserError, NameError, TypeError) as exc:
             raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
-        self._forms = {
-            kind: Form(_json_of(write), form_of(kind).keys if is_struct(kind) else None) for kind in self.kinds
-        }
+        self._forms = {kind: Form(_json_of(write), form_of(kind).keys) for kind in self.kinds}
         self._other = Form(_json_of(write))
         self._whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
-        if len(self._members) == 1 and is_written_whole(self._members[0]):
-            (kind,) = self.kinds
+        for kind in writers.whole(declared):
             self._whole = {kind: form_of(kind)}
             if _is_tagged(kind):
                 self.encode = self._tagged_encode(kind)  # type: ignore[method-assign,assignment]

@@ -68,12 +68,6 @@ _SCALARS = (
 _REQUIRED = object()  # a default that no value is
 
 
-def is_written_whole(annotation: Any) -> bool:
-    """Is it a Struct of which msgspec can only write what is declared, whatever stands in it?"""
-    kind = kind_of(annotation)
-    return issubclass(kind, msgspec.Struct) and not any(Writers().of_fields(annotation).values())
-
-
 def is_never_text(annotation: Any) -> bool:
     """Can a value of it never be written as a string?"""
     try:
@@ -115,8 +109,8 @@ class Writers:
 
         return write
 
-    def _whole(self, annotation: Any) -> frozenset[type]:
-        """The class whose very instances msgspec writes as they are, if `annotation` is one, and is known already."""
+    def whole(self, annotation: Any) -> frozenset[type]:
+        """The class whose very instances msgspec writes as they are, if `annotation` is one that has a writer."""
         found = bare(annotation)
         return frozenset({kind_of(found)} if is_hashable(found) and found in self._plain else ())
 
@@ -127,25 +121,25 @@ class Writers:
 
     def _of_class(self, annotation: Any, kind: type) -> Writer | None:
         if is_typed_dict(kind):
-            return _dict_writer(self._readers.of(annotation), self.of_fields(annotation))
+            return _dict_writer(self._readers.later(annotation), self.of_fields(annotation))
         if is_named_tuple(kind):
-            return _tuple_writer(self._readers.of(annotation), list(self.of_fields(annotation).items()))
+            return _tuple_writer(self._readers.later(annotation), list(self.of_fields(annotation).items()))
         if is_model_class(kind):
             fields = self.of_fields(annotation)
             if issubclass(kind, msgspec.Struct) and not any(fields.values()) and is_hashable(annotation):
                 self._plain.add(annotation)
-            return _object_writer(kind, fields, self._readers.of(annotation))
+            return _object_writer(kind, fields, self._readers.later(annotation))
         if not issubclass(kind, collections.abc.Iterable):
             return _modelless(kind)
         arguments = item_types(annotation)
         if is_mapping(kind):
-            return _mapping_writer(self.of(arguments[1]), self._whole(arguments[1])) if len(arguments) == 2 else None
+            return _mapping_writer(self.of(arguments[1]), self.whole(arguments[1])) if len(arguments) == 2 else None
         if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
             writers = [(index, self.of(argument)) for index, argument in enumerate(arguments)]
-            return (
-                _tuple_writer(self._readers.of(annotation), writers) if any(writer for _, writer in writers) else None
-            )
-        return _list_writer(self.of(arguments[0]), self._whole(arguments[0])) if arguments else None
+            if not any(writer for _, writer in writers):
+                return None
+            return _tuple_writer(self._readers.later(annotation), writers)
+        return _list_writer(self.of(arguments[0]), self.whole(arguments[0])) if arguments else None
 
     def _of_union(self, choices: list[Any]) -> Writer | None:
         writers = [(choice, self.of(choice)) for choice in choices]

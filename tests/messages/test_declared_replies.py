@@ -209,6 +209,16 @@ class Omitting(msgspec.Struct, omit_defaults=True):
     items: list[Struct] = []
 
 
+@dataclasses.dataclass
+class Holding:
+    item: Struct
+
+
+@dataclasses.dataclass
+class MoreHolding(Holding):
+    type: str = MARK
+
+
 ONE = {"id": 1}
 FIELDS: list[tuple[Any, Any, Any]] = [
     (Pub, Priv(), ONE),
@@ -274,6 +284,30 @@ def test_a_field_of_a_struct_holds_what_it_declares(declared: Any, value: Any, w
         {"type": "many", "a": {"field": written}},
         {"type": "generic", "item": {"field": written}},
     ]
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+UNDECLARED_TYPES: list[tuple[Any, Any, Any]] = [
+    (Pub, type("P", (Pub,), {"__annotations__": {"type": str}, "type": MARK, "__module__": __name__})(), ONE),
+    (Loose, type("L", (Loose,), {"__annotations__": {"type": str}, "type": MARK, "__module__": __name__})(), {}),
+    (Struct, MoreStruct(), ONE),
+    (Holding, MoreHolding(MoreStruct()), {"item": ONE}),
+]
+
+
+@pytest.mark.parametrize(("declared", "value", "written"), UNDECLARED_TYPES)
+def test_a_type_that_only_a_subclass_has_does_not_name_the_reply(declared: Any, value: Any, written: Any) -> None:
+    """It is a field like any other: the event's name goes out."""
+
+    class App(WebSocketHandlingEndpoint):
+        @event(response_model=declared)
+        async def on_one(self) -> Any:
+            return value
+
+    assert ask(App, {"type": "one"}) == {"type": "one", **written}
 
 
 @pytest.mark.parametrize("declared", [list[Pub], dict[str, Pub], Pair, Struct, Union[Struct, list[Pub]], Pub])
