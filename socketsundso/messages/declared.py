@@ -241,6 +241,12 @@ def item_types(annotation: Any) -> tuple[Any, ...]:
     return given
 
 
+def as_dict(annotation: Any) -> Any:
+    """`dict[str, User]` for a class that is such a mapping by its bases; anything else as it is."""
+    kind, items = kind_of(annotation), item_types(annotation) if is_mapping(kind_of(annotation)) else ()
+    return dict[items] if len(items) == 2 and "__orig_bases__" in vars(kind) else annotation  # type: ignore[misc,valid-type]  # known at run time
+
+
 def field_types(annotation: Any) -> dict[str, Any]:
     """The fields of a class, with what its arguments and bases give for type variables. By their names in Python."""
     found: dict[str, Any] = {}
@@ -279,7 +285,8 @@ def holds(annotation: Any, wanted: Callable[[Any], bool]) -> bool:
             if member in seen:
                 continue
             seen.append(member)
-            todo += typing.get_args(member) if typing.get_origin(member) is not typing.Literal else ()
+            if kind is not typing.Literal:
+                todo += item_types(member) if isinstance(kind, type) else typing.get_args(member)
             if is_named_tuple(kind) or (is_model_class(kind) and not is_pydantic(kind)):
                 todo += field_types(member).values()
     return False

@@ -27,6 +27,7 @@ from pydantic_core import PydanticSerializationError, ValidationError
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.core_schemas import may_write_nan, nests_fields, writes_no_text, written_as, written_keys
 from socketsundso.messages.declared import (
+    as_dict,
     field_types,
     holds,
     is_mapping,
@@ -377,6 +378,9 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_k
         if response_model is not given and returned_model(response_model) is None:
             return Encoder(event, ref_key)  # a variable that a subclass gives a type for
         choices = _without_none(response_model)
+        if any(as_dict(choice) is not choice for choice in choices):
+            choices = [as_dict(choice) for choice in choices]
+            response_model = Union[tuple(choices)]
         structs = [choice for choice in choices if holds(choice, is_struct)]
     except NameError as exc:
         raise DefinitionError(

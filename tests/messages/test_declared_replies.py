@@ -290,6 +290,40 @@ class Loose(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class Pubs(dict[str, T], Generic[T]): ...
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [
+        (dict[str, Pub], {"a": Priv()}),
+        (Mapping[str, Maybe[Pub]], {"a": Priv()}),
+        (dict[str, Data], {"a": MoreData()}),
+        (dict[str, Struct], {"a": MoreStruct()}),
+        (dict[str, Attrs], {"a": MoreAttrs()}),
+        (Optional[dict[str, PubName]], {"a": Priv()}),
+        (Pubs[Pub], Pubs(a=Priv())),
+        (Pubs[Struct], Pubs(a=MoreStruct())),
+    ],
+)
+def test_a_mapping_of_models_is_a_reply(declared: Any, value: Any) -> None:
+    """Its values are written as declared; its `type` is the message's."""
+
+    class App(WebSocketHandlingEndpoint):
+        @event
+        async def on_one(self) -> declared:
+            return value
+
+        @event
+        async def on_named(self) -> declared:
+            return {"type": "name", **value}
+
+    assert talk(App, {"type": "one"}, {"type": "named"}).answers == [
+        {"type": "one", "a": {"id": 1}},
+        {"type": "name", "a": {"id": 1}},
+    ]
+
+
 UNDECLARED_TYPES: list[tuple[Any, Any, Any]] = [
     (Pub, type("P", (Pub,), {"__annotations__": {"type": str}, "type": MARK, "__module__": __name__})(), ONE),
     (Loose, type("L", (Loose,), {"__annotations__": {"type": str}, "type": MARK, "__module__": __name__})(), {}),
