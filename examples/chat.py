@@ -35,6 +35,7 @@ class Chat(WebSocketHandlingEndpoint):
 
     emits = [Said]
     history = {"*": Keep(messages=100, seconds=3600)}
+    presence_events = True
     name = ""
 
     @event

@@ -43,6 +43,7 @@ class Board(WebSocketHandlingEndpoint):
     """Who is here, and in which colour, is presence; places and strokes are broadcasts."""
 
     emits = [Moved, Stroke]
+    presence_events = True
     on_slow = Conflate(key=lambda m: m.who if m.type == "moved" else None)  # None: never replaced
 
     @event

@@ -21,7 +21,7 @@ from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from socketsundso.backplanes import Keep
+from socketsundso.backplanes import Keep, State
 from socketsundso.connection import (
     ASGIClass,
     Current,
@@ -130,8 +130,10 @@ _COMPILED = frozenset(
         "legacy_errors",
         "max_error_bytes",
         "max_errors",
+        "on_backplane",
         "on_slow",
         "presence_events",
+        "presence_interval_s",
         "ref_key",
         "subprotocols",
     }
@@ -160,8 +162,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
     bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
     "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
-    dropped. `presence_events` sends `presence_state` and `presence_diff`; None, the default, means: if a
-    method of the class calls `self.track`. `max_rooms` bounds the rooms (and users) of one connection.
+    dropped. `presence_events = True` is for endpoints that `track`: who joins a room is told who is there
+    (`presence_state`) and then what changes (`presence_diff`), all that changes within `presence_interval_s`
+    seconds together. `max_rooms` bounds the rooms (and users) of one connection.
     """
 
     ref_key: ClassVar[str] = "ref"
@@ -179,7 +182,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     on_slow: ClassVar[SlowPolicy] = "close"
     ttl_s: ClassVar[float | None] = None
     notify_gaps: ClassVar[bool] = False
-    presence_events: ClassVar[bool | None] = None
+    presence_events: ClassVar[bool] = False
+    presence_interval_s: ClassVar[float] = 0.05
     max_rooms: ClassVar[int] = 1000
 
     handlers = _HandlersAttribute()
@@ -213,7 +217,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
             handlers[event] = handler
         _restore_methods(cls)
-        cls._declaration = Declaration(cls, handlers)
+        hears_backplane = cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane
+        cls._declaration = Declaration(cls, handlers, hears_backplane)
         if cls.history:
             handlers["resume"] = _RESUME
         policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
@@ -380,6 +385,14 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         return True
 
+    async def on_backplane(self, status: State) -> None:
+        """
+        Called for each connection that is in a room (or identified) when the backplane goes away ("reconnecting"), is
+        back ("connected"), or is closed; and at its first room if it is away then.
+
+        Calls come one after the other, in a task of their own beside the handlers; what they raise is logged.
+        """
+
     async def join(self, room: str) -> None:
         """
         Enter a room; when this returns, broadcasts from every process reach the connection. Idempotent.
@@ -409,14 +422,19 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Make this connection one of the user's: `hub.to_user(user)` reaches it from now on."""
         await self._membership.identify(user)
 
-    async def track(self, meta: Any, room: str | None = None) -> None:
+    async def track(self, meta: Any, room: str | None = None, *, key: str | None = None) -> None:
         """
         Show this connection in the room's presence with `meta`, any value that JSON knows; again: change it.
 
-        A meta of more than 16 KiB, or no JSON at all, is answered with `validation_error`.
+        All connections with the same `key`, in any process, are one member, with the key as its id and the meta
+        of the one that was tracked last; it leaves with the last of them. Without a key, a connection stays the
+        member that it is, at first itself.
+
+        A meta of more than 16 KiB, or no JSON at all, is answered with `validation_error`, as is a key that is empty
+        or longer than 200 characters. RuntimeError where the class has no `presence_events = True`.
         The room may be left out by who is in exactly one. It ends with `untrack`, `leave` or the connection.
         """
-        await self._membership.track(meta, room)
+        await self._membership.track(meta, room, key)
 
     async def untrack(self, room: str | None = None) -> None:
         """Take this connection out of the room's presence, but not out of the room."""

@@ -31,11 +31,11 @@ WINGS = {
         {"replies"},
         {"definition", "pushes"},
     ],
-    "connection": [{"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
+    "connection": [{"queue"}, {"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
     "rooms": [
         {"presence", "history"},
         {"room"},
-        {"recovery", "roster"},
+        {"recovery", "roster", "watchers"},
         {"local"},
         {"hub"},
         {"declaration"},

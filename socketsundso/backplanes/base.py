@@ -93,7 +93,7 @@ class Receiver(Protocol):
     def on_restored(self) -> None:
         """
         The engine is back and every subscription is in force again; or what is held had lapsed, and is back. Not
-        called for the first connection.
+        called where the first attempt to connect succeeded.
         """
 
 

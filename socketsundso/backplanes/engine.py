@@ -195,7 +195,7 @@ class Engine(ABC):
             await self._end()
 
     async def _stay_linked(self, tried: asyncio.Event) -> None:
-        waits, known, came_before = backoff(), False, False
+        waits, known = backoff(), False  # that the engine is, or has been, away
         while True:
             try:
                 await asyncio.wait_for(self._connect(), CALL_TIMEOUT_S)
@@ -218,9 +218,7 @@ class Engine(ABC):
             tried.set()
             if known:
                 logger.warning("%s at %s is back; every subscription is restored", self.name, self.where)
-            if came_before:
                 self._receiver.on_restored()
-            came_before = True
             error_text = await self._serve_until_lost()
             await self._lost()
             logger.warning("%s at %s is away: %s; rooms go on in this process only", self.name, self.where, error_text)

@@ -6,7 +6,8 @@ The life of one connection.
     serial        the receive loop: one message at a time
     current       which message is being answered
     refusal       what a peer is told whose connection did not come about
-    outbound      what is on its way to a peer: in order, bounded, with a policy for a slow reader
+    outbound      what is on its way to a peer: written at once, or in its turn
+    queue         what waits for a slow reader: in order, bounded, with a policy; control frames are never dropped
 """
 
 from socketsundso.connection import refusal as refusal
@@ -16,18 +17,19 @@ from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
 from socketsundso.connection.current import is_valid as is_valid
-from socketsundso.connection.outbound import NEVER as NEVER
-from socketsundso.connection.outbound import POLICIES as POLICIES
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE as SLOW_CLOSE_CODE
-from socketsundso.connection.outbound import Conflate as Conflate
 from socketsundso.connection.outbound import Connection as Connection
-from socketsundso.connection.outbound import Counters as Counters
-from socketsundso.connection.outbound import OutboundQueue as OutboundQueue
-from socketsundso.connection.outbound import Outgoing as Outgoing
-from socketsundso.connection.outbound import SlowPolicy as SlowPolicy
-from socketsundso.connection.outbound import gap_notice as gap_notice
 from socketsundso.connection.outbound import take_turns as take_turns
 from socketsundso.connection.peer import Peer as Peer
 from socketsundso.connection.peer import check_subprotocols as check_subprotocols
 from socketsundso.connection.peer import new_id as new_id
+from socketsundso.connection.queue import NEVER as NEVER
+from socketsundso.connection.queue import POLICIES as POLICIES
+from socketsundso.connection.queue import Conflate as Conflate
+from socketsundso.connection.queue import Counters as Counters
+from socketsundso.connection.queue import Notice as Notice
+from socketsundso.connection.queue import OutboundQueue as OutboundQueue
+from socketsundso.connection.queue import Outgoing as Outgoing
+from socketsundso.connection.queue import SlowPolicy as SlowPolicy
+from socketsundso.connection.queue import gap_notice as gap_notice
 from socketsundso.connection.serial import Serial as Serial

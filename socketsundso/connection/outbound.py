@@ -1,9 +1,6 @@
 """
-What is on its way to one peer: in order, bounded in bytes, with a policy for a peer that reads too slowly.
-
-`Outgoing` is one message, encoded once however many peers it goes to. `OutboundQueue` is the logic, without
-I/O: what waits, what is dropped. `Connection` moves it: `push` never waits and never raises, `send` waits
-for its turn.
+What is on its way to one peer. `Connection` moves it: `push` never waits and never raises, `send` waits for its turn.
+What waits meanwhile is in an `OutboundQueue`, whose policy decides what becomes of it where the peer is slow.
 
 A peer is slow only if its bytes stay above the bound after the event loop had a turn to write; a burst
 within one turn is not slowness. The bound is for pushes: what is sent with `send` is never dropped, its
@@ -14,17 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import types
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import msgspec
-
+from socketsundso.connection.queue import NEVER as NEVER
+from socketsundso.connection.queue import PATIENCE as PATIENCE
+from socketsundso.connection.queue import Conflate as Conflate
+from socketsundso.connection.queue import Notice, Renew, fail
+from socketsundso.connection.queue import OutboundQueue as OutboundQueue
+from socketsundso.connection.queue import Outgoing as Outgoing
 from socketsundso.wire import Wire, sends_plainly
-
-logger = logging.getLogger("socketsundso.rooms")
 
 SLOW_CLOSE_CODE = 1013
 WIRE_BYTES = 64 << 10
@@ -35,296 +32,8 @@ Above so many bytes in the server's own buffer, our writer waits: a policy can s
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class Conflate:
-    """
-    For a slow reader keep only the newest value per key: `on_slow = Conflate(key=lambda m: m.symbol)`.
-
-    The key function gets the message as it is on the wire, its fields both as attributes and as items, the
-    same in every process. Messages whose key is None are all kept. What is above the bound even so is
-    dropped, oldest first.
-    """
-
-    def __init__(self, key: Callable[[Any], object]) -> None:
-        self.key = key
-
-    def __repr__(self) -> str:
-        return f"Conflate(key={self.key!r})"
-
-
-SlowPolicy = Literal["close", "drop_oldest", "drop_newest"] | Conflate
-POLICIES = ("close", "drop_oldest", "drop_newest")
-
-
-class Fields(dict[str, Any]):
-    """A message's fields, as items and as attributes."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-class Outgoing:
-    """One message on its way: its payload (JSON, UTF-8) and what is made of it at most once."""
-
-    __slots__ = ("_event", "_fields", "_frame", "payload", "room", "size", "ttl_s")
-
-    @classmethod
-    def of_event(cls, event: MutableMapping[str, Any]) -> Outgoing:
-        """An ASGI message as somebody else has made it: text, bytes or a close. It is passed on as it is."""
-        body = event.get("text") or event.get("bytes") or b""
-        out = cls(b"")
-        out.size = len(body)
-        out._event = event
-        return out
-
-    @property
-    def foreign(self) -> bool:
-        """Made by `of_event`: only the server's `send` knows what to do with it."""
-        return not self.payload
-
-    def __init__(self, payload: bytes, room: str | None = None, ttl_s: float | None = None) -> None:
-        self.payload = payload
-        self.size = len(payload)
-        self.room = room  # named in a gap notice if this message is dropped
-        self.ttl_s = ttl_s
-        self._event: MutableMapping[str, Any] | None = None
-        self._frame: bytes | None = None
-        self._fields: Fields | None = None
-
-    @property
-    def event(self) -> MutableMapping[str, Any]:
-        """The ASGI message, shared by all peers."""
-        if self._event is None:
-            self._event = {"type": "websocket.send", "text": self.payload.decode()}
-        return self._event
-
-    def frame(self, wire: Wire) -> bytes:
-        """The WebSocket frame, shared by all peers of our own server."""
-        if self._frame is None:
-            self._frame = wire.frame(self.payload)
-        return self._frame
-
-    @property
-    def fields(self) -> Fields:
-        if self._fields is None:
-            self._fields = Fields(msgspec.json.decode(self.payload, type=dict[str, Any]))
-        return self._fields
-
-
-class Waiting(NamedTuple):
-    """A place in the queue. `sent` belongs to a sender that waits; such a message is never dropped."""
-
-    out: Outgoing
-    expires_at: float
-    sent: asyncio.Future[None] | None
-
-
-NEVER = float("inf")
-
-
-def _fail(sent: asyncio.Future[None] | None, error: Exception) -> None:
-    if sent is not None and not sent.done():
-        sent.set_exception(error)
-
-
-class Counters:
-    """What has happened since the beginning, in this process and on this event loop."""
-
-    __slots__ = ("delivered", "dropped", "published", "refused")
-
-    def __init__(self) -> None:
-        self.published = 0  # broadcasts
-        self.delivered = 0  # messages pushed to local connections
-        self.dropped = 0  # messages that a slow reader's policy dropped
-        self.refused = 0  # broadcasts that the engine could not take
-
-
-class OutboundQueue:
-    """
-    What waits to be written to one peer.
-
-    `put` only adds. `judge`, called after the loop had its turn, is where the policy acts; until then,
-    everything that was put is there.
-    """
-
-    __slots__ = (
-        "bytes",
-        "counters",
-        "gaps",
-        "max_bytes",
-        "on_slow",
-        "patience",
-        "stalled",
-        "tell_gaps",
-        "ttl_s",
-        "waiting",
-    )
-
-    def __init__(
-        self,
-        max_bytes: int,
-        on_slow: SlowPolicy,
-        ttl_s: float | None = None,
-        tell_gaps: bool = False,
-        counters: Counters | None = None,
-    ) -> None:
-        self.max_bytes, self.on_slow, self.ttl_s, self.tell_gaps = max_bytes, on_slow, ttl_s, tell_gaps
-        self.waiting: deque[Waiting] = deque()
-        self.bytes = 0  # of the pushes that wait
-        self.counters = counters or Counters()  # where drops are counted; shared by the connections of a loop
-        self.gaps: dict[str, int] = {}  # room -> messages dropped and not yet told
-        self.patience = PATIENCE  # turns of the loop that broadcasts still give it without seeing it take anything
-        self.stalled = False  # the peer did not take everything in the last turn; ends when the queue is empty
-
-    @property
-    def near(self) -> bool:
-        """Whether what waits comes near the bound."""
-        return self.bytes * 2 > self.max_bytes
-
-    def put(self, out: Outgoing, now: float, sent: asyncio.Future[None] | None = None) -> None:
-        if self.gaps and self.on_slow == "drop_newest":
-            self._tell(now)
-        if self.stalled and sent is None and isinstance(self.on_slow, Conflate):
-            self._replace_older(self.on_slow, out)
-        ttl_s = self.ttl_s if out.ttl_s is None else out.ttl_s
-        self.waiting.append(Waiting(out, NEVER if ttl_s is None or sent is not None else now + ttl_s, sent))
-        if sent is None:
-            self.bytes += out.size
-
-    def take(self, now: float) -> Waiting | None:
-        """The next to be written, after dropping what is too old for that; None if there is none."""
-        while self.waiting:
-            place = self.waiting.popleft()
-            if place.sent is None:
-                self.bytes -= place.out.size
-            if place.expires_at <= now:
-                self._count(place.out)
-                continue
-            if self.gaps and self.on_slow != "drop_newest":
-                self.waiting.appendleft(place)
-                if place.sent is None:
-                    self.bytes += place.out.size
-                return Waiting(self._gap(), NEVER, None)
-            return place
-        if self.gaps:
-            return Waiting(self._gap(), NEVER, None)
-        self.stalled = False
-        return None
-
-    def judge(self, now: float) -> bool:
-        """Apply the policy to what the loop's turn has left; True if the peer is to be closed as too slow."""
-        if not self.waiting:
-            return False
-        self.stalled = True
-        self._drop(lambda place: place.expires_at <= now)
-        if isinstance(self.on_slow, Conflate):
-            self._conflate(self.on_slow)
-        if self.bytes <= self.max_bytes or self._pushes() == 1:
-            return False  # a single message above the bound is sent when nothing else waits
-        if self.on_slow == "close":
-            return True
-        self._shrink(newest=self.on_slow == "drop_newest")
-        return False
-
-    def _pushes(self) -> int:
-        return sum(place.sent is None for place in self.waiting)
-
-    def clear(self) -> None:
-        """Drop everything; senders that wait get a ConnectionResetError."""
-        for place in self.waiting:
-            if place.sent is None:
-                self.counters.dropped += 1
-            else:
-                _fail(
-                    place.sent,
-                    ConnectionResetError("the connection was closed before the message was written"),
-                )
-        self.waiting.clear()
-        self.bytes = 0
-        self.gaps.clear()
-
-    def _shrink(self, newest: bool) -> None:
-        """Drop from one end until the rest fits, but not the last that is left."""
-        left = self._pushes()
-        kept: deque[Waiting] = deque()
-        for place in reversed(self.waiting) if newest else iter(self.waiting):
-            if self.bytes > self.max_bytes and place.sent is None and left > 1:
-                left -= 1
-                self.bytes -= place.out.size
-                self._count(place.out)
-            else:
-                kept.append(place)
-        if newest:
-            kept.reverse()
-        self.waiting = kept
-
-    def _drop(self, condemned: Callable[[Waiting], bool]) -> None:
-        kept: deque[Waiting] = deque()
-        for place in self.waiting:
-            if condemned(place):
-                self.bytes -= place.out.size
-                self._count(place.out)
-            else:
-                kept.append(place)
-        self.waiting = kept
-
-    def _conflate(self, conflate: Conflate) -> None:
-        newest = {}
-        for place in self.waiting:
-            newest[self._key_of(conflate, place)] = place
-        self._drop_conflated(lambda place: newest[self._key_of(conflate, place)] is not place)
-
-    def _replace_older(self, conflate: Conflate, out: Outgoing) -> None:
-        key = self._key_of(conflate, Waiting(out, NEVER, None))
-        self._drop_conflated(lambda place: self._key_of(conflate, place) == key)
-
-    def _drop_conflated(self, condemned: Callable[[Waiting], bool]) -> None:
-        """What a newer value replaces is counted, but leaves no gap: nothing is missing."""
-        gaps = dict(self.gaps)
-        self._drop(condemned)
-        self.gaps = gaps
-
-    @staticmethod
-    def _key_of(conflate: Conflate, place: Waiting) -> object:
-        """Equal for messages of which only the newest counts. Never equal for those without a key."""
-        if place.sent is not None:
-            return id(place)
-        try:
-            key = conflate.key(place.out.fields)
-            hash(key)
-        except Exception:
-            logger.exception("the key function of %r failed; the message is kept", conflate)
-            key = None
-        return id(place.out) if key is None else (key,)
-
-    def _count(self, out: Outgoing) -> None:
-        self.counters.dropped += 1
-        if self.tell_gaps and out.room is not None:
-            self.gaps[out.room] = self.gaps.get(out.room, 0) + 1
-
-    def _gap(self) -> Outgoing:
-        room = next(iter(self.gaps))
-        return Outgoing(gap_notice(room, self.gaps.pop(room)))
-
-    def _tell(self, now: float) -> None:
-        while self.gaps:
-            gap = self._gap()
-            self.waiting.append(Waiting(gap, NEVER, None))
-            self.bytes += gap.size
-
-
-def gap_notice(room: str, dropped: int | None) -> bytes:
-    """`{"type":"gap","room":"r1","dropped":12}`; null where nobody knows how many."""
-    return msgspec.json.encode({"type": "gap", "room": room, "dropped": dropped})
-
-
 TURNS = 10
 """Turns of the loop that one broadcast gives to readers near their bound, at most."""
-
-PATIENCE = 10
-"""Turns in which a reader near its bound may take nothing, before it takes something, and be waited for."""
 
 
 async def take_turns(near: list[Connection]) -> None:
@@ -389,6 +98,11 @@ class Connection:
         self.closed = False  # nothing is written any more: the peer is gone, or has been told to go
 
     @property
+    def slow(self) -> bool:
+        """What waits is more than the loop's turns could write."""
+        return self.queue.stalled
+
+    @property
     def busy(self) -> bool:
         """Something waits; whatever is sent now has to go through `send` to keep the order."""
         return self._writer is not None
@@ -412,6 +126,11 @@ class Connection:
         if queue.stalled or queue.bytes > queue.max_bytes:
             self._judge_soon()
         return queue.near
+
+    def inform(self, out: Notice, renew: Renew) -> None:
+        """While `busy`, tell who is in a room, or a change of that; see `OutboundQueue.inform`."""
+        self.queue.inform(out, renew)
+        self._judge_soon()
 
     def write(self, payload: bytes) -> bool:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
@@ -490,10 +209,10 @@ class Connection:
             self._writer = None
             self.offer = self.wire.offer if self.wire is not None else None
         except asyncio.CancelledError:  # by `close`
-            _fail(sent, ConnectionResetError("the connection was closed while the message was written"))
+            fail(sent, ConnectionResetError("the connection was closed while the message was written"))
             raise
         except Exception as error:  # each server has its own exception for a peer that has gone
-            _fail(sent, error)
+            fail(sent, error)
             self._writer = None
             self.close()
 

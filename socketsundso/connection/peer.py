@@ -22,7 +22,8 @@ import anyio
 from starlette.types import Message, Receive, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection, OutboundQueue
+from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection
+from socketsundso.connection.queue import OutboundQueue
 from socketsundso.errors import DefinitionError
 from socketsundso.wire import Writer, wire_of, writer_of
 

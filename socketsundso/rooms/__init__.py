@@ -7,6 +7,7 @@ Many connections: who is where, and who hears what.
     local         who hears what in this event loop, and the bridge to the backplane
     recovery      from an engine's log to live messages, without a hole
     roster        who is tracked in which room, in all processes
+    watchers      who is told when the backplane goes away and comes back
     room          one room, who is in it, and what travels between processes
     history       numbers and positions of rooms that keep messages
     presence      what is told of who is there

@@ -6,9 +6,9 @@ What an endpoint class declares of rooms, checked when the class is created, and
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from types import CodeType, FunctionType
 from typing import Any, ClassVar, Protocol, is_typeddict
 
 from socketsundso.backplanes import Keep
@@ -33,8 +33,9 @@ class Declares(Protocol):
     maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
     bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
     "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
-    dropped. `presence_events` sends `presence_state` and `presence_diff`; None, the default, means: if a
-    method of the class calls `self.track`. `max_rooms` bounds the rooms (and users) of one connection.
+    dropped. `presence_events = True` is for endpoints that `track`: who joins a room is told who is there
+    (`presence_state`) and then what changes (`presence_diff`), all that changes within `presence_interval_s`
+    seconds together. `max_rooms` bounds the rooms (and users) of one connection.
     """
 
     ref_key: ClassVar[str]
@@ -45,7 +46,8 @@ class Declares(Protocol):
     on_slow: ClassVar[SlowPolicy]
     ttl_s: ClassVar[float | None]
     notify_gaps: ClassVar[bool]
-    presence_events: ClassVar[bool | None]
+    presence_events: ClassVar[bool]
+    presence_interval_s: ClassVar[float]
     max_rooms: ClassVar[int]
 
 
@@ -53,10 +55,11 @@ class Declaration:
     """
     What one class declares of rooms. Raises `DefinitionError` for what cannot work.
 
-    `events` are the names of its handlers.
+    `events` are the names of its handlers. It `hears_backplane` if it has an `on_backplane` of its own; the others pay
+    nothing for it.
     """
 
-    def __init__(self, cls: type[Declares], events: Iterable[str]) -> None:
+    def __init__(self, cls: type[Declares], events: Iterable[str], hears_backplane: bool = False) -> None:
         self._cls = cls
         self._hub: Hub | None = None
         _check_policy(cls)
@@ -65,7 +68,10 @@ class Declaration:
         self._emitted = tuple(each for each in cls.emits if not is_typeddict(each))
         self._emitted_types = frozenset(map(pushed_type, cls.emits))
         self._emitted_dicts = EmittedDicts(cls.emits, cls.ref_key)
-        self.wants_presence = _mentions(cls, "track") if cls.presence_events is None else cls.presence_events
+        _check_presence(cls)
+        self.wants_presence = cls.presence_events
+        self.presence_interval_s = cls.presence_interval_s
+        self.hears_backplane = hears_backplane
         self._refuse_reserved({*events, *self._emitted_types})
 
     def _refuse_reserved(self, names: set[str]) -> None:
@@ -86,9 +92,13 @@ class Declaration:
     @property
     def hub(self) -> Hub:
         """The class's own: rooms of its connections, from anywhere."""
-        if self._hub is None or self._hub.url != self.url:
-            self._hub = Hub(self.url, history=self.history, on_unavailable="count", encode=self.encode_push)
-        return self._hub
+        hub = self._hub
+        if hub is None or hub.url != self.url:
+            callbacks = hub.callbacks() if hub is not None else ()
+            hub = self._hub = Hub(self.url, history=self.history, on_unavailable="count", encode=self.encode_push)
+            for callback in callbacks:
+                hub.on_status(callback)
+        return hub
 
     def encode_push(self, message: Any) -> bytes:
         """A message that answers nothing, as JSON. Raises TypeError for one that `emits` does not list."""
@@ -112,6 +122,16 @@ def _check_policy(cls: type[Declares]) -> None:
         raise DefinitionError(f"{cls.__name__}.on_slow is {cls.on_slow!r}; it is one of {known} or Conflate(key=...)")
 
 
+def _check_presence(cls: type[Declares]) -> None:
+    if not isinstance(cls.presence_events, bool):
+        raise DefinitionError(f"{cls.__name__}.presence_events is {cls.presence_events!r}; it is True or False")
+    interval_s = cls.presence_interval_s
+    if isinstance(interval_s, bool) or not isinstance(interval_s, int | float) or not 0 <= interval_s < math.inf:
+        raise DefinitionError(
+            f"{cls.__name__}.presence_interval_s is {interval_s!r}; it is a number of seconds, 0 for at once"
+        )
+
+
 def _check_history(cls: type[Declares]) -> None:
     if any(not isinstance(keep, Keep) for keep in cls.history.values()):
         raise DefinitionError(f"{cls.__name__}.history maps patterns to Keep(messages=..., seconds=...)")
@@ -121,19 +141,3 @@ def _check_history(cls: type[Declares]) -> None:
                 f"{kind.__name__} has a field `seq`, which {cls.__name__}'s rooms with history number their "
                 "messages by; give the field another name, or an alias"
             )
-
-
-def _mentions(cls: type, name: str) -> bool:
-    """Whether a method of the class (not of this package's) uses an attribute of that name."""
-    functions = [
-        getattr(value, "method", value)
-        for klass in cls.__mro__
-        if not klass.__module__.startswith("socketsundso.")
-        for value in vars(klass).values()
-    ]
-    return any(isinstance(each, FunctionType) and _code_mentions(each.__code__, name) for each in functions)
-
-
-def _code_mentions(code: CodeType, name: str) -> bool:
-    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return name in code.co_names or any(_code_mentions(each, name) for each in inner)

@@ -27,6 +27,7 @@ from socketsundso.messages import encode_push
 from socketsundso.rooms.local import Rooms, known_rooms, rooms_for
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.room import names_of, room_topic, user_topic, valid_name
+from socketsundso.rooms.watchers import C, Callback, watch
 
 OnUnavailable = Literal["raise", "count"]
 T = TypeVar("T")
@@ -104,6 +105,7 @@ class Hub:
         self._encode = encode
         self._used: dict[asyncio.AbstractEventLoop, Rooms] = {}  # of each event loop that uses the hub; the latest last
         self._released = False  # closed, and not used again since
+        self._callbacks: dict[Callback, None] = {}  # of `on_status`
         self.presence = Presence(self)
 
     async def __aenter__(self) -> Hub:
@@ -117,7 +119,13 @@ class Hub:
         """
         Let go of the backplane in this event loop; its connection ends unless endpoints of the loop are using it.
         """
-        rooms, self._released = self._used.pop(asyncio.get_running_loop(), None), True
+        rooms, was_released = self._used.pop(asyncio.get_running_loop(), None), self._released
+        self._released = True
+        watched = rooms or known_rooms(self.url)
+        if watched is not None and not was_released:
+            for callback in self._callbacks:
+                watched.watchers.call(callback, "closed")
+            await watched.watchers.settle()
         if rooms is not None:
             await rooms.release(self)
 
@@ -128,7 +136,10 @@ class Hub:
             rooms.use(self)
             for ended_loop in [each for each in tuple(self._used) if each.is_closed()]:
                 self._used.pop(ended_loop, None)
-            self._used[loop], self._released = rooms, False
+            reopened, self._released = self._released and rooms.state != "closed", False
+            self._used[loop] = rooms
+            for callback in self._callbacks if reopened else ():
+                rooms.watchers.call(callback, rooms.state)
         await rooms.open()
         return rooms
 
@@ -136,6 +147,22 @@ class Hub:
     def status(self) -> Status:
         in_use = None if self._released else known_rooms(self.url)
         return Status.of(self._rooms or in_use)
+
+    def on_status(self, callback: C) -> C:
+        """
+        Have a callback, sync or async, called with "connected", "reconnecting" or "closed" whenever `status` changes.
+
+        Also a decorator. Called in each event loop that uses the backplane, the first "connected" included; one call
+        after the other, and what it raises is logged. It may be registered before anything is open, and belongs to
+        this hub: it ends with it.
+        """
+        self._callbacks[callback] = None
+        watch(self)
+        return callback
+
+    def callbacks(self) -> Iterable[Callback]:
+        """Those of `on_status`, unless this hub is closed: what others do with the backplane is not its business."""
+        return () if self._released else tuple(self._callbacks)
 
     @property
     def _rooms(self) -> Rooms | None:
@@ -178,6 +205,11 @@ class Presence:
         rooms = await self._hub._opened()
         return await rooms.members(valid_name(room))
 
+    async def count(self, room: str) -> int:
+        """How many members `list` would give, without their metas. Raises `BackplaneUnavailable`, too."""
+        rooms = await self._hub._opened()
+        return await rooms.count(valid_name(room))
+
 
 class SyncTarget:
     """`Target` for code that does not wait with `await`."""
@@ -201,6 +233,9 @@ class SyncPresence:
 
     def list(self, room: str) -> list[Member]:
         return self._hub._run(self._presence.list(room))
+
+    def count(self, room: str) -> int:
+        return self._hub._run(self._presence.count(room))
 
 
 class SyncHub:
@@ -254,6 +289,10 @@ class SyncHub:
     @property
     def status(self) -> Status:
         return self._hub.status
+
+    def on_status(self, callback: C) -> C:
+        """As `Hub.on_status`; called in this hub's own thread, so that a call of the hub from there would never end."""
+        return self._hub.on_status(callback)
 
     def to(self, *rooms: str | Iterable[str]) -> SyncTarget:
         return SyncTarget(self, self._hub.to(*rooms))

@@ -20,12 +20,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
 from socketsundso.connection import Counters, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
-from socketsundso.rooms import history, presence
+from socketsundso.rooms import history
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.recovery import Recovery
 from socketsundso.rooms.room import Envelope, Near, Participant, Room, Tasks, push_all, room_topic, seal, unseal
 from socketsundso.rooms.roster import Roster
+from socketsundso.rooms.watchers import Watchers
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -53,10 +54,11 @@ class Rooms:
         self._opening: asyncio.Future[None] | None = None
         self._tasks = Tasks()
         self.recovery = Recovery(self.backplane, self.topics, self.counters, self._tasks)
-        self.roster = Roster(self.backplane, self.topics, self.counters, self._tasks, self.local)
+        self.roster = Roster(self.backplane, self.topics, self._tasks, self.local)
         self._serials = itertools.count(1)
         self._recent: dict[tuple[str, int], None] = {}
         self._recent_order: deque[tuple[str, int]] = deque()
+        self.watchers = Watchers(url)
         self._users: set[object] = set()  # hubs that are open; the last one to let go closes an unused backplane
 
     @property
@@ -87,9 +89,13 @@ class Rooms:
 
     async def open(self) -> None:
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self.backplane.open(self))
+            self._opening = asyncio.ensure_future(self._open())
         if not self._opening.done():
             await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        await self.backplane.open(self)
+        self.watchers.tell(self.state)
 
     def use(self, user: object) -> None:
         self._users.add(user)
@@ -104,6 +110,7 @@ class Rooms:
         await self._tasks.aclose()
         await self.backplane.aclose()
         self._opening = None
+        await self.watchers.close()
 
     # ---- membership
 
@@ -125,12 +132,9 @@ class Rooms:
         await self._inform(who, room)
 
     async def _inform(self, who: Participant, room: Room) -> None:
-        """Push who is in the room."""
-        if who.wants_presence and room.topic[0] == "r":
-            view = await self.roster.view(room)
-            if who.rooms.get(room.topic) is room:
-                who.push(Outgoing(presence.state_notice(room.name, view.entries)))
-                who.informed.add(room.name)
+        """Push who is in the room, and what changes from now on; unless that is done already."""
+        if who.wants_presence and room.topic[0] == "r" and not room.informs(who):
+            await self.roster.inform(who, room)
 
     async def _enter(self, who: Participant, topic: str) -> Room:
         await self.open()
@@ -170,9 +174,9 @@ class Rooms:
         room.behind.pop(who, None)
         room.skip.pop(who, None)
         if topic[0] == "r":
-            who.informed.discard(room.name)
-        if room.name in who.tracked and topic[0] == "r":
-            self.roster.untrack(who, room)
+            self.roster.forget(who, room)
+            if room.name in who.tracked:
+                self.roster.untrack(who, room)
         if room.empty and self.topics.get(topic) is room:
             del self.topics[topic]
             if room.log is not None:
@@ -242,7 +246,7 @@ class Rooms:
         ttl_s: float | None,
         must_publish: bool,
     ) -> Near:
-        near = self._fan_out(topics, logged, Outgoing(payload, topics[0][1:], ttl_s), excluded)
+        near = self._fan_out(topics, logged, _outgoing(payload, topics, ttl_s), excluded)
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
         if len(topics) > 1 or logged:
             envelope.topics, envelope.covered = tuple(topics), tuple(logged)
@@ -302,9 +306,10 @@ class Rooms:
         if envelope.kind == "presence":
             self.roster.on_news(room, payload)
         elif not envelope.topics:
-            self._fan_out((room.topic,), (), Outgoing(payload, room.name, envelope.ttl_s), envelope.excluded)
+            topics: Collection[str] = (room.topic,)
+            self._fan_out(topics, (), _outgoing(payload, topics, envelope.ttl_s), envelope.excluded)
         elif self._first_arrival(envelope.origin, envelope.serial):
-            out = Outgoing(payload, room.name, envelope.ttl_s)
+            out = _outgoing(payload, envelope.topics, envelope.ttl_s)
             self._fan_out(envelope.topics, envelope.covered, out, envelope.excluded)
 
     def _first_arrival(self, origin: str, serial: int) -> bool:
@@ -318,10 +323,12 @@ class Rooms:
         return True
 
     def on_lost(self) -> None:
-        """Rooms go on in this process; `state` tells."""
+        """Rooms go on in this process."""
+        self.watchers.tell("reconnecting")
 
     def on_restored(self) -> None:
         """Fill the holes of rooms with history, and say again who is here."""
+        self.watchers.tell("connected")
         for room in list(self.topics.values()):
             if room.keep is not None and room.log is not None:
                 self.recovery.catch_up(room)
@@ -377,7 +384,7 @@ class Rooms:
         await self.recovery.go_on(who, wanted, found, send)
         for name in wanted:
             room = who.rooms.get(room_topic(name))
-            if room is not None and name not in who.informed:
+            if room is not None:
                 await self._inform(who, room)
 
     async def members(self, name: str) -> list[Member]:
@@ -385,7 +392,18 @@ class Rooms:
         Everybody tracked in the room, in all processes. Raises `BackplaneUnavailable`, if it is not known.
         """
         await self.open()
-        return await self.roster.members(name)
+        return (await self.roster.members(name)).members()
+
+    async def count(self, name: str) -> int:
+        """How many those are."""
+        await self.open()
+        return len((await self.roster.members(name)).shown)
+
+
+def _outgoing(payload: bytes, topics: Collection[str], ttl_s: float | None) -> Outgoing:
+    """Knows the rooms that it is for, for the gap where it is dropped; what is for a user is of no room."""
+    rooms = tuple(topic[1:] for topic in topics if topic[0] == "r")
+    return Outgoing(payload, rooms[0] if len(topics) == len(rooms) == 1 else rooms or None, ttl_s)
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, dict[str, Rooms]] = {}

@@ -8,13 +8,16 @@ its sends go through the queue that keeps them in order with broadcasts.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pydantic_core import to_json
 from starlette.websockets import WebSocketDisconnect
 
+from socketsundso.backplanes import State
 from socketsundso.connection import OutboundQueue, Peer
 from socketsundso.errors import EventError
 from socketsundso.rooms import history
@@ -27,10 +30,17 @@ MAX_META_BYTES = 16 << 10
 """The longest meta of `track`, as JSON: everybody who enters the room gets it."""
 
 
+MAX_KEY = 200
+"""Characters of the longest `key` of `track`."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class Joins(Declares, Protocol):
     """What it asks of its endpoint."""
 
     def authorize(self, room: str) -> Any: ...
+    async def on_backplane(self, status: State) -> None: ...
     async def respond(self, response: Any) -> None: ...
 
 
@@ -77,12 +87,15 @@ class Membership:
         self._require_place(who, topic)
         await self._enter(who, topic)
 
-    async def track(self, meta: Any, room: str | None) -> None:
+    async def track(self, meta: Any, room: str | None, key: str | None) -> None:
+        if not self._declaration.wants_presence:
+            name = type(self._endpoint).__name__
+            raise RuntimeError(f"{name} does not declare presence; `presence_events = True` in {name} lets it track")
         who = self._joining()
         joined = who.rooms.get(room_topic(self._own_room(room)))
         if joined is None:
             raise EventError("forbidden", f"join {room!r} before you are tracked in it")
-        await self._all.roster.track(who, joined, _meta_to_json(meta))
+        await self._all.roster.track(who, joined, _meta_to_json(meta), _valid_key(key))
 
     async def untrack(self, room: str | None) -> None:
         who = self.participant
@@ -113,6 +126,7 @@ class Membership:
         who, self.participant = self.participant, None
         if who is not None:
             self._all.leave_all(who)
+            self._all.watchers.discard(self._tell_backplane)
             self._peer.unqueue_outbound(who.connection)
 
     # ---- how it is done
@@ -138,7 +152,7 @@ class Membership:
         return self.participant
 
     def _new_participant(self) -> Participant:
-        endpoint, rooms = self._endpoint, self._opened()
+        endpoint, declared, rooms = self._endpoint, self._declaration, self._opened()
         queue = OutboundQueue(
             endpoint.max_outbound_bytes,
             endpoint.on_slow,
@@ -147,7 +161,17 @@ class Membership:
             counters=rooms.counters,
         )
         connection = self._peer.queue_outbound(queue)
-        return Participant(self._peer.id, connection, self._declaration.wants_presence)
+        if declared.hears_backplane:
+            rooms.watchers.add(self._tell_backplane)
+        return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s)
+
+    async def _tell_backplane(self, status: State) -> None:
+        if self.participant is None:  # it has ended before its turn came
+            return
+        with contextlib.suppress(WebSocketDisconnect):  # it tried to send to a peer that has just left
+            told: Any = self._endpoint.on_backplane(status)
+            if inspect.isawaitable(told):  # it may be sync, as `authorize`
+                await told
 
     def _require_place(self, who: Participant, *topics: str) -> None:
         most = self._endpoint.max_rooms
@@ -176,6 +200,18 @@ class Membership:
             allowed = await allowed
         if not allowed:  # None too: a branch without an answer lets nobody in
             raise EventError("forbidden", f"not allowed to join {room!r}")
+
+
+def _valid_key(key: str | None) -> str:
+    """It may come from a client: what is refused is answered. Empty: none is given."""
+    if key is None:
+        return ""
+    if not isinstance(key, str):
+        raise TypeError(f"a key of presence is a str, not {key!r}; str(...) makes one")
+    if 0 < len(key) <= MAX_KEY and not _LONE_SURROGATE.search(key):
+        return key
+    msg = f"presence takes no such key: it is a string of 1 to {MAX_KEY} characters"
+    raise EventError("validation_error", errors=[{"type": "presence_key", "loc": ["key"], "msg": msg}])
 
 
 def _meta_to_json(meta: Any) -> bytes:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from socketsundso.backplanes import Backplane, Delivery, Log, backoff
-from socketsundso.connection import Counters, Outgoing, gap_notice, take_turns
+from socketsundso.connection import Counters, Notice, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history
 from socketsundso.rooms.history import Position, Resume
@@ -52,7 +52,7 @@ class Recovery:
         out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
         instead = out
         if envelope.excluded:  # who is left out gets the new position: its numbers must not have a hole
-            instead = Outgoing(history.position_notice(room.name, delivery.seq, delivery.epoch))
+            instead = _position(room, delivery.seq, delivery.epoch)
         for who, came in room.behind.items():
             came.append(Came(delivery.seq, delivery.epoch, instead if who.id in envelope.excluded else out))
         audience: Collection[Participant] = room.live
@@ -119,7 +119,7 @@ class Recovery:
         assert room.log is not None
         room.skip = {who: had for who, had in room.skip.items() if had.epoch == log.epoch}  # who is there already
         for notice in _gap_notices(room, log, wanted):
-            push_all([who for who in room.live if who not in room.skip], Outgoing(notice), self._counters)
+            push_all([who for who in room.live if who not in room.skip], notice, self._counters)
         room.log.move(log.seq, log.epoch)
 
     async def start(self, who: Participant, room: Room, wanted: Resume | None) -> tuple[bool, Log]:
@@ -131,7 +131,7 @@ class Recovery:
         log = await self._backplane.read(room.topic, room.keep, wanted.possible_seq if wanted else None)
         whole = wanted is not None and history.recovered(log, wanted)
         if wanted is None:
-            who.push(Outgoing(history.position_notice(room.name, log.seq, log.epoch)))
+            who.push(_position(room, log.seq, log.epoch))
             self._go_live(who, room, Resume(log.seq, log.epoch))
         return whole, log
 
@@ -195,7 +195,7 @@ class Recovery:
                 came.popleft()
             if not history.recovered(log, at):
                 for notice in _gap_notices(room, log, at):
-                    await send(notice)
+                    await send(notice.payload)
                 at, log = Resume(log.seq, log.epoch), log._replace(entries=[])
         self._go_live(who, room, at)
 
@@ -212,7 +212,11 @@ def _includes(had: Resume | None, delivery: Delivery) -> bool:
     return had is not None and had.epoch == delivery.epoch and had.seq >= delivery.seq
 
 
-def _gap_notices(room: Room, log: Log, wanted: Resume) -> tuple[bytes, bytes]:
+def _position(room: Room, seq: int, epoch: str) -> Notice:
+    return Notice("position", room.name, history.position_notice(room.name, seq, epoch))
+
+
+def _gap_notices(room: Room, log: Log, wanted: Resume) -> tuple[Notice, Notice]:
     """That the way from a position to the log's end cannot be had, and where the participant is now."""
     dropped = log.seq - wanted.seq if log.epoch == wanted.epoch and log.seq >= wanted.seq else None
-    return gap_notice(room.name, dropped), history.position_notice(room.name, log.seq, log.epoch)
+    return Notice.of_gap(room.name, dropped), _position(room, log.seq, log.epoch)

@@ -21,7 +21,7 @@ from socketsundso.backplanes import Delivery, Keep, ended
 from socketsundso.connection import Connection, Counters, Outgoing
 from socketsundso.errors import EventError
 from socketsundso.rooms.history import Position, Resume
-from socketsundso.rooms.presence import View
+from socketsundso.rooms.presence import Circle, View
 from socketsundso.wire import Wire
 
 logger = logging.getLogger("socketsundso.rooms")
@@ -109,13 +109,17 @@ Near = list[Connection] | None
 class Participant:
     """One connection as rooms know it: where it is, and how to reach it."""
 
-    __slots__ = ("connection", "id", "informed", "rooms", "tracked", "wants_presence")
+    __slots__ = ("connection", "id", "presence_interval_s", "rooms", "tracked", "wants_presence")
 
-    def __init__(self, id_: str, connection: Connection, wants_presence: bool) -> None:
+    def __init__(
+        self, id_: str, connection: Connection, wants_presence: bool, presence_interval_s: float = 0.0
+    ) -> None:
         self.id, self.connection, self.wants_presence = id_, connection, wants_presence
+        self.presence_interval_s = presence_interval_s  # within which changes are told together
         self.rooms: dict[str, Room] = {}  # by topic
+        joined = self.rooms
+        connection.queue.is_in = lambda room: room_topic(room) in joined
         self.tracked: set[str] = set()  # names of rooms with a presence entry of ours
-        self.informed: set[str] = set()  # names of rooms whose `presence_state` it has had
 
     @property
     def push(self) -> Callable[[Outgoing], bool]:
@@ -136,6 +140,7 @@ class Room:
     __slots__ = (
         "behind",
         "catching_up",
+        "circles",
         "keep",
         "live",
         "log",
@@ -157,10 +162,17 @@ class Room:
         self.catching_up: list[Delivery] | None = None  # what came while a hole is being filled
         self.view: View | None = None
         self.view_ready: asyncio.Future[None] | None = None
+        # who has had its `presence_state` and is told what changes, by the interval of that in seconds
+        self.circles: dict[float, Circle[Participant]] = {}
 
     @property
     def empty(self) -> bool:
         return not self.live and not self.behind
+
+    def informs(self, who: Participant) -> bool:
+        """Whether it is told what changes in who is there."""
+        circle = self.circles.get(who.presence_interval_s)
+        return circle is not None and who in circle.members
 
     def hold_back(self, who: Participant) -> None:
         """

@@ -2,13 +2,15 @@
 Presence across processes: who is tracked in a room, and what follows when a process or the engine is gone.
 
 Each room has a `View` once somebody here looks at it, read from the engine and kept up to date by what the processes
-tell each other. A process that has missed its beats is dead, and its members leave.
+tell each other. A process that has missed its beats is dead, and its members leave. Who is in a room is told at its
+entry who is there, and from then on, in its `Circle`, what changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -17,11 +19,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from socketsundso.backplanes import Backplane
-from socketsundso.connection import NEVER, Counters, Outgoing
+from socketsundso.connection import NEVER, Notice
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import presence
-from socketsundso.rooms.presence import Entry, Member, View
-from socketsundso.rooms.room import Envelope, Participant, Room, Tasks, push_all, room_topic, seal
+from socketsundso.rooms.presence import Changes, Circle, Entry, View
+from socketsundso.rooms.room import Envelope, Participant, Room, Tasks, room_topic, seal
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -31,21 +33,21 @@ class PresenceNews(Struct, array_like=True):
 
     owner: str
     joins: dict[str, bytes]
+    """By connection; each as it is held."""
     leaves: list[str]
 
 
 class Roster:
     """The presence of all rooms of one event loop on one backplane."""
 
-    def __init__(
-        self, backplane: Backplane, topics: Mapping[str, Room], counters: Counters, tasks: Tasks, local: bool
-    ) -> None:
-        self._backplane, self._topics, self._counters, self._tasks = backplane, topics, counters, tasks
+    def __init__(self, backplane: Backplane, topics: Mapping[str, Room], tasks: Tasks, local: bool) -> None:
+        self._backplane, self._topics, self._tasks = backplane, topics, tasks
         self._local = local  # no other process: nobody dies without saying so
         self._sweeper: asyncio.Task[None] | None = None
         self._judge_owners_at = 0.0  # no process is declared dead before
         self._compare_at = NEVER  # after a loss: when the views are compared with what the engine holds
-        self._untold: dict[str, set[str]] = {}  # topic -> members that left while the engine could not be told
+        self._untold: dict[str, set[str]] = {}  # topic -> connections that left while the engine could not be told
+        self._releasing: dict[tuple[str, str], asyncio.Task[None]] = {}  # (topic, connection) -> the engine is told
 
     @property
     def _owner(self) -> str:
@@ -74,27 +76,57 @@ class Roster:
             held = await self._backplane.held(room.topic)
         except BackplaneUnavailable as error:
             logger.info("presence of %r is incomplete: %s", room.name, error)
-        entries = view.read({member: Entry.from_bytes(value) for member, value in held.items()})
+        entries = view.read({each: Entry.from_bytes(value) for each, value in held.items()})
         mine = {who.id for who in (*room.live, *room.behind) if room.name in who.tracked}
-        return {member: entry for member, entry in entries.items() if entry.owner != self._owner or member in mine}
+        return {each: entry for each, entry in entries.items() if entry.owner != self._owner or each in mine}
 
-    async def members(self, name: str) -> list[Member]:
+    async def members(self, name: str) -> View:
         """
         Everybody tracked in the room, in all processes. Raises `BackplaneUnavailable`, if it is not known.
         """
         room = self._topics.get(room_topic(name))
         if room is not None and room.view is not None:
-            return (await self.view(room)).members()
-        held = await self._backplane.held(room_topic(name))
-        return presence.members_of({member: Entry.from_bytes(value) for member, value in held.items()})
+            return await self.view(room)
+        return presence.view_of(await self._backplane.held(room_topic(name)))
 
-    async def track(self, who: Participant, room: Room, meta: bytes) -> None:
-        """Enter a participant with its meta (JSON), or change it; everybody in the room is told."""
+    async def inform(self, who: Participant, room: Room) -> None:
+        """Push who is in the room, and from now on what changes."""
         await self.view(room)
+        if who.connection.slow:
+            who.connection.inform(Notice("state", room.name, b""), functools.partial(self._state, who, room))
+        elif (state := self._state(who, room)) is not None:
+            who.push(state)
+
+    def _state(self, who: Participant, room: Room) -> Notice | None:
+        """Who is there now, which the participant is about to be told; None if it has left."""
+        if who.rooms.get(room.topic) is not room or room.view is None:
+            return None
+        room.circles.setdefault(who.presence_interval_s, Circle()).add(who)
+        return Notice("state", room.name, presence.state_notice(room.name, room.view.shown))
+
+    def forget(self, who: Participant, room: Room) -> None:
+        """It leaves, and is told nothing more."""
+        circle = room.circles.get(who.presence_interval_s)
+        if circle is not None:
+            circle.discard(who)
+            if not circle.members:
+                del room.circles[who.presence_interval_s]
+
+    async def track(self, who: Participant, room: Room, meta: bytes, key: str = "") -> None:
+        """
+        Enter a participant with its meta (JSON), or change it; everybody in the room is told. All of the same key are
+        one member; without a key it stays the member that it is.
+        """
+        view = await self.view(room)
+        while (releasing := self._releasing.get((room.topic, who.id))) is not None:
+            await asyncio.wait({releasing})  # or it would end what is held from now on
         if who.rooms.get(room.topic) is not room:
             return
+        if not key and room.name in who.tracked and who.id in view.entries:
+            key = view.entries[who.id].key
         who.tracked.add(room.name)
-        entry = Entry(self._owner, Raw(meta))
+        self._untold.get(room.topic, set()).discard(who.id)
+        entry = Entry(self._owner, Raw(meta), "" if key == who.id else key, view.stamp())
         await self._backplane.hold(room.topic, who.id, entry.to_bytes())
         if room.name not in who.tracked:  # left while the engine was asked
             await self._release(room.topic, who.id)
@@ -104,21 +136,30 @@ class Roster:
     def untrack(self, who: Participant, room: Room) -> None:
         who.tracked.discard(room.name)
         self._announce(room, {}, [who.id])
-        self._tasks.spawn(self._release(room.topic, who.id), f"presence of {who.id}")
+        self._release_soon(room.topic, who.id)
 
-    async def _release(self, topic: str, member: str) -> None:
+    def _release_soon(self, topic: str, connection: str) -> None:
+        task = self._tasks.spawn(self._release(topic, connection), f"presence of {connection}")
+        self._releasing[topic, connection] = task
+        task.add_done_callback(lambda done: self._released(topic, connection, done))
+
+    def _released(self, topic: str, connection: str, task: asyncio.Task[None]) -> None:
+        if self._releasing.get((topic, connection)) is task:
+            del self._releasing[topic, connection]
+
+    async def _release(self, topic: str, connection: str) -> None:
         try:
-            await self._backplane.release(topic, member)
+            await self._backplane.release(topic, connection)
         except BackplaneUnavailable:  # told when the engine is back; bounded by who was there when it went away
-            self._untold.setdefault(topic, set()).add(member)
+            self._untold.setdefault(topic, set()).add(connection)
 
     def _tell_untold(self) -> None:
         """Who left while the engine was away would stay for ever with the others, since its process lives."""
         untold, self._untold = self._untold, {}
-        for topic, members in untold.items():
-            self._publish(topic, {}, list(members))
-            for member in members:
-                self._tasks.spawn(self._release(topic, member), f"presence of {member}")
+        for topic, connections in untold.items():
+            self._publish(topic, {}, list(connections))
+            for connection in connections:
+                self._release_soon(topic, connection)
 
     def _announce(self, room: Room, joins: dict[str, Entry], leaves: list[str]) -> None:
         """Tell the local participants what is new, and the other processes."""
@@ -126,7 +167,7 @@ class Roster:
         self._publish(room.topic, joins, leaves)
 
     def _publish(self, topic: str, joins: dict[str, Entry], leaves: list[str]) -> None:
-        news = PresenceNews(self._owner, {member: bytes(entry.meta) for member, entry in joins.items()}, leaves)
+        news = PresenceNews(self._owner, {each: entry.to_bytes() for each, entry in joins.items()}, leaves)
         try:
             sealed = seal(Envelope("presence", self._owner), msgspec.msgpack.encode(news))
             self._backplane.publish((topic,), sealed)
@@ -146,28 +187,46 @@ class Roster:
         """What another process tells of its members."""
         news = msgspec.msgpack.decode(payload, type=PresenceNews)
         if room.view is not None:
-            joins = {member: Entry(news.owner, Raw(meta)) for member, meta in news.joins.items()}
+            joins = {connection: Entry.from_bytes(value) for connection, value in news.joins.items()}
             self._apply(room, joins, news.leaves)
 
     def _apply(self, room: Room, joins: dict[str, Entry], leaves: Iterable[str]) -> None:
         if room.view is None:
             return
-        news, gone = room.view.join(joins), room.view.leave(leaves)
-        if news or gone:
-            out = Outgoing(presence.diff_notice(room.name, news, gone))
-            push_all([who for who in room.live if room.name in who.informed], out, self._counters)
+        for changes in (room.view.join(joins), room.view.leave(leaves)):
+            if changes:
+                self._note(room, changes)
         self._watch_owners()
+
+    def _note(self, room: Room, changes: Changes) -> None:
+        """Everybody in the room is told, each circle when its time has come."""
+        for interval_s, circle in room.circles.items():
+            circle.note(changes)
+            if not interval_s:
+                self._tell(room, circle)
+            elif circle.timer is None:
+                circle.timer = asyncio.get_running_loop().call_later(interval_s, self._tell, room, circle)
+
+    def _tell(self, room: Room, circle: Circle[Participant]) -> None:
+        circle.timer = None
+        for news in circle.news():
+            diff = Notice("diff", room.name, presence.diff_notice(room.name, news.joins, news.leaves))
+            for who in news.audience:
+                if who.connection.busy:
+                    who.connection.inform(diff, functools.partial(self._state, who, room))
+                else:
+                    who.push(diff)
 
     async def _renew(self, room: Room) -> None:
         """After a loss: say again who is here, and hear who else is."""
         assert room.view is not None
-        mine = {member: entry for member, entry in room.view.entries.items() if entry.owner == self._owner}
+        mine = {each: entry for each, entry in room.view.entries.items() if entry.owner == self._owner}
         self._announce(room, mine, [])
         self._apply(room, await self._held(room, room.view), [])
 
     async def _compare(self, room: Room, view: View) -> None:
         """A while after a loss: who left meanwhile in other processes leaves here too."""
-        known = {member for member, entry in view.entries.items() if entry.owner != self._owner}
+        known = {each for each, entry in view.entries.items() if entry.owner != self._owner}
         held = await self._backplane.held(room.topic)
         self._apply(room, {}, known - held.keys())
 

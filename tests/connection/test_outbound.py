@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socketsundso.connection.outbound import Conflate, OutboundQueue, Outgoing
+from socketsundso.connection.queue import Conflate, Notice, OutboundQueue, Outgoing
 
 
 def message(number: int, key: str = "a", size: int = 0, room: str = "r") -> Outgoing:
@@ -229,3 +231,214 @@ def test_any_history_keeps_order_counts_and_the_bound(on_slow: Any, bound: int, 
         assert put == len(taken) + queue.counters.dropped + len(queue.waiting)
     taken += numbers(queue)
     assert taken == sorted(taken)
+
+
+# ---- control frames
+
+
+def position(seq: int, room: str = "r") -> Notice:
+    return Notice("position", room, json.dumps({"type": "room_position", "room": room, "seq": seq}).encode())
+
+
+def change(n: int, room: str = "r") -> Notice:
+    return Notice("diff", room, json.dumps({"type": "presence_diff", "room": room, "n": n}).encode())
+
+
+def state(n: Any, room: str = "r") -> Notice:
+    return Notice("state", room, json.dumps({"type": "presence_state", "room": room, "n": n}).encode())
+
+
+def told(queue: OutboundQueue, now: float = 0.0) -> list[Any]:
+    """What is taken until nothing waits: numbers of messages, and (type, what it says) of control frames."""
+    taken: list[Any] = []
+    while (place := queue.take(now)) is not None:
+        content = json.loads(place.out.payload)
+        says = {"room_position": "seq", "gap": "dropped"}.get(content["type"], "n")
+        taken.append(content["n"] if content["type"] == "m" else (content["type"], content[says]))
+    return taken
+
+
+ALL_POLICIES = ["close", "drop_oldest", "drop_newest", Conflate(lambda m: m.n), Conflate(lambda m: m.key)]
+
+
+@pytest.mark.parametrize("on_slow", ALL_POLICIES)
+def test_no_policy_drops_a_control_frame(on_slow: Any) -> None:
+    """Nor does its age; and no key function is asked about it. It neither counts for the bound nor as dropped."""
+    queue = OutboundQueue(SIZE, on_slow, ttl_s=1.0)
+    notices = [state(1), position(5), Notice.of_gap("r", 7), change(2, "s")]
+    for notice in notices:
+        queue.put(notice, 0.0)
+    assert queue.bytes == 0
+    queue.judge(0.0)
+    for number in range(4):
+        queue.put(message(number, size=100), 0.0)
+    queue.judge(0.0)
+    assert [each for each in told(queue, now=9.0) if isinstance(each, tuple)] == [
+        ("presence_state", 1),
+        ("gap", 7),
+        ("room_position", 5),
+        ("presence_diff", 2),
+    ]
+    assert queue.counters.dropped == 4
+
+
+def test_presence_that_waits_for_a_slow_peer_becomes_one_fresh_state() -> None:
+    """However many changes: made when its turn has come, so what waits is one place and holds nothing."""
+    queue, now = OutboundQueue(100, "close"), itertools.count()
+
+    def fresh() -> Notice:
+        return state(next(now))
+
+    queue.put(message(0), 0.0)
+    queue.inform(change(1), fresh)
+    queue.inform(change(2), fresh)
+    queue.judge(0.0)
+    for n in range(3, 1000):
+        queue.inform(change(n), fresh)
+        queue.inform(change(n, "s"), fresh)
+    assert len(queue.waiting) == 4
+    assert told(queue) == [0, ("presence_diff", 1), ("presence_state", 0), ("presence_state", 1)]
+    queue.inform(change(1000), fresh)
+    assert told(queue) == [("presence_diff", 1000)]
+
+
+def test_the_state_of_a_room_that_was_left_meanwhile_is_not_sent() -> None:
+    """`renew` says that it is no news any more."""
+    queue = OutboundQueue(100, "close")
+    queue.put(message(0), 0.0)
+    queue.judge(0.0)
+    queue.inform(state(0), lambda: None)
+    queue.inform(state(0, "s"), lambda: state(7, "s"))
+    assert told(queue) == [0, ("presence_state", 7)]
+
+
+def test_a_newer_state_of_a_room_takes_the_place_of_an_older_one_behind_everything() -> None:
+    """Who leaves a room and joins it again, over and over, makes nothing grow."""
+    queue = OutboundQueue(100, "close")
+    for n in range(100):
+        queue.put(state(n), 0.0)
+        queue.put(message(n), 0.0, Sent())  # type: ignore[arg-type]
+    assert told(queue) == [*range(99), ("presence_state", 99), 99]
+
+
+def test_positions_and_gaps_that_wait_between_two_messages_are_one_each() -> None:
+    """The gap before the position, which says where that leads to; a gap of unknown size makes the sum unknown."""
+    queue = OutboundQueue(1 << 20, "close")
+    for n in (1, 2):
+        queue.put(position(n), 0.0)
+        queue.put(Notice.of_gap("r", n), 0.0)
+    queue.put(message(0), 0.0)
+    for dropped in (1, None, 1):
+        queue.put(Notice.of_gap("r", dropped), 0.0)
+        queue.put(position(9), 0.0)
+    assert told(queue) == [("gap", 3), ("room_position", 2), 0, ("gap", None), ("room_position", 9)]
+
+
+def test_gaps_are_told_where_the_messages_are_missing() -> None:
+    """Also of messages that expired, between others that did not, and of those that are dropped one after the other."""
+    queue = OutboundQueue(1 << 20, "drop_newest", tell_gaps=True)
+    for number, ttl_s in enumerate([None, 1.0, 1.0, None, 1.0]):
+        queue.put(Outgoing(message(number).payload, "r", ttl_s), 0.0)
+    queue.put(position(1), 0.0)
+    assert told(queue, now=2.0) == [0, ("gap", 2), 3, ("gap", 1), ("room_position", 1)]
+    queue = filled("drop_newest", tell_gaps=True)
+    for number in range(8, 100):
+        queue.judge(0.0)
+        queue.put(message(number), 0.0)
+    queue.judge(0.0)
+    assert told(queue) == [0, 1, 2, 3, ("gap", 96)]
+
+
+def test_a_gap_names_a_room_that_the_peer_is_in() -> None:
+    """Of the rooms of a broadcast to several; none where what is missing was for a user."""
+    queue = OutboundQueue(1, "drop_oldest", tell_gaps=True)
+    queue.is_in = {"b", "c"}.__contains__
+    for room in (("a", "b", "c"), ("c", "b"), ("a",), None, "b", None, "a"):
+        queue.put(Outgoing(message(0).payload, room), 0.0)
+    queue.judge(0.0)
+    gaps = []
+    while (place := queue.take(0.0)) is not None and b"gap" in place.out.payload:
+        gaps.append(json.loads(place.out.payload))
+    assert [(each["room"], each["dropped"]) for each in gaps] == [("b", 2), ("c", 1), (None, 3)]
+
+
+QUEUE_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("message"), st.sampled_from("ab"), st.sampled_from([None, 1.0, 3.0])),
+        st.tuples(st.just("position"), st.sampled_from("ab"), st.none()),
+        st.tuples(st.just("presence"), st.sampled_from("ab"), st.none()),
+        st.tuples(st.sampled_from(["take", "take", "judge", "later"]), st.none(), st.none()),
+    ),
+    max_size=80,
+)
+
+
+BY_KEY = Conflate(lambda m: m.key)
+
+
+@pytest.mark.parametrize("on_slow", ["drop_oldest", "drop_newest", Conflate(lambda m: None), BY_KEY])
+@given(bound=st.integers(1, 600), steps=QUEUE_STEPS)
+def test_whatever_happens_a_client_can_count(on_slow: Any, bound: int, steps: list[Any]) -> None:
+    """
+    Before each message, and at the end, all earlier ones of its room have been received, or replaced by a newer value,
+    or told as a gap, and that sum is what the counter says. Positions come in order with messages; presence, put
+    together from what is told, is what is. What waits of control frames is bounded by what waits of messages.
+    """
+    queue = OutboundQueue(bound, on_slow, tell_gaps=True)
+    sent: Counter[str] = Counter()
+    received: Counter[str] = Counter()
+    gaps: Counter[str] = Counter()
+    order: dict[str, list[int]] = {"a": [], "b": []}
+    truth, seen = {"a": 0, "b": 0}, {"a": 0, "b": 0}
+    now, numbers = 0.0, itertools.count()
+
+    def take() -> bool:
+        if (place := queue.take(now)) is None:
+            return False
+        content = json.loads(place.out.payload)
+        room = content.get("room")
+        if content["type"] == "m":
+            room = content["key"]
+            before = content["before"]
+            assert received[room] + gaps[room] == before or (on_slow is BY_KEY and received[room] + gaps[room] < before)
+            received[room] += 1
+            order[room].append(content["n"])
+        elif content["type"] == "gap":
+            gaps[room] += content["dropped"]
+        elif content["type"] == "room_position":
+            order[room].append(content["seq"])
+        else:
+            seen[room] = content["n"]
+        return True
+
+    for kind, room, ttl_s in steps:
+        if kind == "message":
+            fields = {"type": "m", "n": next(numbers), "key": room, "before": sent[room]}
+            queue.put(Outgoing(json.dumps(fields).encode(), room, ttl_s), now)
+            sent[room] += 1
+        elif kind == "position":
+            queue.put(position(next(numbers), room), now)
+        elif kind == "presence":
+            truth[room] += 1
+            queue.inform(change(truth[room], room), lambda room=room: state(truth[room], room))
+        elif kind == "later":
+            now += 1.0
+        elif kind == "take":
+            take()
+        else:
+            queue.judge(now)
+        pushes = sum(place.is_push for place in queue.waiting)
+        assert queue.pushes == pushes
+        runs = sum(getattr(place, "run", None) is not None for place in queue.waiting)
+        assert runs <= 2 * (pushes + 2)
+    while take():
+        pass
+    assert seen == truth
+    assert all(places == sorted(places) for places in order.values())
+    assert sent.total() == received.total() + queue.counters.dropped
+    if on_slow is not BY_KEY:
+        assert gaps.total() == queue.counters.dropped
+
+
+class message_fields:  # stands for the fields of any message
+    key = "a"

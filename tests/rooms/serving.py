@@ -51,6 +51,14 @@ class Client:
             pass
         return message
 
+    async def call_all(self, type_: str, **fields: Any) -> list[dict[str, Any]]:
+        """The same, with what comes before the answer, which is the last."""
+        await self.send(type_, ref="call", **fields)
+        messages = [await self.receive()]
+        while messages[-1].get("ref") != "call":
+            messages.append(await self.receive())
+        return messages
+
     def stop_reading(self) -> None:
         """What is sent from now on waits elsewhere: the own buffers are small and full soon."""
         self.connection.transport.pause_reading()

@@ -21,6 +21,8 @@ class Open(Endpoint):
     """Does whatever a client says."""
 
     history = {"doc:*": Keep(messages=5)}
+    presence_events = True
+    presence_interval_s = 0
     asked: list[str] = []
 
     def authorize(self, room: str) -> bool:  # type: ignore[override]  # may be sync

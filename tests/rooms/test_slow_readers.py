@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from socketsundso import Conflate, Endpoint, event
+from socketsundso import Conflate, Endpoint, Keep, event
 from socketsundso.connection.outbound import PATIENCE, TURNS, Connection, OutboundQueue, Outgoing, take_turns
 from socketsundso.rooms.local import rooms_for
 
@@ -40,8 +40,8 @@ class Feed(Endpoint):
         self.closed.append(close_code)
 
 
-def endpoint(**attributes: Any) -> type[Feed]:
-    return type("Feed", (Feed,), {"closed": [], **attributes})
+def endpoint(base: type[Feed] = Feed, **attributes: Any) -> type[Feed]:
+    return type(base.__name__, (base,), {"closed": [], **attributes})
 
 
 async def deaf(client: Callable[..., Awaitable[Client]]) -> Client:
@@ -50,6 +50,43 @@ async def deaf(client: Callable[..., Awaitable[Client]]) -> Client:
     await reader.call("enter")
     reader.stop_reading()
     return reader
+
+
+class Lobby(Feed):
+    """With presence, and with numbers in the rooms whose names begin with `doc`."""
+
+    presence_events = True
+    presence_interval_s = 0.001
+    history = {"doc*": Keep(messages=10_000)}
+    notify_gaps = True
+
+    @event
+    async def on_enter(self, room: str = "r") -> dict[str, Any]:
+        await self.join(room)
+        return {"type": "entered", "id": self.id}
+
+    @event
+    async def on_iam(self, user: str) -> dict[str, Any]:
+        await self.identify(user)
+        return {}
+
+    @event
+    async def on_show(self, name: str) -> dict[str, Any]:
+        await self.track(name)
+        return {}
+
+
+def seen_in(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Who is there, as a client puts it together: a leave of somebody whom it does not know is an error."""
+    members: dict[str, Any] = {}
+    for told in messages:
+        if told["type"] == "presence_state":
+            members = dict(told["members"])
+        elif told["type"] == "presence_diff":
+            members |= told["joins"]
+            for left in told["leaves"]:
+                del members[left]
+    return members
 
 
 def numbers(messages: list[dict[str, Any]]) -> list[int]:
@@ -249,5 +286,122 @@ def test_a_handlers_reply_waits_for_the_peer_instead_of_being_dropped() -> None:
             messages = await read_rest(slow, 1999)
             assert numbers(messages)[-1] == 1999
             assert await slow.receive() == {"type": "both", "ref": 1}
+
+    run(main)
+
+
+LOSSY: dict[str, dict[str, Any]] = {
+    "drop_oldest": {"on_slow": "drop_oldest"},
+    "drop_newest": {"on_slow": "drop_newest"},
+    "conflate": {"on_slow": Conflate(key=lambda m: None)},
+    "ttl_s": {"ttl_s": 0.001, "max_outbound_bytes": 1 << 30},
+}
+
+
+@pytest.mark.parametrize("policy", LOSSY)
+def test_gaps_tell_exactly_what_was_dropped(policy: str) -> None:
+    """With every policy that drops: what was sent was received, or told as a gap, and is counted as dropped else."""
+    feed = endpoint(notify_gaps=True, **LOSSY[policy])
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow, writer = await deaf(client), await client()
+            for start in range(0, 3000, 500):
+                await writer.call("flood", count=500, start=start)
+            slow.read_again()
+            messages = await slow.call_all("flood", count=0)
+            got = numbers(messages)
+            told = sum(message["dropped"] for message in messages if message["type"] == "gap")
+            assert 0 < 3000 - len(got) == told == feed.hub.status.dropped
+            assert got == sorted(set(got))
+
+    run(main)
+
+
+def test_gaps_name_only_rooms_that_the_reader_is_in() -> None:
+    """Of a broadcast to several rooms; and none for what was for the user, who is in no room by that."""
+    feed = endpoint(Lobby, on_slow="drop_oldest")
+
+    async def main() -> None:
+        async with serving(feed) as client:
+            slow = await client(max_queue=1)
+            await slow.call("iam", user="ada")
+            await slow.call("enter")
+            slow.stop_reading()
+            for n in range(1500):
+                tick = {"type": "tick", "n": n, "pad": PAD}
+                await feed.hub.to("elsewhere", "r").send(tick)
+                await feed.hub.to_user("ada").send(tick)
+            slow.read_again()
+            messages = await slow.call_all("flood", count=0)
+            gaps = [each for each in messages if each["type"] == "gap"]
+            assert {each["room"] for each in gaps} == {"r", None}
+            assert sum(each["dropped"] for each in gaps) == 3000 - len(numbers(messages))
+
+    run(main)
+
+
+@pytest.mark.parametrize("policy", [*LOSSY, "close"])
+def test_a_slow_reader_knows_who_is_there(policy: str) -> None:
+    """
+    However many came, changed and went, and whatever was dropped, while it did not read; and it costs no memory: of all
+    that, next to nothing waits for it.
+    """
+    lobby = endpoint(Lobby, **LOSSY.get(policy, {"max_outbound_bytes": 1 << 30}))
+
+    async def main() -> None:
+        async with serving(lobby) as client:
+            slow = await client(max_queue=1)
+            messages = await slow.call_all("enter")
+            slow.stop_reading()
+            members = [await client() for _ in range(5)]
+            ids = [(await each.call("enter"))["id"] for each in members]
+            for round_ in range(20):
+                for n in range(150):  # for the slow one only
+                    await lobby.hub.to("r").except_(*ids).send({"type": "tick", "n": n, "pad": PAD})
+                for n, each in enumerate(members):
+                    await each.call("show", name=f"{round_}-{n}")
+            for each in members[:2]:
+                await each.connection.close()
+            room = rooms_for(lobby._declaration.url).topics["rr"]
+            await until(lambda: room.view is not None and len(room.view.shown) == 3, "two have left")
+            waiting = [len(who.connection.queue._states) for who in room.live]
+            notices = [sum(not place.is_push for place in who.connection.queue.waiting) for who in room.live]
+            assert max(waiting) == 1
+            assert max(notices) < 20
+            slow.read_again()
+            truth = {ids[n]: f"19-{n}" for n in (2, 3, 4)}
+            while seen_in(messages) != truth:
+                messages.append(await slow.receive())
+            await slow.call("flood", count=0)
+            assert lobby.closed == [1000, 1000]
+
+    run(main)
+
+
+@pytest.mark.parametrize("policy", LOSSY)
+def test_a_slow_reader_knows_where_it_is(policy: str) -> None:
+    """In a room with history: what it received, was told to be missing, or was left out of has no hole."""
+    lobby = endpoint(Lobby, **LOSSY[policy])
+
+    async def main() -> None:
+        async with serving(lobby) as client:
+            slow = await client(max_queue=1)
+            id_ = (await slow.call("enter", room="doc"))["id"]
+            slow.stop_reading()
+            for n in range(1, 3001):
+                target = lobby.hub.to("doc")
+                await (target if n % 4 else target.except_(id_)).send({"type": "tick", "n": n, "pad": PAD})
+            slow.read_again()
+            messages = await slow.call_all("flood", count=0)
+            at = 0
+            for each in messages:
+                if "seq" in each:  # a position of its own, or behind a gap
+                    assert at <= each["seq"] <= at + 1 or each["type"] == "room_position"
+                    at = each["seq"]
+                elif each["type"] == "gap":
+                    at += each["dropped"]
+            assert at == 3000
+            assert sum(each.get("dropped", 0) for each in messages) == lobby.hub.status.dropped > 0
 
     run(main)

@@ -10,6 +10,7 @@ from socketsundso import BackplaneUnavailable, Endpoint, Keep, event
 
 class Wall(Endpoint):
     history = {"doc:*": Keep(messages=2000, seconds=300)}
+    presence_events = True
 
     @event
     async def on_enter(self, room: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any, assert_type
 
 from pydantic import BaseModel
 
-from socketsundso import Endpoint, EventError, Handler, WebSocketHandlingEndpoint, event
+from socketsundso import Endpoint, EventError, Handler, Hub, Member, SyncHub, WebSocketHandlingEndpoint, event
 
 
 class Pong(BaseModel):
@@ -51,6 +51,23 @@ async def use(app: App) -> None:
     assert_type(EventError("code").errors, list[dict[str, Any]])
     await outside(5)  # type: ignore[arg-type]
     await app.on_message(5)  # type: ignore[arg-type]
+
+
+async def presence(app: App, hub: Hub, sync: SyncHub) -> None:
+    async def told(status: str) -> int:
+        return len(status)
+
+    assert_type(await app.track({"name": "ada"}, "room", key="ada"), None)
+    assert_type(await app.presence.list("room"), list[Member])
+    assert_type(await hub.presence.count("room"), int)
+    assert_type(sync.presence.count("room"), int)
+    assert hub.on_status(told) is told
+    assert_type(await told("connected"), int)
+    hub.on_status(print)
+    sync.on_status(lambda status: None)
+    await app.on_backplane("reconnecting")
+    await app.on_backplane("away")  # type: ignore[arg-type]
+    await app.track(1, "room", "ada")  # type: ignore[call-arg]
 
 
 def same(endpoint: Endpoint) -> WebSocketHandlingEndpoint:
