@@ -32,6 +32,7 @@ from socketsundso.connection import (
     check_subprotocols,
     current,
     end_answer,
+    is_valid,
     refusal,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
@@ -329,7 +330,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             await self.send(response)
             return
         _, route, ref, _, _ = record
-        body = self._definition.encode_nameless(response) if route is None else route.encode(response)
+        if route is None:
+            body = self._definition.encode_nameless(response)
+        else:
+            body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
         await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
 
     async def send(self, message: Any) -> None:

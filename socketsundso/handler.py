@@ -27,7 +27,9 @@ from socketsundso.messages import (
     encoder_for,
     is_model,
     json_model_fields,
+    returned_model,
     signature,
+    substituted,
 )
 from socketsundso.models import EventMessage
 
@@ -128,7 +130,7 @@ class Handler(Generic[P, R]):
 
     @property
     def response_model(self) -> Any:
-        """What replies are validated by, or None."""
+        """The model or models that were declared for replies, as they were declared, or None."""
         if not isinstance(self._wanted, _Unset):
             return self._wanted
         returns = self.resolve({}).returns
@@ -167,10 +169,15 @@ class Handler(Generic[P, R]):
             self._frame = None
         if event is not None and event != read.event:
             read = dataclasses.replace(read, event=event)
-        model = signature.substituted(self.response_model, arguments)
-        encoder = encoder_for(read.event, model, self._options, ref_key)
+        encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
         read = signature.specialised(read, arguments)
         return Route(read, self.method, encoder, ref_key=ref_key, in_thread=self.thread and not self.is_coroutine)
+
+    def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
+        """What replies are validated by, with types for type variables: only then is a `T` a model, or none."""
+        if isinstance(self._wanted, _Unset):
+            return returned_model(substituted(read.returns, arguments))
+        return substituted(self._wanted, arguments)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in a worker thread if it is not async. Nothing is validated."""

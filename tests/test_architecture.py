@@ -29,11 +29,11 @@ WINGS = {
         {"forms"},
         {"annotations"},
         {"plain_models", "signature"},
-        {"judge"},
-        {"raw_fields"},
-        {"route"},
-        {"decoder", "encoder"},
-        {"definition"},
+        {"declared", "judge", "response_errors"},
+        {"raw_fields", "readers", "values"},
+        {"route", "writers"},
+        {"decoder", "replies"},
+        {"definition", "pushes"},
     ],
     "connection": [{"queue"}, {"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
     "rooms": [
@@ -66,7 +66,7 @@ ONLY_IN = {
     "uvicorn": {"server", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},
-    "orjson": {"messages/encoder", "messages/plain_models"},
+    "orjson": {"messages/values", "messages/plain_models"},
 }
 """Foreign libraries that are imported nowhere else, by module."""
 

@@ -16,6 +16,7 @@ from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
+from socketsundso.connection.current import is_valid as is_valid
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE as SLOW_CLOSE_CODE
 from socketsundso.connection.outbound import Connection as Connection
 from socketsundso.connection.outbound import take_turns as take_turns

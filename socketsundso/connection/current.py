@@ -6,6 +6,7 @@ The receive loop notes a plain tuple, since that happens for every message; who 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -44,6 +45,23 @@ def answering(peer: Peer) -> Answering | None:
     """What the running code answers to this peer. None: it answers nothing, or somebody else."""
     record: Any = _answering.get()
     return record if record is not None and record[0] is peer else None
+
+
+_valid: ContextVar[Any] = ContextVar("socketsundso_valid", default=None)  # what an overridden `respond` was given
+
+
+async def respond_with_valid(respond: Callable[[Any], Awaitable[None]], value: Any) -> None:
+    """Call a `respond` with a reply that is valid: `is_valid` says so of this very object for as long."""
+    before = _valid.set(value)
+    try:
+        await respond(value)
+    finally:
+        _valid.reset(before)
+
+
+def is_valid(value: Any) -> bool:
+    """Is it the reply that has just been validated, as it was given to `respond`?"""
+    return value is _valid.get()
 
 
 def end_answer() -> None:

@@ -19,7 +19,7 @@ from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
-from socketsundso.connection.current import answering, begin_answer
+from socketsundso.connection.current import answering, begin_answer, respond_with_valid
 from socketsundso.connection.peer import Peer
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
@@ -115,7 +115,7 @@ class Serial:
     def _reply(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
         """Send a reply. None: it is sent, else what is to be awaited for that."""
         if self.responds:
-            return self.endpoint.respond(route.encoder.validate(value))
+            return respond_with_valid(self.endpoint.respond, route.encoder.validate(value))
         body = route.encode(value)
         if ref is not None:
             body = append_ref(body, self.definition.ref_key, ref)

@@ -12,8 +12,14 @@ Knows no connection. One module per question:
     raw_fields    what pydantic takes from raw JSON, and the complete error where it refuses that
     judge         what pydantic says of a whole frame that the fast path refused
     decoder       routes -> one union of Structs: a frame in, a message ready to be called out
+    declared      what an annotation declares: behind names, type variables, in the fields of a class
+    readers       what a handler returned, as what is declared, where Structs are in it
+    writers       the other way: Structs written with their declared fields alone
+    replies       values -> JSON with a `type`, as the response model declares it
+    pushes        the same for messages that answer nothing
+    values        the same for values that nothing was declared about
+    response_errors  what is told of a value that is no valid reply
     definition    what an endpoint makes of frames and exceptions, compiled
-    encoder       values -> JSON with a `type`: replies and pushes
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
     codegen       functions from generated source
@@ -22,17 +28,10 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
+from socketsundso.messages.declared import substituted as substituted
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.definition import Definition as Definition
-from socketsundso.messages.encoder import ResponseError as ResponseError
-from socketsundso.messages.encoder import ResponseOptions as ResponseOptions
-from socketsundso.messages.encoder import append_ref as append_ref
-from socketsundso.messages.encoder import encode_push as encode_push
-from socketsundso.messages.encoder import encoder_for as encoder_for
-from socketsundso.messages.encoder import is_model as is_model
-from socketsundso.messages.encoder import pushed_fields as pushed_fields
-from socketsundso.messages.encoder import pushed_type as pushed_type
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
@@ -40,8 +39,18 @@ from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.pushes import EmittedDicts as EmittedDicts
+from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.pushes import pushed_fields as pushed_fields
+from socketsundso.messages.pushes import pushed_type as pushed_type
+from socketsundso.messages.replies import ResponseOptions as ResponseOptions
+from socketsundso.messages.replies import encoder_for as encoder_for
+from socketsundso.messages.replies import is_model as is_model
+from socketsundso.messages.replies import returned_model as returned_model
+from socketsundso.messages.response_errors import ResponseError as ResponseError
 from socketsundso.messages.route import Judgement as Judgement
 from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
+from socketsundso.messages.values import append_ref as append_ref

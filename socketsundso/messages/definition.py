@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from socketsundso.messages.decoder import Decoder
-from socketsundso.messages.encoder import ResponseOptions, encoder_for
 from socketsundso.messages.error_frames import ErrorPolicy
+from socketsundso.messages.replies import ResponseOptions, encoder_for
 
 
 class Definition:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, is_typeddict
 from socketsundso.backplanes import Keep
 from socketsundso.connection import POLICIES, Conflate, SlowPolicy
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import encode_push, pushed_fields, pushed_type
+from socketsundso.messages import EmittedDicts, encode_push, pushed_fields, pushed_type
 from socketsundso.rooms.hub import Hub
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
@@ -67,6 +67,7 @@ class Declaration:
         self.history = cls.history
         self._emitted = tuple(each for each in cls.emits if not is_typeddict(each))
         self._emitted_types = frozenset(map(pushed_type, cls.emits))
+        self._emitted_dicts = EmittedDicts(cls.emits, cls.ref_key)
         _check_presence(cls)
         self.wants_presence = cls.presence_events
         self.presence_interval_s = cls.presence_interval_s
@@ -103,6 +104,8 @@ class Declaration:
         """A message that answers nothing, as JSON. Raises TypeError for one that `emits` does not list."""
         if self._cls.emits:
             self._check_emitted(message)
+            if isinstance(message, Mapping) and message.get("type") in self._emitted_dicts.types:
+                return self._emitted_dicts.encode(message)
         return encode_push(message, self._cls.ref_key)
 
     def _check_emitted(self, message: Any) -> None:

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from socketsundso.messages.encoder import ResponseError, ResponseOptions, encoder_for
+from socketsundso.messages import ResponseError, ResponseOptions, encoder_for
 from socketsundso.messages.plain_models import plain_encode
 
 T = TypeVar("T")

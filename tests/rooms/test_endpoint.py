@@ -18,7 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from socketsundso import DefinitionError, Endpoint, EventError, Hub, Keep, SyncHub, event
 from socketsundso.connection.outbound import Outgoing
-from socketsundso.messages.encoder import encode_push
+from socketsundso.messages import encode_push
 from socketsundso.rooms import declaration
 from socketsundso.rooms.local import Rooms, rooms_for
 

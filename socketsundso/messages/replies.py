@@ -1,0 +1,463 @@
+"""
+Values -> JSON bytes with a `type`, for events with a response model: `encoder_for` chooses how.
+
+    {"time": "5"}  from the handler of "ping", `-> Pong`   ->   {"type":"ping","time":5}
+
+The value is validated and written as FastAPI would, by the declared model's serializer, so that nothing goes out that
+the model does not have. `type` is the value's own, else its model's default, else the event's name. Refuses, with
+`ResponseError`, a value that is not valid; with `DefinitionError` a model that cannot be a reply.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import typing
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+import msgspec
+from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, ValidationError
+
+from socketsundso.errors import DefinitionError
+from socketsundso.messages.core_schemas import may_write_nan, nests_fields, writes_no_text, written_as, written_keys
+from socketsundso.messages.declared import (
+    as_dict,
+    field_types,
+    holds,
+    is_mapping,
+    is_model_class,
+    is_pydantic,
+    is_struct,
+    kind_of,
+    members,
+    settled,
+)
+from socketsundso.messages.plain_models import plain_encode
+from socketsundso.messages.readers import Readers
+from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
+from socketsundso.messages.values import (
+    BRACE,
+    FAILURES,
+    TYPE_FIRST,
+    Encoder,
+    Form,
+    failure,
+    form_of,
+    guarded,
+    own_type,
+    struct_json,
+)
+from socketsundso.messages.writers import Writer, Writers, is_never_text
+
+_SILENT = (Any, object, inspect.Parameter.empty)
+_ASYNCHRONOUS = (Awaitable, AsyncIterable)  # what is awaited, or sent one by one, is the reply
+
+_UNEXPECTED = "Pydantic serializer warnings"
+_INPUT_TYPE = re.compile(r"input_type=(\w+)\]")
+_HIDES_NOTHING = frozenset(
+    {"NoneType", "bool", "int", "float", "str", "bytes", "date", "datetime", "time", "timedelta", "Decimal", "UUID"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseOptions:
+    """`response_model_*`, as in FastAPI."""
+
+    include: Any = None
+    exclude: Any = None
+    by_alias: bool = True
+    exclude_unset: bool = False
+    exclude_defaults: bool = False
+    exclude_none: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Only what differs from pydantic's defaults, since each argument costs."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in given.items() if name == "by_alias" or value not in (None, False)}
+
+    @property
+    def drops_fields(self) -> bool:
+        """Could any of these leave a field out?"""
+        return len(self.arguments()) > 1
+
+
+def _without_none(annotation: Any) -> list[Any]:
+    return [member for member in members(annotation) if member is not type(None)]
+
+
+def is_model(annotation: Any) -> bool:
+    """Does it name a model: pydantic, dataclass, TypedDict, Struct, or a Union or Optional of such?"""
+    models = _without_none(annotation)
+    return bool(models) and all(is_model_class(kind_of(model)) for model in models)
+
+
+def returned_model(annotation: Any) -> Any:
+    """
+    The response model that a return annotation is, or None if it says nothing about the fields of a reply.
+
+    `Any`, `None`, `dict` and `dict[str, int]` say nothing. What is no object, and so can be no reply, is given back,
+    too: `encoder_for` refuses it.
+    """
+    choices = _without_none(annotation)
+    if not choices or any(map(_is_silent, choices)) or all(map(_is_plain_mapping, choices)):
+        return None
+    return annotation
+
+
+def _is_silent(annotation: Any) -> bool:
+    kind = kind_of(annotation)
+    if kind in _SILENT or not isinstance(kind, type):
+        return kind is not typing.Literal
+    return issubclass(kind, _ASYNCHRONOUS)
+
+
+def _is_plain_mapping(annotation: Any) -> bool:
+    return is_mapping(kind_of(annotation)) and not holds(annotation, is_model_class)
+
+
+class ModelEncoder(Encoder):
+    """Replies validated and written by a pydantic adapter of the response model."""
+
+    def __init__(self, event: str, model: Any, options: ResponseOptions, ref_key: str) -> None:
+        super().__init__(event, ref_key)
+        adapter = _adapter(event, model)
+        self._schema = adapter.core_schema
+        self._validate = adapter.validator.validate_python
+        self._serializer = adapter.serializer
+        self._to_json = adapter.serializer.to_json
+        self._arguments = options.arguments()
+        self._nests = nests_fields(adapter.core_schema)
+        self._kinds = [kind_of(member) for member in _without_none(model)]
+        self._fills_type = any(map(_requires_type, self._kinds))
+        self._by_alias = options.by_alias
+        keys = written_keys(adapter.core_schema, options.by_alias)
+        if keys is not None and ref_key in keys:
+            raise _has_ref(event, model, ref_key)
+        if any(map(writes_no_text, written_as(adapter.core_schema, "type", options.by_alias))):
+            raise _has_no_text(event, model)
+        if keys is not None and not may_write_nan(adapter.core_schema):  # chosen once, not for every reply
+            is_typeless = "type" not in keys and not self._fills_type
+            encode = self._closed_encode() if is_typeless else self._encode_typed
+            if not options.drops_fields:
+                encode = plain_encode(adapter.core_schema, event, options.by_alias, encode) or encode
+            self.encode = encode  # type: ignore[method-assign,assignment]
+
+    def validate(self, value: Any, **options: Any) -> Any:
+        if self._fills_type and isinstance(value, Mapping) and "type" not in value:
+            value = {"type": self._typing.event, **value}
+        try:
+            return self._validate(value, from_attributes=True, **options)
+        except ValidationError as exc:
+            raise invalid(exc, self._schema) from exc
+
+    def _closed_encode(self) -> Callable[[Any], bytes]:
+        """`encode` for a model that cannot write a `type`: a closure, since it runs for every reply."""
+        validate = self._validate
+        to_json: Callable[..., bytes] = self._to_json
+        by_alias, arguments = self._by_alias, self._arguments
+        if self._nests:
+            to_json = self._exact_json
+        elif len(arguments) > 1:  # else without a partial, which costs half as much as writing a small model
+            to_json = functools.partial(to_json, **arguments)
+        start, bare, schema = self._typing.open, self._typing.bare, self._schema
+
+        def encode(value: Any) -> bytes:
+            try:
+                body = to_json(validate(value, from_attributes=True), by_alias=by_alias)
+            except ValidationError as exc:
+                raise invalid(exc, schema) from exc
+            except PydanticSerializationError as exc:
+                raise failure(value, exc) from exc
+            if body[0] != BRACE:
+                raise ResponseError([not_an_object()])
+            return start + body[1:] if len(body) > 2 else bare
+
+        return encode
+
+    def _encode_typed(self, value: Any) -> bytes:
+        valid = self.validate(value)
+        body = guarded(self._write, valid)
+        return body if body.startswith(TYPE_FIRST) else self._complete(body, valid)
+
+    def _write(self, valid: Any) -> bytes:
+        return self._exact_json(valid) if self._nests else self._to_json(valid, **self._arguments)
+
+    def _exact_json(self, valid: Any, by_alias: Any = None) -> bytes:
+        """
+        As pydantic writes it, but for what is not of the class that is declared, within an instance that nobody has
+        validated: pydantic would write all of that with a warning. Scalars have nothing to hide, and go as they are.
+        """
+        try:
+            return self._to_json(valid, **self._arguments, warnings="error")
+        except PydanticSerializationError as exc:
+            if not str(exc).startswith(_UNEXPECTED):
+                raise
+            if _HIDES_NOTHING.issuperset(_INPUT_TYPE.findall(str(exc))):
+                return self._to_json(valid, **self._arguments)
+            as_declared = self._serializer.to_python(valid, by_alias=False, round_trip=True, warnings=False)
+            again = self.validate(as_declared, by_name=True)
+            return self._to_json(again, **self._arguments, warnings="error")
+
+    def encode(self, value: Any) -> bytes:
+        return self.encode_valid(self.validate(value))
+
+    def encode_valid(self, value: Any) -> bytes:
+        return self._complete(guarded(self._write, value), value)
+
+    def _complete(self, body: bytes, valid: Any) -> bytes:
+        declared = next((cls for cls in type(valid).__mro__ if cls in self._kinds), None)
+        return self._typing.complete(body, own_type(valid, self._by_alias, declared))
+
+
+def _requires_type(model: Any) -> bool:
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return any(
+            (field.validation_alias or field.alias or name) == "type" and field.is_required()
+            for name, field in model.model_fields.items()
+        )
+    if isinstance(model, type) and dataclasses.is_dataclass(model):
+        return any(
+            f.name == "type" and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+            for f in dataclasses.fields(model)
+        )
+    return "type" in getattr(model, "__required_keys__", ())
+
+
+def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(model)
+        for member in members(model):
+            if isinstance(member, type) and issubclass(member, BaseModel):
+                member.model_rebuild(raise_errors=True)
+        adapter.rebuild(raise_errors=True)
+    except (PydanticUserError, NameError, TypeError) as exc:
+        text = str(exc).splitlines()[0]
+        raise DefinitionError(f"event {event!r}: pydantic cannot build the response model {model!r}: {text}") from exc
+    return adapter
+
+
+class StructEncoder(Encoder):
+    """Replies converted and written by msgspec, with the declared fields alone."""
+
+    def __init__(self, event: str, model: Any, ref_key: str) -> None:
+        super().__init__(event, ref_key)
+        self._members = _without_none(model)
+        self.kinds = tuple(kind for kind in map(kind_of, self._members) if not issubclass(kind, Mapping))
+        try:
+            writers, declared = Writers(), Union[tuple(self._members)]
+            write, self._read = writers.of(declared), Readers().later(declared)
+        except (PydanticUserError, NameError, TypeError) as exc:
+            raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
+        self._forms = {kind: Form(_json_of(write), form_of(kind).keys) for kind in self.kinds}
+        self._other = Form(_json_of(write))
+        self._whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
+        for kind in writers.whole(declared):
+            self._whole = {kind: form_of(kind)}
+            if _is_tagged(kind):
+                self.encode = self._tagged_encode(kind)  # type: ignore[method-assign,assignment]
+
+    def validate(self, value: Any) -> Any:
+        if type(value) in self._whole or isinstance(value, self.kinds):
+            return value
+        return self._read(value)
+
+    def encode(self, value: Any) -> bytes:
+        return self.encode_valid(self.validate(value))
+
+    def encode_valid(self, value: Any) -> bytes:
+        form = self._whole.get(type(value))
+        if form is None:
+            form = next((self._forms[cls] for cls in type(value).__mro__ if cls in self._forms), self._other)
+        return self._encode_by_form(value, form)
+
+    def _tagged_encode(self, kind: type) -> Callable[[Any], bytes]:
+        """`encode` for one Struct that brings its `type` and nests none: a closure, since it runs for every reply."""
+        carefully = self.encode
+
+        def encode(value: Any) -> bytes:
+            if type(value) is not kind:
+                return carefully(value)
+            try:
+                return struct_json(value)
+            except FAILURES as exc:
+                raise failure(value, exc) from exc
+
+        return encode
+
+
+def _json_of(write: Writer | None) -> Callable[[Any], bytes]:
+    return struct_json if write is None else lambda value: struct_json(write(value))
+
+
+def _is_tagged(member: Any) -> bool:
+    """Does each body of this Struct begin with a `type` of its own?"""
+    config = getattr(kind_of(member), "__struct_config__", None)
+    return config is not None and config.tag_field == "type" and isinstance(config.tag, str)
+
+
+class UnionEncoder(Encoder):
+    """Replies of a Union that mixes Structs with pydantic's kinds: the value's own class decides, else each in turn."""
+
+    def __init__(self, event: str, models: ModelEncoder, structs: StructEncoder, ref_key: str) -> None:
+        super().__init__(event, ref_key)
+        self._models, self._structs = models, structs
+
+    def validate(self, value: Any) -> Any:
+        return self._first(value, lambda encoder: encoder.validate(value))
+
+    def encode(self, value: Any) -> bytes:
+        body: bytes = self._first(value, lambda encoder: encoder.encode(value))
+        return body
+
+    def encode_valid(self, value: Any) -> bytes:
+        body: bytes = self._first(value, lambda encoder: encoder.encode_valid(value))
+        return body
+
+    def _first(self, value: Any, use: Callable[[Encoder], Any]) -> Any:
+        encoders: list[Encoder] = [self._models, self._structs]
+        if isinstance(value, self._structs.kinds):
+            encoders.reverse()
+        errors: list[dict[str, Any]] = []
+        for encoder in encoders:
+            try:
+                return use(encoder)
+            except ResponseError as exc:
+                errors += exc.errors
+        raise ResponseError(errors)
+
+
+class MappingEncoder(Encoder):
+    """Replies of a mapping from names to models: its `type` is the message's own, all else is what is declared."""
+
+    def __init__(self, event: str, items: Encoder, ref_key: str) -> None:
+        super().__init__(event, ref_key)
+        self._items = items
+
+    def validate(self, value: Any) -> Any:
+        own, items = _apart(value)
+        return {**own, **self._items.validate(items)}
+
+    def encode(self, value: Any) -> bytes:
+        own, items = _apart(value)
+        return self._named(own, self._items.encode(items))
+
+    def encode_valid(self, value: Any) -> bytes:
+        own, items = _apart(value)
+        return self._named(own, self._items.encode_valid(items))
+
+    def _named(self, own: dict[str, str], body: bytes) -> bytes:
+        if not own:
+            return body
+        return msgspec.json.encode(own)[:-1] + body[len(self._typing.bare) - 1 :]
+
+
+def _apart(value: Any) -> tuple[dict[str, str], Any]:
+    """The `type` of a mapping, if it has one, and the rest."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
+        return {}, value
+    return {"type": str(value["type"])}, {key: item for key, item in value.items() if key != "type"}
+
+
+def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_key: str = "ref") -> Encoder:
+    """
+    The encoder for an event's replies.
+
+    Raises `DefinitionError` for a response model that cannot be one: no object, not buildable, with the ref key, with
+    a `type` that can be no string.
+    """
+    if response_model is None:
+        return Encoder(event, ref_key)
+    try:
+        given, response_model = response_model, settled(response_model)
+        if response_model is not given and returned_model(response_model) is None:
+            return Encoder(event, ref_key)  # a variable that a subclass gives a type for
+        choices = _without_none(response_model)
+        if any(as_dict(choice) is not choice for choice in choices):
+            choices = [as_dict(choice) for choice in choices]
+            response_model = Union[tuple(choices)]
+        structs = [choice for choice in choices if holds(choice, is_struct)]
+    except NameError as exc:
+        raise DefinitionError(
+            f"event {event!r}: the response model {response_model!r} cannot be resolved: {exc}"
+        ) from exc
+    if not choices or choices == [dict]:
+        raise _no_object(event, response_model)
+    for choice in choices:
+        _refuse_no_object(event, choice)
+    if structs and (options.drops_fields or not options.by_alias):
+        raise DefinitionError(
+            f"event {event!r}: response_model_* options need a pydantic model, dataclass or TypedDict; for a Struct "
+            "use its own omit_defaults and rename"
+        )
+    for struct in structs:
+        _refuse_struct(event, struct, ref_key)
+    others = [choice for choice in choices if choice not in structs]
+    if not structs:
+        encoder: Encoder = ModelEncoder(event, response_model, options, ref_key)
+    elif not others:
+        encoder = StructEncoder(event, response_model, ref_key)
+    else:
+        models = ModelEncoder(event, Union[tuple(others)], options, ref_key)
+        encoder = UnionEncoder(event, models, StructEncoder(event, Union[tuple(structs)], ref_key), ref_key)
+    is_single_mapping = len(choices) == 1 and is_mapping(kind_of(choices[0]))
+    return MappingEncoder(event, encoder, ref_key) if is_single_mapping else encoder
+
+
+def _no_object(event: str, model: Any) -> DefinitionError:
+    return DefinitionError(
+        f"event {event!r}: the response model {model!r} is no object, and a message is one; wrap it in a model with "
+        "a field for it, or switch it off with response_model=None"
+    )
+
+
+def _has_ref(event: str, model: Any, ref_key: str) -> DefinitionError:
+    return DefinitionError(
+        f"event {event!r}: the response model {model!r} has a field {ref_key!r}, which is the key of the message "
+        "that is answered; rename it, or set another ref_key on the endpoint"
+    )
+
+
+def _has_no_text(event: str, model: Any) -> DefinitionError:
+    return DefinitionError(
+        f"event {event!r}: the response model {model!r} has a field 'type' that is never a string, and the `type` of "
+        "a message is one; rename it, give it an alias, or switch the model off with response_model=None"
+    )
+
+
+def _refuse_no_object(event: str, member: Any) -> None:
+    kind = kind_of(member)
+    if not is_model_class(kind) and not is_mapping(kind) and not is_pydantic(kind):
+        raise _no_object(event, member)
+    if issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like:
+        raise _no_object(event, member)
+    if issubclass(kind, RootModel):
+        for root in _without_none(kind.model_fields["root"].annotation):
+            if not is_model_class(kind_of(root)) and not is_mapping(kind_of(root)):
+                raise _no_object(event, member)
+
+
+def _refuse_struct(event: str, member: Any, ref_key: str) -> None:
+    """For what msgspec writes, and pydantic does not know."""
+    kind = kind_of(member)
+    if not is_model_class(kind):
+        return
+    keys = (
+        dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
+        if issubclass(kind, msgspec.Struct)
+        else {name: name for name in field_types(member)}
+    )
+    if ref_key in keys or ref_key in (form_of(kind).keys or ()):
+        raise _has_ref(event, member, ref_key)
+    config = getattr(kind, "__struct_config__", None)
+    if config and config.tag_field == "type":
+        is_text = isinstance(config.tag, str)
+    else:
+        is_text = "type" not in keys or not is_never_text(field_types(member)[keys["type"]])
+    if not is_text:
+        raise _has_no_text(event, member)

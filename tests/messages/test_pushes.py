@@ -1,0 +1,192 @@
+"""Pushes: the `type` of what answers nothing, what is no push, and how a `ref` is appended."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import typing
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from socketsundso import WebSocketHandlingEndpoint, event
+from socketsundso.errors import DefinitionError
+from socketsundso.messages import EmittedDicts, ResponseError, append_ref, encode_push
+from tests.harness import talk
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Typed(BaseModel):
+    type: str = "own"
+    x: int = 1
+
+
+class Aliased(BaseModel):
+    kind: str = Field("aliased", serialization_alias="type")
+    x: int = 1
+
+
+class Tagged(msgspec.Struct, tag="tagged"):
+    x: int = 1
+
+
+@dataclasses.dataclass
+class SecretPoint:
+    x: int
+    y: int = 0
+    secret: str = ""
+
+
+class UserJoined(BaseModel):
+    name: str
+
+
+class HTTPStatus2(msgspec.Struct):
+    code: int = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (UserJoined(name="a"), {"type": "user_joined", "name": "a"}),
+        (HTTPStatus2(), {"type": "http_status2", "code": 1}),
+        (Tagged(), {"type": "tagged", "x": 1}),
+        (Typed(), {"type": "own", "x": 1}),
+        (Aliased(), {"type": "aliased", "x": 1}),
+        (SecretPoint(1, 2, "s"), {"type": "secret_point", "x": 1, "y": 2, "secret": "s"}),
+        ({"type": "news", "n": 1}, {"type": "news", "n": 1}),
+        ({"type": Color.RED}, {"type": "red"}),
+    ],
+)
+def test_pushes(value: Any, expected: Any) -> None:
+    """A push has its own `type`, its tag or default, else its class's name in snake_case."""
+    assert json.loads(encode_push(value)) == expected
+
+
+@pytest.mark.parametrize("value", [{}, {"n": 1}, {"type": None}, {"type": 5}])
+def test_pushed_dicts_need_a_type(value: Any) -> None:
+    """A dict without a `type` of its own cannot be pushed, and the text says what is missing."""
+    with pytest.raises(TypeError, match="type"):
+        encode_push(value)
+
+
+@pytest.mark.parametrize("value", [[1], 7, object(), {"type": "x", "ref": 1}])
+def test_refused_pushes(value: Any) -> None:
+    """What is no object, or brings the ref key, is no push."""
+    with pytest.raises(ResponseError):
+        encode_push(value)
+
+
+class Said(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    text: str
+    to: list[str] = []
+
+
+class Moved(BaseModel):
+    type: Literal["moved"] = "moved"
+    x: int
+
+
+class Bare(msgspec.Struct, forbid_unknown_fields=True):
+    n: int
+
+
+class Left(TypedDict):
+    type: Literal["left"]
+    who: str
+
+
+class Old(typing.TypedDict):
+    n: int
+
+
+EMITS = [Old, Said, Moved, Bare, Left, Tagged, SecretPoint]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"type": "said", "text": "a"}, {"type": "said", "text": "a", "to": []}),
+        ({"type": "moved", "x": 1}, {"type": "moved", "x": 1}),
+        ({"type": "moved", "x": 1, "secret": 2}, {"type": "moved", "x": 1}),
+        ({"type": "bare", "n": 1}, {"type": "bare", "n": 1}),
+        ({"type": "left", "who": "a"}, {"type": "left", "who": "a"}),
+        ({"type": "old", "n": 1}, {"type": "old", "n": 1}),
+        ({"type": "old", "n": "no"}, [["response", "n"]]),
+        ({"type": "tagged"}, {"type": "tagged", "x": 1}),
+        ({"type": "secret_point", "x": 1}, {"type": "secret_point", "x": 1, "y": 0, "secret": ""}),
+        ({"type": "said", "txt": 5}, [["response", "text"], ["response", "..."]]),
+        ({"type": "said", "text": "a", "to": "b"}, [["response", "to"]]),
+        ({"type": "moved", "x": "no"}, [["response", "x"]]),
+        ({"type": "bare", "n": "no"}, [["response", "n"]]),
+        ({"type": "bare", "n": 1, "m": 1}, [["response"]]),
+        ({"type": "left"}, [["response", "who"]]),
+        ({"type": "tagged", "x": "no"}, [["response", "x"]]),
+        ({"type": "secret_point"}, [["response", "x"]]),
+        ({"type": "said", "text": "a", "ref": 1}, [["response", "..."]]),
+    ],
+)
+def test_a_pushed_dict_is_what_its_type_names(message: Any, expected: Any) -> None:
+    """With `emits`, a dict goes out as an instance of the class would, or not at all."""
+    dicts = EmittedDicts(EMITS)
+    before = dict(message)
+    if isinstance(expected, dict):
+        assert json.loads(dicts.encode(message)) == expected
+    else:
+        with pytest.raises(ResponseError) as caught:
+            dicts.encode(message)
+        assert [error["loc"] for error in caught.value.errors] == expected
+    assert message == before
+
+
+def test_classes_with_one_type_are_alternatives() -> None:
+    """A dict may be any of the classes that are pushed under its `type`."""
+
+    class More(BaseModel):
+        type: Literal["moved"] = "moved"
+        y: int
+
+    dicts = EmittedDicts([Moved, More])
+    assert json.loads(dicts.encode({"type": "moved", "x": 1})) == {"type": "moved", "x": 1}
+    assert json.loads(dicts.encode({"type": "moved", "y": 1})) == {"type": "moved", "y": 1}
+
+
+def test_what_no_message_can_be_is_not_emitted() -> None:
+    """A class whose instances could never be pushed is refused with the endpoint, by name."""
+
+    class Numbered(BaseModel):
+        ref: int
+
+    with pytest.raises(DefinitionError, match="emits Numbered: .*'ref'"):
+        EmittedDicts([Numbered])
+    EmittedDicts([Numbered], ref_key="id")
+
+
+def test_an_endpoint_sends_no_dict_that_is_not_what_it_says() -> None:
+    """A wrong dict is refused where it is pushed: its handler fails, and nothing of it goes out."""
+
+    class Chat(WebSocketHandlingEndpoint):
+        emits = [Said]
+
+        @event
+        async def on_say(self, message: dict[str, Any]) -> None:
+            await self.send(message)
+
+    good = {"type": "said", "text": "a", "to": []}
+    peer = talk(Chat, *({"type": "say", "message": m} for m in (good, {"type": "said", "txt": 5}, {"type": "other"})))
+    assert peer.answers[0] == good
+    assert [answer.get("code") for answer in peer.answers] == [None, "response_error", "internal_error"]
+
+
+@pytest.mark.parametrize("ref", [7, "a", 'q"ä'])
+def test_append_ref(ref: Any) -> None:
+    """The ref is appended as JSON."""
+    assert json.loads(append_ref(b'{"type":"x"}', "ref", ref)) == {"type": "x", "ref": ref}
