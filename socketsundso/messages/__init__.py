@@ -39,10 +39,8 @@ from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields
-from socketsundso.messages.pushes import EmittedDicts as EmittedDicts
+from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
-from socketsundso.messages.pushes import pushed_fields as pushed_fields
-from socketsundso.messages.pushes import pushed_type as pushed_type
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model

@@ -3,7 +3,7 @@ Messages that answer nothing -> JSON bytes: `encode_push`; and what a class's in
 
     Posted(room="lobby")   ->   {"type":"posted","room":"lobby"}
 
-Refuses a dict that does not say what it is, or is not what it says (`EmittedDicts`), and what `values` refuses.
+Refuses a dict that does not say what it is, what is not as it was declared (`Emitted`), and what `values` refuses.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.declared import field_types, is_model_class
+from socketsundso.messages.declared import field_types, is_model_class, is_typed_dict, kind_of, members
 from socketsundso.messages.replies import ResponseOptions, StructEncoder, encoder_for
 from socketsundso.messages.values import Encoder, own_type
+
+_NO_MESSAGES = (str, bytes, int, float, list, tuple, set, frozenset, type(None))
 
 
 def encode_push(value: Any, ref_key: str = "ref") -> bytes:
@@ -38,28 +40,54 @@ def encode_push(value: Any, ref_key: str = "ref") -> bytes:
     return _push_encoder(name, ref_key).encode(value)
 
 
-class EmittedDicts:
+class Emitted:
     """
-    Dicts that are pushed by an endpoint which declares what it pushes: each is what its `type` names, or refused.
-    `types` are those that name a class with fields.
+    What an endpoint declares that it pushes: dicts are what their `type` names, instances what their class declares.
 
-    Raises `DefinitionError` for a class whose instances are no messages.
+    `declared` are classes of messages, generic ones with arguments too, behind aliases or in unions. `classes` are
+    those whose instances may be pushed, `types` is what they all are called.
+
+    Raises `DefinitionError` for what is no class, and for a class whose instances are no messages.
     """
 
-    def __init__(self, kinds: Iterable[Any], ref_key: str = "ref") -> None:
+    def __init__(self, declared: Iterable[Any], ref_key: str = "ref") -> None:
+        try:
+            kinds = [member for each in declared for member in members(each)]
+            for kind in kinds:
+                _check_class(kind)
+            self.types = frozenset(map(pushed_type, kinds))
+            self.fields = {kind_of(kind): pushed_fields(kind) for kind in kinds}
+        except NameError as exc:
+            raise DefinitionError(f"emits {declared!r}: {exc}; define the name before the endpoint") from exc
+        self.classes = tuple(kind for kind in map(kind_of, kinds) if not is_typed_dict(kind))
         by_type: dict[str, list[Any]] = {}
-        for kind in filter(is_model_class, kinds):
-            by_type.setdefault(pushed_type(kind), []).append(kind)
-        self._encoders = {name: _declared_encoder(name, alike, ref_key) for name, alike in by_type.items()}
-        self.types = frozenset(by_type)
+        by_class: dict[type, list[Any]] = {}
+        for kind in kinds:
+            if is_model_class(kind_of(kind)):
+                by_type.setdefault(pushed_type(kind), []).append(kind)
+                by_class.setdefault(kind_of(kind), []).append(kind)
+        self._dicts = {name: _declared_encoder(name, alike, ref_key) for name, alike in by_type.items()}
+        self._instances = {cls: _declared_encoder(pushed_type(cls), alike, ref_key) for cls, alike in by_class.items()}
         self._typed = {name for name, alike in by_type.items() if any(map(_takes_type, alike))}
+        self._ref_key = ref_key
 
-    def encode(self, message: Mapping[str, Any]) -> bytes:
-        """As an instance of the class would be. Raises `ResponseError` for what is none."""
-        name = message["type"]
-        name = getattr(name, "value", name)
+    def encode(self, message: Any) -> bytes:
+        """A message that is listed. Raises `ResponseError` for what is not as it is declared."""
+        encoder = self._instances.get(type(message))
+        if encoder is not None:
+            return encoder.encode(message)
+        name = own_type(message) if isinstance(message, Mapping) else None
+        if name not in self._dicts:
+            return encode_push(message, self._ref_key)
         given = {**message, "type": name} if name in self._typed else {k: v for k, v in message.items() if k != "type"}
-        return self._encoders[name].encode(given)
+        return self._dicts[name].encode(given)
+
+
+def _check_class(kind: Any) -> None:
+    if not isinstance(kind_of(kind), type) or issubclass(kind_of(kind), _NO_MESSAGES):
+        raise DefinitionError(
+            f"emits {kind!r}: that is no class of messages; list models, dataclasses, TypedDicts or Structs"
+        )
 
 
 def _declared_encoder(name: str, kinds: list[Any], ref_key: str) -> Encoder:
@@ -68,11 +96,12 @@ def _declared_encoder(name: str, kinds: list[Any], ref_key: str) -> Encoder:
     except DefinitionError as exc:
         if isinstance(exc.__cause__, PydanticUserError):  # `typing.TypedDict` in Python 3.11, a field of any class
             return StructEncoder(name, Union[tuple(kinds)], ref_key)
-        raise DefinitionError(f"emits {', '.join(kind.__name__ for kind in kinds)}: {exc}") from exc
+        raise DefinitionError(f"emits {', '.join(kind_of(kind).__name__ for kind in kinds)}: {exc}") from exc
 
 
 def _takes_type(kind: Any) -> bool:
     """Is `type` among what an instance is made of, or else only the name that it is pushed under?"""
+    kind = kind_of(kind)
     if issubclass(kind, msgspec.Struct):
         return kind.__struct_config__.tag_field == "type" or "type" in kind.__struct_encode_fields__
     if issubclass(kind, BaseModel):
@@ -85,18 +114,27 @@ def _takes_type(kind: Any) -> bool:
 
 def pushed_type(kind: Any) -> str:
     """The `type` that a pushed instance of a class has: its tag, its field's default or Literal, else its name."""
+    kind = kind_of(kind)
     tag = kind.__struct_config__.tag if issubclass(kind, msgspec.Struct) else None
-    fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None) or {}
-    default = getattr(fields.get("type"), "default", None)
-    literals = typing.get_args(typing.get_type_hints(kind).get("type"))
-    for candidate in (tag, default, *literals):
-        if isinstance(candidate, str):
-            return candidate
+    declared = members(typing.get_type_hints(kind).get("type"))
+    literals = [value for each in declared if kind_of(each) is typing.Literal for value in typing.get_args(each)]
+    for candidate in (tag, _default_type(kind), *literals):
+        name = getattr(candidate, "value", candidate)
+        if isinstance(name, str):
+            return name
     return _snake_case(kind.__name__)
+
+
+def _default_type(kind: Any) -> Any:
+    if issubclass(kind, msgspec.Struct):
+        return next((field.default for field in msgspec.structs.fields(kind) if field.encode_name == "type"), None)
+    fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None) or {}
+    return getattr(fields.get("type"), "default", None)
 
 
 def pushed_fields(kind: Any) -> frozenset[str]:
     """The fields of a pushed instance of a class, by their names on the wire."""
+    kind = kind_of(kind)
     if issubclass(kind, msgspec.Struct):
         return frozenset(kind.__struct_encode_fields__)
     models = getattr(kind, "model_fields", None)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, is_typeddict
+from typing import Any, ClassVar, Protocol
 
 from socketsundso.backplanes import Keep
 from socketsundso.connection import POLICIES, Conflate, SlowPolicy
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import EmittedDicts, encode_push, pushed_fields, pushed_type
+from socketsundso.messages import Emitted, encode_push
 from socketsundso.rooms.hub import Hub
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
@@ -63,16 +63,14 @@ class Declaration:
         self._cls = cls
         self._hub: Hub | None = None
         _check_policy(cls)
-        _check_history(cls)
+        self._emitted = Emitted(cls.emits, cls.ref_key)
+        _check_history(cls, self._emitted)
         self.history = cls.history
-        self._emitted = tuple(each for each in cls.emits if not is_typeddict(each))
-        self._emitted_types = frozenset(map(pushed_type, cls.emits))
-        self._emitted_dicts = EmittedDicts(cls.emits, cls.ref_key)
         _check_presence(cls)
         self.wants_presence = cls.presence_events
         self.presence_interval_s = cls.presence_interval_s
         self.hears_backplane = hears_backplane
-        self._refuse_reserved({*events, *self._emitted_types})
+        self._refuse_reserved({*events, *self._emitted.types})
 
     def _refuse_reserved(self, names: set[str]) -> None:
         reserved = (HISTORY_TYPES if self.history else frozenset()) | (
@@ -104,15 +102,14 @@ class Declaration:
         """A message that answers nothing, as JSON. Raises TypeError for one that `emits` does not list."""
         if self._cls.emits:
             self._check_emitted(message)
-            if isinstance(message, Mapping) and message.get("type") in self._emitted_dicts.types:
-                return self._emitted_dicts.encode(message)
+            return self._emitted.encode(message)
         return encode_push(message, self._cls.ref_key)
 
     def _check_emitted(self, message: Any) -> None:
         given = message.get("type") if isinstance(message, Mapping) else None
-        if given not in self._emitted_types and not isinstance(message, self._emitted):
+        if given not in self._emitted.types and not isinstance(message, self._emitted.classes):
             shown = f"a message of type {given!r}" if given else type(message).__name__
-            known = ", ".join(sorted(self._emitted_types))
+            known = ", ".join(sorted(self._emitted.types))
             raise TypeError(f"{self._cls.__name__} does not push {shown}; its `emits` lists {known}")
 
 
@@ -132,11 +129,11 @@ def _check_presence(cls: type[Declares]) -> None:
         )
 
 
-def _check_history(cls: type[Declares]) -> None:
+def _check_history(cls: type[Declares], emitted: Emitted) -> None:
     if any(not isinstance(keep, Keep) for keep in cls.history.values()):
         raise DefinitionError(f"{cls.__name__}.history maps patterns to Keep(messages=..., seconds=...)")
-    for kind in cls.emits if cls.history else ():
-        if "seq" in pushed_fields(kind):
+    for kind, fields in emitted.fields.items() if cls.history else ():
+        if "seq" in fields:
             raise DefinitionError(
                 f"{kind.__name__} has a field `seq`, which {cls.__name__}'s rooms with history number their "
                 "messages by; give the field another name, or an alias"

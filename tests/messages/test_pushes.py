@@ -6,16 +6,16 @@ import dataclasses
 import enum
 import json
 import typing
-from typing import Any, Literal
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar, Union
 
 import msgspec
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from socketsundso import WebSocketHandlingEndpoint, event
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import EmittedDicts, ResponseError, append_ref, encode_push
+from socketsundso.messages import Emitted, ResponseError, append_ref, encode_push
 from tests.harness import talk
 
 
@@ -136,13 +136,13 @@ EMITS = [Old, Said, Moved, Bare, Left, Tagged, SecretPoint]
 )
 def test_a_pushed_dict_is_what_its_type_names(message: Any, expected: Any) -> None:
     """With `emits`, a dict goes out as an instance of the class would, or not at all."""
-    dicts = EmittedDicts(EMITS)
+    emitted = Emitted(EMITS)
     before = dict(message)
     if isinstance(expected, dict):
-        assert json.loads(dicts.encode(message)) == expected
+        assert json.loads(emitted.encode(message)) == expected
     else:
         with pytest.raises(ResponseError) as caught:
-            dicts.encode(message)
+            emitted.encode(message)
         assert [error["loc"] for error in caught.value.errors] == expected
     assert message == before
 
@@ -154,9 +154,9 @@ def test_classes_with_one_type_are_alternatives() -> None:
         type: Literal["moved"] = "moved"
         y: int
 
-    dicts = EmittedDicts([Moved, More])
-    assert json.loads(dicts.encode({"type": "moved", "x": 1})) == {"type": "moved", "x": 1}
-    assert json.loads(dicts.encode({"type": "moved", "y": 1})) == {"type": "moved", "y": 1}
+    emitted = Emitted([Moved, More])
+    assert json.loads(emitted.encode({"type": "moved", "x": 1})) == {"type": "moved", "x": 1}
+    assert json.loads(emitted.encode({"type": "moved", "y": 1})) == {"type": "moved", "y": 1}
 
 
 def test_what_no_message_can_be_is_not_emitted() -> None:
@@ -166,8 +166,8 @@ def test_what_no_message_can_be_is_not_emitted() -> None:
         ref: int
 
     with pytest.raises(DefinitionError, match="emits Numbered: .*'ref'"):
-        EmittedDicts([Numbered])
-    EmittedDicts([Numbered], ref_key="id")
+        Emitted([Numbered])
+    Emitted([Numbered], ref_key="id")
 
 
 def test_an_endpoint_sends_no_dict_that_is_not_what_it_says() -> None:
@@ -190,3 +190,85 @@ def test_an_endpoint_sends_no_dict_that_is_not_what_it_says() -> None:
 def test_append_ref(ref: Any) -> None:
     """The ref is appended as JSON."""
     assert json.loads(append_ref(b'{"type":"x"}', "ref", ref)) == {"type": "x", "ref": ref}
+
+
+T = TypeVar("T")
+
+
+class User(BaseModel):
+    id: int
+
+
+class Admin(User):
+    password: str = "s3cret"
+
+
+class Changed(msgspec.Struct, Generic[T]):
+    item: T
+
+
+@dataclasses.dataclass
+class Renamed(Generic[T]):
+    item: T
+
+
+class Removed(TypedDict, Generic[T]):
+    item: T
+
+
+class Other(BaseModel):
+    type: str = "other"
+
+
+Alias = TypeAliasType("Alias", Union[Changed[T], Other], type_params=(T,))
+ADMIN: Any = Admin(id=1)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message", "name"),
+    [
+        (Changed[User], Changed(ADMIN), "changed"),
+        (Changed[User], {"type": "changed", "item": ADMIN}, "changed"),
+        (Renamed[User], Renamed(ADMIN), "renamed"),
+        (Renamed[User], {"type": "renamed", "item": {"id": 1, "password": "s3cret"}}, "renamed"),
+        (Removed[User], {"type": "removed", "item": ADMIN}, "removed"),
+        (Union[Other, Changed[User]], Changed(ADMIN), "changed"),
+        (Alias[User], Changed(ADMIN), "changed"),
+        (NewType("Name", Renamed[User]), Renamed(ADMIN), "renamed"),
+        (Annotated[Changed[User], "noted"], Changed(ADMIN), "changed"),
+    ],
+)
+def test_what_is_pushed_is_what_is_declared_however_that_is_written(declared: Any, message: Any, name: str) -> None:
+    """Generic classes with arguments, aliases, NewTypes and unions: dicts and instances hold the declared fields."""
+
+    class Chat(WebSocketHandlingEndpoint):
+        emits = [declared]
+
+        @event
+        async def on_say(self) -> None:
+            await self.send(message)
+
+    assert talk(Chat, {"type": "say"}).answers == [{"type": name, "item": {"id": 1}}]
+
+
+@pytest.mark.parametrize("declared", ["Said", int, list[Said], Union[Said, None], NamedTuple("Pair", [("x", int)]), 5])
+def test_what_is_no_class_of_messages_is_not_emitted(declared: Any) -> None:
+    """It is refused with the endpoint, before anything is pushed."""
+    with pytest.raises(DefinitionError, match="no class of messages"):
+        type("Chat", (WebSocketHandlingEndpoint,), {"emits": [declared]})
+
+
+class Titled(msgspec.Struct):
+    type: str = "title"
+
+
+class Choice(BaseModel):
+    type: Annotated[Literal["chosen"], Field(description="a")]
+
+
+@pytest.mark.parametrize("message", [Titled(), Choice(type="chosen")])
+def test_a_dict_has_the_type_that_an_instance_has(message: Any) -> None:
+    """Also where it is the default of a Struct's field, or a Literal with something around it."""
+    emitted = Emitted([type(message)])
+    (name,) = emitted.types
+    assert json.loads(emitted.encode(message)) == json.loads(emitted.encode({"type": name})) == {"type": name}
