@@ -30,7 +30,7 @@ WINGS = {
         {"annotations"},
         {"plain_models", "signature"},
         {"declared", "judge", "response_errors"},
-        {"raw_fields", "readers", "values"},
+        {"exact_json", "raw_fields", "readers", "values"},
         {"route", "writers"},
         {"decoder", "replies"},
         {"definition", "pushes"},

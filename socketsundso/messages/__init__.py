@@ -15,6 +15,7 @@ Knows no connection. One module per question:
     declared      what an annotation declares: behind names, type variables, in the fields of a class
     readers       what a handler returned, as what is declared, where Structs are in it
     writers       the other way: Structs written with their declared fields alone
+    exact_json    what is no instance of what is declared, within one that nobody has validated
     replies       values -> JSON with a `type`, as the response model declares it
     pushes        the same for messages that answer nothing
     values        the same for values that nothing was declared about

@@ -113,7 +113,7 @@ def nests_fields(schema: Any) -> bool:
         "tuple",
         "dict",
     )
-    return sum(part.get("type") in nesting for part in _parts(schema)) > 1
+    return sum(part.get("type") in nesting or part.get("root_model") is True for part in _parts(schema)) > 1
 
 
 def declared_names(schema: Any) -> frozenset[str]:

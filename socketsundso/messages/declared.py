@@ -119,7 +119,7 @@ def substituted(annotation: Any, arguments: _Arguments) -> Any:
         return arguments.get(annotation, annotation)
     if is_alias(annotation):
         return _substituted_alias(annotation, arguments)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not BaseModel:
         return _substituted_model(annotation, arguments)
     given = typing.get_args(annotation)
     origin = typing.get_origin(annotation)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
 import typing
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from socketsundso.messages.declared import (
     members,
     settled,
 )
+from socketsundso.messages.exact_json import exact_json
 from socketsundso.messages.plain_models import plain_encode
 from socketsundso.messages.readers import Readers
 from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
@@ -57,12 +57,6 @@ from socketsundso.messages.writers import Writer, Writers, is_never_text
 
 _SILENT = (Any, object, inspect.Parameter.empty)
 _ASYNCHRONOUS = (Awaitable, AsyncIterable)  # what is awaited, or sent one by one, is the reply
-
-_UNEXPECTED = "Pydantic serializer warnings"
-_INPUT_TYPE = re.compile(r"input_type=(\w+)\]")
-_HIDES_NOTHING = frozenset(
-    {"NoneType", "bool", "int", "float", "str", "bytes", "date", "datetime", "time", "timedelta", "Decimal", "UUID"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +123,11 @@ class ModelEncoder(Encoder):
         adapter = _adapter(event, model)
         self._schema = adapter.core_schema
         self._validate = adapter.validator.validate_python
-        self._serializer = adapter.serializer
         self._to_json = adapter.serializer.to_json
         self._arguments = options.arguments()
         self._nests = nests_fields(adapter.core_schema)
+        to_json = functools.partial(self._to_json, **self._arguments)
+        self._write: Callable[..., bytes] = exact_json(adapter, self._arguments) if self._nests else to_json
         self._kinds = [kind_of(member) for member in _without_none(model)]
         self._fills_type = any(map(_requires_type, self._kinds))
         self._by_alias = options.by_alias
@@ -148,11 +143,11 @@ class ModelEncoder(Encoder):
                 encode = plain_encode(adapter.core_schema, event, options.by_alias, encode) or encode
             self.encode = encode  # type: ignore[method-assign,assignment]
 
-    def validate(self, value: Any, **options: Any) -> Any:
+    def validate(self, value: Any) -> Any:
         if self._fills_type and isinstance(value, Mapping) and "type" not in value:
             value = {"type": self._typing.event, **value}
         try:
-            return self._validate(value, from_attributes=True, **options)
+            return self._validate(value, from_attributes=True)
         except ValidationError as exc:
             raise invalid(exc, self._schema) from exc
 
@@ -162,7 +157,7 @@ class ModelEncoder(Encoder):
         to_json: Callable[..., bytes] = self._to_json
         by_alias, arguments = self._by_alias, self._arguments
         if self._nests:
-            to_json = self._exact_json
+            to_json = self._write
         elif len(arguments) > 1:  # else without a partial, which costs half as much as writing a small model
             to_json = functools.partial(to_json, **arguments)
         start, bare, schema = self._typing.open, self._typing.bare, self._schema
@@ -184,25 +179,6 @@ class ModelEncoder(Encoder):
         valid = self.validate(value)
         body = guarded(self._write, valid)
         return body if body.startswith(TYPE_FIRST) else self._complete(body, valid)
-
-    def _write(self, valid: Any) -> bytes:
-        return self._exact_json(valid) if self._nests else self._to_json(valid, **self._arguments)
-
-    def _exact_json(self, valid: Any, by_alias: Any = None) -> bytes:
-        """
-        As pydantic writes it, but for what is not of the class that is declared, within an instance that nobody has
-        validated: pydantic would write all of that with a warning. Scalars have nothing to hide, and go as they are.
-        """
-        try:
-            return self._to_json(valid, **self._arguments, warnings="error")
-        except PydanticSerializationError as exc:
-            if not str(exc).startswith(_UNEXPECTED):
-                raise
-            if _HIDES_NOTHING.issuperset(_INPUT_TYPE.findall(str(exc))):
-                return self._to_json(valid, **self._arguments)
-            as_declared = self._serializer.to_python(valid, by_alias=False, round_trip=True, warnings=False)
-            again = self.validate(as_declared, by_name=True)
-            return self._to_json(again, **self._arguments, warnings="error")
 
     def encode(self, value: Any) -> bytes:
         return self.encode_valid(self.validate(value))
@@ -233,7 +209,7 @@ def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(model)
         for member in members(model):
-            if isinstance(member, type) and issubclass(member, BaseModel):
+            if isinstance(member, type) and issubclass(member, BaseModel) and member is not BaseModel:
                 member.model_rebuild(raise_errors=True)
         adapter.rebuild(raise_errors=True)
     except (PydanticUserError, NameError, TypeError) as exc:

@@ -35,7 +35,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, ValidationError
 
 from socketsundso.messages import codegen
-from socketsundso.messages.core_schemas import may_write_nan, writes_no_text
+from socketsundso.messages.core_schemas import may_write_nan, nests_fields, writes_no_text
 from socketsundso.messages.declared import (
     bare,
     field_types,
@@ -51,6 +51,7 @@ from socketsundso.messages.declared import (
     members,
     unwrapped,
 )
+from socketsundso.messages.exact_json import exact_json
 from socketsundso.messages.readers import Reader, Readers, is_array
 from socketsundso.messages.response_errors import HIDDEN, ResponseError, invalid, located, misfit
 from socketsundso.messages.values import failure
@@ -262,7 +263,9 @@ def _model_writer(annotation: Any, kind: type) -> Writer:
     """For what pydantic writes: by the serializer of what is declared, whatever the value's class."""
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     adapter.rebuild(raise_errors=True)
-    validate, to_json = adapter.validator.validate_python, adapter.serializer.to_json
+    validate = adapter.validator.validate_python
+    nests = nests_fields(adapter.core_schema)
+    to_json = exact_json(adapter, {"by_alias": True}) if nests else adapter.serializer.to_json
     is_suspect = may_write_nan(adapter.core_schema)
 
     def write(value: Any) -> Any:

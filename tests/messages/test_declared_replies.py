@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     ImportString,
     PlainSerializer,
+    RootModel,
     computed_field,
     field_serializer,
     model_serializer,
@@ -385,6 +386,84 @@ def test_what_nobody_validated_within_a_dataclass_is_made_what_is_declared(user:
     assert MARK not in json.dumps(answer)
     if "code" not in answer:
         assert answer == {"type": "profile", "user": {"id": 1}, "tags": ["a"]}
+
+
+RAW: Any = {"id": 1, "password": MARK}
+
+
+class Unvalidated(BaseModel):
+    user: Pub = Pub()
+    users: list[Pub] = []
+    pair: tuple[Pub, int] = (Pub(), 1)
+    either: Union[Pub, Gone, None] = None
+
+
+class Root(RootModel[Pub]): ...
+
+
+def _computing() -> Any:
+    class Computing(BaseModel):
+        @computed_field  # type: ignore[prop-decorator]  # as pydantic's documentation has it
+        @property
+        def user(self) -> Pub:
+            return RAW  # type: ignore[no-any-return]  # as an application that is wrong about its types
+
+    return Computing()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(Unvalidated.model_construct(**{name: RAW}) for name in ("user", "either")),
+        Unvalidated.model_construct(users=[RAW, Priv()]),
+        Unvalidated.model_construct(users=Priv()),
+        Unvalidated.model_construct(pair=(Pub(), 1, Priv())),
+        Unvalidated.model_construct(either=MoreData()),
+        Root.model_construct(RAW),
+        Profile(Pub()),
+        _computing(),
+    ],
+)
+def test_what_nobody_validated_is_made_what_is_declared_wherever_it_stands(value: Any) -> None:
+    """At the top, in a mapping, in a Struct: nothing goes out that is not declared, with no warning of pydantic's."""
+    kind = type(value)
+
+    class App(WebSocketHandlingEndpoint):
+        @event(response_model=kind)
+        async def on_top(self) -> Any:
+            return value
+
+        @event(response_model=dict[str, kind])  # type: ignore[valid-type]  # known at run time
+        async def on_mapping(self) -> Any:
+            return {"item": value}
+
+        @event(response_model=Box[kind])  # type: ignore[valid-type]  # the same
+        async def on_struct(self) -> Any:
+            return Box(value)
+
+    top, *within = talk(App, {"type": "top"}, {"type": "mapping"}, {"type": "struct"}).answers
+    assert MARK not in json.dumps([top, *within])
+    assert {answer.get("code") for answer in within} == {top.get("code")}
+    if "code" not in top:
+        assert [answer["item"] for answer in within] == [{k: v for k, v in top.items() if k != "type"}] * 2
+
+
+def test_a_base_of_all_models_is_a_response_model() -> None:
+    """`-> BaseModel` declares no fields, also beside a type variable; so none go out."""
+
+    class Either(WebSocketHandlingEndpoint, Generic[T]):
+        @event
+        async def on_base(self) -> BaseModel:
+            return Priv()
+
+        @event
+        async def on_either(self) -> ModelBox[T] | BaseModel:
+            return Priv()
+
+    class App(Either[Pub]): ...
+
+    assert ask(App, {"type": "base"}) == {"type": "base"}
+    assert MARK not in json.dumps(ask(App, {"type": "either"}))
 
 
 class Written(BaseModel):
