@@ -238,7 +238,7 @@ def type_arguments(endpoint: type) -> Callable[[Handler[..., Any]], Mapping[Any,
         known.setdefault(cls, arguments)
         for base in vars(cls).get("__orig_bases__", cls.__bases__):
             origin = get_origin(base) or base
-            given = [signature.substituted(argument, arguments) for argument in get_args(base)]
+            given = [substituted(argument, arguments) for argument in get_args(base)]
             if isinstance(origin, type) and origin not in (Generic, Protocol, object):
                 visit(origin, dict(zip(getattr(origin, "__parameters__", ()), given, strict=False)))
 

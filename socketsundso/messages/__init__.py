@@ -4,7 +4,7 @@ Bytes <-> values: what a handler's signature makes of frames, and how replies, p
 Knows no connection. One module per question:
 
     signature     a function -> its parameters, types resolved
-    aliases       what an annotation stands for: aliases and NewTypes looked through
+    aliases       what an annotation stands for: aliases and NewTypes looked through, types for variables
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
     forms         how an annotation looks to pydantic
     annotations   which annotations msgspec decodes exactly as pydantic would, and which can never come from JSON
@@ -29,7 +29,7 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
-from socketsundso.messages.declared import substituted as substituted
+from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.definition import Definition as Definition

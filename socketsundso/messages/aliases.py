@@ -1,4 +1,4 @@
-"""What an annotation stands for: aliases, generic or not, NewTypes and optional ones, looked through."""
+"""What an annotation stands for: aliases, NewTypes and optional ones looked through, types in place of variables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, ForwardRef, NewType, TypeVar, Union
+from typing import Annotated, Any, Final, ForwardRef, NewType, TypeVar, Union
 
 import annotated_types as at
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typing_extensions import TypeAliasType as BackportedAlias
 
@@ -35,12 +36,15 @@ def alias_of(annotation: Any) -> Any | None:
 
 
 def expanded(annotation: Any) -> Any:
-    """What an alias stands for, with its arguments in the place of its variables."""
+    """
+    What an alias stands for, with its arguments in the place of its variables.
+
+    Raises `NameError` for a name in it that is not defined (yet).
+    """
     alias = alias_of(annotation)
     value = _resolved(alias_value(alias), alias)
     variables = getattr(alias, "__type_params__", ())
-    arguments = dict(zip(variables, typing.get_args(annotation), strict=False))
-    return substituted(value, arguments) if arguments else value
+    return substituted(value, dict(zip(variables, typing.get_args(annotation), strict=False)))
 
 
 def _resolved(value: Any, alias: Any) -> Any:
@@ -49,11 +53,8 @@ def _resolved(value: Any, alias: Any) -> Any:
         return value
     module = sys.modules.get(getattr(alias, "__module__", None) or "")
     holder = types.SimpleNamespace(__annotations__={"it": value})
-    try:
-        names = {alias.__name__: alias}
-        return typing.get_type_hints(holder, vars(module) if module else {}, names, include_extras=True)["it"]
-    except Exception:  # a name that is not known here: pydantic looks for it in its own way, and tells
-        return value
+    names = {alias.__name__: alias}
+    return typing.get_type_hints(holder, vars(module) if module else {}, names, include_extras=True)["it"]
 
 
 def _holds_names(annotation: Any) -> bool:
@@ -64,12 +65,55 @@ def _holds_names(annotation: Any) -> bool:
     )
 
 
-def substituted(value: Any, arguments: Mapping[Any, Any]) -> Any:
-    """`value` with types in the place of its variables."""
-    if isinstance(value, TypeVar):
-        return arguments.get(value, value)
-    variables = getattr(value, "__parameters__", ())
-    return value[tuple(arguments.get(v, v) for v in variables)] if variables else value
+def substituted(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
+    """`annotation` with the given types in the place of its type variables, however deep they stand."""
+    if not arguments:
+        return annotation
+    if isinstance(annotation, TypeVar):
+        return arguments.get(annotation, annotation)
+    if is_alias(annotation):
+        return _substituted_alias(annotation, arguments)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not BaseModel:
+        return _substituted_model(annotation, arguments)
+    given = typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    if not given or origin is typing.Literal:
+        return annotation
+    if origin is Annotated:
+        inner = substituted(given[0], arguments)
+        return annotation if inner is given[0] else Annotated[(inner, *annotation.__metadata__)]
+    new = tuple(substituted(each, arguments) for each in given)
+    if all(a is b for a, b in zip(new, given, strict=True)):
+        return annotation
+    return Union[new] if origin in UNIONS else origin[new if len(new) > 1 else new[0]]
+
+
+def _substituted_alias(alias: Any, arguments: Mapping[Any, Any]) -> Any:
+    value = alias_value(alias)
+    variables = set(variables_of(value))
+    return substituted(value, arguments) if variables & set(arguments) else alias
+
+
+def variables_of(annotation: Any, seen: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """Its type variables, those within aliases among them."""
+    if isinstance(annotation, TypeVar):
+        yield annotation
+    elif is_alias(annotation):
+        if annotation not in seen:  # it may name itself
+            yield from variables_of(alias_value(annotation), (*seen, annotation))
+    else:
+        for each in typing.get_args(annotation):
+            yield from variables_of(each, seen)
+
+
+def _substituted_model(model: type[BaseModel], arguments: Mapping[Any, Any]) -> Any:
+    """Of a model, `Box[T]` is a class; where T is the variable of `Box` itself, it is `Box`."""
+    generic = model.__pydantic_generic_metadata__
+    given = generic["args"] or generic["parameters"]
+    new = tuple(substituted(each, arguments) for each in given)
+    if all(a is b for a, b in zip(new, given, strict=True)):
+        return model
+    return typing.cast("Any", generic["origin"] or model)[new]
 
 
 def unwrap(annotation: Any) -> Any:

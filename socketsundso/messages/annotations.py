@@ -27,8 +27,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from socketsundso.messages.aliases import UNIONS, alias_of, expanded, hash_of, markers, optional_item, unwrap
-from socketsundso.messages.aliases import alias_value as alias_value
-from socketsundso.messages.aliases import is_alias as is_alias
 from socketsundso.messages.forms import pydantic_form as pydantic_form
 from socketsundso.messages.structs import UnsupportedAnnotation as UnsupportedAnnotation
 from socketsundso.messages.structs import adapter_of, infos_within, is_attrs, is_struct, shim

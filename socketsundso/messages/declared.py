@@ -14,18 +14,16 @@ import collections.abc
 import dataclasses
 import inspect
 import sys
-import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Final, NewType, TypeVar, Union
 
 import msgspec
 import typing_extensions
 from pydantic import BaseModel
 
-from socketsundso.messages.annotations import alias_value, is_alias
+from socketsundso.messages.aliases import UNIONS, alias_of, expanded, substituted, variables_of
 
-_UNIONS = (Union, types.UnionType)
 _WRAPPERS = {
     Annotated, Final, ClassVar, typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", None),
     typing_extensions.ReadOnly,
@@ -54,10 +52,8 @@ def unwrapped(annotation: Any) -> Any:
 
 def _inner(annotation: Any) -> Any:
     origin = typing.get_origin(annotation)
-    if is_alias(annotation):
-        return _alias_of(annotation, ())
-    if is_alias(origin):
-        return _alias_of(origin, typing.get_args(annotation))
+    if alias_of(annotation) is not None:
+        return expanded(annotation)
     if isinstance(annotation, NewType):
         return annotation.__supertype__
     if isinstance(annotation, TypeVar):
@@ -65,23 +61,6 @@ def _inner(annotation: Any) -> Any:
     if isinstance(annotation, dataclasses.InitVar):
         return annotation.type
     return typing.get_args(annotation)[0] if origin in _WRAPPERS else annotation
-
-
-def _alias_of(alias: Any, given: tuple[Any, ...]) -> Any:
-    parameters = getattr(alias, "__type_params__", ())
-    given += tuple(map(_unspecified, parameters[len(given) :]))
-    value = alias_value(alias)
-    if any(isinstance(each, typing.ForwardRef) for each in _parts(value)):  # the backport's, which names itself
-        holder = types.SimpleNamespace(__annotations__={"it": value})
-        names = vars(sys.modules[alias.__module__])
-        value = typing.get_type_hints(holder, names, {alias.__name__: alias}, include_extras=True)["it"]
-    return substituted(value, dict(zip(parameters, given, strict=False)))
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    yield annotation
-    for each in typing.get_args(annotation):
-        yield from _parts(each)
 
 
 def _unspecified(variable: Any) -> Any:
@@ -101,7 +80,7 @@ def _unspecified(variable: Any) -> Any:
 def members(annotation: Any) -> list[Any]:
     """The alternatives of a Union or Optional, however it is written; any other annotation is its only one."""
     found = bare(annotation)
-    if typing.get_origin(found) in _UNIONS:
+    if typing.get_origin(found) in UNIONS:
         return [member for arg in typing.get_args(found) for member in members(arg)]
     return [found]
 
@@ -111,59 +90,9 @@ def kind_of(annotation: Any) -> Any:
     return typing.get_origin(annotation) or annotation
 
 
-def substituted(annotation: Any, arguments: _Arguments) -> Any:
-    """`annotation` with the given types in the place of its type variables, however deep they stand."""
-    if not arguments:
-        return annotation
-    if isinstance(annotation, TypeVar):
-        return arguments.get(annotation, annotation)
-    if is_alias(annotation):
-        return _substituted_alias(annotation, arguments)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not BaseModel:
-        return _substituted_model(annotation, arguments)
-    given = typing.get_args(annotation)
-    origin = typing.get_origin(annotation)
-    if not given or origin is typing.Literal:
-        return annotation
-    if origin is Annotated:
-        inner = substituted(given[0], arguments)
-        return annotation if inner is given[0] else Annotated[(inner, *annotation.__metadata__)]
-    new = tuple(substituted(each, arguments) for each in given)
-    if all(a is b for a, b in zip(new, given, strict=True)):
-        return annotation
-    return Union[new] if origin in _UNIONS else origin[new if len(new) > 1 else new[0]]
-
-
 def settled(annotation: Any) -> Any:
     """`annotation` with what its remaining type variables stand for: their default, constraints, bound or `Any`."""
-    return substituted(annotation, {each: _unspecified(each) for each in _variables(annotation)})
-
-
-def _substituted_alias(alias: Any, arguments: _Arguments) -> Any:
-    value = alias_value(alias)
-    variables = set(_variables(value))
-    return substituted(value, arguments) if variables & set(arguments) else alias
-
-
-def _variables(annotation: Any, seen: tuple[Any, ...] = ()) -> Iterator[Any]:
-    if isinstance(annotation, TypeVar):
-        yield annotation
-    elif is_alias(annotation):
-        if annotation not in seen:  # it may name itself
-            yield from _variables(alias_value(annotation), (*seen, annotation))
-    else:
-        for each in typing.get_args(annotation):
-            yield from _variables(each, seen)
-
-
-def _substituted_model(model: type[BaseModel], arguments: _Arguments) -> Any:
-    """Of a model, `Box[T]` is a class; where T is the variable of `Box` itself, it is `Box`."""
-    generic = model.__pydantic_generic_metadata__
-    given = generic["args"] or generic["parameters"]
-    new = tuple(substituted(each, arguments) for each in given)
-    if all(a is b for a, b in zip(new, given, strict=True)):
-        return model
-    return typing.cast("Any", generic["origin"] or model)[new]
+    return substituted(annotation, {each: _unspecified(each) for each in variables_of(annotation)})
 
 
 def is_hashable(annotation: Any) -> bool:

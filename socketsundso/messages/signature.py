@@ -16,14 +16,14 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Optional, TypeVar
+from typing import Annotated, Any, Optional
 
-from pydantic import AliasChoices, AliasPath, BaseModel, Field
+from pydantic import AliasChoices, AliasPath, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.aliases import optional_item, unwrap
+from socketsundso.messages.aliases import optional_item, substituted, unwrap
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
 from socketsundso.models import EventMessage
 
@@ -156,18 +156,6 @@ def specialised(signature: Signature, arguments: Mapping[Any, Any]) -> Signature
     for parameter in parameters:
         _check(f"event {signature.event!r}, parameter {parameter.name!r}", parameter.annotation)
     return replace(signature, parameters=parameters, returns=substituted(signature.returns, arguments))
-
-
-def substituted(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
-    """`annotation` with the given types in the place of its type variables."""
-    if isinstance(annotation, TypeVar):
-        return arguments.get(annotation, annotation)
-    if isinstance(annotation, type) and not typing.get_args(annotation) and not issubclass(annotation, BaseModel):
-        return annotation  # a generic class without its arguments; of a model, `Box[T]` is `Box` itself
-    variables = getattr(annotation, "__parameters__", ())
-    if not any(variable in arguments for variable in variables):
-        return annotation
-    return annotation[tuple(arguments.get(variable, variable) for variable in variables)]
 
 
 def _refuse_kinds(event: str, function: Callable[..., Any]) -> None:
