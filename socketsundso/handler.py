@@ -169,15 +169,15 @@ class Handler(Generic[P, R]):
             self._frame = None
         if event is not None and event != read.event:
             read = dataclasses.replace(read, event=event)
-        encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
         read = signature.specialised(read, arguments)
+        encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
         return Route(read, self.method, encoder, ref_key=ref_key, in_thread=self.thread and not self.is_coroutine)
 
     def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
-        """What replies are validated by, with types for type variables: only then is a `T` a model, or none."""
+        """What replies are validated by. `read` has types for type variables: only then is a `T` a model, or none."""
         if isinstance(self._wanted, _Unset):
-            return returned_model(substituted(read.returns, arguments))
-        return substituted(self._wanted, arguments)
+            return returned_model(read.returns)
+        return signature.given_types(f"event {read.event!r}, the response model", self._wanted, arguments)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in a worker thread if it is not async. Nothing is validated."""

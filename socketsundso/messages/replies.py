@@ -10,6 +10,7 @@ the model does not have. `type` is the value's own, else its model's default, el
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -129,7 +130,9 @@ class ModelEncoder(Encoder):
         to_json = functools.partial(self._to_json, **self._arguments)
         self._write: Callable[..., bytes] = exact_json(adapter, self._arguments) if self._nests else to_json
         self._kinds = [kind_of(member) for member in _without_none(model)]
-        self._fills_type = any(map(_requires_type, self._kinds))
+        demands = [_requires_type(kind) for kind in self._kinds]
+        self._fills_type = any(demands)
+        self._may_go_without = not all(demands)
         self._by_alias = options.by_alias
         keys = written_keys(adapter.core_schema, options.by_alias)
         if keys is not None and ref_key in keys:
@@ -144,7 +147,11 @@ class ModelEncoder(Encoder):
             self.encode = encode  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
-        if self._fills_type and isinstance(value, Mapping) and "type" not in value:
+        lacks_type = self._fills_type and isinstance(value, Mapping) and "type" not in value
+        if lacks_type and self._may_go_without:  # an alternative that has its own, or none
+            with contextlib.suppress(ValidationError):
+                return self._validate(value, from_attributes=True)
+        if lacks_type:
             value = {"type": self._typing.event, **value}
         try:
             return self._validate(value, from_attributes=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Optional
 
 from pydantic import AliasChoices, AliasPath, Field
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -149,13 +150,25 @@ def specialised(signature: Signature, arguments: Mapping[Any, Any]) -> Signature
     """The signature with types in the place of its type variables."""
     if not arguments:
         return signature
-    parameters = tuple(
-        replace(parameter, annotation=substituted(parameter.annotation, arguments))
-        for parameter in signature.parameters
-    )
-    for parameter in parameters:
-        _check(f"event {signature.event!r}, parameter {parameter.name!r}", parameter.annotation)
-    return replace(signature, parameters=parameters, returns=substituted(signature.returns, arguments))
+    parameters = tuple(_specialised_parameter(signature.event, each, arguments) for each in signature.parameters)
+    returns = given_types(f"event {signature.event!r}, the return annotation", signature.returns, arguments)
+    return replace(signature, parameters=parameters, returns=returns)
+
+
+def _specialised_parameter(event: str, parameter: Parameter, arguments: Mapping[Any, Any]) -> Parameter:
+    where = f"event {event!r}, parameter {parameter.name!r}"
+    annotation = given_types(where, parameter.annotation, arguments)
+    _check(where, annotation)
+    return replace(parameter, annotation=annotation)
+
+
+def given_types(where: str, annotation: Any, arguments: Mapping[Any, Any]) -> Any:
+    """`annotation` with types in the place of its type variables. Raises `DefinitionError` if it cannot take them."""
+    try:
+        return substituted(annotation, arguments)
+    except (PydanticUserError, TypeError) as exc:  # a model is built here; it may hold no Struct, say
+        given = ", ".join(f"{variable} = {kind!r}" for variable, kind in arguments.items())
+        raise DefinitionError(f"{where}: {annotation!r} is not possible with {given}: {exc}".splitlines()[0]) from exc
 
 
 def _refuse_kinds(event: str, function: Callable[..., Any]) -> None:

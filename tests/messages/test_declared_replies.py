@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar, Union
@@ -27,7 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType, TypedDict
 
-from socketsundso import WebSocketHandlingEndpoint, event
+from socketsundso import EventMessage, WebSocketHandlingEndpoint, event
 from socketsundso.errors import DefinitionError
 from tests.harness import ask, talk
 
@@ -131,6 +132,30 @@ def test_a_variable_may_stand_for_what_can_be_no_reply() -> None:
     with pytest.raises(DefinitionError, match=r"event 'itself': .*int.* is no object"):
 
         class OfInt(Store[int]): ...
+
+
+def test_a_model_that_cannot_hold_what_is_given_is_refused_by_name() -> None:
+    """A generic model is built with the class that gives the types: its parameter or reply is named, with the types."""
+
+    class Taking(WebSocketHandlingEndpoint, Generic[T]):
+        @event
+        async def on_take(self, box: ModelBox[T]) -> None: ...
+
+    class Giving(WebSocketHandlingEndpoint, Generic[T]):
+        @event
+        async def on_give(self) -> ModelBox[T]: ...
+
+    class Choosing(WebSocketHandlingEndpoint, Generic[T]):
+        @event(response_model=ModelBox[T])
+        async def on_choose(self) -> Any: ...
+
+    for base, where in [
+        (Taking, "event 'take', parameter 'box'"),
+        (Giving, "event 'give', the return annotation"),
+        (Choosing, "event 'choose', the response model"),
+    ]:
+        with pytest.raises(DefinitionError, match=f"{where}: .*ModelBox.* is not possible with ~T = .*Struct"):
+            types.new_class("OfStruct", (base[Struct],))  # type: ignore[index]  # generic, each of them
 
 
 @dataclasses.dataclass
@@ -464,6 +489,34 @@ def test_a_base_of_all_models_is_a_response_model() -> None:
 
     assert ask(App, {"type": "base"}) == {"type": "base"}
     assert MARK not in json.dumps(ask(App, {"type": "either"}))
+
+
+class Named(EventMessage):
+    text: str = "a"
+
+
+class Fixed(BaseModel):
+    type: Literal["fixed"] = "fixed"
+    a: int
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({"a": 3}, {"type": "fixed", "a": 3}),
+        ({"text": "b"}, {"type": "one", "text": "b"}),
+        ({"type": "own", "text": "b"}, {"type": "own", "text": "b"}),
+    ],
+)
+def test_the_events_name_is_filled_in_where_an_alternative_cannot_do_without(value: Any, written: Any) -> None:
+    """What fits without a `type` is what pydantic makes of it; only then the event's name helps."""
+
+    class App(WebSocketHandlingEndpoint):
+        @event
+        async def on_one(self) -> Fixed | Named:
+            return value  # type: ignore[no-any-return]  # a dict for a model
+
+    assert ask(App, {"type": "one"}) == written
 
 
 class Written(BaseModel):
