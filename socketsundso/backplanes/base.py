@@ -33,6 +33,8 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from msgspec import Struct
 
+from socketsundso.errors import DefinitionError
+
 State = Literal["connected", "reconnecting", "closed"]
 
 DEFAULT_PREFIX = "socketsundso"
@@ -45,20 +47,48 @@ MAX_ENCODED_TOPIC = 120
 """Longer encodings end in a hash: a NATS stream's name becomes the name of a directory."""
 
 
+MAX_MESSAGES = 1_000_000_000
+MAX_SECONDS = 3_155_760_000
+"""Of a `Keep`; NATS counts nanoseconds in 63 bits."""
+
+
 class Keep(Struct, frozen=True):
     """
     How much of a room's past is kept: the latest `messages`, none of them older than `seconds`.
 
     `Keep(messages=100, seconds=300)` lets a client that was away for up to five minutes, and missed up to a
-    hundred messages, recover all of them.
+    hundred messages, recover all of them. `seconds=math.inf` keeps them however old they are. Raises DefinitionError.
     """
 
     messages: int = 100
     seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.messages < 1 or self.seconds <= 0:
-            raise ValueError(f"Keep needs messages >= 1 and seconds > 0, not {self.messages} and {self.seconds}")
+        messages, seconds = self.messages, self.seconds
+        if type(messages) is not int or not 1 <= messages <= MAX_MESSAGES:
+            raise DefinitionError(
+                f"Keep(messages={_shown(messages)}): how many is a whole number from 1 to {MAX_MESSAGES:,}"
+            )
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not _is_duration(seconds):
+            raise DefinitionError(
+                f"Keep(seconds={_shown(seconds)}): how long is a number above 0 and up to {MAX_SECONDS:,} (100 years), "
+                "or math.inf: for ever"
+            )
+
+    @property
+    def forever(self) -> bool:
+        """Whether only the number of messages bounds what is kept."""
+        return self.seconds == math.inf
+
+
+def _is_duration(seconds: float) -> bool:
+    return 0 < seconds <= MAX_SECONDS or seconds == math.inf  # NaN is neither
+
+
+def _shown(value: object) -> str:
+    """What somebody wrote, in few words."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class Delivery(NamedTuple):

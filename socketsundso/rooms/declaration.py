@@ -7,18 +7,15 @@ What an endpoint class declares of rooms, checked when the class is created, and
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, is_typeddict
 
-from socketsundso.backplanes import Keep
+from socketsundso.backplanes import Keep, default_url
 from socketsundso.connection import POLICIES, Conflate, SlowPolicy
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import EmittedDicts, encode_push, pushed_fields, pushed_type
+from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
-
-BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
-DEFAULT_BACKPLANE = "memory://"
 
 HISTORY_TYPES = frozenset({"resume", "resumed", "room_position"})
 PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
@@ -87,7 +84,7 @@ class Declaration:
     @property
     def url(self) -> str:
         """The backplane's."""
-        return self._cls.backplane or os.environ.get(BACKPLANE_VARIABLE) or DEFAULT_BACKPLANE
+        return self._cls.backplane or default_url()
 
     @property
     def hub(self) -> Hub:
@@ -133,8 +130,7 @@ def _check_presence(cls: type[Declares]) -> None:
 
 
 def _check_history(cls: type[Declares]) -> None:
-    if any(not isinstance(keep, Keep) for keep in cls.history.values()):
-        raise DefinitionError(f"{cls.__name__}.history maps patterns to Keep(messages=..., seconds=...)")
+    declaration(cls.__name__, cls.history)
     for kind in cls.emits if cls.history else ():
         if "seq" in pushed_fields(kind):
             raise DefinitionError(

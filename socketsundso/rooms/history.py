@@ -49,6 +49,18 @@ def keep_for(room: str, history: Mapping[str, Keep]) -> Keep | None:
     return None
 
 
+def declaration(whose: str, history: Mapping[str, Keep]) -> dict[str, Keep]:
+    """What somebody declares, checked. Raises DefinitionError."""
+    given = history.items() if isinstance(history, Mapping) else [(history, None)]
+    for pattern, keep in given:
+        if not isinstance(pattern, str) or not pattern or not isinstance(keep, Keep):
+            raise DefinitionError(
+                f"{whose}: history maps patterns of rooms to Keeps, as in "
+                f"{{'doc:*': Keep(messages=100, seconds=300)}}; not {pattern!r} to {keep!r}"
+            )
+    return dict(history)
+
+
 class Declarations:
     """
     Which rooms keep history: what the endpoints and hubs of one event loop say of them, taken together.

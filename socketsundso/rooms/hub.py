@@ -7,8 +7,9 @@ Rooms from anywhere: an HTTP route, a background task, a worker that serves no s
     with SyncHub("redis://localhost") as hub:
         hub.to_user("user-42").send({"type": "invoice", "number": 7})
 
-A `Hub` sends to the connections of all processes on the same backplane. With `memory://` these are the ones
-of its own process, whichever event loop or thread they belong to.
+A `Hub` sends to the connections of all processes on the same backplane: the one that it names, else the one of the
+environment's SOCKETSUNDSO_BACKPLANE. With `memory://` these are the ones of its own process, whichever event loop or
+thread they belong to.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from socketsundso.backplanes import Keep, ended
+from socketsundso.backplanes import Keep, default_url, ended
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.messages import encode_push
-from socketsundso.rooms.history import valid_count
+from socketsundso.rooms.history import declaration, valid_count
 from socketsundso.rooms.local import Rooms, known_rooms, rooms_for
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.room import names_of, room_topic, user_topic, valid_name
@@ -89,6 +90,8 @@ class Hub:
     """
     Broadcasts and presence without a connection of one's own. Opens at its first use, or with `async with`.
 
+    Without a `url` the environment's SOCKETSUNDSO_BACKPLANE names the backplane, as for endpoints, else it is memory.
+
     `on_unavailable` decides what a send does while the engine is away: "raise" `BackplaneUnavailable`, or
     "count" it in `status.refused`. `history` declares rooms as an endpoint does; a hub that was not told
     asks the engine.
@@ -96,14 +99,14 @@ class Hub:
 
     def __init__(
         self,
-        url: str = "memory://",
+        url: str | None = None,
         *,
         history: Mapping[str, Keep] | None = None,
         on_unavailable: OnUnavailable = "raise",
         encode: Callable[[Any], bytes] = encode_push,
     ) -> None:
-        self.url = url
-        self._history = dict(history or {})
+        self._url = url
+        self._history = declaration("Hub", history or {})
         self._on_unavailable = on_unavailable
         self._encode = encode
         self._used: dict[asyncio.AbstractEventLoop, Rooms] = {}  # of each event loop that uses the hub; the latest last
@@ -145,6 +148,11 @@ class Hub:
                 rooms.watchers.call(callback, rooms.state)
         await rooms.open()
         return rooms
+
+    @property
+    def url(self) -> str:
+        """The backplane's: as given, else the environment's SOCKETSUNDSO_BACKPLANE, else memory; as endpoints do."""
+        return self._url or default_url()
 
     @property
     def status(self) -> Status:
@@ -264,7 +272,7 @@ class SyncHub:
 
     def __init__(
         self,
-        url: str = "memory://",
+        url: str | None = None,
         *,
         history: Mapping[str, Keep] | None = None,
         on_unavailable: OnUnavailable = "raise",
