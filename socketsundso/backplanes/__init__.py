@@ -7,6 +7,7 @@ import os
 from typing import cast
 
 from socketsundso.backplanes.base import (
+    DECLARATIONS,
     Backplane,
     Delivery,
     InvalidBackplane,
@@ -18,7 +19,19 @@ from socketsundso.backplanes.base import (
     ended,
 )
 
-__all__ = ["Backplane", "Delivery", "Keep", "Log", "Receiver", "State", "backoff", "default_url", "ended", "open_url"]
+__all__ = [
+    "DECLARATIONS",
+    "Backplane",
+    "Delivery",
+    "Keep",
+    "Log",
+    "Receiver",
+    "State",
+    "backoff",
+    "default_url",
+    "ended",
+    "open_url",
+]
 
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 DEFAULT_BACKPLANE = "memory://"

@@ -15,6 +15,8 @@ Three services, of which a process pays only for those it uses:
 * **held entries** (`hold`, `release`, `held`): small values that end with the process that holds them, at
   the latest `ttl_s` after its last sign of life.
 
+Beside them it remembers a few small values for all, until they are forgotten (`remember`, `forget`, `remembered`).
+
 Nothing here blocks for ever: what the engine cannot do now raises `BackplaneUnavailable`.
 """
 
@@ -42,6 +44,9 @@ PRESENCE_TTL_S = 30.0
 MIN_PRESENCE_TTL_S = 0.1
 LOG_GRACE_S = 86_400.0
 """How long an engine remembers a log's numbers after its last entry has expired."""
+
+DECLARATIONS = "dhistory"
+"""The topic where the living processes hold what they declare; those of rooms begin with other letters."""
 
 MAX_ENCODED_TOPIC = 120
 """Longer encodings end in a hash: a NATS stream's name becomes the name of a directory."""
@@ -171,6 +176,12 @@ class Backplane(Protocol):
     async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         """Number, store and publish a payload; returns its `(seq, epoch)`."""
 
+    async def append_many(self, topic: str, payloads: list[bytes], keep: Keep) -> list[tuple[int, str]]:
+        """
+        As `append`, for several in their order, without a round trip for each. Raises `BackplaneUnavailable`, whose
+        `taken` tells how many of them, from the first on, are certainly in the log.
+        """
+
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         """
         The log's end, and the entries numbered above `after` (none if that is None). Begins a missing log.
@@ -195,6 +206,14 @@ class Backplane(Protocol):
 
     async def alive(self, owners: frozenset[str]) -> frozenset[str]:
         """Those of the owners (which hold something) that have not missed their beats."""
+
+    async def remember(self, key: str, value: bytes) -> None:
+        """Keep a small value for all, whoever lives; the key is letters and digits. Another value replaces it."""
+
+    async def forget(self, key: str) -> None: ...
+
+    async def remembered(self) -> dict[str, bytes]:
+        """All that is remembered under the prefix."""
 
 
 def new_owner() -> str:

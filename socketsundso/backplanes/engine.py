@@ -63,6 +63,9 @@ MAX_PAYLOAD_BYTES = 8 << 20
 The largest payload. Redis would throw out every subscriber for one above 32 MiB (`client-output-buffer-limit`).
 """
 
+Appended = tuple[int, str]
+"""Number and epoch of a payload."""
+
 HeldKey = tuple[str, str]
 """Topic and key of an entry."""
 
@@ -134,7 +137,11 @@ class Engine(ABC):
         """Publish all of it, in order."""
 
     @abstractmethod
-    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]: ...
+    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> Appended: ...
+
+    @abstractmethod
+    async def _append_many(self, encoded: str, payloads: list[bytes], keep: Keep) -> list[Appended | Exception]:
+        """In order, without waiting for each: what became of every one."""
 
     @abstractmethod
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log: ...
@@ -161,6 +168,15 @@ class Engine(ABC):
     @abstractmethod
     async def _alive(self, owners: frozenset[str]) -> frozenset[str]:
         """Those that have a lease."""
+
+    @abstractmethod
+    async def _remember(self, key: str, value: bytes) -> None: ...
+
+    @abstractmethod
+    async def _forget(self, key: str) -> None: ...
+
+    @abstractmethod
+    async def _remembered(self) -> dict[str, bytes]: ...
 
     # ---- life
 
@@ -397,6 +413,9 @@ class Engine(ABC):
                 level = logging.WARNING if self._writes and self._linked else logging.INFO
                 logger.log(level, "%s: %d payloads may be lost: %s", self.name, len(batch), _said_by(error))
                 self._writes = False
+            except asyncio.CancelledError:
+                self._unsent += len(batch)
+                raise
             else:
                 self._writes = True
             finally:
@@ -425,11 +444,23 @@ class Engine(ABC):
 
     # ---- logs and held entries
 
-    async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+    async def append(self, topic: str, payload: bytes, keep: Keep) -> Appended:
         self._require_link()
         self._require_fit(payload)
         await self._written()  # what was published before arrives before
         return await self._ask(self._append(encode_topic(topic), payload, keep))
+
+    async def append_many(self, topic: str, payloads: list[bytes], keep: Keep) -> list[Appended]:
+        self._require_link()
+        for payload in payloads:
+            self._require_fit(payload)
+        await self._written()
+        taken: list[Appended] = []
+        for each in await self._ask(self._append_many(encode_topic(topic), payloads, keep)):
+            if isinstance(each, Exception):
+                raise BackplaneUnavailable(f"{self.name} at {self.where}: {_said_by(each)}", taken=len(taken)) from each
+            taken.append(each)
+        return taken
 
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         self._require_link()
@@ -485,6 +516,18 @@ class Engine(ABC):
             if now - since < self.ttl_s * SILENCE_SHARE:
                 self._silent[owner] = since
         return frozenset(self._silent)
+
+    async def remember(self, key: str, value: bytes) -> None:
+        self._require_link()
+        await self._ask(self._remember(key, value))
+
+    async def forget(self, key: str) -> None:
+        self._require_link()
+        await self._ask(self._forget(key))
+
+    async def remembered(self) -> dict[str, bytes]:
+        self._require_link()
+        return await self._ask(self._remembered())
 
 
 def _batches(keys: list[HeldKey]) -> Iterator[list[HeldKey]]:

@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import SplitResult, unquote
 
 import nats.errors
@@ -32,7 +32,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, StreamInfo
+from nats.js.api import DiscardPolicy, KeyValueConfig, PubAck, RePublish, StreamConfig, StreamInfo
 from nats.js.kv import KeyValue
 
 from socketsundso.backplanes.base import (
@@ -50,7 +50,7 @@ from socketsundso.backplanes.base import (
     parted,
     split_options,
 )
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Engine, HeldKey
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Appended, Engine, HeldKey
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -255,7 +255,12 @@ class NatsBackplane(Engine):
         flushing = asyncio.create_task(self._client().flush(timeout=FLUSH_S))
         self._flushes.add(flushing)
         flushing.add_done_callback(self._flushed)
-        await asyncio.wait_for(asyncio.shield(flushing), CALL_TIMEOUT_S)
+        try:
+            await asyncio.wait_for(asyncio.shield(flushing), CALL_TIMEOUT_S)
+        except asyncio.CancelledError:
+            if flushing.cancelled() and not cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
+                raise nats.errors.ConnectionClosedError from None  # the link has gone, and its flushes with it
+            raise
 
     def _flushed(self, flushing: asyncio.Task[None]) -> None:
         self._flushes.discard(flushing)
@@ -271,10 +276,10 @@ class NatsBackplane(Engine):
         known = self._epochs.get(encoded)
         if known is None:
             info = await self._js.stream_info(self._stream(encoded))
-            return self._remember(encoded, info, _keep(info))
+            return self._note(encoded, info, _keep(info))
         return known[1]
 
-    def _remember(self, encoded: str, info: StreamInfo, keep: Keep) -> str:
+    def _note(self, encoded: str, info: StreamInfo, keep: Keep) -> str:
         """The Keep is the one that was asked for: what the server says of it is rounded."""
         self._epochs.pop(encoded, None)
         self._epochs[encoded] = (keep, epoch := _epoch_of(info))
@@ -286,7 +291,7 @@ class NatsBackplane(Engine):
         """The epoch of the stream, created or brought in line with `keep` where needed."""
         known = self._epochs.get(encoded)
         if known is None or known[0] != keep:
-            return self._remember(encoded, await self._set_up(encoded, keep), keep)
+            return self._note(encoded, await self._set_up(encoded, keep), keep)
         return known[1]
 
     async def _set_up(self, encoded: str, keep: Keep) -> StreamInfo:
@@ -324,9 +329,18 @@ class NatsBackplane(Engine):
             ack = await self._js.publish(self._log(encoded), payload)
         return ack.seq, epoch
 
+    async def _append_many(self, encoded: str, payloads: list[bytes], keep: Keep) -> list[Appended | Exception]:
+        epoch, log = await self._ensure(encoded, keep), self._log(encoded)
+        calls = (self._js.publish(log, payload) for payload in payloads)  # written in this order
+        acks = await asyncio.gather(*calls, return_exceptions=True)
+        if isinstance(acks[0], nats.js.errors.NoStreamResponseError):  # deleted since: the numbers begin anew
+            self._epochs.pop(encoded, None)
+            return [await self._append(encoded, payload, keep) for payload in payloads]
+        return [ack if isinstance(ack, Exception) else (cast(PubAck, ack).seq, epoch) for ack in acks]
+
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
         info = await self._set_up(encoded, keep)
-        self._remember(encoded, info, keep)
+        self._note(encoded, info, keep)
         first, last = info.state.first_seq, info.state.last_seq
         entries: list[tuple[int, bytes]] = []
         if after is not None and info.state.messages:
@@ -504,25 +518,29 @@ class NatsBackplane(Engine):
         """
 
         async def read(bucket: KeyValue) -> dict[str, bytes]:
-            subjects = await self._subjects(self._subject("held", encoded, ">"))
-            names = [subject.removeprefix(self._subject("")) for subject in subjects]
-            held: dict[str, bytes] = {}
-            for start in range(0, len(names), READ_AT_ONCE):
-                values = await asyncio.gather(*(_value(bucket, name) for name in names[start : start + READ_AT_ONCE]))
-                for value in values:
-                    if value is not None:
-                        key, _, content = value.partition(b"\0")
-                        held[key.decode()] = content
-            return held
+            values = await self._values(bucket, self._bucket_name, f"held.{encoded}.>")
+            parts = (value.partition(b"\0") for value in values.values())
+            return {key.decode(): content for key, _, content in parts}
 
         return await self._of_bucket(read)
 
-    async def _subjects(self, wanted: str) -> list[str]:
-        """All subjects of the bucket that match; the server tells so many at a time."""
+    async def _values(self, bucket: KeyValue, called: str, wanted: str) -> dict[str, bytes]:
+        """The entries of a bucket whose keys match."""
+        start = f"$KV.{called}."
+        names = [each.removeprefix(start) for each in await self._subjects(f"KV_{called}", start + wanted)]
+        found: dict[str, bytes] = {}
+        for at in range(0, len(names), READ_AT_ONCE):
+            some = names[at : at + READ_AT_ONCE]
+            values = await asyncio.gather(*(_value(bucket, name) for name in some))
+            found |= {name: value for name, value in zip(some, values, strict=True) if value is not None}
+        return found
+
+    async def _subjects(self, stream: str, wanted: str) -> list[str]:
+        """All subjects of a stream that match; the server tells so many at a time."""
         found: list[str] = []
         while True:
             try:
-                info = await self._stream_info(f"KV_{self._bucket_name}", subjects_filter=wanted, offset=len(found))
+                info = await self._stream_info(stream, subjects_filter=wanted, offset=len(found))
             except nats.js.errors.NotFoundError:
                 raise StreamLost from None
             more = info["state"].get("subjects") or {}
@@ -536,6 +554,35 @@ class NatsBackplane(Engine):
             return frozenset(owner for owner, lease in zip(owners, leases, strict=True) if lease is not None)
 
         return await self._of_bucket(read)
+
+    # ---- what is remembered: keys of a bucket without an end
+
+    @property
+    def _memory_name(self) -> str:
+        return f"{self.prefix}_remembered"
+
+    async def _memory(self) -> KeyValue:
+        """Asked for each time: that is seldom, and somebody may have deleted it."""
+        try:
+            return await self._js.key_value(self._memory_name)
+        except nats.js.errors.NotFoundError:
+            return await self._js.create_key_value(KeyValueConfig(bucket=self._memory_name, history=1, direct=True))
+
+    async def _remember(self, key: str, value: bytes) -> None:
+        await (await self._memory()).put(key, value)
+
+    async def _forget(self, key: str) -> None:
+        await (await self._memory()).purge(key)
+
+    async def _remembered(self) -> dict[str, bytes]:
+        try:
+            return await self._values(await self._js.key_value(self._memory_name), self._memory_name, ">")
+        except (
+            nats.js.errors.NotFoundError,
+            nats.js.errors.ServiceUnavailableError,
+            nats.errors.NoRespondersError,
+        ):
+            return {}  # nothing yet, or no JetStream at all
 
 
 class StreamLost(nats.js.errors.NotFoundError):

@@ -41,7 +41,7 @@ from socketsundso.backplanes.base import (
     parted,
     split_options,
 )
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Engine, HeldKey
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Appended, Engine, HeldKey
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -299,15 +299,23 @@ class RedisBackplane(Engine):
 
     # ---- logs
 
-    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]:
-        seq, epoch = await self._append_script(
-            keys=self._log_keys(encoded),
-            args=[
-                self._key("live", encoded), payload, keep.messages, _kept_ms(keep), uuid.uuid4().hex[:8],
-                _ms(LOG_GRACE_S),
-            ],
-        )  # fmt: skip
+    def _append_args(self, encoded: str, payload: bytes, keep: Keep) -> list[Any]:
+        return [
+            self._key("live", encoded), payload, keep.messages, _kept_ms(keep), uuid.uuid4().hex[:8], _ms(LOG_GRACE_S),
+        ]  # fmt: skip
+
+    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> Appended:
+        args = self._append_args(encoded, payload, keep)
+        seq, epoch = await self._append_script(keys=self._log_keys(encoded), args=args)
         return seq, epoch.decode()
+
+    async def _append_many(self, encoded: str, payloads: list[bytes], keep: Keep) -> list[Appended | Exception]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for payload in payloads:
+                args = self._append_args(encoded, payload, keep)
+                await self._append_script(keys=self._log_keys(encoded), args=args, client=pipeline)
+            answers = await pipeline.execute(raise_on_error=False)
+        return [each if isinstance(each, Exception) else (each[0], each[1].decode()) for each in answers]
 
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
         epoch, seq, found = await self._read_script(
@@ -366,6 +374,18 @@ class RedisBackplane(Engine):
         names = sorted(owners)
         leases = await self._client.mget([self._key("lease", owner) for owner in names])
         return frozenset(owner for owner, lease in zip(names, leases, strict=True) if lease is not None)
+
+    # ---- what is remembered: one hash
+
+    async def _remember(self, key: str, value: bytes) -> None:
+        await self._client.hset(f"{self.prefix}:remembered", key, value)
+
+    async def _forget(self, key: str) -> None:
+        await self._client.hdel(f"{self.prefix}:remembered", key)
+
+    async def _remembered(self) -> dict[str, bytes]:
+        fields = cast("dict[bytes, bytes]", await self._client.hgetall(f"{self.prefix}:remembered"))
+        return {key.decode(): value for key, value in fields.items()}
 
 
 def _where(plain: str) -> str:

@@ -33,6 +33,9 @@ from socketsundso.rooms.presence import Member
 from socketsundso.rooms.room import names_of, room_topic, user_topic, valid_name
 from socketsundso.rooms.watchers import C, Callback, watch
 
+MANY_PER_TIMEOUT = 1000
+"""Messages of a `SyncHub`'s `send_many` that are given its time together."""
+
 OnUnavailable = Literal["raise", "count"]
 T = TypeVar("T")
 
@@ -80,6 +83,17 @@ class Target:
         `BackplaneUnavailable` while the engine is away, unless the hub counts that instead.
         """
         await self._hub._send(list(self._topics), message, self._excluded, ttl_s)
+
+    async def send_many(self, messages: Iterable[Any], *, ttl_s: float | None = None) -> None:
+        """
+        As `send` for each of them, in their order, and much cheaper: the engine is not waited for each time.
+
+        None is sent where one of them cannot be encoded. Where the engine goes away `BackplaneUnavailable.taken` tells
+        how many it has certainly taken, from the first on; behind them it may have had a few more (200 at most), and
+        nothing else is sent. A hub that counts instead counts them all.
+        """
+        payloads = self._hub._encode_many(messages)
+        await self._hub._send_many(list(self._topics), payloads, self._excluded, ttl_s)
 
 
 def ids_of(connections: Iterable[Any]) -> frozenset[str]:
@@ -137,12 +151,19 @@ class Hub:
 
     async def _opened(self) -> Rooms:
         rooms, loop = rooms_for(self.url), asyncio.get_running_loop()
-        if self._used.get(loop) is not rooms:
-            rooms.declare(self._history)
+        if self._used.get(loop) is not rooms or not rooms.agreed(self._history):
+            was_released, self._released = self._released, False
+            reopened = was_released and rooms.state != "closed"
             rooms.use(self)
+            try:
+                await rooms.agree(self._history)
+            except BaseException:
+                if self._used.get(loop) is not rooms:
+                    self._released = was_released or not self._used
+                    await rooms.release(self)
+                raise
             for ended_loop in [each for each in tuple(self._used) if each.is_closed()]:
                 self._used.pop(ended_loop, None)
-            reopened, self._released = self._released and rooms.state != "closed", False
             self._used[loop] = rooms
             for callback in self._callbacks if reopened else ():
                 rooms.watchers.call(callback, rooms.state)
@@ -215,6 +236,21 @@ class Hub:
             if self._on_unavailable == "raise":
                 raise
 
+    def _encode_many(self, messages: Iterable[Any]) -> list[bytes]:
+        if isinstance(messages, (str, bytes, Mapping)):
+            raise TypeError(f"send_many takes a list of messages, not one {type(messages).__name__}; use send for one")
+        return [self._encode(message) for message in messages]
+
+    async def _send_many(
+        self, topics: list[str], payloads: list[bytes], excluded: frozenset[str], ttl_s: float | None
+    ) -> None:
+        rooms, must_publish = await self._opened(), self._on_unavailable == "raise"
+        try:
+            await rooms.broadcast_many(topics, payloads, excluded, ttl_s, must_publish=must_publish)
+        except BackplaneUnavailable:
+            if must_publish:
+                raise
+
 
 class Presence:
     """Who is in a room, in all processes."""
@@ -250,6 +286,24 @@ class SyncTarget:
     def send(self, message: Any, *, ttl_s: float | None = None) -> None:
         """As `Target.send`, and returns when the engine has it. TimeoutError after `timeout_s`."""
         self._hub._run(self._target.send(message, ttl_s=ttl_s))
+
+    def send_many(self, messages: Iterable[Any], *, ttl_s: float | None = None) -> None:
+        """
+        As `Target.send_many`, and returns when the engine has them. `timeout_s` is for each thousand of them: after it
+        `BackplaneUnavailable` tells, too, how many were taken.
+        """
+        target, hub, taken = self._target, self._hub, 0
+        payloads = target._hub._encode_many(messages)
+        for start in range(0, len(payloads), MANY_PER_TIMEOUT):
+            some = payloads[start : start + MANY_PER_TIMEOUT]
+            try:
+                hub._run(target._hub._send_many(list(target._topics), some, target._excluded, ttl_s))
+            except BackplaneUnavailable as error:
+                error.taken += taken
+                raise
+            except TimeoutError:
+                raise BackplaneUnavailable(f"not taken within {hub._timeout_s:g} s", taken=taken) from None
+            taken += len(some)
 
 
 class SyncPresence:

@@ -313,3 +313,37 @@ def test_what_nats_says_of_a_stream_that_cannot_be_made_is_told(
             await ours._js.delete_stream(f"somebody{what}")
 
     run(main)
+
+
+def test_who_is_there_is_never_silently_wrong(between_processes: str, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    Where the engine cannot be asked though the link is there, that is logged once, and who has joined meanwhile hears
+    of the others when it can be.
+    """
+
+    async def main() -> None:
+        url = f"{between_processes}&presence_ttl_s=1"
+        here, there, ann, bob = Rooms(url), Rooms(url), Peer(wants_presence=True), Peer(wants_presence=True)
+        await there.join(bob.who, "rr")
+        await there.roster.track(bob.who, there.topics["rr"], BOB)
+        await here.open()
+        backplane: Any = here.backplane
+        read, refused = backplane._held_by_all, []
+
+        async def refuse(encoded: str) -> dict[str, bytes]:
+            refused.append(encoded)
+            raise OSError("the engine takes no more of these")
+
+        backplane._held_by_all = refuse
+        await here.join(ann.who, "rr")
+        await until(lambda: ann.got, "it has joined")
+        assert ann.got[0]["members"] == {}
+        await until(lambda: len(refused) > 4, "it is read again")
+        assert [record.levelname for record in caplog.records if "incomplete" in record.message].count("WARNING") == 1
+        backplane._held_by_all = read
+        await until(lambda: ann.got[-1].get("joins") == {bob.who.id: "bob"}, "told of bob")
+        await lists(here, "r", "bob")
+        for rooms in (here, there):
+            await rooms.aclose()
+
+    run(main)
