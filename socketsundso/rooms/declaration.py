@@ -22,18 +22,7 @@ PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
 
 
 class Declares(Protocol):
-    """
-    The class attributes of an endpoint that concern rooms.
-
-    `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
-    memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
-    maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
-    bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
-    "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
-    dropped. `presence_events = True` is for endpoints that `track`: who joins a room is told who is there
-    (`presence_state`) and then what changes (`presence_diff`), all that changes within `presence_interval_s`
-    seconds together. `max_rooms` bounds the rooms (and users) of one connection.
-    """
+    """The class attributes of an endpoint that concern rooms; what each means stands where users read it, there."""
 
     ref_key: ClassVar[str]
     backplane: ClassVar[str | None]
