@@ -491,7 +491,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
             if self._declaration.history:
-                self._membership.declare_history()
+                await self._membership.declare_history()
             await self.on_connect()
         except WebSocketDisconnect:
             raise

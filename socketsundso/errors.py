@@ -114,4 +114,12 @@ class InvalidUTF8(FrameError):
 
 
 class BackplaneUnavailable(SocketsundsoError):
-    """The engine between the processes is away, and what was asked cannot be promised without it."""
+    """
+    The engine between the processes is away, and what was asked cannot be promised without it.
+
+    After `send_many`, `taken` tells how many of the messages, from the first on, the engine has certainly taken.
+    """
+
+    def __init__(self, *args: object, taken: int = 0) -> None:
+        super().__init__(*args)
+        self.taken = taken

@@ -39,7 +39,7 @@ WINGS = {
     "rooms": [
         {"presence", "history"},
         {"room"},
-        {"recovery", "roster", "watchers"},
+        {"recovery", "roster", "watchers", "agreement"},
         {"local"},
         {"hub"},
         {"declaration"},

@@ -464,12 +464,13 @@ def test_cursors() -> None:
             "type": "stroke", "who": who, "hue": 10, "points": [[0.0, 0.0], [1.0, 1.0]], "room": "ink", "seq": 1
         }  # fmt: skip
         assert until(grace, "stroke") == stroke
+        assert until(ada, "room_position")["seq"] == 1
         with connect(f"ws://127.0.0.1:{port}/ws") as late:
             assert ask(late, type="draw", points=[[0, 0], [1, 1]])["code"] == "not_entered"
             late.send(json.dumps({"type": "enter", "name": "late", "hue": 30}))
             assert until(late, "stroke") == stroke
-        until(ada, "presence_diff")
-        assert until(ada, "room_position")["seq"] == 1
+            while "late" not in names(until(ada, "presence_diff")["joins"]):  # before it leaves: else nothing is told
+                pass
         while until(ada, "presence_diff")["leaves"] == {}:
             pass
         assert ask(ada, type="move", x=2, y=0)["errors"][0]["type"] == "less_than_equal"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import cast
 
 from socketsundso.backplanes.base import (
+    DECLARATIONS,
     Backplane,
     Delivery,
     InvalidBackplane,
@@ -17,7 +19,22 @@ from socketsundso.backplanes.base import (
     ended,
 )
 
-__all__ = ["Backplane", "Delivery", "Keep", "Log", "Receiver", "State", "backoff", "ended", "open_url"]
+__all__ = [
+    "DECLARATIONS",
+    "Backplane",
+    "Delivery",
+    "Keep",
+    "Log",
+    "Receiver",
+    "State",
+    "backoff",
+    "default_url",
+    "ended",
+    "open_url",
+]
+
+BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
+DEFAULT_BACKPLANE = "memory://"
 
 # scheme -> (module, class, extra); engines are imported only when a URL names them
 _SCHEMES = {
@@ -28,6 +45,11 @@ _SCHEMES = {
     "nats": ("nats", "NatsBackplane", "nats"),
     "tls": ("nats", "NatsBackplane", "nats"),
 }
+
+
+def default_url() -> str:
+    """The URL where nobody names one, looked up anew each time: the environment's, else memory."""
+    return os.environ.get(BACKPLANE_VARIABLE) or DEFAULT_BACKPLANE
 
 
 def open_url(url: str) -> Backplane:

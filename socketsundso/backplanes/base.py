@@ -15,6 +15,8 @@ Three services, of which a process pays only for those it uses:
 * **held entries** (`hold`, `release`, `held`): small values that end with the process that holds them, at
   the latest `ttl_s` after its last sign of life.
 
+Beside them it remembers a few small values for all, until they are forgotten (`remember`, `forget`, `remembered`).
+
 Nothing here blocks for ever: what the engine cannot do now raises `BackplaneUnavailable`.
 """
 
@@ -33,6 +35,8 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from msgspec import Struct
 
+from socketsundso.errors import DefinitionError
+
 State = Literal["connected", "reconnecting", "closed"]
 
 DEFAULT_PREFIX = "socketsundso"
@@ -41,8 +45,16 @@ MIN_PRESENCE_TTL_S = 0.1
 LOG_GRACE_S = 86_400.0
 """How long an engine remembers a log's numbers after its last entry has expired."""
 
+DECLARATIONS = "dhistory"
+"""The topic where the living processes hold what they declare; those of rooms begin with other letters."""
+
 MAX_ENCODED_TOPIC = 120
 """Longer encodings end in a hash: a NATS stream's name becomes the name of a directory."""
+
+
+MAX_MESSAGES = 1_000_000_000
+MAX_SECONDS = 3_155_760_000
+"""Of a `Keep`; NATS counts nanoseconds in 63 bits."""
 
 
 class Keep(Struct, frozen=True):
@@ -50,15 +62,38 @@ class Keep(Struct, frozen=True):
     How much of a room's past is kept: the latest `messages`, none of them older than `seconds`.
 
     `Keep(messages=100, seconds=300)` lets a client that was away for up to five minutes, and missed up to a
-    hundred messages, recover all of them.
+    hundred messages, recover all of them. `seconds=math.inf` keeps them however old they are. Raises DefinitionError.
     """
 
     messages: int = 100
     seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.messages < 1 or self.seconds <= 0:
-            raise ValueError(f"Keep needs messages >= 1 and seconds > 0, not {self.messages} and {self.seconds}")
+        messages, seconds = self.messages, self.seconds
+        if type(messages) is not int or not 1 <= messages <= MAX_MESSAGES:
+            raise DefinitionError(
+                f"Keep(messages={_shown(messages)}): how many is a whole number from 1 to {MAX_MESSAGES:,}"
+            )
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not _is_duration(seconds):
+            raise DefinitionError(
+                f"Keep(seconds={_shown(seconds)}): how long is a number above 0 and up to {MAX_SECONDS:,} (100 years), "
+                "or math.inf: for ever"
+            )
+
+    @property
+    def forever(self) -> bool:
+        """Whether only the number of messages bounds what is kept."""
+        return self.seconds == math.inf
+
+
+def _is_duration(seconds: float) -> bool:
+    return 0 < seconds <= MAX_SECONDS or seconds == math.inf  # NaN is neither
+
+
+def _shown(value: object) -> str:
+    """What somebody wrote, in few words."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class Delivery(NamedTuple):
@@ -141,6 +176,12 @@ class Backplane(Protocol):
     async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         """Number, store and publish a payload; returns its `(seq, epoch)`."""
 
+    async def append_many(self, topic: str, payloads: list[bytes], keep: Keep) -> list[tuple[int, str]]:
+        """
+        As `append`, for several in their order, without a round trip for each. Raises `BackplaneUnavailable`, whose
+        `taken` tells how many of them, from the first on, are certainly in the log.
+        """
+
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         """
         The log's end, and the entries numbered above `after` (none if that is None). Begins a missing log.
@@ -165,6 +206,14 @@ class Backplane(Protocol):
 
     async def alive(self, owners: frozenset[str]) -> frozenset[str]:
         """Those of the owners (which hold something) that have not missed their beats."""
+
+    async def remember(self, key: str, value: bytes) -> None:
+        """Keep a small value for all, whoever lives; the key is letters and digits. Another value replaces it."""
+
+    async def forget(self, key: str) -> None: ...
+
+    async def remembered(self) -> dict[str, bytes]:
+        """All that is remembered under the prefix."""
 
 
 def new_owner() -> str:

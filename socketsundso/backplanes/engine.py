@@ -14,7 +14,7 @@ import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from socketsundso.backplanes.base import (
@@ -46,13 +46,28 @@ CLOSE_S = 1.0
 OUTBOX_BYTES = 8 << 20
 """What may wait for an engine that reads too slowly; beyond it, `publish` raises."""
 
-LEASE_SHARE = 0.8
-"""Part of the time-to-live that what is held lasts on the engine: the rest is for the others to notice."""
+LEASE_SHARE = 0.5
+"""Part of the time-to-live that what is held lasts on the engine without a beat."""
+
+SILENCE_SHARE = 0.4
+"""
+Part of the time-to-live that a process without a lease is not taken for dead: longer than from one beat to the next.
+The lease of a living one may be gone, since the engine was emptied, or throws out what it has no place for.
+"""
+
+BEAT_AT_ONCE = 500
+"""Entries that are put to the engine in one go."""
 
 MAX_PAYLOAD_BYTES = 8 << 20
 """
 The largest payload. Redis would throw out every subscriber for one above 32 MiB (`client-output-buffer-limit`).
 """
+
+Appended = tuple[int, str]
+"""Number and epoch of a payload."""
+
+HeldKey = tuple[str, str]
+"""Topic and key of an entry."""
 
 T = TypeVar("T")
 
@@ -74,7 +89,7 @@ class Engine(ABC):
         self._supervisor: asyncio.Task[None] | None = None
         self._linked = False  # commands can be sent; True a moment before `state` says "connected"
         self._topics: dict[str, str] = {}  # encoded topic -> topic, of every subscription
-        self._held: dict[tuple[str, str], bytes] = {}  # (topic, key) -> value, put back after every loss
+        self._held: dict[HeldKey, bytes] = {}  # put back after every loss
         self._outbox: list[tuple[str, bytes]] = []  # (encoded topic, payload) waiting for the writer
         self._outbox_bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -83,7 +98,10 @@ class Engine(ABC):
         self._settled = 0  # those of them that the engine has, or that a loss took with it
         self._settling: asyncio.Future[None] | None = None  # done when `_settled` has grown
         self._unsent = 0  # payloads that a loss took with it; `flush` compares before and after
-        self._unstored: set[tuple[str, str]] = set()  # of `_held`: what the engine has not taken yet
+        self._unstored: set[HeldKey] = set()  # of `_held`: what the engine has not taken yet
+        self._leased = False  # the engine has had our lease, on this link
+        self._forgotten = asyncio.Event()  # the engine has lost what we held: the next beat is due at once
+        self._silent: dict[str, float | None] = {}  # owner -> when it was first seen without a lease; None: it has one
         self._writes = True  # the engine took what was last published
         self._keeps = True  # the engine took what is held when it was last told
 
@@ -119,7 +137,11 @@ class Engine(ABC):
         """Publish all of it, in order."""
 
     @abstractmethod
-    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]: ...
+    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> Appended: ...
+
+    @abstractmethod
+    async def _append_many(self, encoded: str, payloads: list[bytes], keep: Keep) -> list[Appended | Exception]:
+        """In order, without waiting for each: what became of every one."""
 
     @abstractmethod
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log: ...
@@ -131,17 +153,30 @@ class Engine(ABC):
     async def _logged(self, encoded: str) -> Keep | None: ...
 
     @abstractmethod
-    async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
-        """Store entries (by encoded topic and key) under this owner until the next beat is overdue."""
+    async def _hold(self, keys: Collection[HeldKey]) -> bool:
+        """
+        Store these of `_held` under this owner until the next beat is overdue, and its lease. Returns whether the
+        engine had forgotten a part of what had been stored.
+        """
 
     @abstractmethod
-    async def _release(self, encoded: str, key: str) -> None: ...
+    async def _release(self, keys: Collection[HeldKey]) -> None: ...
 
     @abstractmethod
     async def _held_by_all(self, encoded: str) -> dict[str, bytes]: ...
 
     @abstractmethod
-    async def _alive(self, owners: frozenset[str]) -> frozenset[str]: ...
+    async def _alive(self, owners: frozenset[str]) -> frozenset[str]:
+        """Those that have a lease."""
+
+    @abstractmethod
+    async def _remember(self, key: str, value: bytes) -> None: ...
+
+    @abstractmethod
+    async def _forget(self, key: str) -> None: ...
+
+    @abstractmethod
+    async def _remembered(self) -> dict[str, bytes]: ...
 
     # ---- life
 
@@ -171,9 +206,9 @@ class Engine(ABC):
         await self._disconnect()
 
     async def _say_farewell(self) -> None:
-        held, self._held = self._held, {}
-        for topic, key in held:
-            await self._quietly(self._release(encode_topic(topic), key))
+        held, self._held = list(self._held), {}
+        for keys in _batches(held):
+            await self._quietly(self._release(keys))
         if self._writer is not None:
             await asyncio.wait({self._writer})
         await self._write_out()  # what the writer has left, if the end of the event loop was its own end
@@ -200,7 +235,8 @@ class Engine(ABC):
             try:
                 await asyncio.wait_for(self._connect(), CALL_TIMEOUT_S)
                 self._linked = True
-                await asyncio.wait_for(self._put_back(), CALL_TIMEOUT_S + len(self._topics) / 1000)
+                size = len(self._topics) + len(self._held)
+                await asyncio.wait_for(self._put_back(), CALL_TIMEOUT_S + size / 1000)
             except Exception as error:  # whatever the library raises: a supervisor that ends restores nothing
                 await self._lost()
                 if not known:
@@ -245,6 +281,7 @@ class Engine(ABC):
         self._settle(len(self._outbox))
         self._outbox.clear()
         self._outbox_bytes = 0
+        self._leased = False
         await self._disconnect()
 
     async def _put_back(self) -> None:
@@ -257,34 +294,58 @@ class Engine(ABC):
         A sign of life every third of the time-to-live, so that one lost beat ends nothing.
 
         After one that came too late, since this process or the engine was stopped, the others may have taken us for
-        dead. They are told twice: who had asked the engine a moment before judges after the first time.
+        dead. They are told twice: who had asked the engine a moment before judges after the first time. They are told,
+        too, where the engine had forgotten what we hold: who has asked it meanwhile knows nothing of it.
         """
         kept_at, told = time.monotonic(), True
         while True:
-            await asyncio.sleep(self.ttl_s / 3)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._forgotten.wait(), self.ttl_s / 3)
+            forgotten = self._forgotten.is_set()
+            self._forgotten.clear()
             began_at = time.monotonic()
-            await self._keep_held()
+            forgotten = await self._keep_held() or forgotten
             if self._keeps:
                 late = time.monotonic() - kept_at > self.ttl_s * LEASE_SHARE
-                if late or not told:
+                if late or not told or forgotten:
                     self._receiver.on_restored()
                 kept_at, told = began_at, not late
+            elif forgotten:
+                self._forgotten.set()
+                await asyncio.sleep(self.ttl_s / 3)
 
-    async def _keep_held(self) -> None:
+    async def _keep_held(self) -> bool:
         """
+        Returns whether the engine had forgotten a part of it.
+
         A failure is no loss of the link: an engine that is full, or has no JetStream, carries payloads all the same.
         """
-        held = {(encode_topic(topic), key): value for (topic, key), value in self._held.items()}
-        stored = set(self._held)
+        forgotten = False
+        if not self._held:
+            self._leased = False  # nobody renews the lease
         try:
-            await self._ask(self._hold(held))
+            for keys in _batches(list(self._held)):
+                sent = {key: self._held[key] for key in keys if key in self._held}
+                forgotten = await self._ask(self._hold(sent)) or forgotten
+                self._leased = True
+                self._unstored.difference_update(sent)
+                await self._make_true(sent)
         except BackplaneUnavailable as error:
             if self._keeps:
-                logger.warning("presence is not kept for other processes: %s", error)
+                logger.warning("what is held is not kept for other processes (presence): %s", error)
             self._keeps = False
         else:
             self._keeps = True
-            self._unstored -= stored
+        return forgotten
+
+    async def _make_true(self, sent: Mapping[HeldKey, bytes]) -> None:
+        """What was changed or released while it was sent, perhaps by another link, may have been overtaken by that."""
+        released = [key for key in sent if key not in self._held]
+        changed = [key for key, value in sent.items() if self._held.get(key, value) is not value]
+        if released:
+            await self._ask(self._release(released))
+        if changed:
+            await self._ask(self._hold(changed))
 
     async def _ask(self, call: Awaitable[T]) -> T:
         """Await one question to the engine; bounded, and with one exception for all the ways of failing."""
@@ -352,6 +413,9 @@ class Engine(ABC):
                 level = logging.WARNING if self._writes and self._linked else logging.INFO
                 logger.log(level, "%s: %d payloads may be lost: %s", self.name, len(batch), _said_by(error))
                 self._writes = False
+            except asyncio.CancelledError:
+                self._unsent += len(batch)
+                raise
             else:
                 self._writes = True
             finally:
@@ -380,11 +444,23 @@ class Engine(ABC):
 
     # ---- logs and held entries
 
-    async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
+    async def append(self, topic: str, payload: bytes, keep: Keep) -> Appended:
         self._require_link()
         self._require_fit(payload)
         await self._written()  # what was published before arrives before
         return await self._ask(self._append(encode_topic(topic), payload, keep))
+
+    async def append_many(self, topic: str, payloads: list[bytes], keep: Keep) -> list[Appended]:
+        self._require_link()
+        for payload in payloads:
+            self._require_fit(payload)
+        await self._written()
+        taken: list[Appended] = []
+        for each in await self._ask(self._append_many(encode_topic(topic), payloads, keep)):
+            if isinstance(each, Exception):
+                raise BackplaneUnavailable(f"{self.name} at {self.where}: {_said_by(each)}", taken=len(taken)) from each
+            taken.append(each)
+        return taken
 
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         self._require_link()
@@ -399,11 +475,21 @@ class Engine(ABC):
         return await self._ask(self._logged(encode_topic(topic)))
 
     async def hold(self, topic: str, key: str, value: bytes) -> None:
-        if (topic, key) not in self._held:
-            self._unstored.add((topic, key))
-        self._held[topic, key] = value
-        if self._linked and await self._quietly(self._hold({(encode_topic(topic), key): value})):
-            self._unstored.discard((topic, key))
+        entry = (topic, key)
+        if entry not in self._held:
+            self._unstored.add(entry)
+        self._held[entry] = value
+        if not self._linked:
+            return
+        try:
+            forgotten = await self._ask(self._hold([entry]))
+        except BackplaneUnavailable as error:  # the next beat tries again, and says if it cannot
+            logger.debug("%s", error)
+            return
+        self._leased = True
+        self._unstored.discard(entry)
+        if forgotten:
+            self._forgotten.set()
 
     async def release(self, topic: str, key: str) -> None:
         self._held.pop((topic, key), None)
@@ -411,7 +497,7 @@ class Engine(ABC):
             self._unstored.discard((topic, key))
             return
         self._require_link()
-        await self._ask(self._release(encode_topic(topic), key))
+        await self._ask(self._release([(topic, key)]))
 
     async def held(self, topic: str) -> dict[str, bytes]:
         self._require_link()
@@ -419,7 +505,34 @@ class Engine(ABC):
 
     async def alive(self, owners: frozenset[str]) -> frozenset[str]:
         self._require_link()
-        return await self._ask(self._alive(owners))
+        leased = await self._ask(self._alive(owners | {self.owner}))
+        now = time.monotonic()
+        if self._leased and self._held and self.owner not in leased:  # the engine has forgotten all of us
+            self._forgotten.set()
+            self._silent = {owner: self._silent.get(owner) for owner in owners}
+        known, self._silent = self._silent, dict.fromkeys(owners & leased)
+        for owner in (owners - leased) & known.keys():
+            since = known[owner] or now
+            if now - since < self.ttl_s * SILENCE_SHARE:
+                self._silent[owner] = since
+        return frozenset(self._silent)
+
+    async def remember(self, key: str, value: bytes) -> None:
+        self._require_link()
+        await self._ask(self._remember(key, value))
+
+    async def forget(self, key: str) -> None:
+        self._require_link()
+        await self._ask(self._forget(key))
+
+    async def remembered(self) -> dict[str, bytes]:
+        self._require_link()
+        return await self._ask(self._remembered())
+
+
+def _batches(keys: list[HeldKey]) -> Iterator[list[HeldKey]]:
+    for start in range(0, len(keys), BEAT_AT_ONCE):
+        yield keys[start : start + BEAT_AT_ONCE]
 
 
 def _said_by(error: BaseException) -> str:

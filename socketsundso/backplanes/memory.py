@@ -16,7 +16,17 @@ import uuid
 from collections import deque
 from typing import NamedTuple
 
-from socketsundso.backplanes.base import LOG_GRACE_S, PRESENCE_TTL_S, Delivery, Keep, Log, Receiver, State, new_owner
+from socketsundso.backplanes.base import (
+    DECLARATIONS,
+    LOG_GRACE_S,
+    PRESENCE_TTL_S,
+    Delivery,
+    Keep,
+    Log,
+    Receiver,
+    State,
+    new_owner,
+)
 from socketsundso.errors import BackplaneUnavailable
 
 QUEUE_BYTES = 64 << 20
@@ -79,6 +89,9 @@ class Bus:
         self.subscribers: dict[str, dict[MemoryBackplane, None]] = {}
         self.logs: dict[str, RingLog] = {}
         self.entries: dict[str, dict[tuple[str, str], bytes]] = {}  # topic -> (owner, key) -> value
+        self.declared: dict[str, dict[tuple[str, str], bytes]] = {}  # the same for what is held of declarations
+        self.remembered: dict[str, bytes] = {}
+        self.loops: dict[str, asyncio.AbstractEventLoop] = {}  # owner -> where it lives
         self._appends = 0
 
     def subscribe(self, topic: str, who: MemoryBackplane) -> None:
@@ -160,25 +173,36 @@ class Bus:
 
     def hold(self, topic: str, owner: str, key: str, value: bytes) -> None:
         with self.lock:
-            self.entries.setdefault(topic, {})[owner, key] = value
+            self._entries(topic).setdefault(topic, {})[owner, key] = value
+
+    def _entries(self, topic: str) -> dict[str, dict[tuple[str, str], bytes]]:
+        return self.declared if topic == DECLARATIONS else self.entries
 
     def release(self, topic: str, owner: str, key: str) -> None:
         with self.lock:
-            held = self.entries.get(topic)
+            entries = self._entries(topic)
+            held = entries.get(topic)
             if held is not None:
                 held.pop((owner, key), None)
                 if not held:
-                    del self.entries[topic]
+                    del entries[topic]
 
     def release_all(self, owner: str) -> None:
         with self.lock:
-            mine = [(topic, key) for topic, held in self.entries.items() for who, key in held if who == owner]
+            all_held = (*self.entries.items(), *self.declared.items())
+            mine = [(topic, key) for topic, held in all_held for who, key in held if who == owner]
         for topic, key in mine:
             self.release(topic, owner, key)
 
     def held(self, topic: str) -> dict[str, bytes]:
+        """What is held by event loops that have ended without a word has ended with them."""
         with self.lock:
-            return {key: value for (_, key), value in self.entries.get(topic, {}).items()}
+            ended = [owner for owner, loop in self.loops.items() if loop.is_closed()]
+        for owner in ended:
+            self.release_all(owner)
+            self.loops.pop(owner, None)
+        with self.lock:
+            return {key: value for (_, key), value in self._entries(topic).get(topic, {}).items()}
 
     def owners(self) -> frozenset[str]:
         with self.lock:
@@ -212,6 +236,8 @@ class MemoryBackplane:
     async def open(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._loop = asyncio.get_running_loop()
+        with self.bus.lock:
+            self.bus.loops[self.owner] = self._loop
         self.state = "connected"
 
     async def aclose(self) -> None:
@@ -219,6 +245,8 @@ class MemoryBackplane:
         for topic in tuple(self._topics):
             self.unsubscribe(topic)
         self.bus.release_all(self.owner)
+        with self.bus.lock:
+            self.bus.loops.pop(self.owner, None)
 
     def enqueue(self, delivery: Delivery) -> bool:
         """
@@ -257,6 +285,9 @@ class MemoryBackplane:
     async def append(self, topic: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         return self.bus.append(topic, payload, keep, self)
 
+    async def append_many(self, topic: str, payloads: list[bytes], keep: Keep) -> list[tuple[int, str]]:
+        return [self.bus.append(topic, payload, keep, self) for payload in payloads]
+
     async def read(self, topic: str, keep: Keep, after: int | None = None) -> Log:
         return self.bus.read(topic, keep, after)
 
@@ -278,3 +309,15 @@ class MemoryBackplane:
 
     async def alive(self, owners: frozenset[str]) -> frozenset[str]:
         return owners & self.bus.owners()
+
+    async def remember(self, key: str, value: bytes) -> None:
+        with self.bus.lock:
+            self.bus.remembered[key] = value
+
+    async def forget(self, key: str) -> None:
+        with self.bus.lock:
+            self.bus.remembered.pop(key, None)
+
+    async def remembered(self) -> dict[str, bytes]:
+        with self.bus.lock:
+            return dict(self.bus.remembered)

@@ -17,11 +17,13 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import random
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import SplitResult, unquote
 
 import nats.errors
@@ -30,22 +32,25 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, KeyValueConfig, RePublish, StreamConfig, StreamInfo
+from nats.js.api import DiscardPolicy, KeyValueConfig, PubAck, RePublish, StreamConfig, StreamInfo
 from nats.js.kv import KeyValue
 
 from socketsundso.backplanes.base import (
     LOG_GRACE_S,
+    MAX_MESSAGES,
+    MAX_SECONDS,
     OPTIONS,
     WRITTEN_WITH_PERCENT,
     InvalidBackplane,
     Keep,
     Log,
     bounded,
+    encode_topic,
     ended,
     parted,
     split_options,
 )
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Appended, Engine, HeldKey
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -60,6 +65,21 @@ READ_AT_ONCE = 200
 
 KNOWN_STREAMS = 10_000
 """Streams whose setting-up is remembered; the one that was needed longest ago is forgotten first."""
+
+
+MIN_AGE_S = 0.1
+"""The shortest time that a stream may keep anything."""
+
+DUPLICATES_S = 120.0
+"""How long a stream looks for messages that come twice; NATS has it so, and never longer than their age."""
+
+NAME_IN_USE = 10058
+"""The server's number for a stream that is there already, with other settings."""
+
+WRONG_REVISION = (10071, 10164)
+EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
+
+T = TypeVar("T")
 
 
 class NatsBackplane(Engine):
@@ -83,6 +103,8 @@ class NatsBackplane(Engine):
         self._flushes: set[asyncio.Task[None]] = set()  # under way, also those that nobody waits for any more
         self._subscribing = asyncio.Lock()  # one topic is subscribed to or unsubscribed from at a time
         self._bucket: KeyValue | None = None
+        self._making_bucket = asyncio.Lock()
+        self._revisions: dict[str, int] = {}  # subject in the bucket -> the number that its entry of ours has there
         self._sweep_at = 0.0  # when streams are looked through next
 
     def _live(self, encoded: str) -> str:
@@ -153,7 +175,7 @@ class NatsBackplane(Engine):
         self._subscriptions.clear()
         self._epochs.clear()  # the engine may come back without its data
         self._heard.clear()
-        self._bucket = None
+        self._forget_bucket()
         if nc is not None:
             # nats-py waits for the end of the transport, of which asyncio never tells where TLS has failed
             await bounded(nc.close(), CLOSE_S)
@@ -162,7 +184,8 @@ class NatsBackplane(Engine):
     async def _say_farewell(self) -> None:
         """Over a link of its own: the end of an event loop cancels all tasks, those of the present link, too."""
         if self._held or self._outbox:
-            old, self._nc, self._bucket = self._client(), None, None
+            old, self._nc = self._client(), None
+            self._forget_bucket()
             linked = await self._quietly(self._connect())
             await bounded(old.close(), CLOSE_S)
             if not linked:
@@ -232,7 +255,12 @@ class NatsBackplane(Engine):
         flushing = asyncio.create_task(self._client().flush(timeout=FLUSH_S))
         self._flushes.add(flushing)
         flushing.add_done_callback(self._flushed)
-        await asyncio.wait_for(asyncio.shield(flushing), CALL_TIMEOUT_S)
+        try:
+            await asyncio.wait_for(asyncio.shield(flushing), CALL_TIMEOUT_S)
+        except asyncio.CancelledError:
+            if flushing.cancelled() and not cast("asyncio.Task[Any]", asyncio.current_task()).cancelling():
+                raise nats.errors.ConnectionClosedError from None  # the link has gone, and its flushes with it
+            raise
 
     def _flushed(self, flushing: asyncio.Task[None]) -> None:
         self._flushes.discard(flushing)
@@ -247,12 +275,14 @@ class NatsBackplane(Engine):
         """
         known = self._epochs.get(encoded)
         if known is None:
-            return self._remember(encoded, await self._js.stream_info(self._stream(encoded)))
+            info = await self._js.stream_info(self._stream(encoded))
+            return self._note(encoded, info, _keep(info))
         return known[1]
 
-    def _remember(self, encoded: str, info: StreamInfo) -> str:
+    def _note(self, encoded: str, info: StreamInfo, keep: Keep) -> str:
+        """The Keep is the one that was asked for: what the server says of it is rounded."""
         self._epochs.pop(encoded, None)
-        self._epochs[encoded] = (_keep(info), epoch := _epoch_of(info))
+        self._epochs[encoded] = (keep, epoch := _epoch_of(info))
         if len(self._epochs) > KNOWN_STREAMS:
             del self._epochs[next(iter(self._epochs))]
         return epoch
@@ -261,16 +291,18 @@ class NatsBackplane(Engine):
         """The epoch of the stream, created or brought in line with `keep` where needed."""
         known = self._epochs.get(encoded)
         if known is None or known[0] != keep:
-            return self._remember(encoded, await self._set_up(encoded, keep))
+            return self._note(encoded, await self._set_up(encoded, keep), keep)
         return known[1]
 
     async def _set_up(self, encoded: str, keep: Keep) -> StreamInfo:
+        """Raises what the server says where the stream cannot be made: its limits, or one of somebody else."""
+        max_age = 0.0 if keep.forever else max(keep.seconds, MIN_AGE_S)  # 0: for ever
         config = StreamConfig(
             name=self._stream(encoded),
             subjects=[self._log(encoded)],
             max_msgs=keep.messages,
-            max_age=keep.seconds,
-            duplicate_window=min(keep.seconds, 120.0),
+            max_age=max_age,
+            duplicate_window=min(max_age or DUPLICATES_S, DUPLICATES_S),
             discard=DiscardPolicy.OLD,
             allow_direct=True,
             republish=RePublish(src=self._log(encoded), dest=self._live(encoded)),
@@ -280,9 +312,12 @@ class NatsBackplane(Engine):
         except nats.js.errors.NotFoundError:
             try:
                 return await self._js.add_stream(config)
-            except nats.js.errors.BadRequestError:  # another process was first, with another Keep
-                return await self._js.update_stream(config)
-        return info if _keep(info) == keep else await self._js.update_stream(config)
+            except nats.js.errors.BadRequestError as error:
+                if error.err_code != NAME_IN_USE:
+                    raise
+                return await self._js.update_stream(config)  # another process was first, with another Keep
+        as_wanted = info.config.max_msgs == keep.messages and abs((info.config.max_age or 0.0) - max_age) < 1e-3
+        return info if as_wanted else await self._js.update_stream(config)
 
     async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]:
         epoch = await self._ensure(encoded, keep)
@@ -294,9 +329,18 @@ class NatsBackplane(Engine):
             ack = await self._js.publish(self._log(encoded), payload)
         return ack.seq, epoch
 
+    async def _append_many(self, encoded: str, payloads: list[bytes], keep: Keep) -> list[Appended | Exception]:
+        epoch, log = await self._ensure(encoded, keep), self._log(encoded)
+        calls = (self._js.publish(log, payload) for payload in payloads)  # written in this order
+        acks = await asyncio.gather(*calls, return_exceptions=True)
+        if isinstance(acks[0], nats.js.errors.NoStreamResponseError):  # deleted since: the numbers begin anew
+            self._epochs.pop(encoded, None)
+            return [await self._append(encoded, payload, keep) for payload in payloads]
+        return [ack if isinstance(ack, Exception) else (cast(PubAck, ack).seq, epoch) for ack in acks]
+
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
         info = await self._set_up(encoded, keep)
-        self._remember(encoded, info)
+        self._note(encoded, info, keep)
         first, last = info.state.first_seq, info.state.last_seq
         entries: list[tuple[int, bytes]] = []
         if after is not None and info.state.messages:
@@ -336,8 +380,11 @@ class NatsBackplane(Engine):
         start = self._stream("")
         for info in await self._js.streams_info():
             name = info.config.name or ""
+            age_s = info.config.max_age
+            if not name.startswith(start) or not age_s:  # somebody else's, or for ever
+                continue
             with contextlib.suppress(nats.js.errors.NotFoundError):
-                if name.startswith(start) and await self._idle_s(name) > (info.config.max_age or 0) + LOG_GRACE_S:
+                if await self._idle_s(name) > age_s + LOG_GRACE_S:
                     await self._js.delete_stream(name)
 
     async def _idle_s(self, stream: str) -> float:
@@ -345,25 +392,71 @@ class NatsBackplane(Engine):
         Since the last message, or the creation of a stream that never had one. nats-py leaves `last_ts`
         out.
         """
-        answer = await self._client().request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=CALL_TIMEOUT_S)
-        info = json.loads(answer.data)
-        if "error" in info:
-            raise nats.js.errors.APIError.from_error(info["error"])
+        info = await self._stream_info(stream)
         latest = max(info["created"], info["state"]["last_ts"])[:19]
         return (datetime.now(UTC) - datetime.fromisoformat(latest + "+00:00")).total_seconds()
 
-    # ---- held entries: keys `held.<topic>.<owner>.<key>` and `lease.<owner>`
+    async def _stream_info(self, stream: str, **asked: object) -> dict[str, Any]:
+        """As the server says it."""
+        question = json.dumps(asked).encode() if asked else b""
+        answer = await self._client().request(f"$JS.API.STREAM.INFO.{stream}", question, timeout=CALL_TIMEOUT_S)
+        info: dict[str, Any] = json.loads(answer.data)
+        if "error" in info:
+            raise nats.js.errors.APIError.from_error(info["error"])
+        return info
+
+    # ---- held entries: keys `held.<topic>.<owner>.<key>` and `lease.<owner>` of one bucket
+
+    @property
+    def _bucket_name(self) -> str:
+        return f"{self.prefix}_held"
+
+    def _subject(self, *parts: str) -> str:
+        return ".".join(("$KV", self._bucket_name, *parts))
+
+    def _held_subject(self, topic: str, key: str) -> str:
+        return self._subject("held", encode_topic(topic), self.owner, _key(key))
 
     async def _held_bucket(self) -> KeyValue:
-        if self._bucket is None:
-            name, ttl_s = f"{self.prefix}_held", self.ttl_s * LEASE_SHARE
+        """Made where it is missing."""
+        async with self._making_bucket:
+            if self._bucket is None:
+                self._bucket = await self._find_bucket()
+            return self._bucket
+
+    async def _find_bucket(self) -> KeyValue:
+        name, ttl_s = self._bucket_name, max(self.ttl_s * LEASE_SHARE, MIN_AGE_S)
+        try:
+            bucket = await self._js.key_value(name)
+        except nats.js.errors.NotFoundError:
             try:
-                self._bucket = await self._js.key_value(name)
-            except nats.js.errors.NotFoundError:
-                self._bucket = await self._js.create_key_value(KeyValueConfig(bucket=name, ttl=ttl_s, history=1))
-            else:
-                await self._lengthen(f"KV_{name}", ttl_s)
-        return self._bucket
+                return await self._js.create_key_value(KeyValueConfig(bucket=name, ttl=ttl_s, history=1, direct=True))
+            except nats.js.errors.BadRequestError as error:
+                if error.err_code != NAME_IN_USE:
+                    raise
+            bucket = await self._js.key_value(name)  # another process was first, with another time-to-live
+        await self._lengthen(f"KV_{name}", ttl_s)
+        return bucket
+
+    def _forget_bucket(self) -> None:
+        self._bucket = None
+        self._revisions.clear()
+
+    async def _bucket_instead_of(self, lost: KeyValue) -> KeyValue:
+        """Somebody has deleted it: what we held in it is due again. However many notice that, one is made."""
+        if self._bucket is lost:
+            self._forget_bucket()
+            if self._leased:
+                self._forgotten.set()
+        return await self._held_bucket()
+
+    async def _of_bucket(self, ask: Callable[[KeyValue], Awaitable[T]]) -> T:
+        """Once more where the bucket has been deleted since it was last used."""
+        bucket = await self._held_bucket()
+        try:
+            return await ask(bucket)
+        except (nats.errors.NoRespondersError, StreamLost):
+            return await ask(await self._bucket_instead_of(bucket))
 
     async def _lengthen(self, stream: str, ttl_s: float) -> None:
         """
@@ -374,53 +467,134 @@ class NatsBackplane(Engine):
         if (config.max_age or 0) < ttl_s:
             await self._js.update_stream(config.evolve(max_age=ttl_s))
 
-    async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
-        if not entries:
-            return
-        bucket = await self._held_bucket()
-        await bucket.put(f"lease.{self.owner}", b"1")
-        for (encoded, key), value in entries.items():
-            await bucket.put(f"held.{encoded}.{self.owner}.{_key(key)}", key.encode() + b"\0" + value)
+    async def _hold(self, keys: Collection[HeldKey]) -> bool:
+        """All at once: the answers come one round trip after the last of them."""
+        bucket, lease = await self._held_bucket(), self._subject("lease", self.owner)
+        if not self._leased:  # it may have ended since, while nothing was held
+            self._revisions.pop(lease, None)
+        forgotten = await asyncio.gather(
+            self._put(bucket, lease, b"1"), *(self._put_held(bucket, topic, key) for topic, key in keys)
+        )
+        return any(forgotten)
 
-    async def _release(self, encoded: str, key: str) -> None:
+    async def _put_held(self, bucket: KeyValue, topic: str, key: str) -> bool:
+        value = self._held.get((topic, key))
+        if value is None:  # released meanwhile
+            return False
+        return await self._put(bucket, self._held_subject(topic, key), key.encode() + b"\0" + value)
+
+    async def _put(self, bucket: KeyValue, subject: str, value: bytes) -> bool:
+        """
+        Returns whether what we had put there before was gone. Nobody else writes there, so the server is told which
+        number it must have, and refuses where it does not; of an entry that is on its way another time nobody knows.
+        """
+        revision = self._revisions.pop(subject, None)
+        expected = {EXPECTED_REVISION: str(revision)} if revision else None
+        try:
+            self._revisions[subject] = (await self._js.publish(subject, value, headers=expected)).seq
+            return False
+        except nats.js.errors.NoStreamResponseError:
+            await self._bucket_instead_of(bucket)
+        except nats.js.errors.APIError as error:
+            if error.err_code not in WRONG_REVISION:
+                raise
+        self._revisions[subject] = (await self._js.publish(subject, value)).seq
+        return True
+
+    async def _release(self, keys: Collection[HeldKey]) -> None:
+        subjects = [self._held_subject(topic, key) for topic, key in keys]
+        for subject in subjects:
+            self._revisions.pop(subject, None)
         bucket = await self._held_bucket()
-        await bucket.delete(f"held.{encoded}.{self.owner}.{_key(key)}")
+        try:
+            await asyncio.gather(*(self._js.publish(each, headers={"KV-Operation": "DEL"}) for each in subjects))
+        except nats.js.errors.NoStreamResponseError:  # deleted, and our entries with it
+            await self._bucket_instead_of(bucket)
 
     async def _held_by_all(self, encoded: str) -> dict[str, bytes]:
         """
-        Up to the entry that none is pending behind. The watcher's own mark of that, None, may come before the first
-        entry: where the server has sent all of them, and none has arrived yet.
+        Asked for subject by subject, which leaves nothing behind on the server; a watcher would leave a consumer, and
+        of those a server takes so many only.
         """
-        bucket = await self._held_bucket()
-        watcher = await bucket.watch(f"held.{encoded}.>")
-        held: dict[str, bytes] = {}
-        try:
-            info = await watcher._sub.consumer_info()  # type: ignore[union-attr]  # subscribed to since `watch`
-            if info.num_pending == info.delivered.consumer_seq == 0:
-                return held
-            async for entry in watcher:
-                if entry is None:
-                    continue
-                if entry.operation is None:  # neither deleted nor purged
-                    key, _, value = (entry.value or b"").partition(b"\0")
-                    held[key.decode()] = value
-                if entry.delta == 0:
-                    break
-        finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]  # nats-py's KeyWatcher is untyped
-        return held
+
+        async def read(bucket: KeyValue) -> dict[str, bytes]:
+            values = await self._values(bucket, self._bucket_name, f"held.{encoded}.>")
+            parts = (value.partition(b"\0") for value in values.values())
+            return {key.decode(): content for key, _, content in parts}
+
+        return await self._of_bucket(read)
+
+    async def _values(self, bucket: KeyValue, called: str, wanted: str) -> dict[str, bytes]:
+        """The entries of a bucket whose keys match."""
+        start = f"$KV.{called}."
+        names = [each.removeprefix(start) for each in await self._subjects(f"KV_{called}", start + wanted)]
+        found: dict[str, bytes] = {}
+        for at in range(0, len(names), READ_AT_ONCE):
+            some = names[at : at + READ_AT_ONCE]
+            values = await asyncio.gather(*(_value(bucket, name) for name in some))
+            found |= {name: value for name, value in zip(some, values, strict=True) if value is not None}
+        return found
+
+    async def _subjects(self, stream: str, wanted: str) -> list[str]:
+        """All subjects of a stream that match; the server tells so many at a time."""
+        found: list[str] = []
+        while True:
+            try:
+                info = await self._stream_info(stream, subjects_filter=wanted, offset=len(found))
+            except nats.js.errors.NotFoundError:
+                raise StreamLost from None
+            more = info["state"].get("subjects") or {}
+            found += more
+            if not more or len(found) >= info.get("total", 0):
+                return found
 
     async def _alive(self, owners: frozenset[str]) -> frozenset[str]:
-        bucket = await self._held_bucket()
-        leases = await asyncio.gather(*(self._lease(bucket, owner) for owner in owners))
-        return frozenset(owner for owner in leases if owner is not None)
+        async def read(bucket: KeyValue) -> frozenset[str]:
+            leases = await asyncio.gather(*(_value(bucket, f"lease.{owner}") for owner in owners))
+            return frozenset(owner for owner, lease in zip(owners, leases, strict=True) if lease is not None)
 
-    async def _lease(self, bucket: KeyValue, owner: str) -> str | None:
+        return await self._of_bucket(read)
+
+    # ---- what is remembered: keys of a bucket without an end
+
+    @property
+    def _memory_name(self) -> str:
+        return f"{self.prefix}_remembered"
+
+    async def _memory(self) -> KeyValue:
+        """Asked for each time: that is seldom, and somebody may have deleted it."""
         try:
-            await bucket.get(f"lease.{owner}")
+            return await self._js.key_value(self._memory_name)
         except nats.js.errors.NotFoundError:
-            return None
-        return owner
+            return await self._js.create_key_value(KeyValueConfig(bucket=self._memory_name, history=1, direct=True))
+
+    async def _remember(self, key: str, value: bytes) -> None:
+        await (await self._memory()).put(key, value)
+
+    async def _forget(self, key: str) -> None:
+        await (await self._memory()).purge(key)
+
+    async def _remembered(self) -> dict[str, bytes]:
+        try:
+            return await self._values(await self._js.key_value(self._memory_name), self._memory_name, ">")
+        except (
+            nats.js.errors.NotFoundError,
+            nats.js.errors.ServiceUnavailableError,
+            nats.errors.NoRespondersError,
+        ):
+            return {}  # nothing yet, or no JetStream at all
+
+
+class StreamLost(nats.js.errors.NotFoundError):
+    """The whole bucket is gone."""
+
+
+async def _value(bucket: KeyValue, name: str) -> bytes | None:
+    """None: there is none, or it was deleted."""
+    try:
+        return (await bucket.get(name)).value or b""
+    except nats.js.errors.NotFoundError:
+        return None
 
 
 class Server(NamedTuple):
@@ -469,7 +643,12 @@ def _key(key: str) -> str:
 
 
 def _keep(info: StreamInfo) -> Keep:
-    return Keep(messages=info.config.max_msgs or 1, seconds=float(info.config.max_age or 0) or 1.0)
+    """Whoever has made the stream: 0 and less are no limits on NATS."""
+    messages, seconds = info.config.max_msgs or 0, info.config.max_age or 0.0
+    return Keep(
+        messages=min(messages, MAX_MESSAGES) if messages > 0 else MAX_MESSAGES,
+        seconds=min(seconds, MAX_SECONDS) if seconds > 0 else math.inf,
+    )
 
 
 def _epoch_of(info: StreamInfo) -> str:

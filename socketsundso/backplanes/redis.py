@@ -14,9 +14,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
+import operator
 import re
 import uuid
 from collections import defaultdict, deque
+from collections.abc import Collection
 from typing import Any, TypeVar, cast
 
 import redis.asyncio as redis
@@ -33,11 +36,12 @@ from socketsundso.backplanes.base import (
     Keep,
     Log,
     bounded,
+    encode_topic,
     ended,
     parted,
     split_options,
 )
-from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Engine
+from socketsundso.backplanes.engine import CALL_TIMEOUT_S, CLOSE_S, LEASE_SHARE, Appended, Engine, HeldKey
 
 logger = logging.getLogger("socketsundso.backplane")
 
@@ -67,7 +71,7 @@ P = TypeVar("P", bound=ConnectionPool)
 
 LOGGED = re.compile(rb"\+(\d{1,18}) (\w+) ")
 
-# KEYS: log, meta. ARGV: channel, payload, messages, milliseconds, epoch if new, milliseconds of grace
+# KEYS: log, meta. ARGV: channel, payload, messages, milliseconds (0: for ever), epoch if new, milliseconds of grace
 APPEND = """
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 if not epoch then epoch = ARGV[5]; redis.call('DEL', KEYS[1]) end
@@ -76,13 +80,18 @@ redis.call('HSET', KEYS[2], 'epoch', epoch, 'messages', ARGV[3], 'ms', ARGV[4])
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], seq .. '-0', 'p', ARGV[2], 't', ms)
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('PEXPIRE', KEYS[2], ARGV[4] + ARGV[6])
+if ARGV[4] == '0' then
+  redis.call('PERSIST', KEYS[1])
+  redis.call('PERSIST', KEYS[2])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  redis.call('PEXPIRE', KEYS[2], string.format('%d', ARGV[4] + ARGV[6]))
+end
 redis.call('PUBLISH', ARGV[1], '+' .. seq .. ' ' .. epoch .. ' ' .. ARGV[2])
 return {seq, epoch}
 """
 
-# KEYS: log, meta. ARGV: after or '', messages, milliseconds, epoch if new, milliseconds of grace
+# KEYS: log, meta. ARGV: after or '', messages, milliseconds (0: for ever), epoch if new, milliseconds of grace
 READ = """
 local epoch = redis.call('HGET', KEYS[2], 'epoch')
 if not epoch then
@@ -90,14 +99,19 @@ if not epoch then
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'seq', 0, 'messages', ARGV[2], 'ms', ARGV[3])
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[3] + ARGV[5])
+if ARGV[3] == '0' then
+  redis.call('PERSIST', KEYS[1])
+  redis.call('PERSIST', KEYS[2])
+else
+  redis.call('PEXPIRE', KEYS[2], string.format('%d', ARGV[3] + ARGV[5]))
+end
 local seq = tonumber(redis.call('HGET', KEYS[2], 'seq'))
 local found = {}
 if ARGV[1] ~= '' then
   local now = redis.call('TIME')
   local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[3]
   for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+')) do
-    if tonumber(entry[2][4]) >= oldest then
+    if ARGV[3] == '0' or tonumber(entry[2][4]) >= oldest then
       found[#found + 1] = string.match(entry[1], '%d+')
       found[#found + 1] = entry[2][2]
     end
@@ -285,21 +299,29 @@ class RedisBackplane(Engine):
 
     # ---- logs
 
-    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> tuple[int, str]:
-        seq, epoch = await self._append_script(
-            keys=self._log_keys(encoded),
-            args=[
-                self._key("live", encoded), payload, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
-                _ms(LOG_GRACE_S),
-            ],
-        )  # fmt: skip
+    def _append_args(self, encoded: str, payload: bytes, keep: Keep) -> list[Any]:
+        return [
+            self._key("live", encoded), payload, keep.messages, _kept_ms(keep), uuid.uuid4().hex[:8], _ms(LOG_GRACE_S),
+        ]  # fmt: skip
+
+    async def _append(self, encoded: str, payload: bytes, keep: Keep) -> Appended:
+        args = self._append_args(encoded, payload, keep)
+        seq, epoch = await self._append_script(keys=self._log_keys(encoded), args=args)
         return seq, epoch.decode()
+
+    async def _append_many(self, encoded: str, payloads: list[bytes], keep: Keep) -> list[Appended | Exception]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for payload in payloads:
+                args = self._append_args(encoded, payload, keep)
+                await self._append_script(keys=self._log_keys(encoded), args=args, client=pipeline)
+            answers = await pipeline.execute(raise_on_error=False)
+        return [each if isinstance(each, Exception) else (each[0], each[1].decode()) for each in answers]
 
     async def _read(self, encoded: str, keep: Keep, after: int | None) -> Log:
         epoch, seq, found = await self._read_script(
             keys=self._log_keys(encoded),
             args=[
-                "" if after is None else after, keep.messages, _ms(keep.seconds), uuid.uuid4().hex[:8],
+                "" if after is None else after, keep.messages, _kept_ms(keep), uuid.uuid4().hex[:8],
                 _ms(LOG_GRACE_S),
             ],
         )  # fmt: skip
@@ -311,23 +333,31 @@ class RedisBackplane(Engine):
 
     async def _logged(self, encoded: str) -> Keep | None:
         messages, ms = await self._client.hmget(self._key("logmeta", encoded), "messages", "ms")
-        return None if messages is None or ms is None else Keep(int(messages), int(ms) / 1000)
+        return None if messages is None or ms is None else Keep(int(messages), int(ms) / 1000 or math.inf)
 
     # ---- held entries
 
-    async def _hold(self, entries: dict[tuple[str, str], bytes]) -> None:
-        if not entries:
-            return
+    async def _hold(self, keys: Collection[HeldKey]) -> bool:
+        entries = [(key, self._held[key]) for key in keys if key in self._held]  # the others were released meanwhile
+        stored = [key not in self._unstored for key, _ in entries]
+        lease = self._key("lease", self.owner)
         async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.set(self._key("lease", self.owner), b"1", px=_ms(self.ttl_s * LEASE_SHARE))
-            for (encoded, key), value in entries.items():
-                pipeline.hset(self._key("held", encoded), f"{self.owner}:{key}", value)
+            pipeline.exists(lease)
+            pipeline.set(lease, b"1", px=_ms(self.ttl_s * LEASE_SHARE))
+            for (topic, key), value in entries:
+                name = self._key("held", encode_topic(topic))
+                pipeline.hset(name, f"{self.owner}:{key}", value)
                 # A hash whose processes have all died is listed by nobody; it ends by itself.
-                pipeline.pexpire(self._key("held", encoded), _ms(10 * self.ttl_s))
-            await pipeline.execute()
+                pipeline.pexpire(name, _ms(10 * self.ttl_s))
+            answers = await pipeline.execute()
+        had_lease, added = bool(answers[0]), answers[2::2]
+        return (self._leased and not had_lease) or any(map(operator.and_, map(bool, added), stored))
 
-    async def _release(self, encoded: str, key: str) -> None:
-        await self._client.hdel(self._key("held", encoded), f"{self.owner}:{key}")
+    async def _release(self, keys: Collection[HeldKey]) -> None:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for topic, key in keys:
+                pipeline.hdel(self._key("held", encode_topic(topic)), f"{self.owner}:{key}")
+            await pipeline.execute()
 
     async def _held_by_all(self, encoded: str) -> dict[str, bytes]:
         fields = cast("dict[bytes, bytes]", await self._client.hgetall(self._key("held", encoded)))
@@ -344,6 +374,18 @@ class RedisBackplane(Engine):
         names = sorted(owners)
         leases = await self._client.mget([self._key("lease", owner) for owner in names])
         return frozenset(owner for owner, lease in zip(names, leases, strict=True) if lease is not None)
+
+    # ---- what is remembered: one hash
+
+    async def _remember(self, key: str, value: bytes) -> None:
+        await self._client.hset(f"{self.prefix}:remembered", key, value)
+
+    async def _forget(self, key: str) -> None:
+        await self._client.hdel(f"{self.prefix}:remembered", key)
+
+    async def _remembered(self) -> dict[str, bytes]:
+        fields = cast("dict[bytes, bytes]", await self._client.hgetall(f"{self.prefix}:remembered"))
+        return {key.decode(): value for key, value in fields.items()}
 
 
 def _where(plain: str) -> str:
@@ -367,6 +409,11 @@ def _pool(plain: str, kind: type[P], **settings: Any) -> P:
         which = f" `{named[1]}`" if named else ""
         raise InvalidBackplane(plain, f"has an option{which} that redis-py does not take") from None
     return pool
+
+
+def _kept_ms(keep: Keep) -> int:
+    """0: for ever."""
+    return 0 if keep.forever else _ms(keep.seconds)
 
 
 def _ms(seconds: float) -> int:

@@ -10,6 +10,7 @@ Many connections: who is where, and who hears what.
     watchers      who is told when the backplane goes away and comes back
     room          one room, who is in it, and what travels between processes
     history       numbers and positions of rooms that keep messages
+    agreement     what all processes say of the history of the same rooms
     presence      what is told of who is there
 """
 

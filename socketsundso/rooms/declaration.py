@@ -7,36 +7,22 @@ What an endpoint class declares of rooms, checked when the class is created, and
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from socketsundso.backplanes import Keep
+from socketsundso.backplanes import Keep, default_url
 from socketsundso.connection import POLICIES, Conflate, SlowPolicy
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import Emitted, encode_push
+from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
-
-BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
-DEFAULT_BACKPLANE = "memory://"
 
 HISTORY_TYPES = frozenset({"resume", "resumed", "room_position"})
 PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
 
 
 class Declares(Protocol):
-    """
-    The class attributes of an endpoint that concern rooms.
-
-    `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
-    memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
-    maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
-    bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
-    "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
-    dropped. `presence_events = True` is for endpoints that `track`: who joins a room is told who is there
-    (`presence_state`) and then what changes (`presence_diff`), all that changes within `presence_interval_s`
-    seconds together. `max_rooms` bounds the rooms (and users) of one connection.
-    """
+    """The class attributes of an endpoint that concern rooms; what each means stands where users read it, there."""
 
     ref_key: ClassVar[str]
     backplane: ClassVar[str | None]
@@ -85,7 +71,7 @@ class Declaration:
     @property
     def url(self) -> str:
         """The backplane's."""
-        return self._cls.backplane or os.environ.get(BACKPLANE_VARIABLE) or DEFAULT_BACKPLANE
+        return self._cls.backplane or default_url()
 
     @property
     def hub(self) -> Hub:
@@ -130,8 +116,7 @@ def _check_presence(cls: type[Declares]) -> None:
 
 
 def _check_history(cls: type[Declares], emitted: Emitted) -> None:
-    if any(not isinstance(keep, Keep) for keep in cls.history.values()):
-        raise DefinitionError(f"{cls.__name__}.history maps patterns to Keep(messages=..., seconds=...)")
+    declaration(cls.__name__, cls.history)
     for kind, fields in emitted.fields.items() if cls.history else ():
         if "seq" in fields:
             raise DefinitionError(

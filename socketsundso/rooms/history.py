@@ -49,6 +49,23 @@ def keep_for(room: str, history: Mapping[str, Keep]) -> Keep | None:
     return None
 
 
+def same(ours: Mapping[str, Keep], theirs: Mapping[str, Keep]) -> bool:
+    """Also in their order, since the first pattern that matches counts."""
+    return ours is theirs or list(ours.items()) == list(theirs.items())
+
+
+def declaration(whose: str, history: Mapping[str, Keep]) -> dict[str, Keep]:
+    """What somebody declares, checked. Raises DefinitionError."""
+    given = history.items() if isinstance(history, Mapping) else [(history, None)]
+    for pattern, keep in given:
+        if not isinstance(pattern, str) or not pattern or not isinstance(keep, Keep):
+            raise DefinitionError(
+                f"{whose}: history maps patterns of rooms to Keeps, as in "
+                f"{{'doc:*': Keep(messages=100, seconds=300)}}; not {pattern!r} to {keep!r}"
+            )
+    return dict(history)
+
+
 class Declarations:
     """
     Which rooms keep history: what the endpoints and hubs of one event loop say of them, taken together.
@@ -63,16 +80,19 @@ class Declarations:
         return bool(self._patterns)
 
     def known(self, patterns: Mapping[str, Keep]) -> bool:
-        return not patterns or any(patterns is each for each in self._patterns) or patterns in self._patterns
+        return not patterns or any(same(patterns, each) for each in self._patterns)
 
     def add(self, patterns: Mapping[str, Keep], rooms: Iterable[str]) -> None:
         """The rooms are those that there are already."""
+        self.check(patterns, rooms)
+        self._patterns.append(patterns)
+
+    def check(self, patterns: Mapping[str, Keep], rooms: Iterable[str]) -> None:
         for each in self._patterns:
             for pattern in patterns.keys() & each.keys():
                 _require_same(f"rooms that match {pattern!r}", {patterns[pattern], each[pattern]})
         for room in rooms:
             _require_same(f"the room {room!r}", {self.keep_for(room), keep_for(room, patterns)} - {None})
-        self._patterns.append(patterns)
 
     def keep_for(self, room: str) -> Keep | None:
         keeps = {keep_for(room, each) for each in self._patterns} - {None}

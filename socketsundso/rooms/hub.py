@@ -7,8 +7,9 @@ Rooms from anywhere: an HTTP route, a background task, a worker that serves no s
     with SyncHub("redis://localhost") as hub:
         hub.to_user("user-42").send({"type": "invoice", "number": 7})
 
-A `Hub` sends to the connections of all processes on the same backplane. With `memory://` these are the ones
-of its own process, whichever event loop or thread they belong to.
+A `Hub` sends to the connections of all processes on the same backplane: the one that it names, else the one of the
+environment's SOCKETSUNDSO_BACKPLANE. With `memory://` these are the ones of its own process, whichever event loop or
+thread they belong to.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from socketsundso.backplanes import Keep, ended
+from socketsundso.backplanes import Keep, default_url, ended
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.messages import encode_push
-from socketsundso.rooms.history import valid_count
+from socketsundso.rooms.history import declaration, valid_count
 from socketsundso.rooms.local import Rooms, known_rooms, rooms_for
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.room import names_of, room_topic, user_topic, valid_name
 from socketsundso.rooms.watchers import C, Callback, watch
+
+MANY_PER_TIMEOUT = 1000
+"""Messages of a `SyncHub`'s `send_many` that are given its time together."""
 
 OnUnavailable = Literal["raise", "count"]
 T = TypeVar("T")
@@ -80,6 +84,17 @@ class Target:
         """
         await self._hub._send(list(self._topics), message, self._excluded, ttl_s)
 
+    async def send_many(self, messages: Iterable[Any], *, ttl_s: float | None = None) -> None:
+        """
+        As `send` for each of them, in their order, and much cheaper: the engine is not waited for each time.
+
+        None is sent where one of them cannot be encoded. Where the engine goes away `BackplaneUnavailable.taken` tells
+        how many it has certainly taken, from the first on; behind them it may have had a few more (200 at most), and
+        nothing else is sent. A hub that counts instead counts them all.
+        """
+        payloads = self._hub._encode_many(messages)
+        await self._hub._send_many(list(self._topics), payloads, self._excluded, ttl_s)
+
 
 def ids_of(connections: Iterable[Any]) -> frozenset[str]:
     return frozenset(each if isinstance(each, str) else each.id for each in connections)
@@ -89,6 +104,8 @@ class Hub:
     """
     Broadcasts and presence without a connection of one's own. Opens at its first use, or with `async with`.
 
+    Without a `url` the environment's SOCKETSUNDSO_BACKPLANE names the backplane, as for endpoints, else it is memory.
+
     `on_unavailable` decides what a send does while the engine is away: "raise" `BackplaneUnavailable`, or
     "count" it in `status.refused`. `history` declares rooms as an endpoint does; a hub that was not told
     asks the engine.
@@ -96,14 +113,14 @@ class Hub:
 
     def __init__(
         self,
-        url: str = "memory://",
+        url: str | None = None,
         *,
         history: Mapping[str, Keep] | None = None,
         on_unavailable: OnUnavailable = "raise",
         encode: Callable[[Any], bytes] = encode_push,
     ) -> None:
-        self.url = url
-        self._history = dict(history or {})
+        self._url = url
+        self._history = declaration("Hub", history or {})
         self._on_unavailable = on_unavailable
         self._encode = encode
         self._used: dict[asyncio.AbstractEventLoop, Rooms] = {}  # of each event loop that uses the hub; the latest last
@@ -134,17 +151,29 @@ class Hub:
 
     async def _opened(self) -> Rooms:
         rooms, loop = rooms_for(self.url), asyncio.get_running_loop()
-        if self._used.get(loop) is not rooms:
-            rooms.declare(self._history)
+        if self._used.get(loop) is not rooms or not rooms.agreed(self._history):
+            was_released, self._released = self._released, False
+            reopened = was_released and rooms.state != "closed"
             rooms.use(self)
+            try:
+                await rooms.agree(self._history)
+            except BaseException:
+                if self._used.get(loop) is not rooms:
+                    self._released = was_released or not self._used
+                    await rooms.release(self)
+                raise
             for ended_loop in [each for each in tuple(self._used) if each.is_closed()]:
                 self._used.pop(ended_loop, None)
-            reopened, self._released = self._released and rooms.state != "closed", False
             self._used[loop] = rooms
             for callback in self._callbacks if reopened else ():
                 rooms.watchers.call(callback, rooms.state)
         await rooms.open()
         return rooms
+
+    @property
+    def url(self) -> str:
+        """The backplane's: as given, else the environment's SOCKETSUNDSO_BACKPLANE, else memory; as endpoints do."""
+        return self._url or default_url()
 
     @property
     def status(self) -> Status:
@@ -207,6 +236,21 @@ class Hub:
             if self._on_unavailable == "raise":
                 raise
 
+    def _encode_many(self, messages: Iterable[Any]) -> list[bytes]:
+        if isinstance(messages, (str, bytes, Mapping)):
+            raise TypeError(f"send_many takes a list of messages, not one {type(messages).__name__}; use send for one")
+        return [self._encode(message) for message in messages]
+
+    async def _send_many(
+        self, topics: list[str], payloads: list[bytes], excluded: frozenset[str], ttl_s: float | None
+    ) -> None:
+        rooms, must_publish = await self._opened(), self._on_unavailable == "raise"
+        try:
+            await rooms.broadcast_many(topics, payloads, excluded, ttl_s, must_publish=must_publish)
+        except BackplaneUnavailable:
+            if must_publish:
+                raise
+
 
 class Presence:
     """Who is in a room, in all processes."""
@@ -243,6 +287,24 @@ class SyncTarget:
         """As `Target.send`, and returns when the engine has it. TimeoutError after `timeout_s`."""
         self._hub._run(self._target.send(message, ttl_s=ttl_s))
 
+    def send_many(self, messages: Iterable[Any], *, ttl_s: float | None = None) -> None:
+        """
+        As `Target.send_many`, and returns when the engine has them. `timeout_s` is for each thousand of them: after it
+        `BackplaneUnavailable` tells, too, how many were taken.
+        """
+        target, hub, taken = self._target, self._hub, 0
+        payloads = target._hub._encode_many(messages)
+        for start in range(0, len(payloads), MANY_PER_TIMEOUT):
+            some = payloads[start : start + MANY_PER_TIMEOUT]
+            try:
+                hub._run(target._hub._send_many(list(target._topics), some, target._excluded, ttl_s))
+            except BackplaneUnavailable as error:
+                error.taken += taken
+                raise
+            except TimeoutError:
+                raise BackplaneUnavailable(f"not taken within {hub._timeout_s:g} s", taken=taken) from None
+            taken += len(some)
+
 
 class SyncPresence:
     def __init__(self, hub: SyncHub, presence: Presence) -> None:
@@ -264,7 +326,7 @@ class SyncHub:
 
     def __init__(
         self,
-        url: str = "memory://",
+        url: str | None = None,
         *,
         history: Mapping[str, Keep] | None = None,
         on_unavailable: OnUnavailable = "raise",

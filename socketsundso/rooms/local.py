@@ -11,11 +11,12 @@ presence have their own modules, `recovery` and `roster`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_
 from socketsundso.connection import Counters, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history
+from socketsundso.rooms.agreement import Agreement
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.recovery import Recovery, SendBody, read_newest
@@ -48,6 +50,10 @@ JOINED_AT_ONCE = 50
 READ_AT_ONCE = 4
 """Of those with what was said last, which is in memory meanwhile."""
 
+MANY_AT_ONCE = 200
+MANY_BYTES = 1 << 20
+"""What `send_many` gives the engine before it waits for it."""
+
 DELIVERY_TIMEOUT_S = 2.0
 """The longest that a broadcast to a room with history waits for its own number to come back."""
 
@@ -61,6 +67,7 @@ class Rooms:
         self.counters = Counters()
         self.topics: dict[str, Room] = {}
         self._history = history.Declarations()
+        self._agreement = Agreement(self.backplane)
         self._opening: asyncio.Future[None] | None = None
         self._tasks = Tasks()
         self.recovery = Recovery(self.backplane, self.topics, self.counters, self._tasks)
@@ -97,11 +104,32 @@ class Rooms:
         for room in rooms:
             room.keep = self._history.keep_for(room.name)
 
+    def agreed(self, patterns: Mapping[str, Keep]) -> bool:
+        """Whether all processes know of them already."""
+        return self._agreement.settled(patterns)
+
+    async def agree(self, patterns: Mapping[str, Keep]) -> None:
+        """
+        As `declare`, and so that all processes on the backplane know.
+
+        Raises DefinitionError, too, where a living process declares something else for the same pattern.
+        """
+        if not self.agreed(patterns):
+            self._history.check(patterns, [room.name for topic, room in self.topics.items() if topic[0] == "r"])
+            await asyncio.shield(self._begin())
+            await self._agreement.settle(patterns)
+        self.declare(patterns)
+
     async def open(self) -> None:
+        opening = self._opening or self._begin()
+        if not opening.done():
+            await asyncio.shield(opening)
+
+    def _begin(self) -> asyncio.Future[None]:
+        """Done after the first attempt to connect."""
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._open())
-        if not self._opening.done():
-            await asyncio.shield(self._opening)
+        return self._opening
 
     async def _open(self) -> None:
         await self.backplane.open(self)
@@ -119,6 +147,7 @@ class Rooms:
     async def aclose(self) -> None:
         await self._tasks.aclose()
         await self.backplane.aclose()
+        self._agreement.forget()
         self._opening = None
         await self.watchers.close()
 
@@ -205,8 +234,8 @@ class Rooms:
         await self.open()
         room = self.topics.get(topic)
         if room is None:
-            keep = self._history.keep_for(topic[1:]) if topic[0] == "r" else None
-            room = self.topics[topic] = Room(topic, keep)
+            keep = await self._declared(topic)
+            room = self.topics.get(topic) or self.topics.setdefault(topic, Room(topic, keep))
         who.rooms[topic] = room
         if room.keep is None:
             room.live[who] = None
@@ -270,18 +299,77 @@ class Rooms:
         engine that numbers is away, or, with `must_publish`, whenever the engine could not take it.
         """
         await self.open()
-        logged = [topic for topic in topics if await self._logged(topic) is not None]
+        logged = await self._which_are_logged(topics)
         plain = [topic for topic in topics if topic not in logged]
         self.counters.published += 1
         near: Near = None
         if plain:
             near = self._send_plain(plain, logged, payload, excluded, ttl_s, must_publish)
-        for topic in logged:
-            await self._append(topic, payload, excluded, ttl_s)
+        for topic, keep in logged.items():
+            await self._append(topic, keep, payload, excluded, ttl_s)
         if near:
             await take_turns(near)
         if must_publish and plain:
             await self._flush()
+
+    async def broadcast_many(
+        self,
+        topics: list[str],
+        payloads: list[bytes],
+        excluded: Collection[str] = (),
+        ttl_s: float | None = None,
+        must_publish: bool = False,
+    ) -> None:
+        """
+        As `broadcast`, one after the other in their order; the engine is waited for once in a while, not each time.
+
+        Raises `BackplaneUnavailable` as `broadcast` does: its `taken` tells how many were taken; of those behind them
+        the engine may have had some, and no more are sent.
+        """
+        await self.open()
+        logged = await self._which_are_logged(topics)
+        for topic, payload in itertools.product(logged, payloads):
+            history.check_own_fields(payload, topic[1:])
+        taken = 0
+        for batch in _batches(payloads):
+            try:
+                await self._broadcast_batch(topics, logged, batch, excluded, ttl_s, must_publish)
+            except BackplaneUnavailable as error:
+                error.taken += taken
+                self.counters.refused += len(payloads) - error.taken
+                raise
+            taken += len(batch)
+
+    async def _broadcast_batch(
+        self,
+        topics: list[str],
+        logged: Mapping[str, Keep],
+        batch: list[bytes],
+        excluded: Collection[str],
+        ttl_s: float | None,
+        must_publish: bool,
+    ) -> None:
+        plain = [topic for topic in topics if topic not in logged]
+        self.counters.published += len(batch)
+        for payload in batch if plain else ():
+            near = self._fan_out(plain, logged, _outgoing(payload, plain, ttl_s), excluded)
+            self._publish(plain, logged, payload, excluded, ttl_s, must_publish)
+            if near:
+                await take_turns(near)
+        envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
+        sealed, taken, problem = [seal(envelope, payload) for payload in batch], len(batch), None
+        for topic, keep in logged.items():
+            try:
+                given = await self.backplane.append_many(topic, sealed, keep)
+            except BackplaneUnavailable as error:
+                taken, problem = min(taken, error.taken), error
+            else:
+                await self._handed_on(topic, given[-1][0])
+        if plain and must_publish:
+            await self.backplane.flush()
+        if problem is not None:
+            problem.taken = taken
+            raise problem
 
     async def _flush(self) -> None:
         try:
@@ -290,28 +378,60 @@ class Rooms:
             self.counters.refused += 1
             raise
 
+    async def _which_are_logged(self, topics: list[str]) -> dict[str, Keep]:
+        logged: dict[str, Keep] = {}
+        for topic in topics:
+            keep = await self._logged(topic)
+            if keep is not None:
+                logged[topic] = keep
+        return logged
+
     async def _logged(self, topic: str) -> Keep | None:
         """Whether the room keeps history: as declared here, else as some other process has it."""
         room = self.topics.get(topic)
         if room is not None:
             return room.keep
-        if topic[0] != "r":
-            return None
-        keep = self._history.keep_for(topic[1:])
-        if keep is None and not self._history and self.state == "connected":
-            return await self.backplane.logged(topic)
+        keep = await self._declared(topic)
+        if keep is None and topic[0] == "r" and self.state == "connected":
+            if not self._history:
+                return await self._agreement.keep_of(topic, topic[1:])
+            with contextlib.suppress(BackplaneUnavailable):  # as declared here
+                return await self._agreement.known_keep_of(topic[1:])
+        return keep
+
+    async def _declared(self, topic: str) -> Keep | None:
+        """As this process declares it. Raises DefinitionError where one that was there before has it otherwise."""
+        keep = self._history.keep_for(topic[1:]) if topic[0] == "r" else None
+        if keep is not None:
+            await self._agreement.require_same(topic[1:], keep)
         return keep
 
     def _send_plain(
         self,
         topics: list[str],
-        logged: list[str],
+        logged: Collection[str],
         payload: bytes,
         excluded: Collection[str],
         ttl_s: float | None,
         must_publish: bool,
     ) -> Near:
         near = self._fan_out(topics, logged, _outgoing(payload, topics, ttl_s), excluded)
+        try:
+            self._publish(topics, logged, payload, excluded, ttl_s, must_publish)
+        except BackplaneUnavailable:
+            self.counters.refused += 1
+            raise
+        return near
+
+    def _publish(
+        self,
+        topics: list[str],
+        logged: Collection[str],
+        payload: bytes,
+        excluded: Collection[str],
+        ttl_s: float | None,
+        must_publish: bool,
+    ) -> None:
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
         if len(topics) > 1 or logged:
             envelope.topics, envelope.covered = tuple(topics), tuple(logged)
@@ -319,10 +439,9 @@ class Rooms:
         try:
             self.backplane.publish(tuple(topics), seal(envelope, payload))
         except BackplaneUnavailable:
-            self.counters.refused += 1
             if must_publish:
                 raise
-        return near
+            self.counters.refused += 1
 
     def _fan_out(
         self, topics: Collection[str], covered: Collection[str], out: Outgoing, excluded: Collection[str]
@@ -341,9 +460,9 @@ class Rooms:
             audience = [who for who in audience if who.id not in excluded and who not in numbered]
         return push_all(audience, out, self.counters)
 
-    async def _append(self, topic: str, payload: bytes, excluded: Collection[str], ttl_s: float | None) -> None:
-        keep = await self._logged(topic)
-        assert keep is not None
+    async def _append(
+        self, topic: str, keep: Keep, payload: bytes, excluded: Collection[str], ttl_s: float | None
+    ) -> None:
         history.check_own_fields(payload, topic[1:])
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
         try:
@@ -351,6 +470,10 @@ class Rooms:
         except BackplaneUnavailable:
             self.counters.refused += 1
             raise
+        await self._handed_on(topic, seq)
+
+    async def _handed_on(self, topic: str, seq: int) -> None:
+        """Wait, and not for ever, until members in this process have had it."""
         room = self.topics.get(topic)
         if room is not None and room.log is not None:
             await room.log.reached(seq, DELIVERY_TIMEOUT_S)
@@ -398,6 +521,11 @@ class Rooms:
             if room.keep is not None and room.log is not None:
                 self.recovery.catch_up(room)
         self.roster.on_restored()
+        self._tasks.spawn(self._renew_agreement(), "declarations of history")
+
+    async def _renew_agreement(self) -> None:
+        with contextlib.suppress(BackplaneUnavailable):  # away again: it will be back once more
+            await self._agreement.renew()
 
     def _hand_on_unnumbered(self, room: Room, delivery: Delivery) -> None:
         """Another process keeps history for a room that this one was not told to."""
@@ -495,6 +623,18 @@ async def _some_at_once(
         for error in await asyncio.gather(*map(call, some), return_exceptions=True):
             if error is not None:
                 raise error
+
+
+def _batches(payloads: list[bytes]) -> Iterator[list[bytes]]:
+    """What the engine is given in one go."""
+    start = size = 0
+    for end, payload in enumerate(payloads):
+        if end > start and (end - start >= MANY_AT_ONCE or size + len(payload) > MANY_BYTES):
+            yield payloads[start:end]
+            start, size = end, 0
+        size += len(payload)
+    if payloads:
+        yield payloads[start:]
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, dict[str, Rooms]] = {}

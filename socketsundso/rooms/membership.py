@@ -113,9 +113,9 @@ class Membership:
 
     # ---- what the endpoint calls
 
-    def declare_history(self) -> None:
+    async def declare_history(self) -> None:
         """As soon as a connection comes, so that no room begins without; raises DefinitionError."""
-        self._opened()
+        await self._all.agree(self._declaration.history)
 
     async def resume(self, rooms: dict[str, Resume]) -> None:
         """The event `resume` of endpoints with history."""

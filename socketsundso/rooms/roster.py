@@ -46,6 +46,7 @@ class Roster:
         self._sweeper: asyncio.Task[None] | None = None
         self._judge_owners_at = 0.0  # no process is declared dead before
         self._compare_at = NEVER  # after a loss: when the views are compared with what the engine holds
+        self._incomplete: set[str] = set()  # topics whose view could not be read: to be read again
         self._untold: dict[str, set[str]] = {}  # topic -> connections that left while the engine could not be told
         self._releasing: dict[tuple[str, str], asyncio.Task[None]] = {}  # (topic, connection) -> the engine is told
 
@@ -74,8 +75,12 @@ class Roster:
         held: dict[str, bytes] = {}
         try:
             held = await self._backplane.held(room.topic)
+            self._incomplete.discard(room.topic)
         except BackplaneUnavailable as error:
-            logger.info("presence of %r is incomplete: %s", room.name, error)
+            known = self._backplane.state != "connected" or room.topic in self._incomplete
+            level = logging.INFO if known else logging.WARNING
+            logger.log(level, "presence of %r is incomplete, and read again: %s", room.name, error)
+            self._incomplete.add(room.topic)
         entries = view.read({each: Entry.from_bytes(value) for each, value in held.items()})
         mine = {who.id for who in (*room.live, *room.behind) if room.name in who.tracked}
         return {each: entry for each, entry in entries.items() if entry.owner != self._owner or each in mine}
@@ -245,6 +250,16 @@ class Roster:
                 self._tell_untold()
                 with contextlib.suppress(BackplaneUnavailable):
                     await self._sweep_views()
+                await self._complete_views()
+
+    async def _complete_views(self) -> None:
+        """Who was told a part only is told the rest."""
+        for topic in list(self._incomplete):
+            room = self._topics.get(topic)
+            if room is None or room.view is None:
+                self._incomplete.discard(topic)
+            else:
+                self._apply(room, await self._held(room, room.view), [])
 
     async def _sweep_views(self) -> None:
         views = {room: room.view for room in self._topics.values() if room.view is not None}

@@ -30,7 +30,8 @@ C = TypeVar("C", bound=Callback)
 class Watching(Protocol):
     """A hub: it hears of the backplane's status in every event loop of the process that has one of its URL."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
     def callbacks(self) -> Iterable[Callback]: ...
 

@@ -674,32 +674,6 @@ def test_streams_of_nats_that_somebody_else_touches(nats_engine: EngineServer) -
     asyncio.run(main())
 
 
-def test_held_entries_that_are_late_are_waited_for(nats_engine: EngineServer) -> None:
-    """Also where the server says that all of them were sent before the first one is there."""
-
-    async def main() -> None:
-        async with opened(f"{nats_engine.url}?prefix=late") as (ours, _):
-            assert await ours.held("r") == {}
-            for key in ("a", "b", "c"):
-                await ours.hold("r", key, key.encode())
-            await ours.release("r", "c")
-            loop, process = asyncio.get_running_loop(), ours._nc._process_msg  # type: ignore[attr-defined]
-            late: list[asyncio.Task[None]] = []
-
-            async def process_late(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-                call = process(sid, subject, reply, data, headers)
-                if reply.startswith(b"$JS.ACK"):  # an entry, no answer
-                    loop.call_later(0.2, lambda: late.append(asyncio.ensure_future(call)))
-                else:
-                    await call
-
-            ours._nc._process_msg = process_late  # type: ignore[attr-defined]
-            assert await ours.held("r") == {"a": b"a", "b": b"b"}
-            assert len(late) == 3
-
-    asyncio.run(main())
-
-
 def test_presence_that_is_to_last_longer_than_before(engine: EngineServer) -> None:
     """
     `presence_ttl_s` is raised, while processes with the old one are there still: what the new ones hold outlasts the

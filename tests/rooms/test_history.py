@@ -359,10 +359,3 @@ def test_a_room_name_is_spliced_as_json() -> None:
 def test_recovered_means_without_a_hole(log: Log, wanted: Resume, whole: bool) -> None:
     """Every number above the position, to the end, of the same epoch."""
     assert recovered(log, wanted) is whole
-
-
-@pytest.mark.parametrize(("messages", "seconds"), [(0, 1), (1, 0), (-1, 5)])
-def test_keep_has_to_keep_something(messages: int, seconds: float) -> None:
-    """Neither number may be zero."""
-    with pytest.raises(ValueError, match="Keep needs"):
-        Keep(messages, seconds)
