@@ -25,11 +25,11 @@ ROOMS = [
 WINGS = {
     "messages": [
         {"aliases", "codegen", "core_schemas", "disclosure"},
-        {"structs", "error_frames"},
+        {"declared", "structs", "error_frames"},
         {"forms"},
         {"annotations"},
         {"plain_models", "signature"},
-        {"declared", "judge", "response_errors"},
+        {"judge", "response_errors"},
         {"exact_json", "raw_fields", "readers", "values"},
         {"route", "writers"},
         {"decoder", "replies"},

@@ -25,7 +25,8 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import CoreSchema, PydanticKnownError
 from typing_extensions import TypeAliasType, TypedDict, is_typeddict
 
-from socketsundso.messages.aliases import UNIONS, alias_of, expanded, hash_of, optional_item, substituted, unwrap
+from socketsundso.messages.aliases import UNIONS, alias_of, expanded, hash_of, optional_item, unwrap
+from socketsundso.messages.declared import field_types
 from socketsundso.messages.structs import is_attrs, is_struct, shim, struct_within, union_members
 
 _NUMERIC = ("gt", "ge", "lt", "le", "multiple_of")
@@ -66,7 +67,7 @@ def _fields(annotation: Any) -> dict[str, Any]:
     """
     The fields of a class that pydantic would read the annotations of: TypedDict, plain dataclass, NamedTuple.
 
-    Of a generic one with its arguments in the place of its variables.
+    With what its arguments and bases give in the place of type variables.
     """
     kind = typing.get_origin(annotation) or annotation
     if not isinstance(kind, type) or not (is_typeddict(kind) or _is_plain_dataclass(kind) or hasattr(kind, "_fields")):
@@ -74,11 +75,9 @@ def _fields(annotation: Any) -> dict[str, Any]:
     if hasattr(kind, "__get_pydantic_core_schema__"):
         return {}
     try:
-        hints = typing.get_type_hints(kind, include_extras=True)
+        return field_types(annotation)
     except Exception:  # a name that is not known here: pydantic looks for it in its own way, and tells
         return {}
-    arguments = dict(zip(getattr(kind, "__parameters__", ()), typing.get_args(annotation), strict=False))
-    return {name: substituted(hint, arguments) for name, hint in hints.items()} if arguments else hints
 
 
 def _is_plain_dataclass(kind: type) -> bool:

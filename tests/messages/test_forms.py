@@ -373,3 +373,39 @@ def test_a_struct_behind_an_alias_beside_a_text_for_an_int() -> None:
             return {"got": [points[0].x, n]}
 
     assert talk(App, {"type": "x", "points": [{"x": 1}], "n": "2"}).answers == [{"type": "x", "got": [1, 2]}]
+
+
+@dataclasses.dataclass
+class Packed(Generic[T]):
+    item: T
+
+
+@dataclasses.dataclass
+class PackedPoint(Packed[Point]):
+    size: int = 1
+
+
+class Shelf(TypedDict, Generic[T]):
+    item: T
+
+
+class Shelves(Shelf[list[T]], Generic[T]): ...
+
+
+@pytest.mark.parametrize("n", [1, "1"])
+@pytest.mark.parametrize(
+    ("annotation", "given", "value", "wrong", "loc"),
+    [
+        (PackedPoint, {"x": 1}, PackedPoint(Point(1)), {}, ["v", "item"]),
+        (Shelves[Point], [{"x": 1}], {"item": [Point(1)]}, [{}], ["v", "item", 0]),
+        (Shelves[Annotated[int, Meta(gt=0)]], [1], {"item": [1]}, [-1], ["v", "item", 0]),
+    ],
+)
+def test_what_a_generic_base_is_given_is_validated(
+    annotation: Any, given: Any, value: Any, wrong: Any, loc: list[Any], n: Any
+) -> None:
+    """A Struct, or what Meta demands, in the place of a base's type variable counts in the fields that it has."""
+    app = endpoint(annotation)
+    (answer,) = talk(app, *({"type": "x", "v": {"item": item}, "n": n} for item in (given, wrong))).answers
+    assert app.got == [value]
+    assert [error["loc"] for error in answer["errors"]] == [loc]
