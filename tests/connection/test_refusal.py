@@ -102,3 +102,12 @@ def test_on_a_server_without_denial_responses_it_is_a_close() -> None:
     """Which such servers answer with 403."""
     peer = talk(refusing(HTTPException(401, {"a": 1})), extensions={})
     assert peer.sent == [{"type": "websocket.close", "code": 4401, "reason": '{"a":1}'}]
+
+
+@pytest.mark.parametrize("status", [None, "401", 0, -1, 1000, 5000])
+def test_a_status_that_is_none_closes_1011_after_accept(status: Any) -> None:
+    """There is a close frame, whatever the application takes for a status."""
+    exc = HTTPException(401, "so")
+    exc.status_code = status
+    closed = [m for m in talk(refusing(exc, accept_first=True)).sent if m["type"] == "websocket.close"]
+    assert [m["code"] for m in closed] == [1011]
