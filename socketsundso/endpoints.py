@@ -498,6 +498,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except WebSocketDisconnect:
             raise
         except Exception as exc:
+            if peer.gone and isinstance(exc, OSError):  # of a send that found nobody there
+                return False
             if not refusal.is_meant(exc):
                 logger.exception("%s.on_connect failed for %s", type(self).__name__, peer.name)
             await refusal.refuse(peer, exc)
