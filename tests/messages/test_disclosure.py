@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from socketsundso import Endpoint, Handler, event
-from tests.harness import ask
+from tests.harness import ask, talk
 
 
 class Cat(BaseModel):
@@ -163,3 +163,30 @@ def test_what_was_given_as_type_is_left_out(kind: Any, disclose: bool) -> None:
     (error,) = ask(App, {"type": kind})["errors"]
     assert error.get("ctx") == ({"expected": "'x'", "permitted": ["x"]} if disclose else None)
     assert "mine" not in str(error)
+
+
+def test_names_of_rooms_are_told_as_inputs_only() -> None:
+    """What is refused in a room may be named by the peer: without inputs it is not said back."""
+
+    class Rooms(Endpoint):
+        presence_events = True
+
+        async def authorize(self, room: str) -> bool:
+            return room == "open"
+
+        @event
+        async def on_enter(self, room: str) -> None:
+            await self.join(room)
+
+        @event
+        async def on_show(self, room: str) -> None:
+            await self.track({}, room)
+
+    class Quiet(Rooms):
+        include_input = False
+
+    frames = [{"type": kind, "room": room} for kind in ("enter", "show") for room in ("s3cret", "s3cret*")]
+    for told, quiet in zip(talk(Rooms, *frames).answers, talk(Quiet, *frames).answers, strict=True):
+        assert (quiet["code"], "s3cret" in str(quiet)) == (told["code"], False)
+        assert [error.pop("input") for error in told["errors"]] in (["s3cret"], ["s3cret*"])
+        assert told == quiet
