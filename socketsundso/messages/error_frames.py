@@ -135,7 +135,7 @@ def _validation_errors(exc: ValidationError, policy: ErrorPolicy, route: Declare
     if exc.error_count() > policy.max_errors:
         return [_summary(exc.error_count())]
     try:
-        errors: Any = exc.errors(include_url=False, include_input=policy.include_input)
+        errors: Any = exc.errors(include_url=False)
         if not policy.include_input:
             declared = route.declared if route is not None else frozenset()
             return [quiet_error(error, declared) for error in errors]
