@@ -14,6 +14,7 @@ import logging
 import sys
 from abc import ABCMeta
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import anyio
@@ -177,7 +178,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     backplane: ClassVar[str | None] = None
     emits: ClassVar[Sequence[Any]] = ()
-    history: ClassVar[Mapping[str, Keep]] = {}
+    history: ClassVar[Mapping[str, Keep]] = MappingProxyType({})
     max_outbound_bytes: ClassVar[int] = 1 << 20
     on_slow: ClassVar[SlowPolicy] = "close"
     ttl_s: ClassVar[float | None] = None
@@ -217,6 +218,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
             handlers[event] = handler
         _restore_methods(cls)
+        _freeze(cls)
         hears_backplane = cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane
         cls._declaration = Declaration(cls, handlers, hears_backplane)
         if cls.history:
@@ -496,6 +498,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except WebSocketDisconnect:
             raise
         except Exception as exc:
+            if peer.gone and isinstance(exc, OSError):  # of a send that found nobody there
+                return False
             if not refusal.is_meant(exc):
                 logger.exception("%s.on_connect failed for %s", type(self).__name__, peer.name)
             await refusal.refuse(peer, exc)
@@ -632,6 +636,12 @@ def _restore_methods(cls: type[WebSocketHandlingEndpoint]) -> None:
         if isinstance(inspect.getattr_static(cls, name), Handler):
             setattr(cls, name, inspect.getattr_static(WebSocketHandlingEndpoint, name))
     _check_hooks(cls)
+
+
+def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
+    """A room that is added to the history later would have none; so nothing can be added."""
+    if isinstance(cls.history, dict):
+        cls.history = MappingProxyType(dict(cls.history))
 
 
 _HOOKS = {

@@ -55,6 +55,8 @@ class EventError(SocketsundsoError):
     code: str = "internal_error"
     msg: str | None = None
     errors: list[dict[str, Any]] = []
+    quiet = False
+    """The errors are about values that are not for the peer: no part of their texts that quotes one is told."""
 
     def __init__(self, code: str, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None) -> None:
         super().__init__(code, msg)
@@ -77,14 +79,17 @@ class EventError(SocketsundsoError):
             except ValidationError as exc:
                 raise EventError.from_validation(exc) from exc
 
-        is answered with code `validation_error` and pydantic's list. What was validated stays here, unless
-        `include_input=True`. A ValidationError that is raised as it is counts as a bug: `internal_error`.
+        is answered with code `validation_error` and pydantic's list. What was validated stays here, also where `msg`
+        and `ctx` quote it, unless `include_input=True`. A ValidationError that is raised as it is counts as a bug:
+        `internal_error`.
         """
         validation: Any = exc  # pydantic is not known here
         try:
-            return EventError(
+            error = EventError(
                 "validation_error", errors=validation.errors(include_url=False, include_input=include_input)
             )
+            error.quiet = not include_input
+            return error
         except (UnicodeError, KeyError, IndexError, ValueError):  # a custom error whose template fails
             return EventError("validation_error", f"{validation.error_count()} validation errors")
 

@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from types import CellType, FrameType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import CellType, FrameType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -288,8 +288,10 @@ _WRAPPERS = (staticmethod, classmethod, property, functools.partial, functools.p
 def _kept_by(value: Any) -> list[Any]:
     """What a function or an object has without saying so."""
     if isinstance(value, FunctionType):
-        return [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-    return [] if isinstance(value, type | ModuleType) else list(_own(value).values())
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return [*cells, *defaults, *_own(value).values()]
+    return [] if isinstance(value, type | ModuleType) else [*_own(value).values(), *_slots(value)]
 
 
 def _own(value: Any) -> Mapping[str, Any]:
@@ -298,6 +300,15 @@ def _own(value: Any) -> Mapping[str, Any]:
     except AttributeError:
         return {}
     return own
+
+
+def _slots(value: Any) -> list[Any]:
+    filled = []
+    for member in (each for cls in type(value).__mro__ for each in vars(cls).values()):
+        if isinstance(member, MemberDescriptorType):
+            with contextlib.suppress(Exception):  # it is empty
+                filled.append(member.__get__(value))
+    return filled
 
 
 def _is_filled(cell: CellType) -> bool:

@@ -41,6 +41,34 @@ class Holding:
         return await self.decorated(*args, **kwargs)
 
 
+class Slotted:
+    __slots__ = ("decorated",)
+
+    def __init__(self, function: Any) -> None:
+        self.decorated = function
+
+
+def by_default(function: Any) -> Any:
+    async def wrapper(self: Any, n: int, _function: Any = function) -> Any:
+        return await _function(self, n)
+
+    return wrapper
+
+
+def by_keyword(function: Any) -> Any:
+    async def wrapper(self: Any, n: int, *, _function: Any = function) -> Any:
+        return await _function(self, n)
+
+    return wrapper
+
+
+def annotated(function: Any) -> Any:
+    async def wrapper(self: Any, n: int) -> None: ...
+
+    wrapper.original = function  # type: ignore[attr-defined]  # as functions may have
+    return wrapper
+
+
 class Proxy:
     """As wrapt's: it says that it is what it wraps."""
 
@@ -60,10 +88,12 @@ class Proxy:
 
 @pytest.mark.parametrize(
     "above",
-    [logged, nameless, Holding, Proxy, functools.partial, functools.partialmethod, functools.cached_property, property,
+    [logged, nameless, Holding, Slotted, by_default, by_keyword, annotated, Proxy,
+     functools.partial, functools.partialmethod, functools.cached_property, property,
      classmethod, functools.lru_cache, lambda f: logged(logged(f)), lambda f: nameless(nameless(f)),
      lambda f: staticmethod(logged(f)), lambda f: Holding(nameless(f)), lambda f: functools.partial(logged(f))],
-    ids=["wraps", "closure", "object", "proxy", "partial", "partialmethod", "cached_property", "property",
+    ids=["wraps", "closure", "object", "slots", "default", "keyword", "attribute", "proxy",
+         "partial", "partialmethod", "cached_property", "property",
          "classmethod", "lru_cache", "two", "two closures", "staticmethod",
          "object and closure", "partial of a wrapper"],
 )  # fmt: skip

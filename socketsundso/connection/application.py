@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
@@ -35,11 +35,11 @@ class ASGIClass:
     websocket: WebSocket
 
     _asgi_single_callable: ClassVar[bool] = True  # asgiref's hint
-    _given_by_fastapi: ClassVar[tuple[str, ...]] = ()  # arguments of `__init__` that only dependency injection fills
+    _init: ClassVar[Init]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._given_by_fastapi = _arguments_beside_websocket(cls)
+        cls._init = _read_init(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if args and not kwargs and isinstance(args[0], MutableMapping):
@@ -58,10 +58,14 @@ class ASGIClass:
 
     @classmethod
     def _asgi(cls, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if cls._given_by_fastapi:
+        init = cls._init
+        if init.function is not cls.__init__:  # a decorator such as @dataclass has made another
+            init = cls._init = _read_init(cls)
+        if init.injected:
             return _not_served(cls, scope, receive, send)
         if scope["type"] == "websocket":  # no coroutine around the one that lives as long as the connection
-            endpoint: ASGIClass = cls(WebSocket(scope, receive, send))
+            websocket = WebSocket(scope, receive, send)
+            endpoint: ASGIClass = cls(websocket) if init.keyword is None else cls(**{init.keyword: websocket})
             return endpoint.dispatch()
         return _without_websocket(scope, receive, send)
 
@@ -81,33 +85,49 @@ class ASGIClass:
         raise NotImplementedError
 
 
-def _arguments_beside_websocket(cls: type) -> tuple[str, ...]:
-    """What `__init__` takes beside the `WebSocket`. Raises `DefinitionError` if it does not take that."""
+class Init(NamedTuple):
+    """What an `__init__` takes."""
+
+    function: Any
+    keyword: str | None = None  # the name that the `WebSocket` is given by; None: it comes first
+    injected: tuple[str, ...] = ()  # what only dependency injection fills
+
+
+def _read_init(cls: type) -> Init:
+    """Raises `DefinitionError` if it does not take a `WebSocket`."""
     own: Any = cls.__init__  # type: ignore[misc]  # the class's own or inherited one, as it is
     try:
         _, *parameters = inspect.signature(own).parameters.values()
     except (TypeError, ValueError):  # of C code: nothing is known
-        return ()
+        return Init(own)
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        return ()
+        return Init(own)
     named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
-    if len(named) == len(parameters) and not any(map(_is_websocket, named)):
+    taking = next((each for each in named if _is_websocket(each, is_first=each is named[0])), None)
+    if taking is None and len(named) == len(parameters):
         raise DefinitionError(
             f"class {cls.__name__}: its __init__ takes no WebSocket, so that no connection could be served; "
             "begin it with `def __init__(self, websocket: WebSocket, ...)` and `super().__init__(websocket)`"
         )
-    return tuple(each.name for each in named if not _is_websocket(each) and _needs_injection(each))
+    injected = tuple(each.name for each in named if each is not taking and _needs_injection(each))
+    if taking is None:
+        return Init(own, "websocket", injected)
+    is_first = taking is named[0] and taking.kind is not taking.KEYWORD_ONLY
+    return Init(own, None if is_first else taking.name, injected)
 
 
-def _is_websocket(parameter: inspect.Parameter) -> bool:
+def _is_websocket(parameter: inspect.Parameter, is_first: bool) -> bool:
     annotation = parameter.annotation
+    if hasattr(parameter.default, "dependency"):
+        return False
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     if isinstance(annotation, str):  # the name may be known at another place only
         return parameter.name == "websocket" or "WebSocket" in annotation or "HTTPConnection" in annotation
     if isinstance(annotation, type) and annotation is not parameter.empty:
         return issubclass(annotation, HTTPConnection)
-    return parameter.name == "websocket" or annotation is parameter.empty  # the first one gets it
+    # FastAPI would look for one without an annotation in the query; others give what comes first
+    return parameter.name == "websocket" or (annotation is parameter.empty and is_first)
 
 
 def _needs_injection(parameter: inspect.Parameter) -> bool:
@@ -115,7 +135,7 @@ def _needs_injection(parameter: inspect.Parameter) -> bool:
 
 
 def _refusal(cls: type[ASGIClass]) -> str:
-    names = ", ".join(f"`{name}`" for name in cls._given_by_fastapi)
+    names = ", ".join(f"`{name}`" for name in cls._init.injected)
     return (
         f"{cls.__name__}.__init__ takes {names}, which FastAPI's dependency injection gives: "
         f'serve it in a FastAPI application with @app.websocket("/path") on the class'

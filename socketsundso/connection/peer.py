@@ -43,6 +43,17 @@ MAX_REASON_BYTES = 123
 """RFC 6455, 5.5: a control frame has at most 125 bytes, two of which are the code."""
 
 
+SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+"""RFC 6455, 7.4: the others stand in no close frame (1005, 1006, 1015) or are nobody's."""
+
+
+def sendable_code(code: object) -> int:
+    """A code that may stand in a close frame; 1011 for what the application took for one. None is 1000, as in ASGI."""
+    if code is None:
+        return 1000
+    return int(code) if isinstance(code, int) and code in SENDABLE_CODES else 1011
+
+
 def fitting_reason(reason: str) -> str:
     """Cut at a character boundary: servers raise for a longer one, or close without a frame."""
     return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
@@ -174,9 +185,11 @@ class Peer:
 
     async def _send_close(self, message: Message) -> None:
         """Whatever the server can send: a reason that fits, and a code that it takes."""
-        code = self.closed = int(message.get("code") or 1000)
-        if message.get("reason"):
-            message = {**message, "reason": fitting_reason(message["reason"])}
+        given = message.get("code", 1000)
+        code = self.closed = sendable_code(given)
+        if code != given and given is not None:
+            logger.error("%s: it cannot be closed with %r: closed %d instead", self.name, given, code)
+        message = {**message, "code": code, "reason": fitting_reason(message.get("reason") or "")}
         try:
             await self._noting_loss(message)
         except OSError:

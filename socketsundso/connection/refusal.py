@@ -50,8 +50,12 @@ def _close_for(exc: Exception) -> tuple[int, str | None]:
     if isinstance(exc, WebSocketException):
         return exc.code, exc.reason
     if isinstance(exc, HTTPException):
-        return 4000 + exc.status_code, _reason(exc)
+        return 4000 + exc.status_code if _is_status(exc.status_code) else 1011, _reason(exc)
     return 1011, None
+
+
+def _is_status(status: object) -> bool:
+    return isinstance(status, int) and 100 <= status < 1000
 
 
 def _reason(exc: HTTPException) -> str:

@@ -3,14 +3,15 @@ What an error may tell while inputs are kept out (`include_input = False`): noth
 
 A whitelist. Of pydantic's errors their static texts pass, and the parts of `ctx` that are known to come from the
 schema; of msgspec's texts those that are known to quote the schema alone; of `loc` list indices and declared names,
-while a key that the peer chose is shown as `*`. What an application says itself passes: the text of a ValueError, and
-the template of a `PydanticCustomError`, in which what it filled in is shown as `…`.
+while a key that the peer chose is shown as `*`. What an application says itself passes: the text of a ValueError, in
+which words of the input are shown as `…`, and the template of a `PydanticCustomError`, in which what it filled in is.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
@@ -105,10 +106,18 @@ def _quiet_struct_text(text: str, cause: BaseException | None) -> str:
 
 
 def quiet_error(error: Mapping[str, Any], declared: Iterable[str] = ()) -> dict[str, Any]:
-    """One of pydantic's errors without what the peer sent. `declared` are the names that may stand in its `loc`."""
+    """
+    One of pydantic's errors without what the peer sent. `declared` are the names that may stand in its `loc`.
+
+    Where the error has its `input`, that is also taken out of the application's own words.
+    """
     context = error.get("ctx") or {}
     quiet = {"type": error["type"], "loc": quiet_loc(error["loc"], declared), "msg": _quiet_text(error, context)}
-    if kept := _quiet_context(error["type"], context):
+    kept = _quiet_context(error["type"], context)
+    if "input" in error and _is_the_applications(error["type"], context):
+        quiet["msg"] = without_words_of(error["input"], quiet["msg"])
+        kept = {"error": without_words_of(error["input"], str(context["error"]))}
+    if kept:
         quiet["ctx"] = kept
     return quiet
 
@@ -157,8 +166,50 @@ def _cut(text: str, found: list[str]) -> str:
         while at >= 0:
             covered[at : at + len(part)] = b"\1" * len(part)
             at = text.find(part, at + 1)
+    return _shown(text, covered)
+
+
+def _shown(text: str, covered: bytearray) -> str:
     kept = "".join("\0" if hidden else char for char, hidden in zip(text, covered, strict=True))
     return re.sub("\0+", HIDDEN_TEXT, kept)
+
+
+_MOST_WORDS = 1000
+_LONG_WORD = 100  # Python itself quotes a long value by its beginning
+
+
+def without_words_of(value: Any, text: str) -> str:
+    """
+    What an application says, without what it quotes of the input: "invalid literal for int() with base 10: '…'".
+
+    Only whole words are taken out. Where the input has more of them than could be looked for, nothing is said.
+    """
+    words = list(itertools.islice(_words_of(value), _MOST_WORDS + 1))
+    if len(words) > _MOST_WORDS:
+        return HIDDEN_TEXT
+    covered = bytearray(len(text))
+    for word in {word for each in words for word in (each, repr(each)[1:-1])} - {""}:
+        begin = r"(?<!\w)" if word[0].isalnum() else ""
+        end = r"\S*" if len(word) > _LONG_WORD else r"(?!\w)" if word[-1].isalnum() else ""
+        for found in re.finditer(begin + re.escape(word[:_LONG_WORD]) + end, text):
+            covered[found.start() : found.end()] = b"\1" * (found.end() - found.start())
+    return _shown(text, covered)
+
+
+def _words_of(value: Any) -> Iterator[str]:
+    todo = [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Mapping):
+            todo += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple | set | frozenset):
+            todo += part
+        elif isinstance(part, bytes | bytearray):
+            yield part.decode("utf-8", "replace")
+        elif isinstance(part, str):
+            yield part
+        elif part is not None and not isinstance(part, bool):
+            yield str(part)
 
 
 # ---------------------------------------------------------------------- what is declared

@@ -106,6 +106,8 @@ def _describe(exc: Exception, policy: ErrorPolicy, route: Declares | None) -> tu
         return "validation_error", _validation_errors(exc, policy, route)
     if isinstance(exc, EventError):
         errors = exc.errors[: policy.max_errors]
+        if exc.quiet:
+            errors = [_with_place(quiet_error(error), error) for error in errors]
         if not policy.include_input:
             errors = [_without_given(error, exc) for error in errors]
         return exc.code, errors
@@ -113,6 +115,11 @@ def _describe(exc: Exception, policy: ErrorPolicy, route: Declares | None) -> tu
         detail = {"type": "HTTPException", "loc": [], "msg": exc.detail, "status_code": exc.status_code}
         return http_code(exc.status_code), [detail]
     return "internal_error", []
+
+
+def _with_place(quiet: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+    """The application validated what is its own, at places that only it knows."""
+    return {**quiet, "loc": error["loc"]}
 
 
 def _without_given(error: dict[str, Any], exc: EventError) -> dict[str, Any]:
@@ -128,7 +135,7 @@ def _validation_errors(exc: ValidationError, policy: ErrorPolicy, route: Declare
     if exc.error_count() > policy.max_errors:
         return [_summary(exc.error_count())]
     try:
-        errors: Any = exc.errors(include_url=False, include_input=policy.include_input)
+        errors: Any = exc.errors(include_url=False)
         if not policy.include_input:
             declared = route.declared if route is not None else frozenset()
             return [quiet_error(error, declared) for error in errors]

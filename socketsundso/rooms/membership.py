@@ -102,7 +102,7 @@ class Membership:
         who = self._joining()
         joined = who.rooms.get(room_topic(self._own_room(room)))
         if joined is None:
-            raise EventError("forbidden", f"join {room!r} before you are tracked in it")
+            raise _forbidden(f"join {room!r} before you are tracked in it", "join a room before you are tracked", room)
         await self._all.roster.track(who, joined, _meta_to_json(meta), _valid_key(key))
 
     async def untrack(self, room: str | None) -> None:
@@ -235,7 +235,12 @@ class Membership:
         if inspect.isawaitable(allowed):
             allowed = await allowed
         if not allowed:  # None too: a branch without an answer lets nobody in
-            raise EventError("forbidden", f"not allowed to join {room!r}")
+            raise _forbidden(f"not allowed to join {room!r}", "not allowed to join this room", room)
+
+
+def _forbidden(text: str, told: str, room: str | None) -> EventError:
+    """The room may come from the peer: what is told has it as an `input`, which `include_input = False` leaves out."""
+    return EventError("forbidden", text, errors=[{"type": "forbidden", "loc": [], "msg": told, "input": room}])
 
 
 def _valid_key(key: str | None) -> str:

@@ -195,6 +195,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     def _has_to_send(self) -> bool:
         if self._stage is Stage.CONNECTING:
             return bool(self._early)  # there may be a close frame in it
+        if self._stage is Stage.RESPONDING:  # RFC 9112 9.6: half-closed, it may still read the response
+            return True
         return self._last_frame is not None if self._stage is Stage.OPEN else not self._outbox.empty
 
     def connection_lost(self, exc: Exception | None) -> None:

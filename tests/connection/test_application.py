@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from socketsundso import DefinitionError, Endpoint, event
+from socketsundso import DefinitionError, Endpoint, Keep, event
 from tests.harness import Peer
 
 
@@ -109,6 +110,61 @@ def test_inits_that_may_take_one_are_left_alone() -> None:
         assert asyncio.run(wrapped(cls)) is not None
 
 
+def test_the_websocket_is_given_wherever_it_is_taken() -> None:
+    """By keyword, behind what has a default, or among keywords that are passed on."""
+
+    class ByKeyword(Chat):
+        def __init__(self, *, websocket: WebSocket) -> None:
+            super().__init__(websocket)
+
+    class Second(Chat):
+        def __init__(self, room: str = "lobby", websocket: WebSocket = None) -> None:  # type: ignore[assignment]  # as some write it
+            assert room == "lobby"
+            super().__init__(websocket)
+
+    class Passing(Chat):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+
+    for cls in (ByKeyword, Second, Passing):
+        assert asyncio.run(wrapped(cls)) == [{"type": "ping", "pong": True}]
+
+
+DATABASE = Depends(lambda: 1)
+
+
+def test_a_dependency_is_no_websocket() -> None:
+    """Also where it has no annotation: whoever comes first would be given one in its place."""
+    with pytest.raises(DefinitionError, match="class Forgetful: its __init__ takes no WebSocket"):
+
+        class Forgetful(Chat):
+            def __init__(self, db=DATABASE) -> None: ...  # type: ignore[no-untyped-def]  # that is the point
+
+
+def test_the_init_that_a_decorator_makes_is_the_one_that_counts() -> None:
+    """A dataclass gets its `__init__` when its class has been made already."""
+
+    @dataclasses.dataclass
+    class Board(Chat):
+        websocket: WebSocket
+        size: int = 3
+
+    @dataclasses.dataclass
+    class Forgetful(Chat):
+        size: int = 3
+
+    @dataclasses.dataclass
+    class Injected(Chat):
+        websocket: WebSocket
+        db: int = Depends(lambda: 1)
+
+    assert asyncio.run(wrapped(Board)) == [{"type": "ping", "pong": True}]
+    with pytest.raises(DefinitionError, match="Forgetful: its __init__ takes no WebSocket"):
+        asyncio.run(wrapped(Forgetful))
+    with pytest.raises(DefinitionError, match="Injected.__init__ takes `db`"):
+        asyncio.run(wrapped(Injected))
+
+
 class Guarded(Endpoint):
     def __init__(self, websocket: WebSocket, user: Annotated[str, Depends(lambda: "ada")]) -> None:
         super().__init__(websocket)
@@ -159,6 +215,23 @@ def test_a_setting_that_is_read_at_import_cannot_be_assigned_later(name: str, va
     with pytest.raises(DefinitionError, match=rf"Late\.{name} is read when the class is created"):
         setattr(Late, name, value)
     assert getattr(type("Sub", (Late,), {name: value}), name) == value
+
+
+def test_nothing_is_added_to_a_history_later() -> None:
+    """Not to that of a class, not to the default that all share, and not by way of the dict that it was made of."""
+    kept = {"doc:*": Keep(messages=3)}
+
+    class Doc(Chat):
+        history = kept
+
+    class Heir(Doc):
+        history = {**Doc.history, "log:*": Keep(messages=1)}
+
+    for cls in (Endpoint, Doc, Heir):
+        with pytest.raises(TypeError):
+            cls.history["late"] = Keep(messages=1)  # type: ignore[index]  # what is refused
+    kept["late"] = Keep(messages=1)
+    assert (list(Endpoint.history), list(Doc.history), list(Heir.history)) == ([], ["doc:*"], ["doc:*", "log:*"])
 
 
 def test_an_endpoint_may_be_abstract() -> None:

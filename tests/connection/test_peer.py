@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import pytest
+from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso import DefinitionError, Endpoint, event
@@ -214,3 +215,49 @@ def test_a_farewell_can_still_be_broadcast_but_nobody_joins() -> None:
 
     talk(App, {"type": "go"})
     assert seen == [{"lobby"}]
+
+
+NO_CODES: list[Any] = [0, -1, 404, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65536, "4000", "abc", 4000.5, True]
+
+
+@pytest.mark.parametrize("code", NO_CODES)
+@pytest.mark.parametrize("how", ["self.close", "websocket.close", "raise", "on_connect"])
+def test_what_is_no_close_code_closes_1011(code: Any, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 6455, 7.4: it never reaches the server, on_disconnect gets what was sent, and the mistake is logged."""
+    seen: list[int] = []
+
+    class Wrong(Endpoint):
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            if how == "on_connect":
+                raise WebSocketException(code, "so")
+
+        async def on_disconnect(self, close_code: int) -> None:
+            seen.append(close_code)
+
+        @event
+        async def on_go(self) -> None:
+            if how == "self.close":
+                await self.close(code, "so")
+            elif how == "websocket.close":
+                await self.websocket.close(code, "so")
+            else:
+                raise WebSocketException(code, "so")
+
+    peer = talk(Wrong, *([] if how == "on_connect" else [{"type": "go"}]))
+    closed = [m for m in peer.sent if m["type"] == "websocket.close"]
+    assert closed == [{"type": "websocket.close", "code": 1011, "reason": "so"}]
+    assert seen == [1011]
+    assert f"it cannot be closed with {code!r}" in caplog.text
+
+
+def test_no_close_code_at_all_is_1000(caplog: pytest.LogCaptureFixture) -> None:
+    """None is ASGI's word for the default."""
+
+    class Silent(Endpoint):
+        @event
+        async def on_go(self) -> None:
+            await self.websocket.send({"type": "websocket.close", "code": None})
+
+    assert talk(Silent, {"type": "go"}).sent[-1]["code"] == 1000
+    assert not caplog.records

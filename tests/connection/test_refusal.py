@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException, WebSocketException
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from socketsundso import Endpoint
@@ -102,3 +104,40 @@ def test_on_a_server_without_denial_responses_it_is_a_close() -> None:
     """Which such servers answer with 403."""
     peer = talk(refusing(HTTPException(401, {"a": 1})), extensions={})
     assert peer.sent == [{"type": "websocket.close", "code": 4401, "reason": '{"a":1}'}]
+
+
+@pytest.mark.parametrize("status", [None, "401", 0, -1, 1000, 5000])
+def test_a_status_that_is_none_closes_1011_after_accept(status: Any) -> None:
+    """There is a close frame, whatever the application takes for a status."""
+    exc = HTTPException(401, "so")
+    exc.status_code = status
+    closed = [m for m in talk(refusing(exc, accept_first=True)).sent if m["type"] == "websocket.close"]
+    assert [m["code"] for m in closed] == [1011]
+
+
+@pytest.mark.parametrize("accepts", [True, False], ids=["accept", "response"])
+def test_a_peer_that_leaves_before_it_is_answered_is_no_fault(accepts: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The server raises OSError then: nothing is logged, and nothing else is sent."""
+    sent: list[Any] = []
+
+    class Slow(Endpoint):
+        async def on_connect(self) -> None:
+            if accepts:
+                await self.websocket.accept()
+            else:
+                await self.websocket.send_denial_response(PlainTextResponse("no", 401))
+
+        async def on_disconnect(self, close_code: int) -> None:
+            raise AssertionError("it was never accepted")
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        raise OSError("it has gone")
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "extensions": {"websocket.http.response": {}}}
+    asyncio.run(Slow(scope, receive, send))  # type: ignore[arg-type, call-arg]  # as a server calls it
+    assert len(sent) == 1
+    assert not caplog.records

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import msgspec
 import pytest
-from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, EmailStr, Field, HttpUrl
+from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, BeforeValidator, EmailStr, Field, HttpUrl
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from socketsundso import Endpoint, Handler, event
-from tests.harness import ask
+from tests.harness import ask, talk
 
 
 class Cat(BaseModel):
@@ -119,7 +119,7 @@ def test_places_are_told_as_far_as_they_were_declared(annotation: Any, value: An
         (datetime.datetime, "mine", "Input should be a valid datetime or date", None),
         (HttpUrl, "mine", "Input should be a valid URL", None),
         (EmailStr, "mine mine@", "value is not a valid email address: …", None),
-        (Annotated[str, refuse("{value} is bad")], "mine", "Value error, mine is bad", {"error": "mine is bad"}),
+        (Annotated[str, refuse("{value} is bad")], "mine", "Value error, … is bad", {"error": "… is bad"}),
         (Annotated[str, refuse("not {value}, at most {most} of {value}", most=5)], "mine",
          "not …, at most … of …", None),
         (Annotated[str, refuse("not that", most=5)], "mine", "not that", None),
@@ -163,3 +163,69 @@ def test_what_was_given_as_type_is_left_out(kind: Any, disclose: bool) -> None:
     (error,) = ask(App, {"type": kind})["errors"]
     assert error.get("ctx") == ({"expected": "'x'", "permitted": ["x"]} if disclose else None)
     assert "mine" not in str(error)
+
+
+def test_names_of_rooms_are_told_as_inputs_only() -> None:
+    """What is refused in a room may be named by the peer: without inputs it is not said back."""
+
+    class Rooms(Endpoint):
+        presence_events = True
+
+        async def authorize(self, room: str) -> bool:
+            return room == "open"
+
+        @event
+        async def on_enter(self, room: str) -> None:
+            await self.join(room)
+
+        @event
+        async def on_show(self, room: str) -> None:
+            await self.track({}, room)
+
+    class Quiet(Rooms):
+        include_input = False
+
+    frames = [{"type": kind, "room": room} for kind in ("enter", "show") for room in ("s3cret", "s3cret*")]
+    for told, quiet in zip(talk(Rooms, *frames).answers, talk(Quiet, *frames).answers, strict=True):
+        assert (quiet["code"], "s3cret" in str(quiet)) == (told["code"], False)
+        assert [error.pop("input") for error in told["errors"]] in (["s3cret"], ["s3cret*"])
+        assert told == quiet
+
+
+def quoting(value: Any) -> Any:
+    raise ValueError(f"of {value!r} nothing is known; at most 30 words")
+
+
+def counting(value: Any) -> Any:
+    raise AssertionError(f"not {len(value)} of them: {value}")
+
+
+@pytest.mark.parametrize(
+    ("validate", "value", "msg"),
+    [
+        (int, "s3cret", "Value error, invalid literal for int() with base 10: '…'"),
+        (int, "s3\ncret", "Value error, invalid literal for int() with base 10: '…'"),
+        (int, "s" * 1000, "Value error, invalid literal for int() with base 10: '…"),
+        (quoting, "s3cret", "Value error, of '…' nothing is known; at most 30 words"),
+        (quoting, 1234, "Value error, of … nothing is known; at most 30 words"),
+        (quoting, {"s3cret": ["k3y", 7.5]}, "Value error, of {'…': ['…', …]} nothing is known; at most 30 words"),
+        (quoting, "noth", "Value error, of '…' nothing is known; at most 30 words"),
+        (quoting, "", "Value error, of '' nothing is known; at most 30 words"),
+        (counting, ["a-b", "ü"], "Assertion failed, not 2 of them: ['…', '…']"),
+        (counting, ["x"] * 2000, "…"),
+    ],
+)
+@pytest.mark.parametrize("where", ["alone", "beside a wrong one"])
+def test_words_of_the_input_are_taken_out_of_the_applications(validate: Any, value: Any, msg: str, where: str) -> None:
+    """Whoever quotes them, Python's own constructors too; the rest of the text is told."""
+
+    class Quiet(Endpoint):
+        include_input = False
+
+        @event
+        async def on_x(self, v: Annotated[Any, BeforeValidator(validate)], n: int = 0) -> None: ...
+
+    message = {"type": "x", "v": value} | ({} if where == "alone" else {"n": "no"})
+    first = ask(Quiet, message)["errors"][0]
+    assert first["msg"] == msg
+    assert first["ctx"]["error"] == msg.removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
-from pydantic import AfterValidator, BaseModel, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from starlette.exceptions import HTTPException
 
 from socketsundso import EventError, WebSocketHandlingEndpoint, event
@@ -96,6 +98,40 @@ def test_a_validation_error_that_is_meant_as_an_answer(caplog: pytest.LogCapture
     assert "input" not in without["errors"][0]
     assert with_input["errors"][0]["input"] == "y"
     assert not caplog.records
+
+
+def test_what_pydantic_quotes_of_the_applications_values_is_not_told() -> None:
+    """Without include_input no text and no ctx of `EventError.from_validation` holds a value; its places are told."""
+
+    class Row(BaseModel):
+        when: datetime
+        id: UUID
+        pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+        limits: dict[str, int]
+
+    values = {"when": "s3cret", "id": "s3cret", "pet": {"kind": "s3cret"}, "limits": {"day": "s3cret"}}
+
+    class Store(WebSocketHandlingEndpoint):
+        @event
+        async def on_row(self, told: bool) -> None:
+            try:
+                Row.model_validate(values)
+            except ValidationError as exc:
+                raise EventError.from_validation(exc, include_input=told) from exc
+
+    without, with_input = talk(Store, {"type": "row", "told": False}, {"type": "row", "told": True}).answers
+    assert "s3cret" not in str(without)
+    assert [error["loc"] for error in without["errors"]] == [["when"], ["id"], ["pet"], ["limits", "day"]]
+    assert [error["type"] for error in without["errors"]] == [error["type"] for error in with_input["errors"]]
+    assert "s3cret" in with_input["errors"][2]["msg"]
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
 
 
 def test_a_later_message_does_not_inherit_what_was_wrong_with_the_one_before(caplog: pytest.LogCaptureFixture) -> None:

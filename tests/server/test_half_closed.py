@@ -280,3 +280,31 @@ def test_all_that_was_sent_reaches_a_slow_reader_that_has_hung_up(loop: str) -> 
             await served.idle()
 
     run(main(), loop)
+
+
+@loops
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_a_response_that_is_streamed_reaches_who_has_hung_up(http: str, loop: str) -> None:
+    """RFC 9112 9.6: who has sent its handshake and ended its side still reads how that is refused, to the end."""
+    may_go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"first", "more_body": True})
+        await may_go_on.wait()
+        await send({"type": "websocket.http.response.body", "body": b"second"})
+
+    async def main() -> None:
+        async with serving(app, http=http) as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            with contextlib.closing(writer):
+                client = Peer(reader, writer)
+                client.say(request())
+                assert await client.response() == 401
+                writer.write_eof()
+                await until(lambda: any(getattr(each, "_peer_hung_up", False) for each in served.connections))
+                may_go_on.set()
+                assert await client.rest() == b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"
+            await served.idle()
+
+    run(main(), loop)
