@@ -17,8 +17,9 @@ from socketsundso.messages import Emitted, encode_push
 from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
 
-HISTORY_TYPES = frozenset({"resume", "resumed", "room_position"})
+HISTORY_TYPES = frozenset({"resume", "resumed", "room_position", "gap"})
 PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
+GAP_TYPES = frozenset({"gap"})
 
 
 class Declares(Protocol):
@@ -59,10 +60,9 @@ class Declaration:
         self._refuse_reserved({*events, *self._emitted.types})
 
     def _refuse_reserved(self, names: set[str]) -> None:
-        reserved = (HISTORY_TYPES if self.history else frozenset()) | (
-            PRESENCE_TYPES if self.wants_presence else frozenset()
-        )
-        for taken in reserved & names:
+        used = {HISTORY_TYPES: self.history, PRESENCE_TYPES: self.wants_presence, GAP_TYPES: self._cls.notify_gaps}
+        reserved = frozenset[str]().union(*(types for types, feature in used.items() if feature))
+        for taken in sorted(reserved & names):
             raise DefinitionError(
                 f"{taken!r}: {self._cls.__name__} uses a feature that reserves this name on the wire; "
                 "give the handler another one with @event('name'), or the message another `type`"

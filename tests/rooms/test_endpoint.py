@@ -432,6 +432,21 @@ def test_names_of_the_wire_are_reserved_only_where_the_feature_is_used() -> None
         type("Wrong", (Endpoint,), {"on_resume": event(on_resume), "history": {"*": Keep()}})
 
 
+@pytest.mark.parametrize("feature", [{"history": {"*": Keep()}}, {"notify_gaps": True}], ids=["history", "notify_gaps"])
+def test_gap_is_reserved_where_gaps_are_told(feature: Any) -> None:
+    """As an event and as a message; anybody else may have both."""
+
+    async def on_gap(self: Any) -> None: ...
+
+    class Gap(BaseModel):
+        width: int
+
+    for own in ({"on_gap": event(on_gap)}, {"emits": [Gap]}):
+        type("Fine", (Endpoint,), own)
+        with pytest.raises(DefinitionError, match="'gap': Wrong"):
+            type("Wrong", (Endpoint,), own | feature)
+
+
 def test_a_subclass_of_an_endpoint_with_history_keeps_it_or_not() -> None:
     """`resume` comes with the history of the class itself, not with the base's; by then it may be anybody's event."""
 
