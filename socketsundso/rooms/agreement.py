@@ -69,6 +69,7 @@ class Agreement:
         self._others: list[Patterns] = []  # of the living, as they were when this process declared the last of its own
         self._copies: list[Patterns] = []  # the latest first
         self._asked_at = self._try_again_at = -math.inf
+        self._asking: asyncio.Future[None] | None = None  # for all who want to know meanwhile
         self._settling = asyncio.Lock()
 
     def settled(self, patterns: Patterns) -> bool:
@@ -170,10 +171,19 @@ class Agreement:
         return self._declared(room) or logged
 
     async def known_keep_of(self, room: str) -> Keep | None:
-        """For who declares other rooms: as others have declared it, not long ago."""
+        """For who declares other rooms: as others have declared it, not long ago, or as far as can be known."""
         if time.monotonic() - self._asked_at > ASK_AGAIN_S:
-            await self._ask()
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.ensure_future(self._ask_if_possible())
+            await asyncio.shield(self._asking)
         return self._declared(room)
+
+    async def _ask_if_possible(self) -> None:
+        try:
+            await self._ask()
+        except BackplaneUnavailable as error:
+            logger.debug("what others declare as history is asked for again: %s", error)
+            self._asked_at = time.monotonic() - ASK_AGAIN_S + TRY_AGAIN_S
 
     def _declared(self, room: str) -> Keep | None:
         return next((keep for each in self._copies if (keep := keep_for(room, each)) is not None), None)

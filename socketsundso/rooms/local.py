@@ -51,8 +51,11 @@ READ_AT_ONCE = 4
 """Of those with what was said last, which is in memory meanwhile."""
 
 MANY_AT_ONCE = 200
-MANY_BYTES = 1 << 20
-"""What `send_many` gives the engine before it waits for it."""
+MANY_BYTES = 1 << 16
+"""
+What `send_many` gives the engine before it waits for it. Of a room with history it comes back within one turn of the
+loop: it must not be more than what a reader who takes all of it may have waiting.
+"""
 
 DELIVERY_TIMEOUT_S = 2.0
 """The longest that a broadcast to a room with history waits for its own number to come back."""
@@ -69,6 +72,7 @@ class Rooms:
         self._history = history.Declarations()
         self._agreement = Agreement(self.backplane)
         self._opening: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._tasks = Tasks()
         self.recovery = Recovery(self.backplane, self.topics, self.counters, self._tasks)
         self.roster = Roster(self.backplane, self.topics, self._tasks, self.local)
@@ -121,17 +125,18 @@ class Rooms:
         self.declare(patterns)
 
     async def open(self) -> None:
-        opening = self._opening or self._begin()
-        if not opening.done():
+        while not (opening := self._opening or self._begin()).done():
             await asyncio.shield(opening)
 
     def _begin(self) -> asyncio.Future[None]:
         """Done after the first attempt to connect."""
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open())
+            self._opening = asyncio.ensure_future(self._open(self._closing))
         return self._opening
 
-    async def _open(self) -> None:
+    async def _open(self, closing: asyncio.Task[None] | None) -> None:
+        if closing is not None:
+            await asyncio.wait({closing})
         await self.backplane.open(self)
         self.watchers.tell(self.state)
 
@@ -145,11 +150,24 @@ class Rooms:
             await self.aclose()
 
     async def aclose(self) -> None:
-        await self._tasks.aclose()
-        await self.backplane.aclose()
-        self._agreement.forget()
-        self._opening = None
-        await self.watchers.close()
+        """Who opens it meanwhile waits, and has it opened anew."""
+        if self._closing is None:
+            opening, self._opening = self._opening, None
+            self._closing = asyncio.create_task(self._close(opening))
+        await asyncio.shield(self._closing)
+        await self.watchers.settle()
+
+    async def _close(self, opening: asyncio.Future[None] | None) -> None:
+        try:
+            await self._tasks.aclose()
+            await self.backplane.aclose()
+            if opening is not None and not opening.done():
+                await asyncio.wait({opening})
+                await self.backplane.aclose()
+            self._agreement.forget()
+            self.watchers.tell("closed")
+        finally:
+            self._closing = None
 
     # ---- membership
 
@@ -167,7 +185,7 @@ class Rooms:
             return
         room = await self._enter(who, topic)
         if room.keep is not None:
-            await self._read_log(who, room, None)
+            await self._read_position(who, room)
         await self._inform(who, room)
 
     async def join_all(self, who: Participant, topics: Collection[str], last: int | None, send: SendBody) -> None:
@@ -234,8 +252,7 @@ class Rooms:
         await self.open()
         room = self.topics.get(topic)
         if room is None:
-            keep = await self._declared(topic)
-            room = self.topics.get(topic) or self.topics.setdefault(topic, Room(topic, keep))
+            room = await self._new_room(topic)
         who.rooms[topic] = room
         if room.keep is None:
             room.live[who] = None
@@ -246,6 +263,17 @@ class Rooms:
         except BaseException:
             self.leave(who, topic)
             raise
+        return room
+
+    async def _new_room(self, topic: str) -> Room:
+        """Unless somebody else has made it meanwhile. The backplane is open when this returns."""
+        keep = await self._declared(topic)
+        others_keep = await self._kept_by_others(topic) if keep is None else None
+        await self.open()  # it may have been closed meanwhile, since nobody was in a room
+        if (room := self.topics.get(topic)) is None:
+            declared_since = self._history.keep_for(topic[1:]) if topic[0] == "r" else None
+            room = self.topics[topic] = Room(topic, declared_since)
+        room.kept_by_others = room.kept_by_others or others_keep
         return room
 
     async def _subscribed(self, room: Room, new: bool) -> None:
@@ -301,6 +329,8 @@ class Rooms:
         await self.open()
         logged = await self._which_are_logged(topics)
         plain = [topic for topic in topics if topic not in logged]
+        for topic in logged:  # before any room has had it
+            history.check_own_fields(payload, topic[1:])
         self.counters.published += 1
         near: Near = None
         if plain:
@@ -390,14 +420,17 @@ class Rooms:
         """Whether the room keeps history: as declared here, else as some other process has it."""
         room = self.topics.get(topic)
         if room is not None:
-            return room.keep
+            if room.numbered and room.keep is room.kept_by_others is None:
+                room.kept_by_others = await self._agreement.keep_of(topic, room.name)
+            return room.keep or room.kept_by_others
         keep = await self._declared(topic)
-        if keep is None and topic[0] == "r" and self.state == "connected":
-            if not self._history:
-                return await self._agreement.keep_of(topic, topic[1:])
-            with contextlib.suppress(BackplaneUnavailable):  # as declared here
-                return await self._agreement.known_keep_of(topic[1:])
-        return keep
+        if keep is None and topic[0] == "r" and not self._history and self.state == "connected":
+            return await self._agreement.keep_of(topic, topic[1:])
+        return keep or await self._kept_by_others(topic)
+
+    async def _kept_by_others(self, topic: str) -> Keep | None:
+        """As far as it is known, for who declares nothing of the room."""
+        return await self._agreement.known_keep_of(topic[1:]) if topic[0] == "r" and self.state == "connected" else None
 
     async def _declared(self, topic: str) -> Keep | None:
         """As this process declares it. Raises DefinitionError where one that was there before has it otherwise."""
@@ -463,7 +496,6 @@ class Rooms:
     async def _append(
         self, topic: str, keep: Keep, payload: bytes, excluded: Collection[str], ttl_s: float | None
     ) -> None:
-        history.check_own_fields(payload, topic[1:])
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
         try:
             seq, _ = await self.backplane.append(topic, seal(envelope, payload), keep)
@@ -473,10 +505,13 @@ class Rooms:
         await self._handed_on(topic, seq)
 
     async def _handed_on(self, topic: str, seq: int) -> None:
-        """Wait, and not for ever, until members in this process have had it."""
+        """Wait, and not for ever, until members in this process have had it; then for those near their bound."""
         room = self.topics.get(topic)
         if room is not None and room.log is not None:
             await room.log.reached(seq, DELIVERY_TIMEOUT_S)
+            near, room.near = room.near, None
+            if near:
+                await take_turns(near)
 
     # ---- what comes from the backplane
 
@@ -529,15 +564,16 @@ class Rooms:
 
     def _hand_on_unnumbered(self, room: Room, delivery: Delivery) -> None:
         """Another process keeps history for a room that this one was not told to."""
+        room.numbered = True
         envelope, payload = unseal(delivery.payload)
         out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
         self._fan_out((room.topic,), (), out, envelope.excluded)
 
     # ---- history and presence
 
-    async def _read_log(self, who: Participant, room: Room, wanted: Resume | None) -> tuple[bool, Log]:
+    async def _read_position(self, who: Participant, room: Room) -> None:
         try:
-            return await self.recovery.start(who, room, wanted)
+            await self.recovery.start(who, room, None)
         except BaseException:
             self.leave(who, room.topic)
             raise
@@ -546,8 +582,24 @@ class Rooms:
         """
         Join rooms where a client left off: for each, whether all that it missed is there, and the log.
 
-        Live messages are kept back until `go_on` has pushed what was missed.
+        Live messages are kept back until `go_on` has pushed what was missed. A failure leaves the participant in the
+        rooms where it was before, with all that they have had meanwhile, and in no other.
         """
+        new = [topic for topic in map(room_topic, wanted) if topic not in who.rooms]
+        held_back: dict[Room, Resume] = {}
+        try:
+            return await self._read_each(who, wanted, held_back)
+        except BaseException:
+            for topic in new:
+                self.leave(who, topic)
+            for room, at in held_back.items():
+                self.recovery.go_back(who, room, at)
+            raise
+
+    async def _read_each(
+        self, who: Participant, wanted: Mapping[str, Resume], held_back: dict[Room, Resume]
+    ) -> dict[str, tuple[bool, Log]]:
+        """`held_back` gets the rooms where the participant was before, and how far it had got there."""
         found: dict[str, tuple[bool, Log]] = {}
         bytes_left = RESUME_BYTES
         for name, position in wanted.items():
@@ -556,11 +608,12 @@ class Rooms:
             if room is None:
                 room = await self._enter(who, topic)
             elif room.keep is not None and who in room.live:
+                held_back[room] = room.position_of(who)
                 room.hold_back(who)
             if room.keep is None:
                 found[name] = (False, Log("", 0, []))
             else:
-                whole, log = await self._read_log(who, room, position)
+                whole, log = await self.recovery.start(who, room, position)
                 bytes_left -= sum(len(sealed) for _, sealed in log.entries)
                 ahead = whole and (bytes_left >= 0 or not found)
                 found[name] = (whole, log if ahead else log._replace(entries=[]))
@@ -589,7 +642,7 @@ class Rooms:
         topic = room_topic(name)
         keep = await self.backplane.logged(topic)  # and not as declared: who asks must not trim
         if keep is None:
-            if self._history.keep_for(name) is None:
+            if self._history.keep_for(name) is None and await self._agreement.keep_of(topic, name) is None:
                 raise history.keeps_nothing(name)
             return []  # nobody has used it yet, and asking must not begin a log
         log = await read_newest(self.backplane, topic, keep, limit)

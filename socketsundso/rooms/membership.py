@@ -218,8 +218,8 @@ class Membership:
             await everyone.join(who, topics[0])
         else:
             await everyone.join_all(who, topics, last, self._peer.send_body)
-            if self.participant is not who:
-                everyone.leave_all(who)
+        if self.participant is not who:
+            everyone.leave_all(who)
         self._peer.require()
 
     def _own_room(self, room: str | None) -> str:

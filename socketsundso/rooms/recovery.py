@@ -37,13 +37,13 @@ class Recovery:
         if position is None:
             # Nobody has read the log yet: those who are about to are behind, and get it from there or from here.
             room.log = Position(delivery.seq - 1, delivery.epoch)
-            self._hand_on(room, delivery)
+            room.near = self._hand_on(room, delivery)
         elif room.catching_up is not None:
             room.catching_up.append(delivery)
         elif delivery.epoch == position.epoch and delivery.seq <= position.seq:
             return  # was filled in already
         elif delivery.epoch == position.epoch and delivery.seq == position.seq + 1:
-            self._hand_on(room, delivery)
+            room.near = self._hand_on(room, delivery)
         else:
             self.catch_up(room)
             room.catching_up = [delivery]
@@ -163,6 +163,28 @@ class Recovery:
         elif room.log.seq < at.seq:
             room.skip[who] = at
 
+    def go_back(self, who: Participant, room: Room, at: Resume) -> None:
+        """It was to read the log, and cannot: it goes on where it was, and is told of what could not be kept for it."""
+        came = room.behind.pop(who, None)
+        if came is None:
+            return  # has left meanwhile
+        for seq, epoch, out in came:
+            if epoch == at.epoch and seq <= at.seq:
+                continue
+            if epoch != at.epoch or seq != at.seq + 1:
+                self._skip_to(who, room, at, Log(epoch, seq - 1, []))
+            who.push(out)
+            at = Resume(seq, epoch)
+        end = room.log
+        if end is not None and who not in room.skip and (end.epoch != at.epoch or end.seq > at.seq):
+            self._skip_to(who, room, at, Log(end.epoch, end.seq, []))
+        room.live[who] = None
+
+    @staticmethod
+    def _skip_to(who: Participant, room: Room, at: Resume, end: Log) -> None:
+        for notice in _gap_notices(room, end, at):
+            who.push(notice)
+
     async def go_on(
         self,
         who: Participant,
@@ -186,18 +208,27 @@ class Recovery:
 
         The log may come without its entries, to be read again.
         """
-        while True:
+        came = room.behind.get(who)
+
+        def has_left() -> bool:  # and is back perhaps, with another replay
+            return came is None or room.behind.get(who) is not came
+
+        while not has_left():
             for seq, sealed in log.entries:
+                if has_left():
+                    return
                 await send(history.numbered(unseal(sealed)[1], room.name, seq))
                 at = Resume(seq, log.epoch)
-            came = room.behind.get(who)
-            while came and came[0].epoch == at.epoch and came[0].seq <= at.seq + 1:
+            while came and not has_left() and came[0].epoch == at.epoch and came[0].seq <= at.seq + 1:
                 seq, _, out = came.popleft()
                 if seq > at.seq:
                     at = Resume(seq, at.epoch)
                     await send(out.payload)
-            if came is None or (not came and at.seq >= log.seq):
-                break
+            if has_left():
+                return
+            if not came and at.seq >= log.seq:
+                self._go_live(who, room, at)
+                return
             next_ = came[0] if came else Came(log.seq + 1, log.epoch, Outgoing(b""))
             log = await self._read_on(room, at, next_)
             if came and came[0].epoch != log.epoch:  # of numbers that have come to an end
@@ -206,7 +237,6 @@ class Recovery:
                 for notice in _gap_notices(room, log, at):
                     await send(notice.payload)
                 at, log = Resume(log.seq, log.epoch), log._replace(entries=[])
-        self._go_live(who, room, at)
 
     async def _read_on(self, room: Room, at: Resume, came: Came) -> Log:
         assert room.keep is not None

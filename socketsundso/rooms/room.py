@@ -144,9 +144,12 @@ class Room:
         "catching_up",
         "circles",
         "keep",
+        "kept_by_others",
         "live",
         "log",
         "name",
+        "near",
+        "numbered",
         "ready",
         "skip",
         "topic",
@@ -156,11 +159,14 @@ class Room:
 
     def __init__(self, topic: str, keep: Keep | None) -> None:
         self.topic, self.name, self.keep = topic, topic[1:], keep
+        self.kept_by_others: Keep | None = None  # where this process declares nothing of it
+        self.numbered = False  # others keep it, as their messages show, whatever is known of what they declare
         self.live: dict[Participant, None] = {}  # gets everything at once
         self.behind: dict[Participant, deque[Came]] = {}  # still reading the log; the latest of what came meanwhile
         self.skip: dict[Participant, Resume] = {}  # has had the messages up to this position from the log
         self.ready: asyncio.Future[None] | None = None  # while the subscription is under way
         self.log: Position | None = None
+        self.near: Near = None  # of those who got the latest message; who has broadcast it waits for them
         self.catching_up: list[Delivery] | None = None  # what came while a hole is being filled
         self.view: View | None = None
         self.view_ready: asyncio.Future[None] | None = None
@@ -175,6 +181,12 @@ class Room:
         """Whether it is told what changes in who is there."""
         circle = self.circles.get(who.presence_interval_s)
         return circle is not None and who in circle.members
+
+    def position_of(self, who: Participant) -> Resume:
+        """How far it has got, who is live in a room with history. Before its first message nobody knows."""
+        if who in self.skip:
+            return self.skip[who]
+        return Resume(self.log.seq, self.log.epoch) if self.log is not None else Resume(0, "")
 
     def hold_back(self, who: Participant) -> None:
         """

@@ -97,11 +97,6 @@ class Watchers:
         if self._latest.get(callback) is task:
             del self._latest[callback]
 
-    async def close(self) -> None:
-        """Tell that it is closed, and give everybody a moment to do something about it."""
-        self.tell("closed")
-        await self.settle()
-
     async def settle(self) -> None:
         """Wait until those who were told are done, but not for ever, and not for who waits for this."""
         running = {*self._latest.values()} - {asyncio.current_task()}

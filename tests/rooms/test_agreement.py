@@ -125,6 +125,27 @@ def test_a_hub_that_declares_nothing_numbers_what_it_sends_to_a_new_room(everywh
     run(main)
 
 
+def test_a_member_that_declares_nothing_numbers_what_it_says_in_a_room_that_others_keep(url: str) -> None:
+    """Whether they declared it before it came, or later, and it has heard them."""
+
+    async def main() -> None:
+        async with process(url, FIFTY) as kept, process(url) as plain:
+            writer, ada, bob = Peer(), Peer(), Peer()
+            await kept.join(ada.who, "rdoc:1")
+            await plain.join(writer.who, "rdoc:1")
+            await plain.broadcast(["rdoc:1"], message(1))
+            await until(lambda: ada.numbers() == [(1, 1)] == writer.numbers(), "a number")
+            await plain.join(writer.who, "rlate:1")
+            async with process(url, {"late:*": Keep()}) as late:
+                await late.join(bob.who, "rlate:1")
+                await late.broadcast(["rlate:1"], message(2))
+                await until(lambda: writer.numbers()[1:] == [(2, 1)], "it hears that the room is kept")
+                await plain.broadcast(["rlate:1", "rlobby"], message(3))
+                await until(lambda: bob.numbers() == [(2, 1), (3, 2)], "a number")
+
+    run(main)
+
+
 def test_what_was_declared_outlives_its_process(url: str) -> None:
     """A hub that declares nothing numbers also while the application is started anew; of two the later one counts."""
 

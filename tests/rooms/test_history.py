@@ -39,7 +39,7 @@ class Doc(Endpoint):
         return {"type": "edited"}
 
     @event
-    async def on_other(self, room: str, named: str | None = None, seq: int | None = None) -> dict[str, Any]:
+    async def on_other(self, room: str | list[str], named: str | None = None, seq: int | None = None) -> dict[str, Any]:
         message = {"type": "edit", **({"room": named} if named else {}), **({"seq": seq} if seq else {})}
         try:
             await self.broadcast(message, room=room)
@@ -261,6 +261,24 @@ def test_rooms_with_and_without_history_in_one_broadcast() -> None:
             await bob.call("enter", room="plain")
             await ada.send("edit", room=["doc:1", "plain"], n=1)
             assert await ada.receives(2) == [{"type": "edit", "n": 1, "room": "doc:1", "seq": 1}, {"type": "edited"}]
+            assert await bob.receive() == {"type": "edit", "n": 1}
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_what_one_of_its_rooms_cannot_number_reaches_no_room() -> None:
+    """A broadcast to several is refused before any of them has it."""
+
+    async def main() -> None:
+        async with serving(Doc) as client:
+            ada, bob = await client(), await client()
+            await bob.call("enter", room="plain")
+            await position(ada)
+            for rooms, named in ((["plain", "doc:1"], "doc:2"), (["doc:1", "doc:2"], "doc:1")):
+                assert (await ada.call("other", room=rooms, named=named))["type"] == "refused"
+            await ada.send("edit", room=["doc:1", "plain"], n=1)
+            assert (await ada.receive())["seq"] == 1
             assert await bob.receive() == {"type": "edit", "n": 1}
 
     run(main)

@@ -123,6 +123,27 @@ def test_many_messages_for_several_rooms_reach_each_member_once(url: str) -> Non
     run(main)
 
 
+class Listening(Lobby):
+    history = HISTORY
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("room", ["lobby", "doc:1"])
+def test_many_large_messages_make_no_reader_slow_that_takes_them_all(room: str) -> None:
+    """Its own process waits for who comes near its bound, as `broadcast` does; also where the room numbers them."""
+
+    async def main() -> None:
+        async with serving(Listening) as client:
+            reader = await client()
+            await reader.call("enter", room=room)
+            messages = [{"type": "m", "n": n, "pad": "x" * 5000} for n in range(2000)]
+            sending = asyncio.create_task(Listening.hub.to(room).send_many(messages))
+            assert [(await reader.receive())["n"] for _ in messages] == list(range(2000))
+            await sending
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("messages", "error"),
     [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis.asyncio as redis
 
+from socketsundso import BackplaneUnavailable, Keep
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.local import Rooms
 
@@ -77,7 +79,6 @@ def test_a_process_that_was_cut_off_catches_up(between_processes: str, missed: i
 
 def test_who_comes_back_while_its_process_is_cut_off_is_refused_and_loses_nothing(between_processes: str) -> None:
     """`BackplaneUnavailable`, and no member; a moment later, the same `resume` gets everything."""
-    from socketsundso import BackplaneUnavailable
 
     async def main() -> None:
         async with processes(between_processes) as (here, there):
@@ -89,6 +90,55 @@ def test_who_comes_back_while_its_process_is_cut_off_is_refused_and_loses_nothin
                     await here.read_missed(peer.who, {"doc": at})
                 assert (here.topics, peer.who.rooms) == ({}, {})
             assert await resumed(here, at) == (True, [1, 2, 3])
+
+    run(main)
+
+
+@pytest.mark.parametrize("kept", [100, 3])
+def test_a_resume_that_fails_leaves_its_memberships_as_they_were(
+    between_processes: str, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """
+    The rooms that it was in already it stays in, and gets what came meanwhile, or is told how much of that was not kept
+    for it. Those that were new it is not in.
+    """
+
+    async def main() -> None:
+        rooms, peer, asked = Rooms(between_processes), Peer(), asyncio.Event()
+        rooms.declare({"doc*": Keep(messages=kept)})
+        for topic in ("rdoc", "rdoc2"):
+            await rooms.join(peer.who, topic)
+        await until(lambda: len(peer.got) == 2, "its positions")
+        at = Resume(0, peer.got[0]["epoch"])
+        await numbered(rooms, 1, 2)
+        await until(lambda: len(peer.numbers()) == 2, "live before")
+        read, answered = rooms.backplane.read, asyncio.Event()
+
+        async def fail_at_the_third(topic: str, *more: Any) -> Any:
+            if topic == "rdoc2":
+                asked.set()
+                await answered.wait()
+                raise BackplaneUnavailable("away")
+            return await read(topic, *more)
+
+        monkeypatch.setattr(rooms.backplane, "read", fail_at_the_third)
+        resuming = asyncio.create_task(rooms.read_missed(peer.who, {"doc3": at, "doc": at, "doc2": at}))
+        await asked.wait()
+        await numbered(rooms, 3, 7)
+        answered.set()
+        with pytest.raises(BackplaneUnavailable):
+            await resuming
+        await numbered(rooms, 8, 8)
+        await rooms.broadcast(["rdoc2"], message(1))
+        await until(lambda: peer.got[-1].get("room") == "doc2", "live in both again")
+        assert sorted(peer.who.rooms) == ["rdoc", "rdoc2"]
+        assert set(rooms.topics) == set(peer.who.rooms)
+        told = [(each["type"], each.get("seq", each.get("dropped"))) for each in peer.got[2:]]
+        missed = [("m", n) for n in (3, 4, 5, 6, 7)] if kept == 100 else [
+            ("gap", 2), ("room_position", 4), ("m", 5), ("m", 6), ("m", 7)
+        ]  # fmt: skip
+        assert told == [("m", 1), ("m", 2), *missed, ("m", 8), ("m", 1)]
+        await rooms.aclose()
 
     run(main)
 

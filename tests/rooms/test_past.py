@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from socketsundso import Endpoint, Hub, Keep, SyncHub, event
@@ -12,6 +13,8 @@ from socketsundso.backplanes import Log
 from socketsundso.rooms.history import newest
 from socketsundso.rooms.local import rooms_for
 
+from ..backplanes.listener import until
+from .peer import Peer
 from .serving import Client, run, serving
 
 
@@ -145,6 +148,61 @@ def test_who_is_in_the_room_already_is_told_nothing_twice() -> None:
             await back.call("exit", room="doc:1")
             await back.send("enter", room="doc:1", last=1)
             assert [each.get("seq") for each in await back.receives(2)] == [1, 2]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_a_room_that_others_keep_has_a_past_before_its_first_message() -> None:
+    """Whoever asks, also who declares nothing or other rooms; a room that nobody keeps has none."""
+
+    async def main() -> None:
+        async with serving(Doc) as client:
+            await client()  # and Doc is declared
+
+            def ask(history: dict[str, Keep]) -> None:
+                with SyncHub(history=history) as hub:
+                    assert hub.history("doc:unused") == []
+                    with pytest.raises(ValueError, match="keeps no history"):
+                        hub.history("unkept")
+
+            for history in ({}, {"note:*": Keep()}):
+                await asyncio.to_thread(ask, history)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_who_leaves_while_the_past_is_replayed_gets_no_more_of_it() -> None:
+    """What comes back into the room meanwhile gets a replay of its own: no number comes twice."""
+
+    async def main() -> None:
+        async with serving(Doc) as client:
+            writer = await client()
+            await writer.call("enter", room="r:long")
+            await written(writer, "r:long", 1, 20)
+            rooms, peer, got = rooms_for(Doc.hub.url), Peer(), list[int]()
+            first, go_on = asyncio.Event(), asyncio.Event()
+
+            async def send_slowly(payload: bytes) -> None:
+                got.append(msgspec.json.decode(payload)["seq"])
+                if len(got) == 5:
+                    first.set()
+                    await go_on.wait()
+
+            joining = asyncio.create_task(rooms.join_all(peer.who, ["rr:long"], 10, send_slowly))
+            await first.wait()
+            rooms.leave(peer.who, "rr:long")
+            again = asyncio.create_task(rooms.join_all(peer.who, ["rr:long"], 10, peer.take))
+            await asyncio.sleep(0)
+            go_on.set()
+            await joining
+            await again
+            await written(writer, "r:long", 21, 21)
+            await until(lambda: peer.got[-1].get("seq") == 21, "live")
+            assert got == [10, 11, 12, 13, 14]
+            assert [each["seq"] for each in peer.got if "seq" in each] == list(range(10, 22))
+            rooms.leave_all(peer.who)
 
     run(main)
 

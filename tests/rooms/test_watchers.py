@@ -273,7 +273,8 @@ def test_a_callback_may_close_what_tells_it() -> None:
 
         async def close(status: str) -> None:
             seen.append(status)
-            await watchers.close()
+            watchers.tell("closed")
+            await watchers.settle()
 
         watchers.add(close)
         watchers.tell("connected")  # that it is open is no news for who has it opened
