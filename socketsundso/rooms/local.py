@@ -333,14 +333,22 @@ class Rooms:
             history.check_own_fields(payload, topic[1:])
         self.counters.published += 1
         near: Near = None
-        if plain:
-            near = self._send_plain(plain, logged, payload, excluded, ttl_s, must_publish)
-        for topic, keep in logged.items():
-            await self._append(topic, keep, payload, excluded, ttl_s)
-        if near:
-            await take_turns(near)
-        if must_publish and plain:
-            await self._flush()
+        refused = False
+        try:
+            if plain:
+                near = self._fan_out(plain, logged, _outgoing(payload, plain, ttl_s), excluded)
+                refused = not self._publish(plain, logged, payload, excluded, ttl_s, must_publish)
+            for topic, keep in logged.items():
+                await self._append(topic, keep, payload, excluded, ttl_s)
+            if near:
+                await take_turns(near)
+            if must_publish and plain:
+                await self.backplane.flush()
+        except BackplaneUnavailable:
+            refused = True
+            raise
+        finally:
+            self.counters.refused += refused
 
     async def broadcast_many(
         self,
@@ -363,7 +371,9 @@ class Rooms:
         taken = 0
         for batch in _batches(payloads):
             try:
-                await self._broadcast_batch(topics, logged, batch, excluded, ttl_s, must_publish)
+                self.counters.refused += await self._broadcast_batch(
+                    topics, logged, batch, excluded, ttl_s, must_publish
+                )
             except BackplaneUnavailable as error:
                 error.taken += taken
                 self.counters.refused += len(payloads) - error.taken
@@ -378,12 +388,13 @@ class Rooms:
         excluded: Collection[str],
         ttl_s: float | None,
         must_publish: bool,
-    ) -> None:
-        plain = [topic for topic in topics if topic not in logged]
+    ) -> int:
+        """Returns how many the engine did not take, where they need not be published."""
+        plain, refused = [topic for topic in topics if topic not in logged], 0
         self.counters.published += len(batch)
         for payload in batch if plain else ():
             near = self._fan_out(plain, logged, _outgoing(payload, plain, ttl_s), excluded)
-            self._publish(plain, logged, payload, excluded, ttl_s, must_publish)
+            refused += not self._publish(plain, logged, payload, excluded, ttl_s, must_publish)
             if near:
                 await take_turns(near)
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
@@ -400,13 +411,7 @@ class Rooms:
         if problem is not None:
             problem.taken = taken
             raise problem
-
-    async def _flush(self) -> None:
-        try:
-            await self.backplane.flush()
-        except BackplaneUnavailable:
-            self.counters.refused += 1
-            raise
+        return refused
 
     async def _which_are_logged(self, topics: list[str]) -> dict[str, Keep]:
         logged: dict[str, Keep] = {}
@@ -439,23 +444,6 @@ class Rooms:
             await self._agreement.require_same(topic[1:], keep)
         return keep
 
-    def _send_plain(
-        self,
-        topics: list[str],
-        logged: Collection[str],
-        payload: bytes,
-        excluded: Collection[str],
-        ttl_s: float | None,
-        must_publish: bool,
-    ) -> Near:
-        near = self._fan_out(topics, logged, _outgoing(payload, topics, ttl_s), excluded)
-        try:
-            self._publish(topics, logged, payload, excluded, ttl_s, must_publish)
-        except BackplaneUnavailable:
-            self.counters.refused += 1
-            raise
-        return near
-
     def _publish(
         self,
         topics: list[str],
@@ -464,7 +452,8 @@ class Rooms:
         excluded: Collection[str],
         ttl_s: float | None,
         must_publish: bool,
-    ) -> None:
+    ) -> bool:
+        """Whether the engine takes it. Raises `BackplaneUnavailable` where it must and does not."""
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
         if len(topics) > 1 or logged:
             envelope.topics, envelope.covered = tuple(topics), tuple(logged)
@@ -474,7 +463,8 @@ class Rooms:
         except BackplaneUnavailable:
             if must_publish:
                 raise
-            self.counters.refused += 1
+            return False
+        return True
 
     def _fan_out(
         self, topics: Collection[str], covered: Collection[str], out: Outgoing, excluded: Collection[str]
@@ -497,11 +487,7 @@ class Rooms:
         self, topic: str, keep: Keep, payload: bytes, excluded: Collection[str], ttl_s: float | None
     ) -> None:
         envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
-        try:
-            seq, _ = await self.backplane.append(topic, seal(envelope, payload), keep)
-        except BackplaneUnavailable:
-            self.counters.refused += 1
-            raise
+        seq, _ = await self.backplane.append(topic, seal(envelope, payload), keep)
         await self._handed_on(topic, seq)
 
     async def _handed_on(self, topic: str, seq: int) -> None:

@@ -17,7 +17,7 @@ from socketsundso.connection import Counters, Notice, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history
 from socketsundso.rooms.history import Position, Resume
-from socketsundso.rooms.room import Came, Near, Participant, Room, Tasks, push_all, room_topic, unseal
+from socketsundso.rooms.room import Came, Near, Participant, Room, Tasks, push_all, room_topic, tell_all, unseal
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -53,17 +53,16 @@ class Recovery:
         assert position is not None
         envelope, payload = unseal(delivery.payload)
         out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
-        instead = out
-        if envelope.excluded:  # who is left out gets the new position: its numbers must not have a hole
-            instead = _position(room, delivery.seq, delivery.epoch)
+        # who is left out gets the new position: its numbers must not have a hole
+        instead = _position(room, delivery.seq, delivery.epoch) if envelope.excluded else out
         for who, came in room.behind.items():
             came.append(Came(delivery.seq, delivery.epoch, instead if who.id in envelope.excluded else out))
         audience: Collection[Participant] = room.live
         if room.skip:
             audience = [who for who in room.live if not _includes(room.skip.get(who), delivery)]
             room.skip = {who: had for who, had in room.skip.items() if had.seq > delivery.seq}
-        if envelope.excluded:
-            push_all([who for who in audience if who.id in envelope.excluded], instead, self._counters)
+        if isinstance(instead, Notice):
+            tell_all([who for who in audience if who.id in envelope.excluded], instead)
             audience = [who for who in audience if who.id not in envelope.excluded]
         near = push_all(audience, out, self._counters)
         position.move(delivery.seq, delivery.epoch)
@@ -122,7 +121,7 @@ class Recovery:
         assert room.log is not None
         room.skip = {who: had for who, had in room.skip.items() if had.epoch == log.epoch}  # who is there already
         for notice in _gap_notices(room, log, wanted):
-            push_all([who for who in room.live if who not in room.skip], notice, self._counters)
+            tell_all([who for who in room.live if who not in room.skip], notice)
         room.log.move(log.seq, log.epoch)
 
     async def start(self, who: Participant, room: Room, wanted: Resume | None) -> tuple[bool, Log]:

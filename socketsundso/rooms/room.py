@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from socketsundso.backplanes import Delivery, Keep, ended
-from socketsundso.connection import Connection, Counters, Outgoing
+from socketsundso.connection import Connection, Counters, Notice, Outgoing
 from socketsundso.errors import EventError
 from socketsundso.rooms.history import Position, Resume
 from socketsundso.rooms.presence import Circle, View
@@ -214,6 +214,12 @@ def push_all(audience: Collection[Participant], out: Outgoing, counters: Counter
             near.append(connection)
     counters.delivered += len(audience)
     return near
+
+
+def tell_all(audience: Collection[Participant], notice: Notice) -> None:
+    """As `push_all`, a control frame, which counts for no message."""
+    for who in audience:
+        who.push(notice)
 
 
 class Tasks:

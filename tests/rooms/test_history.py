@@ -249,6 +249,21 @@ def test_who_leaves_itself_out_gets_the_new_position_instead() -> None:
     run(main)
 
 
+def test_a_position_is_no_message_that_was_delivered(backplane: str) -> None:
+    """Who is left out, and is told the number instead, does not count."""
+
+    async def main() -> None:
+        async with serving(Doc) as client:
+            ada, bob = await client(), await client()
+            await position(ada)
+            await position(bob)
+            await ada.call("edit", room=["doc:1"], n=1, but_me=True)
+            assert (await bob.receive())["seq"] == 1
+            assert Doc.hub.status.delivered == 1
+
+    run(main)
+
+
 @pytest.mark.usefixtures("everywhere")
 def test_rooms_with_and_without_history_in_one_broadcast() -> None:
     """Each numbered room sends its own copy; who has one of those gets no other."""

@@ -123,6 +123,23 @@ def test_many_messages_for_several_rooms_reach_each_member_once(url: str) -> Non
     run(main)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_refused_counts_once_however_many_rooms_it_is_for(count: int) -> None:
+    """Rooms with and without history together; one message or many."""
+
+    async def main() -> None:
+        async with Hub("redis://127.0.0.1:1", history=HISTORY, on_unavailable="count") as hub:
+            target = hub.to("lobby", "games", "doc:1", "doc:2")
+            if count == 1:
+                await target.send({"type": "m"})
+            else:
+                await target.send_many(notes(count))
+            await hub.to("lobby", "games").send({"type": "m"})
+            assert (hub.status.published, hub.status.refused) == (count + 1, count + 1)
+
+    run(main)
+
+
 class Listening(Lobby):
     history = HISTORY
 
