@@ -182,6 +182,9 @@ def view_of(held: Mapping[str, bytes]) -> View:
 
 W = TypeVar("W", bound=Hashable)
 
+UNTOLD = 1000
+"""Changes that a circle keeps as they came; of more, those of one member are put together."""
+
 
 class News(NamedTuple, Generic[W]):
     """What some of a circle are told."""
@@ -199,13 +202,14 @@ class Circle(Generic[W]):
     there. Who joins the circle meanwhile knows what had changed until then.
     """
 
-    __slots__ = ("_late", "_log", "members", "timer")
+    __slots__ = ("_late", "_log", "_too_long", "members", "timer")
 
     def __init__(self) -> None:
         self.members: dict[W, None] = {}
         self.timer: asyncio.TimerHandle | None = None  # until what has changed is told
         self._log: list[tuple[str, Change]] = []  # what has changed and is not told yet
         self._late: dict[W, int] = {}  # how much of that those know who came meanwhile
+        self._too_long = UNTOLD  # how long it may become
 
     def add(self, who: W) -> None:
         """It has been told who is there, just now."""
@@ -224,10 +228,28 @@ class Circle(Generic[W]):
 
     def note(self, changes: Changes) -> None:
         self._log += changes.items()
+        if len(self._log) > self._too_long:
+            self._shorten()
+            self._too_long = max(UNTOLD, 2 * len(self._log))
+
+    def _shorten(self) -> None:
+        """Keep of each member what everybody needs to know: the interval may be long, and many come and go."""
+        log, self._log, knew = self._log, [], [*sorted(set(self._late.values())), len(self._log)]
+        ends = dict(zip(knew, knew, strict=True))
+        start = 0
+        for end in knew:
+            together: Changes = {}
+            for member, change in log[start:end]:
+                before = together[member].before if member in together else change.before
+                together[member] = Change(before, change.after)
+            self._log += _seen(together).items()
+            start, ends[end] = end, len(self._log)
+        self._late = {who: ends[known] for who, known in self._late.items()}
 
     def news(self) -> Iterator[News[W]]:
         """What is to be told to whom. From then on they know."""
         log, late, self._log, self._late = self._log, self._late, [], {}
+        self._too_long = UNTOLD
         knowing: dict[int, list[W]] = {}  # how much of the log -> who knows it
         for who in self.members:
             knowing.setdefault(late.get(who, 0), []).append(who)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socketsundso import DefinitionError, Endpoint, Hub, Member, SyncHub, event
+from socketsundso.rooms import presence
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.local import Rooms, rooms_for
 from socketsundso.rooms.presence import Circle, Entry, View
@@ -387,13 +388,15 @@ CHANGES = st.lists(
 )
 
 
+@pytest.mark.parametrize("untold", [presence.UNTOLD, 0])  # however often the changes of a member are put together
 @given(changes=CHANGES)
-def test_any_changes_leave_everybody_with_the_truth(changes: list[Any]) -> None:
+def test_any_changes_leave_everybody_with_the_truth(untold: int, changes: list[Any]) -> None:
     """
     Whenever one comes: the state and then the diffs give what the view shows, no diff is empty, none joins who is known
     with the same meta, and none leaves who is not known.
     """
     view, circle, stamps = View(), Circle[int](), itertools.count(1)
+    circle._too_long = untold
     known: dict[int, dict[str, bytes]] = {}
 
     def shown() -> dict[str, bytes]:
@@ -409,17 +412,36 @@ def test_any_changes_leave_everybody_with_the_truth(changes: list[Any]) -> None:
                 for member, entry in news.leaves.items():
                     assert known[who].pop(member) == bytes(entry.meta)
 
+    def note(changes: presence.Changes) -> None:
+        circle.note(changes)
+        circle._too_long = untold
+
     for kind, connection, meta, key in [("come", None, None, None), *changes, ("tell", None, None, None)]:
         if kind == "join":
-            circle.note(view.join({connection: Entry("p", msgspec.Raw(meta.encode()), key, next(stamps))}))
+            note(view.join({connection: Entry("p", msgspec.Raw(meta.encode()), key, next(stamps))}))
         elif kind == "leave":
-            circle.note(view.leave([connection]))
+            note(view.leave([connection]))
         elif kind == "come":
             known[len(known)] = shown()
             circle.add(len(known) - 1)
         else:
             tell()
     assert all(each == shown() for each in known.values())
+
+
+def test_who_comes_and_goes_within_a_long_interval_takes_no_memory() -> None:
+    """However many they are; who came meanwhile knows the same as everybody else in the end."""
+    view, circle = View(), Circle[str]()
+    circle.add("first")
+    circle.note(view.join({"stays": Entry("p", msgspec.Raw(b"0"), stamp=1)}))
+    circle.add("second")
+    for n in range(10_000):
+        circle.note(view.join({f"guest {n}": Entry("p", msgspec.Raw(b"1"), stamp=n + 2)}))
+        circle.note(view.leave([f"guest {n}"]))
+    assert len(circle._log) <= presence.UNTOLD
+    circle.note(view.join({"last": Entry("p", msgspec.Raw(b"2"), stamp=20_000)}))
+    told = {who: sorted(news.joins) for news in circle.news() for who in news.audience}
+    assert told == {"first": ["last", "stays"], "second": ["last"]}
 
 
 # ---- several connections, one member
