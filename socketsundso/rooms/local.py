@@ -183,10 +183,12 @@ class Rooms:
             if room.ready is not None:
                 await asyncio.shield(room.ready)
             return
-        room = await self._enter(who, topic)
-        if room.keep is not None:
-            await self._read_position(who, room)
-        await self._inform(who, room)
+        entered = await self._enter(who, topic)
+        if entered is None:
+            return
+        if entered.keep is not None:
+            await self._read_position(who, entered)
+        await self._inform(who, entered)
 
     async def join_all(self, who: Participant, topics: Collection[str], last: int | None, send: SendBody) -> None:
         """
@@ -199,13 +201,14 @@ class Rooms:
         if last is not None:
             self._require_history(topics)
         new = [topic for topic in topics if topic not in who.rooms]
+        entered: list[str] = []
         try:
-            for topic, (begin, log) in (await self._arrive_in(who, new, last or 0)).items():
+            for topic, (begin, log) in (await self._arrive_in(who, new, last or 0, entered)).items():
                 if (room := who.rooms.get(topic)) is not None:  # not left meanwhile
                     await self.recovery.begin_at(who, room, begin, log, send)
             await _some_at_once(partial(self._inform, who), [who.rooms[topic] for topic in new if topic in who.rooms])
         except BaseException:
-            for topic in new:
+            for topic in entered:
                 self.leave(who, topic)
             raise
         for topic in topics:
@@ -218,9 +221,11 @@ class Rooms:
             if (room.keep if room else self._history.keep_for(topic[1:])) is None:
                 raise history.keeps_nothing(topic[1:])
 
-    async def _arrive_in(self, who: Participant, topics: list[str], last: int) -> dict[str, tuple[int, Log]]:
+    async def _arrive_in(
+        self, who: Participant, topics: list[str], last: int, entered: list[str]
+    ) -> dict[str, tuple[int, Log]]:
         """
-        Enter the rooms. For those with history: where the participant begins, and the log.
+        Enter the rooms; `entered` gets those. For those with history: where the participant begins, and the log.
 
         What the logs have is read again, in its turn, where it is more than what one `resume` reads ahead.
         """
@@ -229,10 +234,10 @@ class Rooms:
 
         async def arrive(topic: str) -> None:
             nonlocal bytes_left
-            if topic in who.rooms:  # another task of the connection was faster
-                await self.join(who, topic)
-                return
             room = await self._enter(who, topic)
+            if room is None:
+                return
+            entered.append(topic)
             if room.keep is not None:
                 log = await read_newest(self.backplane, topic, room.keep, last)
                 begin = log.entries[0][0] - 1 if log.entries else log.seq
@@ -248,11 +253,15 @@ class Rooms:
         if who.wants_presence and room.topic[0] == "r" and not room.informs(who):
             await self.roster.inform(who, room)
 
-    async def _enter(self, who: Participant, topic: str) -> Room:
+    async def _enter(self, who: Participant, topic: str) -> Room | None:
+        """None where another task of the connection was faster: then as `join`."""
         await self.open()
         room = self.topics.get(topic)
         if room is None:
             room = await self._new_room(topic)
+        if topic in who.rooms:
+            await self.join(who, topic)
+            return None
         who.rooms[topic] = room
         if room.keep is None:
             room.live[who] = None
@@ -571,32 +580,32 @@ class Rooms:
         Live messages are kept back until `go_on` has pushed what was missed. A failure leaves the participant in the
         rooms where it was before, with all that they have had meanwhile, and in no other.
         """
-        new = [topic for topic in map(room_topic, wanted) if topic not in who.rooms]
+        entered: list[str] = []
         held_back: dict[Room, Resume] = {}
         try:
-            return await self._read_each(who, wanted, held_back)
+            return await self._read_each(who, wanted, entered, held_back)
         except BaseException:
-            for topic in new:
+            for topic in entered:
                 self.leave(who, topic)
             for room, at in held_back.items():
                 self.recovery.go_back(who, room, at)
             raise
 
     async def _read_each(
-        self, who: Participant, wanted: Mapping[str, Resume], held_back: dict[Room, Resume]
+        self, who: Participant, wanted: Mapping[str, Resume], entered: list[str], held_back: dict[Room, Resume]
     ) -> dict[str, tuple[bool, Log]]:
         """`held_back` gets the rooms where the participant was before, and how far it had got there."""
         found: dict[str, tuple[bool, Log]] = {}
         bytes_left = RESUME_BYTES
         for name, position in wanted.items():
             topic = room_topic(name)
+            if topic not in who.rooms and await self._enter(who, topic) is not None:
+                entered.append(topic)
             room = who.rooms.get(topic)
-            if room is None:
-                room = await self._enter(who, topic)
-            elif room.keep is not None and who in room.live:
+            if room is not None and room.keep is not None and who in room.live:
                 held_back[room] = room.position_of(who)
                 room.hold_back(who)
-            if room.keep is None:
+            if room is None or room.keep is None:
                 found[name] = (False, Log("", 0, []))
             else:
                 whole, log = await self.recovery.start(who, room, position)

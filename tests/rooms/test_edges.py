@@ -57,6 +57,22 @@ def test_joining_twice_at_the_same_time_waits_for_one_subscription(redis_engine:
     run(main)
 
 
+def test_two_tasks_that_join_a_room_with_history_tell_one_position(url: str) -> None:
+    """Whichever is faster; a failure of one of them does not take the other's room away."""
+
+    async def main() -> None:
+        rooms, peer = Rooms(url), Peer()
+        rooms.declare({"doc*": Keep(messages=5)})
+        joins = (rooms.join(peer.who, "rdoc"), rooms.join_all(peer.who, ["rdoc", "rdoc2"], None, peer.take))
+        await asyncio.gather(*joins, rooms.join(peer.who, "rdoc"))
+        await rooms.broadcast(["rdoc"], message(1))
+        await until(lambda: peer.numbers() == [(1, 1)], "live")
+        assert sorted(each["room"] for each in peer.got if each["type"] == "room_position") == ["doc", "doc2"]
+        await rooms.aclose()
+
+    run(main)
+
+
 def test_a_subscription_that_fails_leaves_no_membership(monkeypatch: pytest.MonkeyPatch) -> None:
     """The join raises, and nothing is left of the room."""
 
