@@ -26,10 +26,12 @@ from socketsundso.backplanes import Keep, State
 from socketsundso.connection import (
     ASGIClass,
     Current,
+    DeflateMin,
     Peer,
     Serial,
     SlowPolicy,
     answering,
+    check_deflate_min,
     check_subprotocols,
     current,
     end_answer,
@@ -124,6 +126,7 @@ class _Declared(ABCMeta):
 
 _COMPILED = frozenset(
     {
+        "deflate_min",
         "disclose_events",
         "emits",
         "history",
@@ -156,7 +159,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Class attributes: `ref_key`, the key that requests and their answers share; `include_input=False` keeps what
     peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an unknown one;
     `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
-    `errors`. `subprotocols`, the first of which that the client offers is accepted. Those of rooms:
+    `errors`. `subprotocols`, the first of which that the client offers is accepted. `deflate_min`: from how many
+    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
+    None, the default, for what the server is set to. Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -175,6 +180,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     max_error_bytes: ClassVar[int] = 65_536
     legacy_errors: ClassVar[bool] = False
     subprotocols: ClassVar[Sequence[str]] = ()
+    deflate_min: ClassVar[DeflateMin] = None
 
     backplane: ClassVar[str | None] = None
     emits: ClassVar[Sequence[Any]] = ()
@@ -225,6 +231,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             handlers["resume"] = _RESUME
         policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
         check_subprotocols(cls.__name__, cls.subprotocols)
+        check_deflate_min(cls.__name__, cls.deflate_min)
         cls._definition = Definition(Decoder({}), policy)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
@@ -466,7 +473,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     async def dispatch(self) -> None:
         """Live the whole life of the connection. Called by the framework; awaiting the endpoint is the same."""
         peer = self._peer
-        peer.observe()
+        peer.observe(self.deflate_min)
         code = 1011
         try:
             if await self._connected():

@@ -49,8 +49,9 @@ WINGS = {
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
-        {"early", "head", "rejection", "parser", "outbox", "deflate"},
-        {"inbox", "http_httptools"},
+        {"early", "head", "rejection", "parser", "deflate"},
+        {"outbox", "http_httptools"},
+        {"inbox"},
         {"messages"},
         {"protocol"},
     ],

@@ -51,6 +51,9 @@ APP_VARIABLE = "SOCKETSUNDSO_RUN_APP"
 FACTORY_VARIABLE = "SOCKETSUNDSO_RUN_FACTORY"
 INTERFACE_VARIABLE = "SOCKETSUNDSO_RUN_INTERFACE"
 BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
+# ... and with which compression: `socketsundso.server.deflate` reads them
+DEFLATE_MIN_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_MIN"
+DEFLATE_CONTEXT_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_CONTEXT"
 MEMORY = "memory://"
 
 SHUTDOWN_TIMEOUT_S = 10
@@ -59,14 +62,19 @@ SHUTDOWN_TIMEOUT_S = 10
 STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
 
 
-def run(app: str, backplane: str | None, **options: Any) -> None:
+def run(app: str, backplane: str | None, ws_deflate_min: str | None, ws_deflate_context: bool, **options: Any) -> None:
     """
     Serve APP, given as MODULE:ATTRIBUTE: an ASGI application, or an endpoint class, which is served at `/`.
 
     This is uvicorn, with all its options, and with WebSocket frames parsed in compiled code.
     """
+    environment = {
+        BACKPLANE_VARIABLE: backplane,
+        DEFLATE_MIN_VARIABLE: ws_deflate_min,
+        DEFLATE_CONTEXT_VARIABLE: "1" if ws_deflate_context else None,
+    }
     try:
-        _run(app, backplane, options)
+        _run(app, environment, options)
     except click.ClickException:
         raise
     except Exception as exc:
@@ -76,16 +84,16 @@ def run(app: str, backplane: str | None, **options: Any) -> None:
         raise click.ClickException(f"cannot serve {app}: {said} (--log-level debug tells where)") from None
 
 
-def _run(app: str, backplane: str | None, options: dict[str, Any]) -> None:
+def _run(app: str, environment: dict[str, str | None], options: dict[str, Any]) -> None:
     sys.path.insert(0, options["app_dir"])
     _check(options)
-    if backplane:
-        os.environ[BACKPLANE_VARIABLE] = backplane
+    os.environ.update({name: value for name, value in environment.items() if value})
     os.environ[APP_VARIABLE] = app
     os.environ[FACTORY_VARIABLE] = "1" if options["factory"] else ""
     os.environ[INTERFACE_VARIABLE] = options["interface"]
     if options["env_file"]:
         _load_environment(options["env_file"])
+    _check_deflate_min()
     if options["workers"] is None:
         _check_concurrency()
     if named := os.environ.get(BACKPLANE_VARIABLE):
@@ -172,6 +180,12 @@ def _checked_header(header: str) -> str:
     if not colon:
         raise _wrong("header", f"{header!r} is not NAME:VALUE")
     return f"{name}:{value}"
+
+
+def _check_deflate_min() -> None:
+    given = os.environ.get(DEFLATE_MIN_VARIABLE) or "off"
+    if given != "off" and not (given.isascii() and given.isdigit()):
+        raise _wrong("ws_deflate_min", f"{given!r} is neither a number of bytes nor off")
 
 
 def _check_concurrency() -> None:
@@ -455,10 +469,25 @@ def _as_run_has_it(option: click.Parameter) -> click.Parameter:
     return ours
 
 
+_DEFLATE_MIN = click.Option(
+    ["--ws-deflate-min"],
+    metavar="BYTES|off",
+    envvar=DEFLATE_MIN_VARIABLE,
+    help="Compress messages from so many bytes on, or none, where permessage-deflate was negotiated. "
+    "Default: replies from 1024, messages to many from 256.",
+)
+_DEFLATE_CONTEXT = click.Option(
+    ["--ws-deflate-context"],
+    is_flag=True,
+    envvar=DEFLATE_CONTEXT_VARIABLE,
+    help="Keep permessage-deflate's contexts, some 40 kB for each connection that talks, and compress every message: "
+    "for few clients on thin lines.",
+)
+
 command = click.Command(
     "run",
     callback=run,
     help=inspect.getdoc(run),
-    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE],
+    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE, _DEFLATE_MIN, _DEFLATE_CONTEXT],
     context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
 )

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from typing import Literal
 
 import anyio
 from starlette.types import Message, Receive, Send
@@ -68,6 +69,18 @@ def check_subprotocols(owner: str, names: Sequence[str]) -> None:
         )
     if len(set(names)) != len(names):
         raise DefinitionError(f"{owner}.subprotocols names one twice: {names!r}")
+
+
+DeflateMin = int | Literal["off"] | None
+
+
+def check_deflate_min(owner: str, given: object) -> None:
+    """Raises `DefinitionError` for what is no `DeflateMin`."""
+    if given is None or given == "off" or (type(given) is int and given >= 0):
+        return
+    raise DefinitionError(
+        f"{owner}.deflate_min is {given!r}; it is a number of bytes, 'off', or None for what the server is set to"
+    )
 
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
@@ -151,9 +164,11 @@ class Peer:
 
     # ---- its life
 
-    def observe(self) -> None:
+    def observe(self, deflate_min: DeflateMin = None) -> None:
         """Note what users do through the `WebSocket`: accept, close, and sends that find the peer gone."""
         self.writer = writer_of(self.websocket.scope, self.send)
+        if deflate_min is not None and (wire := wire_of(self.websocket.scope)) is not None:
+            wire.compress_from(None if deflate_min == "off" else deflate_min)
         self.websocket._send = self._observed_send
 
     async def _observed_send(self, message: Message) -> None:

@@ -45,6 +45,28 @@ def frame(first_byte: int, payload: bytes) -> bytes:
     return struct.pack("!BBQ", first_byte, 127, size) + payload
 
 
+def frame_bytes(payload_bytes: int) -> int:
+    """How long the frame around so many bytes of payload is."""
+    return payload_bytes + (2 if payload_bytes < 126 else 4 if payload_bytes < 1 << 16 else 10)
+
+
+def payload_of(frame: bytes) -> bytes | None:
+    """What is in `frame` if it is exactly one data frame as `frame` and `text_frame` make it, else None."""
+    if len(frame) < 2 or frame[0] not in (FIN_TEXT, FIN_BINARY):
+        return None
+    start = {126: 4, 127: 10}.get(frame[1], 2)
+    size = frame[1] if start == 2 else int.from_bytes(frame[2:start])
+    return frame[start:] if len(frame) == start + size else None
+
+
+def lone_pong(data: bytes) -> bytes | None:
+    """The payload of a client's pong, if `data` is one and nothing else."""
+    if len(data) < 6 or data[0] != FIN_PONG or not 0x80 <= data[1] <= 0x80 + 125 or len(data) != 6 + data[1] - 0x80:
+        return None
+    payload, mask = data[6:], (data[2:6] * 32)[: len(data) - 6]
+    return (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(len(payload))
+
+
 def close_frame(code: int, reason: str = "") -> bytes:
     """
     The close frame with `code` and `reason`; 1005 stands for a frame without a code.

@@ -28,6 +28,7 @@ class Pinged(Protocol):
     def frame_progress(self) -> int: ...
     @property
     def buffered_bytes(self) -> int: ...
+    def rest(self) -> None: ...
     def ping(self, payload: bytes) -> None: ...
     def peer_is_silent(self) -> None: ...
 
@@ -58,12 +59,14 @@ class Keepalive:
             self._timer.cancel()
             self._timer = None
 
-    def pong(self, connection: Pinged, payload: bytes) -> None:
-        """The peer sent a pong: the right one starts the next interval, any other means nothing."""
+    def pong(self, connection: Pinged, payload: bytes) -> bool:
+        """The peer sent a pong: the right one starts the next interval, any other means nothing. Whether it is."""
         asked = self._asked.get(connection)
-        if asked is not None and asked[0] == payload:
-            del self._asked[connection]
-            self.add(connection)
+        if asked is None or asked[0] != payload:
+            return False
+        del self._asked[connection]
+        self.add(connection)
+        return True
 
     def _arm(self) -> None:
         first = [next(iter(self._resting.values()))] if self._resting else []
@@ -87,6 +90,7 @@ class Keepalive:
 
     def _ask(self, connection: Pinged, now: float) -> None:
         payload = os.urandom(4)
+        connection.rest()
         if self._timeout_s is None:
             self._resting[connection] = now + self._interval_s
         else:

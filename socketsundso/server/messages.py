@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 
-from socketsundso.server.deflate import Deflate, DeflateError, TooBig
+from socketsundso.server.deflate import Agreed, DeflateError, Inflating, TooBig
 from socketsundso.server.inbox import Item
 
 CONTINUATION, TEXT, BINARY = 0, 1, 2
@@ -25,16 +25,24 @@ class Violation(Exception):
         self.code, self.reason = code, reason
 
 
+def too_big(max_bytes: int) -> Violation:
+    return Violation(1009, f"message exceeds {max_bytes} bytes")
+
+
+def invalid_deflate() -> Violation:
+    return Violation(1002, "invalid deflate data")
+
+
 class Messages:
     """The message under way on one connection, if it is fragmented, and the rules for the next frame."""
 
-    __slots__ = ("_buffer", "_compressed", "_deflate", "_max_bytes", "_opcode", "_utf8")
+    __slots__ = ("_buffer", "_deflate", "_inflating", "_max_bytes", "_opcode", "_utf8")
 
-    def __init__(self, max_bytes: int, deflate: Deflate | None) -> None:
+    def __init__(self, max_bytes: int, deflate: Agreed | None) -> None:
         self._max_bytes = max_bytes
         self._deflate = deflate
         self._opcode = CONTINUATION  # TEXT or BINARY while a fragmented message is under way
-        self._compressed = False
+        self._inflating: Inflating | None = None  # while a compressed message is under way
         self._buffer = bytearray()
         self._utf8 = _Utf8Decoder()
 
@@ -58,7 +66,8 @@ class Messages:
         # RFC 6455 5.2: a nonzero reserved bit MUST fail the connection unless an extension defines it
         if rsv1 and self._deflate is None:
             raise Violation(1002, "reserved bit without an extension")
-        self._opcode, self._compressed = opcode, rsv1
+        self._opcode = opcode
+        self._inflating = self._deflate.inflating() if rsv1 and self._deflate is not None else None
 
     def _continue(self, rsv1: bool) -> None:
         if self._opcode == CONTINUATION:
@@ -69,15 +78,15 @@ class Messages:
 
     def _append(self, payload: bytes, opcode: int, *, fin: bool, rsv1: bool) -> None:
         left = self._max_bytes - len(self._buffer)
-        if self._compressed and self._deflate is not None:
+        if self._inflating is not None:
             try:
-                payload = self._deflate.decompress(opcode, payload, fin=fin, rsv1=rsv1, max_bytes=left)
+                payload = self._inflating.decompress(opcode, payload, fin=fin, rsv1=rsv1, max_bytes=left)
             except TooBig:
-                raise self._too_big() from None
+                raise too_big(self._max_bytes) from None
             except DeflateError:
-                raise Violation(1002, "invalid deflate data") from None
+                raise invalid_deflate() from None
         if len(payload) > left:
-            raise self._too_big()
+            raise too_big(self._max_bytes)
         if self._opcode == TEXT:
             # RFC 6455 8.1: fail as soon as invalid UTF-8 is seen, not only at the end of the message
             try:
@@ -86,12 +95,10 @@ class Messages:
                 raise Violation(1007, "invalid UTF-8") from None
         self._buffer += payload
 
-    def _too_big(self) -> Violation:
-        return Violation(1009, f"message exceeds {self._max_bytes} bytes")
-
     def _finish(self) -> tuple[Item, int]:
         opcode, self._opcode = self._opcode, CONTINUATION
         buffer, self._buffer = self._buffer, bytearray()
+        self._inflating = None
         if opcode == TEXT:
             return buffer.decode(), len(buffer)
         return {"type": "websocket.receive", "bytes": bytes(buffer)}, len(buffer)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 
+from socketsundso.server.deflate import NEVER, Agreed
 from socketsundso.server.extension import Extension
-from socketsundso.server.frames import FIN_BINARY, frame, text_frame
+from socketsundso.server.frames import FIN_BINARY, frame, frame_bytes, text_frame
 
 JOIN_BYTES = 1 << 16
 OFFER_BYTES = 1 << 16
@@ -58,7 +59,10 @@ def flusher_of(loop: asyncio.AbstractEventLoop) -> Flusher:
 class Outbox:
     """The frames of one connection. Nothing here ever waits, except `writable`."""
 
-    __slots__ = ("_flusher", "_frames", "_loop", "_size", "_transport", "blocked", "closed", "eager", "turn_due")
+    __slots__ = (
+        "_flusher", "_frames", "_loop", "_size", "_transport", "blocked", "closed", "deflate", "eager", "plain_below",
+        "ready_below", "turn_due",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
         self._loop = loop
@@ -70,6 +74,17 @@ class Outbox:
         self.eager = False  # whether the next frame answers the last message that was received
         self.closed = True  # before accept, after the close frame, when the peer is gone: frames are dropped
         self.turn_due = False  # whether more than JOIN_BYTES were sent within one turn of the event loop
+        self.deflate: Agreed | None = None  # what was negotiated
+        self.plain_below = self.ready_below = NEVER  # see `compress`
+
+    def compress(self, deflate: Agreed, min_bytes: int, min_ready_bytes: int) -> None:
+        """
+        From now on messages of so many bytes are compressed by who makes them, ready frames by who pushes them.
+
+        Nothing that is written here is looked at again.
+        """
+        self.deflate = deflate
+        self.plain_below, self.ready_below = min_bytes, frame_bytes(min_ready_bytes)
 
     def open(self) -> None:
         """The connection is accepted."""
@@ -193,8 +208,8 @@ class Push(Extension):
     `scope["extensions"]["socketsundso.push"]`: ready frames without a coroutine.
 
     For code that sends the same message to many connections: make the frame once with `frame`, hand it to
-    each connection with `push`. Frames and `websocket.send` keep the order of their calls. The entry exists
-    only where the peer takes the same bytes as every other peer, which means without permessage-deflate.
+    each connection with `push`. Frames and `websocket.send` keep the order of their calls. Where
+    permessage-deflate was negotiated the peer gets its compressed twin, which is made once for all of them.
     """
 
     __slots__ = ("_outbox",)
@@ -211,6 +226,17 @@ class Push(Extension):
     def stands_for(self, send: Callable[..., Any]) -> bool:
         """Whether `send` is this connection's own: around a middleware's, `Push.write` would miss what that does."""
         return getattr(getattr(send, "__self__", None), "outbox", None) is self._outbox
+
+    def compress_from(self, payload_bytes: int | None) -> None:
+        """
+        Compress the messages to this peer from so many bytes of payload on, None for none of them.
+
+        Whether permessage-deflate was negotiated is the client's and the server's affair: without it this does nothing.
+        """
+        deflate = self._outbox.deflate
+        if deflate is not None:
+            least = NEVER if payload_bytes is None else payload_bytes
+            self._outbox.compress(deflate, least, least)
 
     @property
     def open(self) -> bool:
@@ -259,3 +285,46 @@ class Push(Extension):
         await self._outbox.writable()
         if self._outbox.closed:
             raise ClientDisconnected
+
+
+class PackingPush(Push):
+    """
+    `Push` where permessage-deflate was negotiated.
+
+    A class of its own, so that who does without pays nothing.
+    """
+
+    __slots__ = ()
+
+    def push(self, frame: bytes) -> bool:
+        outbox = self._outbox
+        if outbox.closed:
+            return False
+        if len(frame) >= outbox.ready_below:
+            frame = cast(Agreed, outbox.deflate).ready(frame)
+        outbox.push(frame)
+        return True
+
+    def write(self, payload: bytes) -> bool:
+        outbox = self._outbox
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        if len(payload) < outbox.plain_below:
+            outbox.write(text_frame(payload))
+        else:
+            outbox.write(cast(Agreed, outbox.deflate).frame(payload, text=True))
+        return True
+
+    @property
+    def offer(self) -> Callable[[bytes], bool]:
+        return self._offer
+
+    def _offer(self, frame: bytes) -> bool:
+        # `Outbox.offer`, with a frame that is compressed only if it is taken
+        outbox = self._outbox
+        if outbox.blocked is not None and outbox.buffered > OFFER_BYTES:
+            return False
+        if len(frame) >= outbox.ready_below and not outbox.closed:
+            frame = cast(Agreed, outbox.deflate).ready(frame)
+        outbox.push(frame)
+        return True

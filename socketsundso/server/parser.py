@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -86,6 +87,48 @@ def feed(parser: FrameParser, data: bytes) -> None:
         buffer[:size] = view[:size]
         parser.buffer_updated(size)
         view = view[size:]
+
+
+_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = weakref.WeakKeyDictionary()
+
+
+def shared_buffer(loop: asyncio.AbstractEventLoop) -> bytearray:
+    """What all connections of `loop` read the first bytes after a silence into: they are taken out at once."""
+    buffer = _buffers.get(loop)
+    if buffer is None:
+        buffer = _buffers[loop] = bytearray(READ_BUFFER_BYTES)
+    return buffer
+
+
+class Silent(asyncio.BufferedProtocol):
+    """
+    In a parser's place while the peer says nothing: passes on what one small read brings.
+
+    A read into a `Protocol` may bring 256 KiB, more than an application that is behind is to be given.
+    """
+
+    __slots__ = ("_buffer", "_protocol")
+
+    def __init__(self, protocol: asyncio.Protocol, buffer: bytearray) -> None:
+        self._protocol, self._buffer = protocol, buffer
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._protocol.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
 
 class Metered(asyncio.BufferedProtocol):

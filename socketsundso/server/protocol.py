@@ -41,9 +41,17 @@ from socketsundso.server.early import bytes_behind_request, http_version, respon
 from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
 from socketsundso.server.inbox import MAX_QUEUED_BYTES, Inbox
 from socketsundso.server.keepalive import Keepalive, keepalive_of
-from socketsundso.server.messages import Messages, Violation
-from socketsundso.server.outbox import Outbox, Push
-from socketsundso.server.parser import INITIAL_BUFFER_BYTES, FrameParser, Metered, feed, new_parser
+from socketsundso.server.messages import Messages, Violation, invalid_deflate, too_big
+from socketsundso.server.outbox import Outbox, PackingPush, Push
+from socketsundso.server.parser import (
+    INITIAL_BUFFER_BYTES,
+    FrameParser,
+    Metered,
+    Silent,
+    feed,
+    new_parser,
+    shared_buffer,
+)
 from socketsundso.server.rejection import Rejection
 
 HANDSHAKE_TIMEOUT_S = 60.0  # for the application's answer to the upgrade request, and each part of a response
@@ -106,11 +114,11 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_request",
         "_requested",
         "_scope",
-        "_sends_plain",
         "_server_state",
         "_stage",
         "_timer",
         "_transport",
+        "_watching",
     )
 
     def __init__(
@@ -132,7 +140,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._request: UpgradeRequest | None = None  # until it is accepted
         self._rejection: Rejection | None = None
         self._early = b""  # what came behind the request, before accept
-        self._deflate: deflate.Deflate | None = None  # what was negotiated
+        self._deflate: deflate.Agreed | None = None  # what was negotiated
         self._messages: Messages | None = None  # made for the first frame that is no plain text message
         self._parser: FrameParser | None = None
         self._keepalive: Keepalive | None = None
@@ -140,7 +148,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._metered = False  # whether the peer once sent more than the application takes
         self._receiving = False  # from accept until the peer's close frame, a violation, or our own close
         self._accepts_text = False  # receiving, and no fragmented message under way
-        self._sends_plain = False  # open, and nothing is compressed
+        self._watching = False  # receiving, the peer was silent, and there is no parser, or one with nothing in it
         self._last_frame: bytes | None = None  # the close frame that waits for the application's last answers
         self._latest_ping: bytes | None = None  # came while the peer does not read: answered when it does
         self._peer_closed = False  # the peer sent a close frame
@@ -168,8 +176,12 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._early += data
             if len(self._early) > MAX_QUEUED_BYTES:
                 self._inbox.pause()
-        elif self._parser is not None and (self._receiving or self._stage is Stage.CLOSING):
-            feed(self._parser, data)
+        elif self._watching:
+            self._hear(data)
+        elif self._receiving or self._stage is Stage.CLOSING:
+            if self._parser is None:
+                self._make_parser()
+            feed(cast(FrameParser, self._parser), data)
 
     def eof_received(self) -> bool:
         """
@@ -204,7 +216,6 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             return
         self._stage = Stage.LOST
         self._stop_receiving()
-        self._sends_plain = False
         self._cancel_timer()
         self._inbox.end({"type": "websocket.disconnect", "code": frames.ABNORMAL})
         self._inbox.detach()
@@ -238,7 +249,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             logging.getLogger("uvicorn.error").info("WebSocket handshake refused: %s", refused)
             self._answer(handshake.plain_response(refused.status, refused.text, refused.headers))
             return
-        self._deflate = agreed
+        self._negotiated(agreed)
         self._scope = handshake.build_scope(
             self._request,
             self._config,
@@ -264,14 +275,23 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._linger(CLOSE_TIMEOUT_S)
 
     def _extensions(self) -> dict[str, Any]:
-        extensions = {"websocket.http.response": {}, "socketsundso.pull": self._inbox}
-        if self._deflate is None:  # a frame that is ready for every peer is not compressed
-            extensions["socketsundso.push"] = Push(self._outbox)
-        return extensions
+        push = Push if self._deflate is None else PackingPush
+        return {
+            "websocket.http.response": {},
+            "socketsundso.pull": self._inbox,
+            "socketsundso.push": push(self._outbox),
+        }
 
-    def _negotiated_deflate(self, request: UpgradeRequest) -> deflate.Deflate | None:
+    def _negotiated_deflate(self, request: UpgradeRequest) -> deflate.Agreed | None:
         offers = request.lines(b"sec-websocket-extensions")
-        return deflate.negotiate(offers) if offers and self._config.ws_per_message_deflate else None
+        if not offers or not self._config.ws_per_message_deflate:
+            return None
+        return deflate.negotiate(offers, deflate.packers_of(self._loop), contexts=deflate.settings().contexts)
+
+    def _negotiated(self, agreed: deflate.Agreed | None) -> None:
+        self._deflate = agreed
+        if agreed is not None:
+            self._outbox.compress(agreed, *deflate.settings().thresholds)
 
     def _start_app(self) -> None:
         context = contextvars.Context() if getattr(self._config, "reset_contextvars", False) else None
@@ -295,11 +315,11 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._transport.write(response)
         self._stage = Stage.OPEN
         self._receiving = self._accepts_text = True
-        self._sends_plain = agreed is None
         self._outbox.open()
-        self._start_parser()
+        self._watch()
         early, self._early = self._early, b""
-        feed(cast(FrameParser, self._parser), early)
+        if early:
+            self._hear(early)
         if self._peer_hung_up and self._receiving and self._refused is None:
             self._transport.close()  # it sent no close frame
         elif self._receiving:
@@ -309,8 +329,39 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 self._keepalive.add(self)
 
     def _start_parser(self) -> None:
+        self._make_parser()
+        self._read_into(cast(FrameParser, self._parser))
+
+    def _make_parser(self) -> None:
         self._parser = new_parser(self, self._refuse, self._max_bytes)
-        self._read_into(self._parser)
+
+    def _watch(self) -> None:
+        """
+        Bytes come to `_hear` until the peer sends more than a pong: a parser, in which there is nothing, has a rest.
+
+        It is given up by `rest`: a parser is more than a third of what an idle connection weighs.
+        """
+        self._watching = True
+        self._transport.set_protocol(Silent(self, shared_buffer(self._loop)))
+
+    def _hear(self, data: bytes) -> None:
+        """The peer breaks its silence, unless it only answers a ping: for that no parser is needed."""
+        pong = frames.lone_pong(data)
+        if pong is not None:
+            if self._keepalive is not None:
+                self._keepalive.pong(self, pong)
+            return
+        self._watching = False
+        if self._parser is None:
+            self._make_parser()
+        parser = cast(FrameParser, self._parser)
+        self._read_into(parser)
+        feed(parser, data)
+
+    def rest(self) -> None:
+        """A ping is due, and the next one after it: called by the keepalive."""
+        if self._watching:
+            self._parser = None  # nothing came since the last ping
 
     @property
     def _max_bytes(self) -> int:
@@ -325,7 +376,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         """The inbox is full: from now on, one read brings only so much."""
         if not self._metered and self._parser is not None and self._receiving:
             self._metered = True
-            self._read_into(self._parser)
+            if not self._watching:
+                self._read_into(self._parser)
 
     def _handshake_timed_out(self) -> None:
         logging.getLogger("uvicorn.error").warning(
@@ -357,6 +409,16 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._inbox.put(text, size)
             if size >= LARGE_BYTES:
                 self._renew_parser(frame)
+        elif (
+            frame.rsv1
+            and self._accepts_text
+            and frame.msg_type is _TEXT
+            and frame.fin
+            and self._deflate is not None
+            and self._deflate.alone
+            and not (frame.rsv2 or frame.rsv3)
+        ):
+            self._on_packed_text(self._deflate, frame)
         elif self._receiving:
             try:
                 _ON_FRAME[frame.msg_type](self, frame)
@@ -364,6 +426,24 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 self._fail(violation.code, violation.reason)
         elif self._stage is Stage.CLOSING and frame.msg_type is WSMsgType.CLOSE:
             self._linger(CLOSE_TIMEOUT_S)
+
+    def _on_packed_text(self, agreed: deflate.Agreed, frame: WSFrame) -> None:
+        """The whole message of a browser, which compresses nearly all of them."""
+        try:
+            data = agreed.inflate(frame.get_payload_as_bytes(), self._max_bytes)
+            text = data.decode()
+        except deflate.DeflateError:
+            violation = invalid_deflate()
+        except deflate.TooBig:
+            violation = too_big(self._max_bytes)
+        except UnicodeDecodeError:
+            violation = Violation(1007, "invalid UTF-8")
+        else:
+            self._inbox.put(text, len(data))
+            if frame.payload_size >= LARGE_BYTES:
+                self._renew_parser(frame)
+            return
+        self._fail(violation.code, violation.reason)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.connection_lost(None)
@@ -393,9 +473,10 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def _on_pong(self, frame: WSFrame) -> None:
         payload = _control_payload(frame)
-        if self._keepalive is not None:
-            self._keepalive.pong(self, payload)
+        answers = self._keepalive is not None and self._keepalive.pong(self, payload)
         self._renew_parser(frame)
+        if answers and frame.tail_size == 0 and self._receiving and self._refused is None:
+            self._watch()
 
     def _on_close(self, frame: WSFrame) -> None:
         payload = _control_payload(frame)
@@ -473,14 +554,13 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._stop_receiving()
         self._outbox.finish(frames.close_frame(code, reason))
         self._stage = Stage.CLOSING
-        self._sends_plain = False
         self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
         self._transport.set_protocol(self)
         self._inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._inbox.release()
 
     def _stop_receiving(self) -> None:
-        self._receiving = self._accepts_text = False
+        self._receiving = self._accepts_text = self._watching = False
         if self._keepalive is not None:
             self._keepalive.discard(self)
             self._keepalive = None
@@ -493,7 +573,6 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         connection, and the peer may never see the last frame.
         """
         self._stage = Stage.CLOSED
-        self._sends_plain = False
         self._stop_receiving()
         self._set_timer(timeout_s, self._transport.abort)
         self._transport.set_protocol(self)
@@ -548,7 +627,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     @property
     def frame_progress(self) -> int:
         """A number that differs whenever more of a frame has come in; the peer can send no pong within one."""
-        return len(self._parser.get_buffer(-1)) if self._parser is not None else 0
+        return len(self._parser.get_buffer(-1)) if self._parser is not None else INITIAL_BUFFER_BYTES
 
     @property
     def writing_blocked(self) -> bool:
@@ -609,13 +688,15 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     async def send(self, message: Message) -> None:
         """ASGI's `send`."""
         outbox = self._outbox
-        if self._sends_plain and message["type"] == "websocket.send" and outbox.blocked is None:
+        if not outbox.closed and message["type"] == "websocket.send" and outbox.blocked is None:
             text = message.get("text")
             if text is not None:
                 payload = text.encode()
-                # frames.text_frame, unfolded: this runs for every message
                 size = len(payload)
-                outbox.write(_TEXT_HEADS[size] + payload if size < 126 else _frame(_FIN_TEXT, payload))
+                if size >= outbox.plain_below:
+                    outbox.write(cast(deflate.Agreed, self._deflate).frame(payload, text=True))
+                else:  # frames.text_frame, unfolded: this runs for every message
+                    outbox.write(_TEXT_HEADS[size] + payload if size < 126 else _frame(_FIN_TEXT, payload))
                 if outbox.turn_due:
                     await outbox.turn()
                 return
@@ -689,7 +770,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             payload = text.encode()
         else:  # bytes(5) would be five zeros
             payload = data if isinstance(data, bytes) else bytes(memoryview(cast(Any, data)))
-        if self._deflate is not None:
+        if self._deflate is not None and len(payload) >= self._outbox.plain_below:
             return self._deflate.frame(payload, text=text is not None)
         return frames.frame(frames.FIN_TEXT if text is not None else frames.FIN_BINARY, payload)
 

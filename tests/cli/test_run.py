@@ -425,7 +425,15 @@ def test_without_picows(folder: Path) -> None:
 def test_help_shows_uvicorns_options_and_ours() -> None:
     """`run --help` lists the options of the uvicorn that is installed, and --backplane."""
     shown = subprocess.run(command("--help"), capture_output=True, text=True, timeout=60, check=True).stdout
-    for option in ("--host", "--ssl-keyfile", "--reload", "--workers", "--proxy-headers", "--backplane"):
+    for option in (
+        "--host",
+        "--ssl-keyfile",
+        "--reload",
+        "--workers",
+        "--proxy-headers",
+        "--backplane",
+        "--ws-deflate-min",
+    ):
         assert option in shown
 
 
@@ -438,6 +446,7 @@ def handed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     options: dict[str, Any] = {}
     monkeypatch.setattr(cli.uvicorn_command, "callback", lambda **given: options.update(given))
     variables = (cli.APP_VARIABLE, cli.FACTORY_VARIABLE, cli.INTERFACE_VARIABLE, cli.BACKPLANE_VARIABLE)
+    variables += (cli.DEFLATE_MIN_VARIABLE, cli.DEFLATE_CONTEXT_VARIABLE)
     for variable in (*variables, "SOCKETSUNDSO_TEST_SECRET"):
         monkeypatch.setenv(variable, "")
     monkeypatch.delenv("SOCKETSUNDSO_TEST_SECRET")
@@ -463,6 +472,23 @@ def test_uvicorn_gets_our_protocols_and_every_option(handed: dict[str, Any]) -> 
     assert "backplane" not in handed
     assert os.environ[cli.BACKPLANE_VARIABLE] == "redis://h"
     assert cli.load_app() is sys.modules["served"].app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "minimum", "context"),
+    [
+        ([], "", ""),
+        (["--ws-deflate-min", "256"], "256", ""),
+        (["--ws-deflate-min", "off", "--ws-deflate-context"], "off", "1"),
+    ],
+)
+def test_compression_is_told_by_the_environment(
+    handed: dict[str, Any], arguments: list[str], minimum: str, context: str
+) -> None:
+    """Every worker finds there what is to be compressed; uvicorn knows no such option."""
+    assert invoke("run", "served:app", *arguments).exit_code == 0
+    assert (os.environ[cli.DEFLATE_MIN_VARIABLE], os.environ[cli.DEFLATE_CONTEXT_VARIABLE]) == (minimum, context)
+    assert not {"ws_deflate_min", "ws_deflate_context"} & set(handed)
 
 
 def test_protocols_that_were_chosen_stay(handed: dict[str, Any]) -> None:
@@ -845,6 +871,10 @@ TLS = ["--ssl-certfile", str(CERTIFICATE)]
         (["run", "served:app", *TLS, "--ssl-ciphers", "none"], "No cipher can be selected"),
         (["run", "served:app", *TLS, "--ssl-ca-certs", __file__], "'--ssl-ca-certs': "),
         (["run", "served:app", "--backplane", "nowhere://"], "'--backplane': the backplane's nowhere:// URL names no"),
+        (
+            ["run", "served:app", "--ws-deflate-min", "1k"],
+            "'--ws-deflate-min': '1k' is neither a number",
+        ),
         (["run", "served:app", "--env-file", "/"], "'--env-file': / is a folder"),
         (["run", "served:app", "--uds", "no/where"], "'--uds': no folder for no/where"),
         (["run", "served:app", "--uds", ""], "'--uds': a path is needed"),

@@ -17,7 +17,9 @@ import pytest
 import websockets.asyncio.client
 import websockets.exceptions
 import websockets.sync.client
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
+from socketsundso.server import deflate as permessage_deflate
 from tests.server.serving import Recorder, Served, echo, run, serving
 
 NODE = shutil.which("node")
@@ -25,6 +27,23 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 NODE_WS = Path(os.environ.get("SOCKETSUNDSO_E2E_DIR", CACHE / "socketsundso-e2e")) / "node_modules" / "ws"
 MESSAGES = ["", "hello", "gr\u00fc\u00dfe \U0001f600", "x" * 70_000]
+
+ANSWERS = {  # everything that we answer to an offer of permessage-deflate, and what we compress then
+    "default": {},
+    "all": {permessage_deflate.MIN_VARIABLE: "0"},
+    "off": {permessage_deflate.MIN_VARIABLE: "off"},
+    "contexts": {permessage_deflate.CONTEXT_VARIABLE: "1"},
+}
+LARGE = ["hello " * 400, "gr\u00fc\u00dfe " * 4000]
+
+
+@pytest.fixture(params=ANSWERS)
+def answer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the server is set."""
+    for name, value in ANSWERS[request.param].items():
+        monkeypatch.setenv(name, value)
+    return str(request.param)
+
 
 compressions = pytest.mark.parametrize("deflate", [True, False], ids=["deflate", "plain"])
 
@@ -181,7 +200,7 @@ client.on("error", (error) => console.log(JSON.stringify({ error: error.message 
 
 @compressions
 @pytest.mark.skipif(NODE is None or not NODE_WS.is_dir(), reason="no node, or no `ws`: .ci/setup-e2e installs it")
-def test_node_ws(deflate: bool) -> None:
+def test_node_ws(deflate: bool, answer: str) -> None:
     """Node's `ws`: messages, ping, close with code and reason."""
 
     async def main() -> None:
@@ -224,7 +243,7 @@ client.onclose = (event) => {
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: .ci/setup-e2e installs it")
 @pytest.mark.timeout(120)
-def test_chromium() -> None:
+def test_chromium(answer: str) -> None:
     """A browser's own WebSocket, with the compression that it asks for."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -267,6 +286,41 @@ def test_chromium() -> None:
         assert seen == {"got": MESSAGES, "code": 3002, "clean": True, "protocol": "chat"}
 
     reported: asyncio.Future[bytes]
+    run(main())
+
+
+@pytest.mark.parametrize("server_bits", [None, *range(9, 16)])
+@pytest.mark.parametrize("client_bits", [None, True, 9, 12, 15])
+def test_websockets_takes_every_answer(answer: str, server_bits: int | None, client_bits: int | bool | None) -> None:
+    """Whatever windows `websockets` offers, it accepts what it is answered, and the messages survive."""
+    offer = ClientPerMessageDeflateFactory(server_max_window_bits=server_bits, client_max_window_bits=client_bits)
+
+    async def main() -> None:
+        async with (
+            serving(echo) as served,
+            websockets.asyncio.client.connect(served.url, extensions=[offer]) as client,
+        ):
+            assert client.protocol.extensions
+            for message in [*MESSAGES, *LARGE]:
+                await client.send(message)
+                assert await client.recv() == message
+
+    run(main())
+
+
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_aiohttp_takes_every_answer(answer: str, bits: int) -> None:
+    """Whatever window `aiohttp` offers, it accepts what it is answered, and the messages survive."""
+
+    async def main() -> None:
+        async with serving(echo) as served, aiohttp.ClientSession() as session:
+            url = served.url.replace("ws", "http", 1)
+            async with session.ws_connect(url, compress=bits) as client:
+                assert client.compress
+                for message in [*MESSAGES, *LARGE]:
+                    await client.send_str(message)
+                    assert await client.receive_str() == message
+
     run(main())
 
 

@@ -23,7 +23,7 @@ import pytest
 import websockets.asyncio.client
 
 from socketsundso.server import protocol
-from socketsundso.server.deflate import Deflate
+from socketsundso.server.deflate import Contexts, Inflation
 from socketsundso.server.head import HeadWatch
 from socketsundso.server.inbox import Inbox
 from socketsundso.server.messages import Messages
@@ -72,7 +72,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
-OURS = (WebSocketProtocol, Inbox, Outbox, Messages, Deflate, HeadWatch)
+OURS = (WebSocketProtocol, Inbox, Outbox, Messages, Contexts, Inflation, HeadWatch)
 
 
 def left() -> dict[str, int]:

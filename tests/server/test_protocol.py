@@ -844,6 +844,8 @@ def test_keepalive_serves_many_connections_with_one_timer(clock: Clock) -> None:
             self.pings: list[bytes] = []
             self.silent = 0
 
+        def rest(self) -> None: ...
+
         def ping(self, payload: bytes) -> None:
             self.pings.append(payload)
 
@@ -876,6 +878,8 @@ def test_keepalive_catches_up_after_a_busy_event_loop() -> None:
     class Connection:
         reading_paused = False
         frame_progress = buffered_bytes = 0
+
+        def rest(self) -> None: ...
 
         def ping(self, payload: bytes) -> None:
             pings.append(payload)
