@@ -79,14 +79,19 @@ def message(size: int = 80) -> Body:
 
 def masked_frame(payload: bytes) -> bytes:
     """One final text frame as a client sends it."""
+    return framed(payload, 0x81)
+
+
+def framed(payload: bytes, first: int) -> bytes:
+    """A frame as a client sends it, `first` its first byte: the final bit, those of extensions, the opcode."""
     mask = b"\x01\x02\x03\x04"
     size = len(payload)
     if size < 126:
-        head = struct.pack("!BB", 0x81, 0x80 | size)
+        head = struct.pack("!BB", first, 0x80 | size)
     elif size < 65536:
-        head = struct.pack("!BBH", 0x81, 0xFE, size)
+        head = struct.pack("!BBH", first, 0xFE, size)
     else:
-        head = struct.pack("!BBQ", 0x81, 0xFF, size)
+        head = struct.pack("!BBQ", first, 0xFF, size)
     padded = mask * (size // 4 + 1)
     body = (int.from_bytes(payload, "big") ^ int.from_bytes(padded[:size], "big")).to_bytes(size, "big")
     return head + mask + body
@@ -94,29 +99,46 @@ def masked_frame(payload: bytes) -> bytes:
 
 def connect(port: int, dialect: Dialect = PLAIN, receive_buffer: int | None = None) -> socket.socket:
     """A connection after its handshake, without compression."""
+    return opened(port, dialect, receive_buffer=receive_buffer).sock
+
+
+class Opened(NamedTuple):
+    """A connection after its handshake."""
+
+    sock: socket.socket
+    extensions: str
+    """What the server answered to those that were offered."""
+    greeted: list[bytes]
+    """The frames that the server has sent so far."""
+
+
+def opened(port: int, dialect: Dialect = PLAIN, offer: str = "", receive_buffer: int | None = None) -> Opened:
+    """A connection after its handshake, with what was agreed on. Raises ConnectionError if it is refused."""
     sock = socket.socket()
     try:
         if receive_buffer is not None:  # counts only from before the connection on
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(SILENCE_S)
         sock.connect(("127.0.0.1", port))
-        shake_hands(sock, port, dialect.path)
+        answer = shake_hands(sock, port, dialect.path, offer)
+        greeted = []
         if dialect.greeting:
-            read_frame(sock)
+            greeted.append(read_frame(sock))
             sock.sendall(masked_frame(dialect.greeting.encode()))
-            read_frame(sock)
+            greeted.append(read_frame(sock))
     except BaseException:
         sock.close()
         raise
-    return sock
+    return Opened(sock, answer, greeted)
 
 
-def shake_hands(sock: socket.socket, port: int, path: str) -> None:
-    """The handshake on a socket that is connected. Raises ConnectionError if it is refused."""
+def shake_hands(sock: socket.socket, port: int, path: str, offer: str = "") -> str:
+    """The handshake on a socket that is connected; the answer to the offer. ConnectionError if it is refused."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    extensions = f"Sec-WebSocket-Extensions: {offer}\r\n" if offer else ""
     sock.sendall(
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{extensions}\r\n".encode()
     )
     head = b""
     while b"\r\n\r\n" not in head:  # a frame may follow in the same segment: take the head alone
@@ -128,6 +150,9 @@ def shake_hands(sock: socket.socket, port: int, path: str) -> None:
     status = head.partition(b"\r\n")[0]
     if b" 101 " not in status + b" ":
         raise ConnectionError(status.decode())
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    answered = [value.strip() for name, _, value in lines if name.lower() == b"sec-websocket-extensions"]
+    return b", ".join(answered).decode()
 
 
 def read_frame(sock: socket.socket) -> bytes:
@@ -178,13 +203,23 @@ class Load:
     Open connections that send the same again and again.
 
     `invalid` of every `group` messages lack a field; their answer must be an error, and the connection must live on.
-    With `group` > 1 that many messages are one unit: sent in one write, answered by that many frames.
+    With `group` > 1 that many messages are one unit: sent in one write, answered by that many frames. With `at_once`
+    it asks for one connection at a time, and answers it before the next; else for all that are readable.
     """
 
     def __init__(
-        self, port: int, shape: Shape, body: Body, dialect: Dialect = PLAIN, *, group: int = 1, invalid: int = 0
+        self,
+        port: int,
+        shape: Shape,
+        body: Body,
+        dialect: Dialect = PLAIN,
+        *,
+        group: int = 1,
+        invalid: int = 0,
+        at_once: bool = False,
     ) -> None:
         self.shape, self.dialect, self.group = shape, dialect, group
+        self._most = 1 if at_once else -1
         self.bodies = [body] * (group - invalid) + [{**body, "sender": "nobody"}] * invalid
         self.frame = b"".join(masked_frame(dialect.encode(each)) for each in self.bodies)
         self.sockets: list[socket.socket] = []
@@ -263,7 +298,7 @@ class Load:
         return Passage(clock() - start, time.process_time() - cpu, waits)
 
     def _wait(self) -> list[tuple[int, int]]:
-        ready = self._poll.poll(SILENCE_S)
+        ready = self._poll.poll(SILENCE_S, self._most)
         if not ready:
             raise TimeoutError(f"no answer within {SILENCE_S:.0f} s under load")
         return ready

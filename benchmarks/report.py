@@ -10,18 +10,30 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor
+from benchmarks import baseline
+from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, Competitor
 
 FOLDER = Path(__file__).parent / "report"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- written by python -m benchmarks.report -->", "<!-- end of what it writes -->"
-MAIN = ("roundtrip 32x1, 80 B", "roundtrip 16x16, 80 B")
-TOLD = ("broadcast to 1,000 members, 1 in flight", "broadcast to 1,000 members, 16 in flight")
+BATCHING, PROMPT = "roundtrip 32x1, 80 B", "roundtrip 32x1, 80 B, each answered at once"
+MAIN = {
+    "roundtrip 16x16, 80 B": "16x16",
+    "roundtrip 32x1, 106 B, as a browser": "32x1, browser",
+    "roundtrip 16x16, 106 B, as a browser": "16x16, browser",
+}
+TOLD = {
+    "broadcast to 1,000 members, 1 in flight": "1 in flight",
+    "broadcast to 1,000 members, 16 in flight": "16 in flight",
+    "broadcast to 500 members, 106 B, 1 in flight, as a browser": "browser, 1",
+    "broadcast to 500 members, 106 B, 4 in flight, as a browser": "browser, 4",
+    "broadcast to 500 members, 16 KB, 1 in flight, as a browser": "browser, 16 KB, 1",
+}
+BROWSER = "browser"  # how the titles of what a browser gets end
 INK = "#010203"  # stands for the reader's text colour, see `_recoloured`
 OURS, OTHERS, CEILING = "#2f81f7", "#8b949e", "#c4a15a"
 STYLE = "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style>"
@@ -34,8 +46,12 @@ UNITS = {
     "ratio_low": ("lowest", "{:.2f}"),
     "ratio_high": ("highest", "{:.2f}"),
     "messages_per_s": ("messages/s", "{:,.0f}"),
+    "per_turn": ("messages/turn of the server", "{:.1f}"),
+    "sent_bytes": ("bytes in", "{:,.0f}"),
+    "received_bytes": ("bytes out", "{:,.0f}"),
     "load_cpu_us": ("load CPU, us/message", "{:.1f}"),
     "kb_per_connection": ("kB/connection", "{:.1f}"),
+    "silent_kb": ("before its message", "{:.1f}"),
     "handshake_cpu_us": ("handshake CPU, us", "{:.0f}"),
     "connects_per_s": ("connects/s", "{:,.0f}"),
     "per_s": ("at messages/s", "{:,.0f}"),
@@ -74,9 +90,11 @@ def markdown(run: Run) -> str:
     parts = [
         "# The last run of the benchmarks",
         f"{run['date']}, {run['cores']} cores, {run['machine']}, Python {run['python']}, commit {run['commit'][:10]}"
-        f"{', full' if run['full'] else ', quick form'}. {versions}. Text frames, no compression.\n\n"
+        f"{', full' if run['full'] else ', quick form'}. {versions}."
+        " Text frames, no compression but where a title says browser.\n\n"
         "Ratios are server CPU per message or delivery against the naive FastAPI loop of the same round; what a row"
         " validates is in its last column. A rate with * is the load generator's limit, not the server's.",
+        *filter(None, [loads_agree(run), against_ourselves(run)]),
         *(f"![{chart.caption}]({chart.file})" for chart in _charts(run)),
         f"## Where socketsundso loses\n\n{lost(run)}",
         *(f"## {title[:1].upper()}{title[1:]}\n\n{_table(title, rows)}" for title, rows in run["figures"].items()),
@@ -90,9 +108,14 @@ def losses(run: Run) -> dict[str, dict[str, list[str]]]:
     for title, rows in run["figures"].items():
         if not title.startswith(("roundtrip", "broadcast")):
             continue
-        short = title.removeprefix("roundtrip ").replace(", 80 B", "").replace(", ", " ")
+        short = title.removeprefix("roundtrip ").replace(", 80 B", "").replace(", as a ", " ").replace(", ", " ")
         competitors = _competitors(title)
-        ratios = {competitors[key]: row["ratio"] for key, row in rows.items() if "ratio" in row}
+        played = "browser" if title.endswith(BROWSER) else "none"  # not ourselves under another load
+        ratios = {
+            competitors[key]: row["ratio"]
+            for key, row in rows.items()
+            if "ratio" in row and competitors[key].client == played
+        }
         for ours in filter(lambda each: each.ours, ratios):
             rivals = found.setdefault(ours.name, {})
             for other, ratio in ratios.items():
@@ -148,13 +171,15 @@ def measured(run: Run) -> str:
         "Server CPU per message, naive FastAPI loop (`receive_json`, `Model(**data)`, `send_json`) = 1;"
         f" {run['machine']}, {run['cores']} cores, Python {run['python']},"
         f" uvloop {run['versions'].get('uvloop', 'none')}, {run['date']},"
-        " no compression.\n32x1: 32 connections with one message in flight each; 16x16: 16 with 16. Own protocol:"
-        " `socketsundso run`.",
+        f" no compression{_browser_columns(run)}.\n32x1: 32 connections with one message in flight each;"
+        " 16x16: 16 with 16. Own protocol: `socketsundso run`.",
         "![server CPU per message](benchmarks/report/roundtrip.svg)",
-        _side_by_side(run, MAIN, ("32x1", "16x16")),
+        _side_by_side(run, main_titles(run)),
+        *filter(None, [loads_agree(run)]),
         "The same per member for a message to the 1,000 members of a room, one or 16 at a time:",
         "![server CPU per member of a broadcast](benchmarks/report/broadcast.svg)",
-        _side_by_side(run, TOLD, ("1 in flight", "16 in flight")),
+        _side_by_side(run, told_titles(run)),
+        *filter(None, [against_ourselves(run)]),
         _idle(run["figures"]),
         _in_process(run["figures"]),
         f"Where we lose:\n\n{lost(run)}",
@@ -162,13 +187,57 @@ def measured(run: Run) -> str:
     return "\n\n".join(parts)
 
 
-def _side_by_side(run: Run, titles: Sequence[str], heads: Sequence[str]) -> str:
-    """The ratios of some tables, the dearest of the first one at the top, ours in bold."""
-    columns = [run["figures"].get(title, {}) for title in titles]
-    competitors = _competitors(titles[0])
+def main_titles(run: Run) -> dict[str, str]:
+    """The round trips that the README shows, and their heads; of the two loads at 32x1 the one that favours us less."""
+    ours = {title: run["figures"].get(title, {}).get("ours", {}).get("ratio", 0.0) for title in (BATCHING, PROMPT)}
+    first = PROMPT if ours[PROMPT] > ours[BATCHING] else BATCHING
+    return {first: "32x1", **_there(run, MAIN)}
+
+
+def told_titles(run: Run) -> dict[str, str]:
+    """The broadcasts that the README shows."""
+    return _there(run, TOLD)
+
+
+def _there(run: Run, titles: dict[str, str]) -> dict[str, str]:
+    return {title: head for title, head in titles.items() if title in run["figures"]}
+
+
+def _browser_columns(run: Run) -> str:
+    some = any(title.endswith(BROWSER) for title in run["figures"])
+    return " but where a column says browser: there clients offer and compress as Chromium does" if some else ""
+
+
+def loads_agree(run: Run) -> str:
+    """How near two independent loads that answer each reply at once come to each other; empty without them."""
+    one, other = (run["figures"].get(title) for title in (PROMPT, f"{PROMPT}, in Python"))
+    if not one or not other:
+        return ""
+    text, _ = baseline.agreement({"32x1": one}, {"32x1": other})
+    return f"32x1 under two independent loads that answer each reply at once, in C and in Python: {text}"
+
+
+def against_ourselves(run: Run) -> str:
+    """What a browser's offer costs us: own protocol under it against own protocol without; empty without figures."""
+    lines = []
+    for title, rows in run["figures"].items():
+        ratio = {key: row["ratio"] for key, row in rows.items() if "ratio" in row}
+        if title.endswith(BROWSER) and {"ours", "ours-plain", "ours-none"} <= ratio.keys():
+            compressed, plain = (ratio[key] / ratio["ours-none"] for key in ("ours", "ours-plain"))
+            lines.append(f"* {title.removesuffix(', as a browser')}: {compressed:.2f}x, {plain:.2f}x.")
+    head = (
+        "Own protocol under a browser's offer, against itself without one: compressed frames in, plain frames in.\n\n"
+    )
+    return head + "\n".join(lines) if lines else ""
+
+
+def _side_by_side(run: Run, titles: dict[str, str]) -> str:
+    """The ratios of some tables, the dearest of the first one at the top, ours in bold; a dash was not measured."""
+    columns, heads = [run["figures"].get(title, {}) for title in titles], titles.values()
+    competitors = _competitors(next(iter(titles), ""))
     lines = [f"| server | {' | '.join(heads)} | validates |", f"|---|{'---:|' * len(heads)}---|"]
-    for key in sorted(columns[0], key=lambda key: -columns[0][key].get("ratio", 0.0)):
-        each, rows = competitors[key], [column[key] for column in columns]
+    for key in sorted(columns[0] if columns else (), key=lambda key: -columns[0][key].get("ratio", 0.0)):
+        each, rows = competitors[key], [column.get(key, {"failed": "-"}) for column in columns]
         name = f"**{each.name}**" if each.ours else each.name
         cells = [f"{row['ratio']:.2f}" if "ratio" in row else row.get("failed", "") for row in rows]
         lines.append(f"| {name} | {' | '.join(cells)} | {each.validates} |")
@@ -183,7 +252,18 @@ def _idle(figures: dict[str, dict[str, Any]]) -> str:
 
     return (
         f"An idle connection costs {kb('ours')} on our own protocol, {kb('ours-uvicorn')} on uvicorn's, {kb('naive')}"
-        " in the naive loop."
+        f" in the naive loop.{_after_one(figures)}"
+    )
+
+
+def _after_one(figures: dict[str, dict[str, Any]]) -> str:
+    rows = next((rows for title, rows in figures.items() if title.endswith("after one message, browser")), {})
+    kb = {key: row["kb_per_connection"] for key, row in rows.items() if "kb_per_connection" in row}
+    if not {"ours", "ours-uvicorn", "naive"} <= kb.keys():
+        return ""
+    return (
+        f" A browser's that has sent one message: {kb['ours']:.0f} kB, {kb['ours-uvicorn']:.0f} kB"
+        f" and {kb['naive']:.0f} kB."
     )
 
 
@@ -210,7 +290,10 @@ def _in_process(figures: dict[str, dict[str, Any]]) -> str:
 
 def _competitors(title: str) -> dict[str, Competitor]:
     """Those of a table, by their keys."""
-    return {each.key: each for each in (BROADCASTERS if title.startswith("broadcast") else COMPETITORS)}
+    broadcast = title.startswith("broadcast")
+    if title.endswith(BROWSER):
+        return {each.key: each for each in (BROWSER_MEMBERS if broadcast else BROWSERS)}
+    return {each.key: each for each in (BROADCASTERS if broadcast else COMPETITORS)}
 
 
 def _table(title: str, rows: dict[str, dict[str, Any]]) -> str:
@@ -254,8 +337,12 @@ def _charts(run: Run) -> list[Chart]:
     """Those of which the run has a figure."""
     idle = [title for title in run["figures"] if title.startswith("idle")]
     charts = [
-        Chart("server CPU per message, naive FastAPI loop = 1", "roundtrip.svg", list(MAIN), "ratio", "{:.2f}"),
-        Chart("server CPU per member, naive FastAPI loop = 1", "broadcast.svg", list(TOLD), "ratio", "{:.2f}"),
+        Chart(
+            "server CPU per message, naive FastAPI loop = 1", "roundtrip.svg", list(main_titles(run)), "ratio", "{:.2f}"
+        ),
+        Chart(
+            "server CPU per member, naive FastAPI loop = 1", "broadcast.svg", list(told_titles(run)), "ratio", "{:.2f}"
+        ),
         Chart("kB of resident memory per idle connection", "memory.svg", idle, "kb_per_connection", "{:.1f}"),
     ]
     return [
@@ -279,9 +366,14 @@ def _draw(chart: Chart, run: Run, folder: Path) -> None:
     colours = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     with mpl.rc_context({**colours, "svg.hashsalt": "socketsundso", "font.size": 10}):
         panels = [(title, _bars(run, title, chart.column)) for title in chart.titles]
+        across = min(2, len(panels))
+        down = -(-len(panels) // across)
         height = 0.9 + 0.27 * max(len(bars) for _, bars in panels)
-        figure = Figure(figsize=(6.4 * len(panels), height), layout="constrained")
-        for axes, (title, bars) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        figure = Figure(figsize=(6.4 * across, height * down), layout="constrained")
+        places = figure.subplots(down, across, squeeze=False).flat
+        for axes in places[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (title, bars) in zip(places, panels, strict=False):
             names, values, fills = zip(*bars, strict=True)
             drawn = axes.barh(names, values, color=fills, height=0.72)
             axes.bar_label(drawn, [chart.form.format(value) for value in values], padding=3, color=INK)

@@ -16,11 +16,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from benchmarks.installed import NotAvailable
 from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, message, settled_cpu_seconds
-from benchmarks.servers import Competitor, NotAvailable, running
+from benchmarks.prompt import PromptLoad
+from benchmarks.servers import Competitor, running
+from benchmarks.turns import turns_of
 
 BASE = "naive"
 LIMITED = 0.85  # from this share of the wall time on, the load's own CPU is what bounds the rate
+
+LOADS = {
+    "batching": "",
+    "prompt": ", each answered at once",
+    "prompt, in Python": ", each answered at once, in Python",
+    "browser": ", as a browser",
+}
 
 Row = dict[str, Any]
 Progress = Callable[[str], None]
@@ -31,18 +41,31 @@ Open = Callable[[Competitor, int, int], AbstractContextManager[Sampler]]  # conn
 
 @dataclass(frozen=True)
 class Cell:
-    """One shape of load; `invalid` of every `group` messages are not valid."""
+    """
+    One shape of load; `invalid` of every `group` messages are not valid. The load is `batching`: it looks at all
+    connections that have something, "prompt": in C, at one after the other, "prompt, in Python": the same once more,
+    independently, or "browser": in C, with the clients that each competitor names.
+    """
 
     shape: Shape
     size: int = 80
     group: int = 1
     invalid: int = 0
+    load: str = "batching"
 
     @property
     def title(self) -> str:
         size = f"{self.size} B" if self.size < 1024 else f"{self.size // 1024} KB"
         mixed = f", {100 * self.invalid // self.group} % invalid" if self.invalid else ""
-        return f"{self.shape}, {size}{mixed}"
+        return f"{self.shape}, {size}{mixed}{LOADS[self.load]}"
+
+    def connect(self, competitor: Competitor, port: int) -> Load | PromptLoad:
+        if self.load in ("prompt", "browser"):
+            return PromptLoad(port, self.shape, self.size, competitor.dialect, client=competitor.client)
+        return Load(
+            port, self.shape, message(self.size), competitor.dialect,
+            group=self.group, invalid=self.invalid, at_once=self.load != "batching",
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -65,7 +88,7 @@ def fleet(competitors: Sequence[Competitor], core: int, progress: Progress) -> I
 @contextlib.contextmanager
 def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid: int) -> Iterator[Sampler]:
     """The connections of a cell, warm; each sample loads them for about `seconds`."""
-    load = Load(port, cell.shape, message(cell.size), competitor.dialect, group=cell.group, invalid=cell.invalid)
+    load = cell.connect(competitor, port)
     with contextlib.closing(load):
         least = 4 * cell.group * cell.shape.connections * cell.shape.in_flight
         load.run(least)
@@ -75,9 +98,10 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
 
         def sample() -> dict[str, Row]:
             load.run(max(least // 4, messages // 8))  # others have had the core's caches meanwhile
-            before = settled_cpu_seconds(pid)
+            before, turns = settled_cpu_seconds(pid), turns_of(pid)
             taken = load.run(messages)
             cpu = settled_cpu_seconds(pid) - before
+            made = (turns_of(pid) or 0) - (turns or 0)
             return {
                 cell.title: {
                     "cpu_us": cpu / messages * 1e6,
@@ -86,10 +110,19 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
                     "p99_us": taken.wait_s(0.99) * 1e6,
                     "load_cpu_us": taken.cpu_s / messages * 1e6,
                     "load_share": taken.cpu_s / taken.wall_s,
+                    **({"per_turn": messages / made} if made else {}),
+                    **wire_bytes(load, messages),
                 }
             }
 
         yield sample
+
+
+def wire_bytes(load: Load | PromptLoad, messages: int) -> Row:
+    """What a message and its reply were on the wire, of browsers."""
+    if not isinstance(load, PromptLoad):
+        return {}
+    return {"sent_bytes": load.sent_bytes / messages, "received_bytes": load.received_bytes / messages}
 
 
 def measure(cell: Cell, fleet: Fleet, rounds: int, seconds: float, progress: Progress) -> dict[str, Row]:
@@ -173,7 +206,11 @@ def ours_failed(rows: dict[str, Row], competitors: Sequence[Competitor]) -> list
 
 def summary(samples: list[Row], base: list[Row] | None) -> Row:
     """Medians over the rounds, the spread of the first column (a cost), and its ratio to the base of the same round."""
-    row: Row = {name: statistics.median(each[name] for each in samples) for name in samples[0]}
+    row: Row = {
+        name: statistics.median(each[name] for each in samples)
+        for name in samples[0]
+        if all(name in each for each in samples)
+    }
     cost = next(iter(row))
     costs = [each[cost] for each in samples]
     row["spread_us"] = max(costs) - min(costs)
@@ -188,19 +225,22 @@ def summary(samples: list[Row], base: list[Row] | None) -> Row:
 def _measured(row: Row) -> str:
     ratio = f"{row['ratio']:6.2f}x ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})" if "ratio" in row else ""
     limit = "*" if row["generator_limited"] else " "
+    turn = f"{row['per_turn']:9.1f}" if "per_turn" in row else f"{'?':>9}"
+    wire = f"{row['sent_bytes']:8,.0f} {row['received_bytes']:<8,.0f}" if "sent_bytes" in row else ""
     waits = f"{row['p50_us']:8,.0f}{row['p99_us']:8,.0f}"
     return (
         f"{row['cpu_us']:7.1f}{row['spread_us']:6.1f}{ratio:19}"
-        f"{row['messages_per_s']:11,.0f}{limit}{waits}{row['load_cpu_us']:8.1f}"
+        f"{row['messages_per_s']:11,.0f}{limit}{waits}{row['load_cpu_us']:8.1f}{turn}{wire}"
     )
 
 
 def table(title: str, rows: dict[str, Row], competitors: Sequence[Competitor]) -> str:
     """The cell as text, with what each row validates."""
+    wire = f"{'B in':>8} {'B out':8}" if any("sent_bytes" in row for row in rows.values()) else ""
     lines = [
         f"{title}  (server CPU per message; ratio to the naive loop of the same round, lowest-highest)",
         f"  {'':35}{'CPU us':>7}{'+-':>6}{'ratio':>7} {'':11}{'messages/s':>11}"
-        f" {'p50 us':>8}{'p99 us':>8}{'load us':>8}  validates",
+        f" {'p50 us':>8}{'p99 us':>8}{'load us':>8}{'per turn':>9}{wire}  validates",
     ]
     lines += lines_of(rows, competitors, _measured)
     if any(row.get("generator_limited") for row in rows.values()):

@@ -12,7 +12,6 @@ import ast
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,29 +19,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import reaper
+from benchmarks.installed import NotAvailable, bun, node, node_modules
 from benchmarks.load import PLAIN, Dialect
+from benchmarks.turns import Counter, counter
 from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "competitors"
 OURS = "socketsundso.server:WebSocketProtocol"
-NODE_PACKAGES = ["ws@8.23.0", "zod@4.6.7"]
 STARTS_WITHIN_S = 30.0
-
-
-class NotAvailable(RuntimeError):
-    """A competitor that this machine cannot run; the text is what its row shows."""
 
 
 @dataclass(frozen=True)
 class Competitor:
     """
     A row of the table. `ws` is the uvicorn protocol that serves the module's `app`; None: the module is run as
-    `python -m ... PORT`, or with Node when its file ends in `.cjs`.
+    `python -m ... PORT`, or with Node when its file ends in `.cjs`, or with Bun when it ends in `.mjs`.
     """
 
     name: str
@@ -52,6 +48,8 @@ class Competitor:
     dialect: Dialect = PLAIN
     ceiling: bool = False
     lifespan: str = "off"
+    negotiates: bool = True  # permessage-deflate, if it is told to
+    client: str = "none"  # what the load plays, see `PromptLoad`; the server accepts deflate for all but "none"
     ping_s: int = 3600  # no ping comes between the replies; where it matters, a benchmark asks for uvicorn's own 20
 
     @property
@@ -68,15 +66,16 @@ class Competitor:
         return self.key.startswith("ours")
 
     def command(self, port: int, workers: int = 1) -> list[str]:
-        """The command line that serves this competitor. Raises NotAvailable without Node or its packages."""
+        """The command line that serves this competitor. Raises NotAvailable without Node, Bun or their packages."""
         target = f"benchmarks.competitors.{self.module}"
-        if self.file.suffix == ".cjs":
-            return [node(), str(self.file), str(port)]
+        deflate = self.client != "none"
         if self.ws is None:
-            return [sys.executable, "-m", target, str(port)]
+            by = {".cjs": lambda: [node(), str(self.file)], ".mjs": lambda: [bun(), str(self.file)]}
+            program = by.get(self.file.suffix, lambda: [sys.executable, "-m", target])()
+            return [*program, str(port), *(["deflate"] if deflate else [])]
         return [
             sys.executable, "-m", "uvicorn", f"{target}:app", "--port", str(port), "--ws", self.ws, "--log-level",
-            "error", "--no-access-log", "--ws-per-message-deflate", "false", "--lifespan", self.lifespan,
+            "error", "--no-access-log", "--ws-per-message-deflate", str(deflate).lower(), "--lifespan", self.lifespan,
             "--workers", str(workers), "--backlog", "4096", "--ws-ping-interval", str(self.ping_s),
         ]  # fmt: skip
 
@@ -97,23 +96,27 @@ COMPETITORS = [
     Competitor("socketify + msgspec (C++)", "socketify_msgspec", None, key="socketify"),
     Competitor("socketsundso 0.0.5's algorithm", "socketsundso_005", key="005"),
     Competitor("Node ws + zod", "node_ws_zod", None, key="node"),
+    Competitor("Bun + zod", "bun_zod", None, key="bun"),
     Competitor("socketsundso, uvicorn's protocol", "socketsundso_model", key="ours-uvicorn"),
     Competitor("socketsundso, own protocol", "socketsundso_model", OURS, key="ours"),
     Competitor("socketsundso, own protocol, Struct", "socketsundso_struct", OURS, key="ours-struct"),
     Competitor("socketsundso, own protocol, dict", "socketsundso_native", OURS, key="ours-native"),
     Competitor("raw echo, uvicorn's protocol", "raw_echo", key="raw-uvicorn", ceiling=True),
     Competitor("raw echo, own protocol", "raw_echo", OURS, key="raw-ours", ceiling=True),
-    Competitor("bare picows echo", "picows_echo", None, key="picows", ceiling=True),
+    Competitor("bare picows echo", "picows_echo", None, key="picows", ceiling=True, negotiates=False),
 ]
 
 BROADCASTERS = [
     Competitor("naive FastAPI loop", "broadcast_naive", key="naive"),
     Competitor("python-socketio room", "broadcast_socketio", key="socketio", dialect=SOCKET_IO),
     Competitor("Litestar channels", "broadcast_litestar", key="litestar", lifespan="on"),
+    Competitor("websockets.broadcast", "broadcast_websockets", None, key="websockets"),
+    Competitor("Node ws, loop over its clients", "broadcast_node", None, key="node"),
+    Competitor("Bun, publish", "broadcast_bun", None, key="bun"),
     Competitor("socketsundso, uvicorn's protocol", "broadcast_socketsundso", key="ours-uvicorn"),
     Competitor("socketsundso, own protocol", "broadcast_socketsundso", OURS, key="ours"),
-    Competitor("bare picows loop", "broadcast_picows", None, key="picows", ceiling=True),
-    Competitor("bare os.write loop", "broadcast_write", None, key="write", ceiling=True),
+    Competitor("bare picows loop", "broadcast_picows", None, key="picows", ceiling=True, negotiates=False),
+    Competitor("bare os.write loop", "broadcast_write", None, key="write", ceiling=True, negotiates=False),
 ]
 
 
@@ -122,23 +125,21 @@ def pick(*keys: str, among: Sequence[Competitor] = COMPETITORS) -> list[Competit
     return [competitor for competitor in among if not keys or competitor.key in keys]
 
 
-def node() -> str:
-    """Node, its packages installed at pinned versions into a cache folder. Raises NotAvailable."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if program is None or npm is None:
-        raise NotAvailable("node not found")
-    if any(not (node_modules() / package.partition("@")[0]).is_dir() for package in NODE_PACKAGES):
-        folder = node_modules().parent
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), *NODE_PACKAGES]
-        if subprocess.run(command, capture_output=True, check=False, timeout=120).returncode:
-            raise NotAvailable("npm could not install ws and zod")
-    return program
+def as_browsers(competitors: Sequence[Competitor], key: str) -> list[Competitor]:
+    """
+    Those that negotiate, under a browser's offer, and beside the one with this key itself where clients offer nothing,
+    or offer it and compress nothing.
+    """
+    (own,) = pick(key, among=competitors)
+    return [
+        *(replace(each, client="browser") for each in competitors if each.negotiates),
+        replace(own, name="own protocol; offer, plain frames", key=f"{key}-plain", client="plain"),
+        replace(own, name="own protocol; nothing offered", key=f"{key}-none"),
+    ]
 
 
-def node_modules() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "socketsundso-benchmarks" / "node_modules"
+BROWSERS = as_browsers(COMPETITORS, "ours")
+BROWSER_MEMBERS = as_browsers(BROADCASTERS, "ours")
 
 
 def cores() -> tuple[int, int]:
@@ -162,7 +163,8 @@ def running(
     refuse_busy(port)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NODE_PATH": str(node_modules()), "PYTHONHASHSEED": "0"}
     command = competitor.command(port, workers)
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, counter() as turns:
+        environment |= turns.environment
         process = None
         try:
             with _uninterrupted():
@@ -172,12 +174,14 @@ def running(
                 )  # fmt: skip
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})
+            turns.belongs_to(process.pid)
             _wait(port, process, output.fileno())
             yield port, process.pid
         finally:
             if process is not None:
                 _end(process)
                 reaper.forget(process.pid)
+                Counter.forget(process.pid)
 
 
 @contextlib.contextmanager

@@ -3,23 +3,23 @@ One tells many: server CPU per delivery, with 10 to 5,000 members, and 1, 4 and 
 
 One process per server on one core, the load on another; competitors take turns, several rounds; the median
 counts. "In flight" means that so many members speak at the same time, the server sees all of it at once, and all wait
-until everybody has everything. No compression, 80 bytes a message.
+until everybody has everything. No compression, 80 bytes a message; then as browsers negotiate, with larger ones too.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 
-from benchmarks.broadcast_load import Members
+from benchmarks.broadcast_load import BrowserMembers, Members
 from benchmarks.load import settled_cpu_seconds
 from benchmarks.progress import Show
 from benchmarks.rounds import Row, Sampler, fleet, lines_of, ours_failed, take_turns, with_absent
-from benchmarks.servers import BROADCASTERS, Competitor
+from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, Competitor
 
 IN_FLIGHT = (1, 4, 16)
 # members: rounds, and deliveries of a sample
@@ -42,7 +42,7 @@ def open_members(members: int, deliveries: int, competitor: Competitor, port: in
         yield sample
 
 
-def sample_of(load: Members, pid: int, in_flight: int, deliveries: int) -> Row:
+def sample_of(load: Members | BrowserMembers, pid: int, in_flight: int, deliveries: int) -> Row:
     members, speakers = len(load.sockets), min(in_flight, len(load.sockets))
     turns = max(1, deliveries // (members * speakers))
     load.say(1)
@@ -89,3 +89,71 @@ def test_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show)
             broken += ours_failed(rows[1], BROADCASTERS)
             show(table(members, rows))
     assert not broken
+
+
+BROWSER_SIZES = {106: 3, 1024: 3, 16 * 1024: 2}  # and rounds in the quick form: compressing 16 KB for each takes long
+BROWSER_IN_FLIGHT = (1, 4)
+BROWSER_COUNT = 500
+
+
+def browser_title(size: int, in_flight: int) -> str:
+    name = f"{size} B" if size < 1024 else f"{size // 1024} KB"
+    return f"broadcast to {BROWSER_COUNT} members, {name}, {in_flight} in flight, as a browser"
+
+
+@contextlib.contextmanager
+def open_browsers(
+    count: int, size: int, deliveries: int, competitor: Competitor, port: int, pid: int
+) -> Iterator[Sampler]:
+    """As `open_members`, of the kind that the competitor's load plays."""
+    with contextlib.closing(BrowserMembers(port, pid, count, size, competitor.dialect, competitor.client)) as load:
+
+        def sample() -> dict[str, Row]:
+            return {browser_title(size, n): browser_sample(load, pid, n, deliveries) for n in BROWSER_IN_FLIGHT}
+
+        yield sample
+
+
+def browser_sample(load: BrowserMembers, pid: int, in_flight: int, deliveries: int) -> Row:
+    row = sample_of(load, pid, in_flight, deliveries)
+    return {**row, "received_bytes": load.received_bytes / len(load.sockets) / min(in_flight, len(load.sockets))}
+
+
+def browser_table(rows: dict[str, dict[str, Row]], competitors: Sequence[Competitor]) -> str:
+    """CPU and bytes by size and broadcasts in flight."""
+    heads = [title.split(", ", 1)[1].removesuffix(", as a browser").replace(" in flight", "x") for title in rows]
+    lines = [f"Broadcast to {BROWSER_COUNT} members as browsers, CPU us per delivery (ratio to naive) and bytes"]
+    lines.append(f"  {'':35}" + "".join(f"{head:>26}" for head in heads))
+    for each in competitors:
+        cells = [row[each.key] for row in rows.values()]
+        text = "".join(
+            row["failed"]
+            if "failed" in row
+            else f"{row['cpu_us_per_delivery']:9.2f}{row.get('ratio', 0):7.2f}x{row['received_bytes']:9,.0f}"
+            for row in (cells[:1] if "failed" in cells[0] else cells)
+        )
+        lines.append(f"  {each.name:35}{text}  {each.validates}")
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(0)
+def test_browser_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
+    """The same to members that offer deflate and compress what they say; what they get is read and compared."""
+    deliveries = 8_000 if full else 500
+    sizes = dict.fromkeys(BROWSER_SIZES, 8) if full else BROWSER_SIZES
+    show.steps = len(BROWSER_MEMBERS) * (1 + sum(sizes.values()))
+    shown: dict[str, dict[str, Row]] = {}
+    with fleet(BROWSER_MEMBERS, pinned, show.step) as (servers, absent):
+        for size, rounds in sizes.items():
+            taken = take_turns(
+                [browser_title(size, n) for n in BROWSER_IN_FLIGHT],
+                servers,
+                partial(open_browsers, BROWSER_COUNT, size, deliveries),
+                rounds,
+                show.step,
+                connections=BROWSER_COUNT,
+            )
+            shown |= {title: with_absent(rows, absent, BROWSER_MEMBERS) for title, rows in taken.items()}
+    figures.update(shown)
+    show(browser_table(shown, BROWSER_MEMBERS))
+    assert not [each for rows in shown.values() for each in ours_failed(rows, BROWSER_MEMBERS)]

@@ -15,10 +15,12 @@ import pytest
 
 from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, cpu_seconds, message, rss_bytes
 from benchmarks.progress import Show
+from benchmarks.prompt import PromptLoad
 from benchmarks.rounds import Row, attempt, lines_of, ours_failed
-from benchmarks.servers import Competitor, pick, running
+from benchmarks.servers import BROWSERS, Competitor, pick, running
 
-KEYS = ["naive", "msgspec", "websockets", "aiohttp", "node", "ours-uvicorn", "ours", "raw-uvicorn", "picows"]
+KEYS = ["naive", "msgspec", "websockets", "aiohttp", "node", "bun", "ours-uvicorn", "ours", "raw-uvicorn", "picows"]
+BROWSER_KEYS = ["naive", "websockets", "aiohttp", "node", "bun", "ours-uvicorn", "ours", "ours-none"]
 
 
 def idle(competitor: Competitor, core: int, connections: int) -> Row:
@@ -36,24 +38,58 @@ def idle(competitor: Competitor, core: int, connections: int) -> Row:
             }
 
 
+def browsers(competitor: Competitor, core: int, connections: int) -> Row:
+    """What a connection weighs that was opened by a browser, silent and when it has sent one message."""
+    with running(competitor, core) as (port, pid):
+        size, shape = 106, Shape(connections, 1)
+        with contextlib.closing(
+            PromptLoad(port, Shape(100, 1), size, competitor.dialect, client=competitor.client)
+        ) as load:
+            load.run(1000)
+        memory, cpu, start = rss_bytes(pid), cpu_seconds(pid), time.perf_counter()
+        with contextlib.closing(
+            PromptLoad(port, shape, size, competitor.dialect, client=competitor.client, fresh=True)
+        ) as load:
+            seconds, cpu, silent = time.perf_counter() - start, cpu_seconds(pid) - cpu, rss_bytes(pid)
+            load.run(connections)
+            return {
+                "kb_per_connection": (rss_bytes(pid) - memory) / connections / 1000,
+                "silent_kb": (silent - memory) / connections / 1000,
+                "handshake_cpu_us": cpu / connections * 1e6,
+                "connects_per_s": connections / seconds,
+            }
+
+
 @pytest.mark.timeout(0)
 def test_idle(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """What 2,000 (10,000) connections that say nothing cost."""
     wanted = 10_000 if full else 2_000
     connections = min(wanted, allow_files(wanted + SPARE_FILES) - SPARE_FILES)
-    competitors = pick() if full else pick(*KEYS)
-    show.steps = len(competitors)
-    rows: dict[str, Row] = {}
-    for competitor in competitors:
-        show.step(f"{connections} idle connections: {competitor.name}")
-        rows[competitor.key] = attempt(idle, competitor, pinned, connections)
-    figures[f"idle {connections}"] = rows
-    show(table(connections, rows, competitors))
-    assert not ours_failed(rows, competitors)
+    asked = {
+        "": (idle, pick() if full else pick(*KEYS)),
+        ", after one message, browser": (
+            browsers,
+            pick(among=BROWSERS) if full else pick(*BROWSER_KEYS, among=BROWSERS),
+        ),
+    }
+    show.steps = sum(len(competitors) for _, competitors in asked.values())
+    broken = []
+    for what, (question, competitors) in asked.items():
+        rows: dict[str, Row] = {}
+        for competitor in competitors:
+            show.step(f"{connections} idle connections{what}: {competitor.name}")
+            rows[competitor.key] = attempt(question, competitor, pinned, connections)
+        figures[f"idle {connections}{what}"] = rows
+        show(table(connections, rows, competitors, what))
+        broken += ours_failed(rows, competitors)
+    assert not broken
 
 
-def table(connections: int, rows: dict[str, Row], competitors: list[Competitor]) -> str:
-    lines = [f"Idle, {connections} connections", f"  {'':35}{'kB each':>8}{'handshake CPU us':>18}{'connects/s':>12}"]
+def table(connections: int, rows: dict[str, Row], competitors: list[Competitor], what: str = "") -> str:
+    lines = [
+        f"Idle, {connections} connections{what}",
+        f"  {'':35}{'kB each':>8}{'handshake CPU us':>18}{'connects/s':>12}",
+    ]
     lines += lines_of(
         rows,
         competitors,

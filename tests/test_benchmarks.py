@@ -6,12 +6,15 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,16 +22,21 @@ from typing import Any
 
 import pytest
 
-from benchmarks import baseline, report, rounds
+from benchmarks import baseline, deflate, report, rounds
 from benchmarks import test_broadcast as broadcast
 from benchmarks import test_connections as connections
 from benchmarks import test_idle as idle
 from benchmarks import test_latency as latency
 from benchmarks import test_scaling as scaling
+from benchmarks.broadcast_load import BrowserMembers
 from benchmarks.conftest import unfit
+from benchmarks.deflate import Answer
+from benchmarks.installed import compiled
 from benchmarks.load import Dialect, Load, Passage, Shape, cpu_seconds, masked_frame, message, payload_of
+from benchmarks.prompt import PromptLoad
 from benchmarks.rounds import Cell, attempt, fleet, measure, table, take_turns, with_absent
-from benchmarks.servers import BROADCASTERS, COMPETITORS, Competitor, NotAvailable, pick, running
+from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, COMPETITORS, Competitor, NotAvailable, pick, running
+from benchmarks.turns import turns_of
 
 ROOT = Path(__file__).parent.parent
 (NAIVE,) = pick("naive")
@@ -424,3 +432,156 @@ def test_the_report_has_a_row_for_what_failed(tmp_path: Path) -> None:
     text = report.write(run, tmp_path).read_text()
     assert "| chanx on Starlette | TimeoutError: no answer" in text
     assert "| bare picows loop | 4.20 |" in text
+
+
+KEEPS = "permessage-deflate; client_max_window_bits=12; server_max_window_bits=12"
+ALONE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=12"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", Answer()),
+        (KEEPS, Answer(True, True, True, 12, 12)),
+        (ALONE, Answer(True, False, False, 12, 15)),
+        ("permessage-deflate", Answer(True, True, True, 15, 15)),
+    ],
+)
+def test_the_load_takes_an_answer_as_chromium_does(header: str, expected: Answer) -> None:
+    """What is not said is a context that is kept, and a window of 32 KB."""
+    assert Answer.of(header) == expected
+
+
+@pytest.mark.parametrize("header", ["permessage-bzip2", "permessage-deflate; server_keeps"])
+def test_an_answer_that_chromium_refuses_ends_the_row(header: str) -> None:
+    """Nothing that a browser would not connect to has a figure."""
+    with pytest.raises(ConnectionError):
+        Answer.of(header)
+
+
+@pytest.mark.parametrize("size", [106, 1024, 16 * 1024])
+@pytest.mark.parametrize("header", [KEEPS, ALONE, "permessage-deflate"], ids=["window 12", "alone", "window 15"])
+def test_frames_that_are_built_once_stay_right(header: str, size: int) -> None:
+    """Also with a context: a server that inflates them over and over reads the messages again, of the said size."""
+    answer = Answer.of(header)
+    bodies = deflate.cycle(size, answer)
+    payloads = [Dialect().encode(body) for body in bodies]
+    first, again = deflate.opening_frames(payloads, answer), deflate.repeated_frames(payloads, answer)
+    server, read = zlib.decompressobj(wbits=-answer.client_window), []
+    for frame in first + 3 * again:
+        masked = payload_of(frame)
+        packed = bytes(byte ^ masked[at % 4] for at, byte in enumerate(masked[4:]))
+        if not answer.client_keeps:
+            server = zlib.decompressobj(wbits=-answer.client_window)
+        read.append(server.decompress(packed + deflate.TAIL))
+    assert read == 4 * payloads
+    assert {len(payload) for payload in payloads} == {size}
+    assert all(frame[0] == 0xC1 for frame in first + again)
+
+
+def test_no_message_of_a_browser_is_a_copy_of_one_in_the_window() -> None:
+    """A context gains what it gains with real messages: not 10 bytes for each."""
+    answer = Answer.of(KEEPS)
+    frames = deflate.repeated_frames([Dialect().encode(body) for body in deflate.cycle(106, answer)], answer)
+    assert 40 < sum(map(len, frames)) / len(frames) < 106
+
+
+@pytest.mark.parametrize("client", ["none", "plain", "browser"])
+def test_the_prompt_load_checks_every_reply(client: str) -> None:
+    """Each connection is answered at once; its bytes are counted; a second run goes on where the first one ended."""
+    naive = replace(NAIVE, client=client)
+    with running(naive, CORE) as (port, pid), contextlib.closing(PromptLoad(port, Shape(3, 2), client=client)) as load:
+        for _ in range(2):
+            taken = load.run(50)
+        assert (load.answer.deflate, len(taken.waits)) == (client != "none", 50)
+        assert min(load.sent_bytes, load.received_bytes) > 0
+        assert turns_of(pid)
+
+
+def test_the_prompt_load_refuses_a_reply_that_is_not_right() -> None:
+    """A server that answers something else has no figure."""
+    with running(NAIVE, CORE) as (port, _), contextlib.closing(PromptLoad(port, Shape(2, 1))) as load:
+        load._bodies[0]["sender"] = 43
+        with pytest.raises(AssertionError, match="the server answered"):
+            load.run(2)
+
+
+@pytest.mark.parametrize("key", ["naive", "websockets", "node", "bun", "ours"])
+def test_members_that_are_browsers_get_every_broadcast(key: str) -> None:
+    """Compressed or not, with contexts or without: what each member got is what was said."""
+    if key in ("node", "bun") and shutil.which("npm") is None:
+        return  # a yardstick, no requirement
+    (competitor,) = pick(key, among=BROWSER_MEMBERS)
+    with running(competitor, CORE) as (port, pid):
+        members = BrowserMembers(port, pid, 3, 1024, competitor.dialect, "browser")
+        with contextlib.closing(members):
+            for in_flight in (1, 3, 1):
+                members.say(in_flight)
+            assert members.answer.deflate
+            assert members.received_bytes > 0
+
+
+def test_an_idle_browser_says_one_message() -> None:
+    """With or without a context the first message of every connection is right."""
+    row = idle.browsers(replace(NAIVE, client="browser"), CORE, 5)
+    assert "failed" not in row
+    assert {"kb_per_connection", "silent_kb"} <= row.keys()
+
+
+def test_without_a_compiler_a_row_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The load in C is not there then; turns are not counted, and servers run all the same."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled.cache_clear()
+    try:
+        with pytest.raises(NotAvailable, match="no C compiler found"):
+            compiled("prompt.c")
+        with running(NAIVE, CORE) as (_, pid):
+            assert turns_of(pid) is None
+    finally:
+        compiled.cache_clear()
+
+
+def test_without_npm_the_row_of_bun_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bun is a yardstick, no requirement."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NotAvailable, match="bun not found"), running(*pick("bun"), CORE):
+        pass
+
+
+def test_two_loads_find_the_same_of_a_server() -> None:
+    """One in C, one in Python, that both answer each reply at once: the load does not decide which messages arrive."""
+    cells = [Cell(Shape(2, 2), load=load) for load in ("prompt", "prompt, in Python")]
+    with fleet([NAIVE], CORE, silent) as (servers, _):
+        figures = {f"roundtrip {cell.title}": measure(cell, servers, 2, 0.02, silent) for cell in cells}
+    assert all(rows["naive"]["per_turn"] >= 1 for rows in figures.values())
+
+
+@pytest.mark.parametrize(("batching", "prompt"), [(0.3, 0.4), (0.4, 0.3)])
+def test_the_readme_shows_the_load_that_favours_us_less(batching: float, prompt: float) -> None:
+    """At 32x1; the other one stands in the report."""
+    run = {"figures": {report.BATCHING: {"ours": ratio(batching)}, report.PROMPT: {"ours": ratio(prompt)}}}
+    assert next(iter(report.main_titles(run))) == (report.PROMPT if prompt > batching else report.BATCHING)
+
+
+def test_the_report_tells_what_a_browser_costs_us() -> None:
+    """Against ourselves without an offer; two loads beside each other; no column for what was not measured."""
+    title = "roundtrip 32x1, 106 B, as a browser"
+    both = {"naive": ratio(1.0), "ours": ratio(0.3)}
+    rows = {"naive": ratio(1.0), "ours": ratio(0.36), "ours-plain": ratio(0.33), "ours-none": ratio(0.3)}
+    run = {
+        "figures": {report.BATCHING: both, report.PROMPT: both, f"{report.PROMPT}, in Python": both, title: rows},
+        "machine": "m", "cores": 2, "python": "3", "date": "2026-01-01", "versions": {},
+    }  # fmt: skip
+    text = report.measured(run)
+    assert "roundtrip 32x1, 106 B: 1.20x, 1.10x" in text
+    assert "1 of 1 ratios agree within 15%" in text
+    assert "| server | 32x1 | 32x1, browser | validates |" in text
+    assert "| **socketsundso, own protocol** | 0.30 | 0.36 |" in text
+
+
+def test_ourselves_under_another_load_is_no_loss() -> None:
+    """Rows that stand beside us to be compared with are not among those that lose."""
+    rows = {"naive": ratio(1.0), "bun": ratio(0.2), "ours": ratio(0.36), "ours-none": ratio(0.3)}
+    lost = report.losses({"figures": {"roundtrip 32x1, 106 B, as a browser": rows}})
+    assert lost == {"socketsundso, own protocol": {"Bun + zod": ["32x1 106 B browser"]}}

@@ -1,4 +1,4 @@
-"""aiohttp's own server with uvloop; the handler validates with a discriminated TypeAdapter. `python -m ... PORT`."""
+"""aiohttp's own server with uvloop, validation by a discriminated TypeAdapter. `python -m ... PORT [deflate]`."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ adapter: TypeAdapter[Message | Ping] = TypeAdapter(Annotated[Message | Ping, Fie
 
 
 async def chat(request: web.Request) -> web.WebSocketResponse:
-    websocket = web.WebSocketResponse(compress=False)
+    websocket = web.WebSocketResponse(compress="deflate" in sys.argv[2:])
     await websocket.prepare(request)
     async for frame in websocket:
         if frame.type == WSMsgType.TEXT:

@@ -1,4 +1,4 @@
-// A yardstick outside Python: Node's `ws` with `zod`, a discriminated union parsed for every message. `node ... PORT`
+// A yardstick outside Python: Node's `ws` with `zod`, a discriminated union parsed for every message. `node ... PORT [deflate]`
 const { WebSocketServer } = require("ws");
 const { z } = require("zod");
 
@@ -16,7 +16,7 @@ const Any = z.discriminatedUnion("type", [Message, Ping]);
 const server = new WebSocketServer({
   host: "127.0.0.1",
   port: Number(process.argv[2]),
-  perMessageDeflate: false,
+  perMessageDeflate: process.argv[3] === "deflate",
 });
 server.on("connection", (socket) => {
   socket.on("message", (data) => socket.send(JSON.stringify(Any.parse(JSON.parse(data)))));

@@ -1,4 +1,4 @@
-"""The `websockets` library's own server with uvloop and msgspec by hand. `python -m ... PORT`."""
+"""The `websockets` library's own server with uvloop and msgspec by hand. `python -m ... PORT [deflate]`."""
 
 import sys
 
@@ -29,10 +29,11 @@ async def chat(websocket: ServerConnection) -> None:
         await websocket.send(encode(decode(text)), text=True)
 
 
-async def serve(port: int) -> None:
-    async with ws_serve(chat, "127.0.0.1", port, compression=None, max_size=1 << 20, ping_interval=None) as server:
+async def serve(port: int, compression: str | None) -> None:
+    options = {"compression": compression, "max_size": 1 << 20, "ping_interval": None}
+    async with ws_serve(chat, "127.0.0.1", port, **options) as server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), "deflate" if "deflate" in sys.argv[2:] else None))
