@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import logging
 import sys
 from abc import ABCMeta
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.backplanes import Keep, State
+from socketsundso.collecting import Handlers, check_hooks, declared, inherited, restore_methods, unbound
 from socketsundso.connection import (
     ASGIClass,
     Current,
@@ -39,7 +39,7 @@ from socketsundso.connection import (
     refusal,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
-from socketsundso.handler import Handler, gives_awaitable, lost_handler, type_arguments
+from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import Decoder, Definition, ErrorPolicy, Route, append_ref, error_frame
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
@@ -48,44 +48,6 @@ logger = logging.getLogger("socketsundso")
 
 _NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
-
-
-class Handlers(MutableMapping[str, Any]):
-    """The handlers by event. Changing them recompiles their endpoint: the class's, or one instance's own."""
-
-    def __init__(self, handlers: Mapping[str, Any], changed: Callable[[dict[str, Any], list[str]], None]) -> None:
-        self._handlers = dict(handlers)
-        self._changed = changed
-
-    def __getitem__(self, event: str) -> Any:
-        return self._handlers[event]
-
-    def __setitem__(self, event: str, handler: Any) -> None:
-        if not isinstance(_unbound(handler), Handler):
-            raise DefinitionError(f"event {event!r}: {handler!r} is no handler; wrap it with Handler({event!r}, ...)")
-        self._change({**self._handlers, event: handler}, event)
-
-    def __delitem__(self, event: str) -> None:
-        rest = dict(self._handlers)
-        del rest[event]
-        self._change(rest, event)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._handlers)
-
-    def __len__(self) -> int:
-        return len(self._handlers)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._handlers!r})"
-
-    def _change(self, handlers: dict[str, Any], event: str) -> None:
-        self._changed(handlers, [event])  # raises for what cannot be compiled, and then nothing has changed
-        self._handlers = handlers
-
-
-def _unbound(handler: Any) -> Any:
-    return getattr(handler, "__func__", handler)
 
 
 class _HandlersAttribute:
@@ -213,17 +175,18 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except TypeError as exc:
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
-        handlers = _inherited(cls)
-        if _unbound(handlers.get("resume")) is _RESUME:
+        handlers = inherited(cls, WebSocketHandlingEndpoint)
+        if unbound(handlers.get("resume")) is _RESUME:
             del handlers["resume"]  # not declared by anybody: it comes with the history that this class has or not
-        for event, handler in _declared(cls).items():
+        for event, handler in declared(cls).items():
             if event in handlers and not overwrite_existing:
                 raise DefinitionError(
                     f"event {event!r}: {cls.__name__} would overwrite an inherited handler; "
                     "allow it with the class keyword overwrite_existing=True"
                 )
             handlers[event] = handler
-        _restore_methods(cls)
+        restore_methods(cls, WebSocketHandlingEndpoint)
+        check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
         hears_backplane = cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane
         cls._declaration = Declaration(cls, handlers, hears_backplane)
@@ -255,7 +218,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         routes = dict(routes)
         for event in changed:
             if event in handlers:
-                own = _unbound(handlers[event])
+                own = unbound(handlers[event])
                 routes[event] = own.compile(namespace, ref_key=cls.ref_key, event=event, arguments=arguments(own))
             else:
                 del routes[event]
@@ -563,129 +526,7 @@ async def _resume(self: WebSocketHandlingEndpoint, rooms: dict[str, Resume]) -> 
 _RESUME: Handler[..., Any] = event_decorator("resume")(_resume)
 
 
-def _inherited(cls: type) -> dict[str, Handler[..., Any]]:
-    """The handlers of all bases, endpoints and plain mix-ins, the nearest winning."""
-    handlers: dict[str, Handler[..., Any]] = {}
-    for base in reversed(cls.__mro__[1:]):
-        if issubclass(base, WebSocketHandlingEndpoint):
-            handlers.update(base._handlers)
-        else:
-            handlers.update(_declared(base))
-    _refuse_hidden(cls, {**handlers, **_declared(cls)})
-    return handlers
-
-
-def _declared(cls: type) -> dict[str, Handler[..., Any]]:
-    handlers: dict[str, Handler[..., Any]] = {}
-    for name, value in list(vars(cls).items()):
-        handler = _handler_in(value)
-        if handler is None:
-            _refuse_lost(cls, name, value)
-            continue
-        if handler.event in handlers:
-            raise DefinitionError(
-                f"event {handler.event!r}: duplicate handler {name} in {cls.__name__}; give one of them another name "
-                "with @event('name')"
-            )
-        handlers[handler.event] = handler
-    return handlers
-
-
-def _handler_in(value: Any) -> Handler[..., Any] | None:
-    """The handler that an attribute of a class is; a proxy that only says so is none."""
-    value = value.__func__ if type(value) is staticmethod else value
-    return value if issubclass(type(value), Handler) else None
-
-
-def _refuse_lost(cls: type, name: str, value: Any) -> None:
-    """A handler that something is wrapped around would never be called."""
-    kept = [handler for each in vars(cls).values() if (handler := _handler_in(each)) is not None]
-    lost = lost_handler(value, cls)
-    if lost is not None and not any(lost is handler for handler in kept):
-        raise DefinitionError(
-            f"event {lost.event!r}: a {type(value).__name__} cannot be around a handler, as {cls.__name__}.{name} is; "
-            "write @event above the other decorators"
-        )
-
-
-def _refuse_hidden(cls: type, handlers: Mapping[str, Handler[..., Any]]) -> None:
-    """A handler that is overridden by what has not its event would go on answering."""
-    nearest: dict[str, tuple[type, Any]] = {}
-    for base in cls.__mro__:
-        for name, value in vars(base).items():
-            owner, own = nearest.setdefault(name, (base, value))
-            hidden = _handler_in(value)
-            if hidden is None or own is value or handlers.get(hidden.event) is not hidden:
-                continue
-            overriding = _handler_in(own)
-            if overriding is not None:
-                raise DefinitionError(
-                    f"event {hidden.event!r}: {owner.__name__}.{name}, the handler of {overriding.event!r}, overrides "
-                    f"that of {base.__name__}, which would go on answering; write @event({hidden.event!r}) to replace "
-                    "it, or give one of the functions another name to have both events"
-                )
-            if not hasattr(WebSocketHandlingEndpoint, name):
-                raise DefinitionError(
-                    f"event {hidden.event!r}: {owner.__name__}.{name} overrides a handler and is none itself; decorate "
-                    f"it with @event, or take the event away with `del {cls.__name__}.handlers[{hidden.event!r}]` and "
-                    f"without {name}"
-                )
-
-
-def _restore_methods(cls: type[WebSocketHandlingEndpoint]) -> None:
-    """An event may be called `close`; the method of that name stays the method, also where a mix-in has the event."""
-    for name in {name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, Handler)}:
-        method = getattr(WebSocketHandlingEndpoint, name, None)
-        if method is None:
-            continue
-        if isinstance(vars(cls).get(name), Handler):
-            delattr(cls, name)
-        if isinstance(inspect.getattr_static(cls, name), Handler):
-            setattr(cls, name, inspect.getattr_static(WebSocketHandlingEndpoint, name))
-    _check_hooks(cls)
-
-
 def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
     """A room that is added to the history later would have none; so nothing can be added."""
     if isinstance(cls.history, dict):
         cls.history = MappingProxyType(dict(cls.history))
-
-
-_HOOKS = {
-    "on_connect": (),
-    "on_disconnect": ("close_code",),
-    "respond": ("response",),
-    "send_exception": ("exc",),
-    "send": ("message",),
-    "close": (),
-}
-"""What is awaited of an endpoint beside its handlers, and with what."""
-
-
-def _check_hooks(cls: type[WebSocketHandlingEndpoint]) -> None:
-    """An override that cannot be awaited would fail with the first connection, or the first answer."""
-    for name, arguments in _HOOKS.items():
-        owner = next(base for base in cls.__mro__ if name in vars(base))
-        if owner is WebSocketHandlingEndpoint:
-            continue
-        hook, written = getattr(cls, name), inspect.getattr_static(cls, name)
-        function = written.func if isinstance(written, functools.partialmethod) else hook
-        shape = f"async def {name}({', '.join(('self', *arguments))})"
-        where = f"class {cls.__name__}: {owner.__name__}.{name}"
-        if not callable(hook) or not gives_awaitable(function):
-            raise DefinitionError(f"{where} is awaited; write it as `{shape}`")
-        if not _takes(hook, isinstance(written, staticmethod | classmethod), arguments):
-            raise DefinitionError(f"{where} is called with {', '.join(arguments) or 'nothing'}; write it as `{shape}`")
-
-
-def _takes(hook: Callable[..., Any], is_bound: bool, arguments: tuple[str, ...]) -> bool:
-    given = arguments if is_bound else ("self", *arguments)
-    try:
-        signature = inspect.signature(hook)
-    except (ValueError, TypeError, NameError):  # it does not tell
-        return True
-    try:
-        signature.bind(*given)
-    except TypeError:
-        return False
-    return True

@@ -14,7 +14,7 @@ ROOMS = [
     {"models", "wire", "backplanes", "server"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms"},
+    {"rooms", "collecting"},
     {"endpoints"},
     {"__init__"},
     {"cli"},

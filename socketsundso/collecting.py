@@ -1,0 +1,175 @@
+"""
+Which handlers a class has: its own, those of its bases, and what would be lost or never called is refused.
+
+`Handlers` is the mapping that users see. Knows handlers and classes; what an endpoint is, it is told as `root`. Raises
+`DefinitionError` with the event and the remedy.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from socketsundso.errors import DefinitionError
+from socketsundso.handler import Handler, gives_awaitable, lost_handler
+
+
+class Handlers(MutableMapping[str, Any]):
+    """The handlers by event. Changing them recompiles their endpoint: the class's, or one instance's own."""
+
+    def __init__(self, handlers: Mapping[str, Any], changed: Callable[[dict[str, Any], list[str]], None]) -> None:
+        self._handlers = dict(handlers)
+        self._changed = changed
+
+    def __getitem__(self, event: str) -> Any:
+        return self._handlers[event]
+
+    def __setitem__(self, event: str, handler: Any) -> None:
+        if not isinstance(unbound(handler), Handler):
+            raise DefinitionError(f"event {event!r}: {handler!r} is no handler; wrap it with Handler({event!r}, ...)")
+        self._change({**self._handlers, event: handler}, event)
+
+    def __delitem__(self, event: str) -> None:
+        rest = dict(self._handlers)
+        del rest[event]
+        self._change(rest, event)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._handlers)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._handlers!r})"
+
+    def _change(self, handlers: dict[str, Any], event: str) -> None:
+        self._changed(handlers, [event])  # raises for what cannot be compiled, and then nothing has changed
+        self._handlers = handlers
+
+
+def unbound(handler: Any) -> Any:
+    return getattr(handler, "__func__", handler)
+
+
+def inherited(cls: type, root: type) -> dict[str, Handler[..., Any]]:
+    """The handlers of all bases, endpoints (heirs of `root`) and plain mix-ins, the nearest winning."""
+    handlers: dict[str, Handler[..., Any]] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if issubclass(base, root):
+            handlers.update(base.handlers)  # type: ignore[attr-defined]  # a mapping, of every endpoint class
+        else:
+            handlers.update(declared(base))
+    _refuse_hidden(cls, {**handlers, **declared(cls)}, root)
+    return handlers
+
+
+def declared(cls: type) -> dict[str, Handler[..., Any]]:
+    handlers: dict[str, Handler[..., Any]] = {}
+    for name, value in list(vars(cls).items()):
+        handler = _handler_in(value)
+        if handler is None:
+            _refuse_lost(cls, name, value)
+            continue
+        if handler.event in handlers:
+            raise DefinitionError(
+                f"event {handler.event!r}: duplicate handler {name} in {cls.__name__}; give one of them another name "
+                "with @event('name')"
+            )
+        handlers[handler.event] = handler
+    return handlers
+
+
+def _handler_in(value: Any) -> Handler[..., Any] | None:
+    """The handler that an attribute of a class is; a proxy that only says so is none."""
+    value = value.__func__ if type(value) is staticmethod else value
+    return value if issubclass(type(value), Handler) else None
+
+
+def _refuse_lost(cls: type, name: str, value: Any) -> None:
+    """A handler that something is wrapped around would never be called."""
+    kept = [handler for each in vars(cls).values() if (handler := _handler_in(each)) is not None]
+    lost = lost_handler(value, cls)
+    if lost is not None and not any(lost is handler for handler in kept):
+        raise DefinitionError(
+            f"event {lost.event!r}: a {type(value).__name__} cannot be around a handler, as {cls.__name__}.{name} is; "
+            "write @event above the other decorators"
+        )
+
+
+def _refuse_hidden(cls: type, handlers: Mapping[str, Handler[..., Any]], root: type) -> None:
+    """A handler that is overridden by what has not its event would go on answering."""
+    nearest: dict[str, tuple[type, Any]] = {}
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            owner, own = nearest.setdefault(name, (base, value))
+            hidden = _handler_in(value)
+            if hidden is None or own is value or handlers.get(hidden.event) is not hidden:
+                continue
+            overriding = _handler_in(own)
+            if overriding is not None:
+                raise DefinitionError(
+                    f"event {hidden.event!r}: {owner.__name__}.{name}, the handler of {overriding.event!r}, overrides "
+                    f"that of {base.__name__}, which would go on answering; write @event({hidden.event!r}) to replace "
+                    "it, or give one of the functions another name to have both events"
+                )
+            if not hasattr(root, name):
+                raise DefinitionError(
+                    f"event {hidden.event!r}: {owner.__name__}.{name} overrides a handler and is none itself; decorate "
+                    f"it with @event, or take the event away with `del {cls.__name__}.handlers[{hidden.event!r}]` and "
+                    f"without {name}"
+                )
+
+
+def restore_methods(cls: type, root: type) -> None:
+    """An event may be called `close`; the method of that name stays the method, also where a mix-in has the event."""
+    for name in {name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, Handler)}:
+        method = getattr(root, name, None)
+        if method is None:
+            continue
+        if isinstance(vars(cls).get(name), Handler):
+            delattr(cls, name)
+        if isinstance(inspect.getattr_static(cls, name), Handler):
+            setattr(cls, name, inspect.getattr_static(root, name))
+
+
+_HOOKS = {
+    "on_connect": (),
+    "on_disconnect": ("close_code",),
+    "respond": ("response",),
+    "send_exception": ("exc",),
+    "send": ("message",),
+    "close": (),
+}
+"""What is awaited of an endpoint beside its handlers, and with what."""
+
+
+def check_hooks(cls: type, root: type) -> None:
+    """An override that cannot be awaited would fail with the first connection, or the first answer."""
+    for name, arguments in _HOOKS.items():
+        owner = next(base for base in cls.__mro__ if name in vars(base))
+        if owner is root:
+            continue
+        hook, written = getattr(cls, name), inspect.getattr_static(cls, name)
+        function = written.func if isinstance(written, functools.partialmethod) else hook
+        shape = f"async def {name}({', '.join(('self', *arguments))})"
+        where = f"class {cls.__name__}: {owner.__name__}.{name}"
+        if not callable(hook) or not gives_awaitable(function):
+            raise DefinitionError(f"{where} is awaited; write it as `{shape}`")
+        if not _takes(hook, isinstance(written, staticmethod | classmethod), arguments):
+            raise DefinitionError(f"{where} is called with {', '.join(arguments) or 'nothing'}; write it as `{shape}`")
+
+
+def _takes(hook: Callable[..., Any], is_bound: bool, arguments: tuple[str, ...]) -> bool:
+    given = arguments if is_bound else ("self", *arguments)
+    try:
+        signature = inspect.signature(hook)
+    except (ValueError, TypeError, NameError):  # it does not tell
+        return True
+    try:
+        signature.bind(*given)
+    except TypeError:
+        return False
+    return True
