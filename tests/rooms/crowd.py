@@ -108,12 +108,7 @@ class Process:
         self.popen = subprocess.Popen(
             [sys.executable, "-m", *command, *common],
             cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "SOCKETSUNDSO_BACKPLANE": backplane,
-                "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": "60",  # a busy machine's workers are not dead
-            },
+            env={**os.environ, "PYTHONPATH": str(ROOT), "SOCKETSUNDSO_BACKPLANE": backplane},
             stdout=self.output,
             stderr=self.output,
             start_new_session=True,
