@@ -64,7 +64,6 @@ number = 5
 def this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes that a test starts import what is tested here, whatever is installed."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("UVICORN_TIMEOUT_WORKER_HEALTHCHECK", "60")  # a busy machine's workers are not dead
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def started(folder: Path, *arguments: str, **options: Any) -> Iterator[subproces
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str], log: Path) -> None:
     """Return when `condition` holds; to find no server, or one that is going down, means that it does not hold yet."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while True:
         with contextlib.suppress(OSError, websockets.exceptions.WebSocketException):
             if condition():
