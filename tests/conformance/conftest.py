@@ -21,6 +21,7 @@ LONG = {
     # of each text and window every size up to 64 KB, and 8 KB in 32 frames: a seventh of the bytes to compress
     "sample": ["9.*", *(f"{group}.{case}" for group in COMPRESSION for case in (*range(1, 10), 11))],
 }
+ALONE = [f"{group}.{case}" for group in COMPRESSION for case in (2, 5, 11)]
 
 
 @dataclass
@@ -54,13 +55,10 @@ class Run:
         return dict(report)
 
 
-def _server(loop: str, directory: Path) -> Iterator[Autobahn]:
-    """
-    With contexts, which compress every reply: kosoku raises ("Strings must be encoded before hashing") where one that
-    does not shrink comes plain, as RFC 7692 (6) allows and as a server without contexts sends it.
-    """
-    command = [sys.executable, "-m", "tests.conformance.echo_server", loop]
-    environment = {**os.environ, "SOCKETSUNDSO_WS_DEFLATE_CONTEXT": "1"}
+def _server(loop: str, deflate: str, directory: Path) -> Iterator[Autobahn]:
+    """One that is not watched by a coverage run, under which the cases' 20 s get short: other tests run its lines."""
+    command = [sys.executable, "-m", "tests.conformance.echo_server", loop, deflate]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     folder = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder, env=environment) as process:
         assert process.stdout is not None
@@ -72,19 +70,32 @@ def _server(loop: str, directory: Path) -> Iterator[Autobahn]:
 
 @pytest.fixture(scope="session")
 def on_uvloop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Autobahn]:
-    yield from _server("uvloop", tmp_path_factory.mktemp("uvloop"))
+    yield from _server("uvloop", "contexts", tmp_path_factory.mktemp("uvloop"))
 
 
 @pytest.fixture(scope="session")
 def on_asyncio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Autobahn]:
-    yield from _server("asyncio", tmp_path_factory.mktemp("asyncio"))
+    yield from _server("asyncio", "contexts", tmp_path_factory.mktemp("asyncio"))
+
+
+@pytest.fixture(scope="session")
+def on_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Autobahn]:
+    yield from _server("uvloop", "alone", tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture(scope="session")
 def long_run(on_uvloop: Autobahn, request: pytest.FixtureRequest) -> Iterator[Run]:
     """The groups that take minutes: they run while the other tests do."""
     cases = LONG[request.config.getoption("--autobahn")]
-    run = on_uvloop.start(*cases, parallel=2)  # beyond that each case would only wait for the others, in its 20 s
+    yield from _ended(on_uvloop.start(*cases, parallel=2))  # beyond that a case waits for the others, in its 20 s
+
+
+@pytest.fixture(scope="session")
+def alone_run(on_alone: Autobahn) -> Iterator[Run]:
+    yield from _ended(on_alone.start(*ALONE))
+
+
+def _ended(run: Run) -> Iterator[Run]:
     try:
         yield run
     finally:

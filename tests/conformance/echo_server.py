@@ -1,10 +1,17 @@
-"""`python -m tests.conformance.echo_server LOOP`: echoes on a free port, which it prints."""
+"""
+`python -m tests.conformance.echo_server LOOP alone|contexts`: echoes on a free port, which it prints.
 
+All its replies are compressed: Autobahn's client (kosoku) raises ("Strings must be encoded before hashing") where one
+that does not shrink comes plain on a connection with permessage-deflate, as RFC 7692 (6) allows.
+"""
+
+import os
 import sys
 
 import uvicorn
 
-from socketsundso.server import WebSocketProtocol
+from socketsundso.server import WebSocketProtocol, deflate
+from socketsundso.server.frames import RSV1, frame
 from tests.server.serving import echo
 
 
@@ -16,7 +23,15 @@ class Announcing(uvicorn.Server):
         print(self.servers[0].sockets[0].getsockname()[1], flush=True)
 
 
+def packed_frame(first_byte: int, payload: bytes, packed: bytes, ready: bytes | None = None) -> bytes:
+    """In place of `deflate.smaller_frame`: compressed in any case, of nothing to the one byte of RFC 7692 7.2.3.6."""
+    return frame(first_byte | RSV1, packed or b"\0")
+
+
 if __name__ == "__main__":
+    os.environ[deflate.CONTEXT_VARIABLE] = str(int(sys.argv[2] == "contexts"))
+    os.environ[deflate.MIN_VARIABLE] = "0"
+    deflate.smaller_frame = packed_frame
     config = uvicorn.Config(
         echo,
         port=0,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import Autobahn, Run
+from tests.conformance.conftest import ALONE, Autobahn, Run
 
 SHORT = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
 
@@ -39,9 +39,9 @@ def settled(autobahn: Autobahn, verdicts: dict[str, dict[str, Any]]) -> dict[str
 
 
 @pytest.mark.first
-def test_long_cases_are_started(long_run: Run) -> None:
+def test_long_cases_are_started(long_run: Run, alone_run: Run) -> None:
     """The cases about limits and compression are running, beside the other tests."""
-    assert long_run.process.poll() is None
+    assert long_run.process.poll() is alone_run.process.poll() is None
 
 
 def test_short_cases_on_uvloop(on_uvloop: Autobahn) -> None:
@@ -55,6 +55,14 @@ def test_short_cases_on_asyncio(on_asyncio: Autobahn) -> None:
     """The same on asyncio's own event loop."""
     verdicts = settled(on_asyncio, on_asyncio.start(*SHORT, parallel=2).verdicts())
     assert len(verdicts) == 247
+    assert defects(verdicts) == {}
+
+
+@pytest.mark.last
+def test_messages_that_are_compressed_alone(on_alone: Autobahn, alone_run: Run) -> None:
+    """Without contexts, as by default: each text and window, of 64 bytes, of 4 KB, of 8 KB in 32 frames."""
+    verdicts = settled(on_alone, alone_run.verdicts())
+    assert len(verdicts) == len(ALONE) == 36
     assert defects(verdicts) == {}
 
 

@@ -67,6 +67,10 @@ class Client:
     def read_again(self) -> None:
         self.connection.transport.resume_reading()
 
+    async def leave(self) -> None:
+        """Close, and read what still comes: the server's close frame may be behind more than a client keeps."""
+        await asyncio.gather(self.connection.close(), self.closed())
+
     async def closed(self) -> int:
         """The close code, after reading whatever still comes."""
         async with asyncio.timeout(WAIT_S):
@@ -102,6 +106,6 @@ async def serving(endpoint: Any, **options: Any) -> AsyncIterator[Connect]:
         try:
             yield client
         finally:
-            await asyncio.gather(*(each.connection.close() for each in clients), return_exceptions=True)
+            await asyncio.gather(*(each.leave() for each in clients), return_exceptions=True)
             server.stop()
             await task

@@ -150,6 +150,7 @@ def test_an_endpoint_works_behind_a_middleware_that_copies_the_scope(
                 assert {each["text"] for each in heard} == {text}
             client.say(closing())
             assert await client.closed() == (1000, "")
+            await client.leave()
             await served.idle()
 
     run(main())
