@@ -71,6 +71,7 @@ class Inbox(Pull):
         "_connection",
         "_ends_told",
         "_final",
+        "_first",
         "_head",
         "_loop",
         "_outbox",
@@ -99,6 +100,7 @@ class Inbox(Pull):
         self._final: Message | None = None
         self._ends_told = 0  # how often `receive` has given it
         self._waiter: asyncio.Future[Item] | None = None
+        self._first: asyncio.Future[Item] | None = None  # that of the task in `receive`, until it goes on
         self._turn: asyncio.Lock | None = None  # once two tasks have received at the same time
         self.paused = False
 
@@ -154,20 +156,25 @@ class Inbox(Pull):
         if self._turn is not None and not in_turn:
             async with self._turn:
                 return await self.receive(in_turn=True)
+        if (first := self._first or self._pending()) is not None:
+            # another task receives too: what comes, or has come and is on its way to it, is before all that follows
+            if not in_turn:
+                self._turn = asyncio.Lock()
+            elif first.done():
+                await asyncio.sleep(0)
+            else:
+                await asyncio.wait([first])
+            return await self.receive(in_turn)
         item = self.take()
         if item is None:
-            if self._waiter is not None and not self._waiter.done():  # another task receives too: it was here first
-                if in_turn:
-                    await asyncio.wait([self._waiter])
-                else:
-                    self._turn = asyncio.Lock()
-                return await self.receive(in_turn)
-            self._waiter = waiter = self._loop.create_future()
+            self._first = self._waiter = waiter = self._loop.create_future()
             try:
                 item = await waiter
             except asyncio.CancelledError:
                 self._give_back(waiter)
                 raise
+            finally:
+                self._first = None
         if isinstance(item, str):
             return {"type": "websocket.receive", "text": item}
         if self._final is not None and item is self._final:
@@ -198,10 +205,13 @@ class Inbox(Pull):
     def arrival(self) -> Awaitable[Item]:
         # A future, without a coroutine around it that would be entered and left for every message; hence nobody gives
         # back what has come for a task that is cancelled.
-        if self._waiter is not None and not self._waiter.done():
+        if self._pending() is not None:
             return self.receive()
         self._waiter = self._loop.create_future()
         return self._waiter
+
+    def _pending(self) -> asyncio.Future[Item] | None:
+        return None if self._waiter is None or self._waiter.done() else self._waiter
 
     def _last(self, message: Message) -> Message:
         # the application has seen all that came before: what was held back for it may go

@@ -27,6 +27,7 @@ from tests.server.serving import (
     PONG,
     TEXT,
     Recorder,
+    both_loops,
     closing,
     echo,
     masked,
@@ -36,8 +37,6 @@ from tests.server.serving import (
     serving,
     until,
 )
-
-both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
 def disconnect(code: int, reason: str = "") -> dict[str, Any]:
@@ -1074,6 +1073,34 @@ def test_receive_in_two_tasks() -> None:
             assert await client.text() == "ab"
 
     run(main())
+
+
+@both_loops
+def test_a_message_on_its_way_to_a_task_is_before_what_follows(loop: str) -> None:
+    """Though a task that comes to its turn in between would find the next one there, and take it first."""
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listening() -> None:
+            heard.append((await receive())["text"])
+
+        await receive()
+        await send({"type": "websocket.accept"})
+        first, impatient, third = (asyncio.create_task(listening()) for _ in range(3))
+        for _ in range(5):
+            await asyncio.sleep(0)  # all three wait
+        impatient.cancel()
+        await asyncio.sleep(0)  # it hands its turn on; before that is heard of, two messages come
+        receive.__self__.put("0", 1)
+        receive.__self__.put("1", 1)
+        await asyncio.gather(first, third)
+
+    async def main() -> None:
+        async with serving(app) as served, peer(served) as client:
+            assert await client.closed() == (1000, "")
+
+    run(main(), loop)
+    assert heard == ["0", "1"]
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
