@@ -18,7 +18,7 @@ settings.load_profile("any machine")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that does not find what it needs fails")
-    parser.addoption("--autobahn", choices=["all", "sample"], default="all", help="its cases that take minutes")
+    parser.addoption("--autobahn", choices=["all", "sample"], default="sample", help="its cases that take minutes")
     parser.addoption("--fuzz-frames", type=int, default=20_000, help="frames of the differential fuzz")
     parser.addoption("--fuzz-seed", type=int, default=1, help="seed of the random tests")
 

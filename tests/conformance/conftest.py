@@ -18,7 +18,8 @@ KOSOKU = Path(sysconfig.get_path("scripts")) / "kosoku"
 COMPRESSION = [*(f"12.{number}" for number in range(1, 6)), *(f"13.{number}" for number in range(1, 8))]
 LONG = {
     "all": ["9.*", "12.*", "13.*"],
-    # of each text and window every size up to 64 KB, and 8 KB in 32 frames: a seventh of the bytes to compress
+    # of each text and window every size up to 64 KB, and 8 KB in 32 frames: a seventh of the bytes to
+    # compress; the others need minutes of two quiet cores
     "sample": ["9.*", *(f"{group}.{case}" for group in COMPRESSION for case in (*range(1, 10), 11))],
 }
 ALONE = [f"{group}.{case}" for group in COMPRESSION for case in (2, 5, 11)]

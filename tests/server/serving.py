@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 import uvloop
 
@@ -22,6 +23,7 @@ from tests.serving import Server
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+both_loops = pytest.mark.parametrize("loop", list(LOOPS))
 DEADLINE_S = 40.0  # for a machine that is busy with something else
 KEY = base64.b64encode(bytes(range(16)))
 BOUNDED_HTTP = {  # what `socketsundso run` serves with
@@ -212,6 +214,19 @@ async def peer(served: Served, data: bytes | None = None, **tls: Any) -> AsyncIt
         yield connected
     finally:
         await connected.leave()
+
+
+def sent_by_asgi(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The types of all messages that come to our protocol's `send`, and not past it by its own entries of the scope."""
+    sent: list[str] = []
+    plain = WebSocketProtocol.send
+
+    async def noted(self: WebSocketProtocol, message: Any) -> None:
+        sent.append(message["type"])
+        await plain(self, message)
+
+    monkeypatch.setattr(WebSocketProtocol, "send", noted)
+    return sent
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from socketsundso import Endpoint, event
-from socketsundso.server import Pull, Push, WebSocketProtocol
-from tests.server.serving import TEXT, closing, masked, peer, request, run, serving
+from socketsundso.server import Pull, Push
+from tests.server.serving import TEXT, closing, masked, peer, request, run, sent_by_asgi, serving
 
 NAMES = ["websocket.http.response", "socketsundso.pull", "socketsundso.push"]
 
@@ -132,14 +132,7 @@ def test_an_endpoint_works_behind_a_middleware_that_copies_the_scope(
     changed: Callable[[Any], Any], fast: bool, app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the connection's own entries as fast as ever, without them by ASGI's functions; the peer sees the same."""
-    sent: list[str] = []
-    plain = WebSocketProtocol.send
-
-    async def noted(self: WebSocketProtocol, message: Any) -> None:
-        sent.append(message["type"])
-        await plain(self, message)
-
-    monkeypatch.setattr(WebSocketProtocol, "send", noted)
+    sent = sent_by_asgi(monkeypatch)
 
     async def main() -> None:
         async with serving(behind(app, changed)) as served, peer(served) as client:

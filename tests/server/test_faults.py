@@ -38,6 +38,7 @@ from tests.server.serving import (
     TEXT,
     Peer,
     Served,
+    both_loops,
     closing,
     echo,
     masked,
@@ -67,9 +68,6 @@ from tests.server.steps import (
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of these applications would let their peers wait for as long as they may."""
     monkeypatch.setattr(protocol, "HOLD_S", 0.1)
-
-
-both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
 OURS = (WebSocketProtocol, Inbox, Outbox, Messages, Contexts, Inflation, HeadWatch)

@@ -10,10 +10,22 @@ import pytest
 
 from socketsundso.server import head
 from tests.conftest import Clock
-from tests.server.serving import BOUNDED_HTTP, TEXT, Peer, Served, closing, masked, peer, request, run, serving, until
+from tests.server.serving import (
+    BOUNDED_HTTP,
+    TEXT,
+    Peer,
+    Served,
+    both_loops,
+    closing,
+    masked,
+    peer,
+    request,
+    run,
+    serving,
+    until,
+)
 
 both = pytest.mark.parametrize("http", BOUNDED_HTTP)
-both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 

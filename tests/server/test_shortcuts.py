@@ -20,8 +20,21 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from socketsundso import WebSocketHandlingEndpoint, event
-from socketsundso.server import Pull, Push, WebSocketProtocol
-from tests.server.serving import BINARY, PING, TEXT, Peer, closing, masked, peer, request, run, serving, until
+from socketsundso.server import Pull, Push
+from tests.server.serving import (
+    BINARY,
+    PING,
+    TEXT,
+    Peer,
+    closing,
+    masked,
+    peer,
+    request,
+    run,
+    sent_by_asgi,
+    serving,
+    until,
+)
 
 
 class Kept:
@@ -316,14 +329,7 @@ def test_an_endpoint_says_the_same_with_and_without(said: list[bytes], last: byt
 @pytest.mark.parametrize("app", APPS.values(), ids=APPS)
 def test_an_endpoint_uses_them_wherever_it_is_mounted(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one coroutine of ASGI's per message."""
-    sent: list[str] = []
-    plain = WebSocketProtocol.send
-
-    async def noted(self: WebSocketProtocol, message: Any) -> None:
-        sent.append(message["type"])
-        await plain(self, message)
-
-    monkeypatch.setattr(WebSocketProtocol, "send", noted)
+    sent = sent_by_asgi(monkeypatch)
 
     async def main() -> None:
         async with serving(app) as served, peer(served) as client:

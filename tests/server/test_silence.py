@@ -17,6 +17,7 @@ from tests.server.serving import (
     TEXT,
     Peer,
     Served,
+    both_loops,
     closing,
     echo,
     masked,
@@ -28,7 +29,6 @@ from tests.server.serving import (
 )
 
 INTERVAL_S = 5.0
-both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
 async def ping(served: Served, client: Peer, clock: Clock) -> bytes:
