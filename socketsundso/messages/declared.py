@@ -110,6 +110,25 @@ def is_typed_dict(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
+def required_keys(kind: Any) -> frozenset[str]:
+    """
+    Those of a TypedDict that have to be there.
+
+    `__required_keys__` knows nothing of `Required` and `NotRequired` where annotations are postponed: they are text.
+    """
+    hints = field_types(kind)
+    said = {name: _requirement(hint) for name, hint in hints.items()}
+    return frozenset(name for name in hints if said[name] or (said[name] is None and name in kind.__required_keys__))
+
+
+def _requirement(hint: Any) -> bool | None:
+    while (origin := typing.get_origin(hint)) in _WRAPPERS:
+        if origin in (typing.Required, typing.NotRequired):
+            return origin is typing.Required
+        hint = typing.get_args(hint)[0]
+    return None
+
+
 def is_named_tuple(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 

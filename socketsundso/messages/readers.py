@@ -34,6 +34,7 @@ from socketsundso.messages.declared import (
     item_types,
     kind_of,
     members,
+    required_keys,
     unwrapped,
 )
 from socketsundso.messages.response_errors import (
@@ -77,10 +78,11 @@ class Readers:
 
     def of(self, annotation: Any) -> Reader:
         """The reader for what `annotation` declares."""
+        annotation = unwrapped(annotation)
         choices = members(annotation)
         kind = kind_of(choices[0])
         if is_pydantic(kind) and not is_struct(kind) and len(choices) == 1:
-            return _model_reader(unwrapped(annotation), kind)
+            return _model_reader(annotation, kind)
         if _is_buildable(annotation):
             return _msgspec_reader(annotation)
         if len(choices) > 1:
@@ -218,7 +220,7 @@ def _object_reader(kind: Any, readers: Mapping[str, Reader]) -> Reader:
             raise missing(keys.get(absent[0], absent[0]))
         if config and isinstance(value, Mapping):
             _check_keys(config, set(keys.values()), value)
-        arguments = _each([(name, readers[name], item) for name, item in found.items()])
+        arguments = _each([(keys.get(name, name), readers[name], item) for name, item in found.items()])
         try:
             return kind(**{_parameter(kind, name): item for name, item in zip(found, arguments, strict=True)})
         except (TypeError, ValueError) as exc:  # what it checks itself
@@ -265,10 +267,12 @@ def _each(fields: list[tuple[Any, Reader, Any]]) -> list[Any]:
 
 
 def _dict_reader(kind: Any, readers: Mapping[str, Reader]) -> Reader:
+    required = sorted(required_keys(kind))
+
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise misfit("object", value)
-        for name in kind.__required_keys__:
+        for name in required:
             if name not in value:
                 raise missing(name)
         names = [name for name in readers if name in value]

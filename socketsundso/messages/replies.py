@@ -34,8 +34,10 @@ from socketsundso.messages.declared import (
     is_model_class,
     is_pydantic,
     is_struct,
+    is_typed_dict,
     kind_of,
     members,
+    required_keys,
     settled,
 )
 from socketsundso.messages.exact_json import exact_json
@@ -209,7 +211,7 @@ def _requires_type(model: Any) -> bool:
             f.name == "type" and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
             for f in dataclasses.fields(model)
         )
-    return "type" in getattr(model, "__required_keys__", ())
+    return is_typed_dict(model) and "type" in required_keys(model)
 
 
 def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
