@@ -43,6 +43,7 @@ from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import Decoder, Definition, ErrorPolicy, Route, append_ref, error_frame
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
+from socketsundso.threads import Sync, awaited
 
 logger = logging.getLogger("socketsundso")
 
@@ -289,6 +290,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """What was negotiated of the class's `subprotocols` and the client's; None without."""
         return self._peer.subprotocol
 
+    @awaited
     async def respond(self, response: Any) -> None:
         """
         Answer the message that is being handled with what a handler may return, and with its `ref`.
@@ -308,6 +310,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
         await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
 
+    @awaited
     async def send(self, message: Any) -> None:
         """
         Send a message of its own: a model, Struct, dataclass, or dict with a `type`.
@@ -317,6 +320,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         await self._peer.send_body(self._declaration.encode_push(message))
 
+    @awaited
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close the connection, once; a second call does nothing. `on_disconnect` gets `code`."""
         await self._peer.close(code, reason)
@@ -332,6 +336,15 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if exc is not wrong and isinstance(exc, ValidationError):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))
+
+    @property
+    def sync(self) -> Sync:
+        """
+        The same calls for handlers that are `def`, which run in threads: `self.sync.broadcast(...)`, without `await`.
+
+        It has `send`, `respond`, `close`, `join`, `leave`, `broadcast`, `identify`, `track` and `untrack`.
+        """
+        return Sync(self, self._peer.loop)
 
     # ---- rooms
 
@@ -365,6 +378,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         Calls come one after the other, in a task of their own beside the handlers; what they raise is logged.
         """
 
+    @awaited
     async def join(self, room: str | Iterable[str], *more: str | Iterable[str], last: int | None = None) -> None:
         """
         Enter a room, or several: whole or not at all, none is entered where one of them is refused.
@@ -381,10 +395,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         await self._membership.join(room, *more, last=last)
 
+    @awaited
     async def leave(self, room: str | Iterable[str], *more: str | Iterable[str]) -> None:
         """Leave a room, or several; nothing happens to who is not in them."""
         await self._membership.leave(room, *more)
 
+    @awaited
     async def broadcast(
         self, message: Any, room: str | Iterable[str], *, exclude_self: bool = False, ttl_s: float | None = None
     ) -> None:
@@ -396,10 +412,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         await self._membership.broadcast(message, room, exclude_self, ttl_s)
 
+    @awaited
     async def identify(self, user: str) -> None:
         """Make this connection one of the user's: `hub.to_user(user)` reaches it from now on."""
         await self._membership.identify(user)
 
+    @awaited
     async def track(self, meta: Any, room: str | None = None, *, key: str | None = None) -> None:
         """
         Show this connection in the room's presence with `meta`, any value that JSON knows; again: change it.
@@ -414,6 +432,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         await self._membership.track(meta, room, key)
 
+    @awaited
     async def untrack(self, room: str | None = None) -> None:
         """Take this connection out of the room's presence, but not out of the room."""
         await self._membership.untrack(room)
@@ -443,10 +462,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
                 self._loop = Serial(self, peer, self._definition, responds)
                 code = await self._loop.run()
+                await peer.close_written()
             elif peer.closed is not None:
                 code = peer.closed
         except WebSocketDisconnect as exc:
             code = await peer.departure(exc)
+            await peer.close_written()
         except asyncio.CancelledError:
             code = 1012
             raise
@@ -462,6 +483,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
+            self._membership.attend()
             if self._declaration.history:
                 await self._membership.declare_history()
             await self.on_connect()

@@ -14,7 +14,7 @@ ROOMS = [
     {"models", "wire", "backplanes", "server"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting"},
+    {"rooms", "collecting", "threads"},
     {"endpoints"},
     {"__init__"},
     {"cli"},
@@ -39,7 +39,7 @@ WINGS = {
     "rooms": [
         {"presence", "history"},
         {"room"},
-        {"recovery", "roster", "watchers", "agreement"},
+        {"acting", "recovery", "roster", "watchers", "agreement"},
         {"local"},
         {"hub"},
         {"declaration"},

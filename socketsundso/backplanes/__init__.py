@@ -8,6 +8,7 @@ from typing import cast
 
 from socketsundso.backplanes.base import (
     DECLARATIONS,
+    PROCESSES,
     Backplane,
     Delivery,
     InvalidBackplane,
@@ -21,6 +22,7 @@ from socketsundso.backplanes.base import (
 
 __all__ = [
     "DECLARATIONS",
+    "PROCESSES",
     "Backplane",
     "Delivery",
     "Keep",

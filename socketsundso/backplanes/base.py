@@ -48,6 +48,9 @@ LOG_GRACE_S = 86_400.0
 DECLARATIONS = "dhistory"
 """The topic where the living processes hold what they declare; those of rooms begin with other letters."""
 
+PROCESSES = "dprocesses"
+"""The topic where each process that has connections holds an entry, its own name."""
+
 MAX_ENCODED_TOPIC = 120
 """Longer encodings end in a hash: a NATS stream's name becomes the name of a directory."""
 

@@ -20,10 +20,12 @@ from socketsundso.connection.current import is_valid as is_valid
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE as SLOW_CLOSE_CODE
 from socketsundso.connection.outbound import Connection as Connection
 from socketsundso.connection.outbound import take_turns as take_turns
+from socketsundso.connection.peer import SENDABLE_CODES as SENDABLE_CODES
 from socketsundso.connection.peer import DeflateMin as DeflateMin
 from socketsundso.connection.peer import Peer as Peer
 from socketsundso.connection.peer import check_deflate_min as check_deflate_min
 from socketsundso.connection.peer import check_subprotocols as check_subprotocols
+from socketsundso.connection.peer import fitting_reason as fitting_reason
 from socketsundso.connection.peer import new_id as new_id
 from socketsundso.connection.queue import NEVER as NEVER
 from socketsundso.connection.queue import POLICIES as POLICIES

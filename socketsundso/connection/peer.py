@@ -34,6 +34,9 @@ CODE_S = 1.0
 """How long to wait for the close code of a peer that is gone."""
 
 
+CLOSING_S = 10.0
+"""How long a connection that is over goes on for a peer that does not read what was sent before its close."""
+
 PRIVATE_CODES = {1001: 4503, 1003: 4400, 1007: 4400, 1008: 4403, 1009: 4413, 1011: 4500, 1012: 4503, 1013: 4429}
 """
 What stands for a code that the server cannot send (daphne sends 1000 and those from 3000 on): 4000 + what HTTP would
@@ -111,8 +114,10 @@ class Peer:
         "_id",
         "accepted",
         "closed",
+        "closing",
         "gone",
         "left",
+        "loop",
         "negotiable",
         "offered",
         "receive",
@@ -133,7 +138,9 @@ class Peer:
         self.writer: Writer | None = None  # takes texts without a coroutine, where the server has that
         self.accepted = websocket.application_state is WebSocketState.CONNECTED
         self.closed: int | None = None  # the code that this side closed with
+        self.closing: asyncio.Future[None] | None = None  # the same without waiting: done when it is written
         self.left: int | None = None  # the code that it ended with, once that is known
+        self.loop: asyncio.AbstractEventLoop | None = None  # where it is served, from `observe` on
         self.gone = False  # a send failed: the peer is not there any more
         self._id: str | None = None
 
@@ -166,6 +173,7 @@ class Peer:
 
     def observe(self, deflate_min: DeflateMin = None) -> None:
         """Note what users do through the `WebSocket`: accept, close, and sends that find the peer gone."""
+        self.loop = asyncio._get_running_loop()  # None where the server is not asyncio's
         self.writer = writer_of(self.websocket.scope, self.send)
         if deflate_min is not None and (wire := wire_of(self.websocket.scope)) is not None:
             wire.compress_from(None if deflate_min == "off" else deflate_min)
@@ -246,7 +254,7 @@ class Peer:
         """It is over, with this code; no cycle keeps anything alive until the collector comes."""
         if self.left is None:
             self.left = code
-        self.writer = None
+        self.writer = self.closing = None
         self.websocket._send = self.send
 
     # ---- what is sent
@@ -278,7 +286,13 @@ class Peer:
         if self.over is None:
             self.closed = code
             closing = self._send_close({"type": "websocket.close", "code": code, "reason": reason})
-            asyncio.ensure_future(closing).add_done_callback(_retrieve)
+            self.closing = asyncio.ensure_future(closing)
+            self.closing.add_done_callback(_retrieve)
+
+    async def close_written(self) -> None:
+        """Wait until a `close_soon` is on its way to the peer, and what is before it; not for ever."""
+        if self.closing is not None and not self.closing.done():
+            await asyncio.wait({self.closing}, timeout=CLOSING_S)
 
     # ---- the outbound queue, from the first room on
 

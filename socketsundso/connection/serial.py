@@ -82,6 +82,8 @@ class Serial:
                 if text is None:
                     text, noted = frame.get("bytes") or b"", None
                 frame = text
+            if peer.closed is not None:  # by somebody else, while nothing came
+                return peer.closed
             refused = False
             try:
                 message = self.definition.decoder.decode(frame)

@@ -5,6 +5,7 @@ Many connections: who is where, and who hears what.
     membership    the rooms of one connection
     declaration   what an endpoint class declares of rooms
     local         who hears what in this event loop, and the bridge to the backplane
+    acting        closing others, moving them, and who is there, in all processes
     recovery      from an engine's log to live messages, without a hole
     roster        who is tracked in which room, in all processes
     watchers      who is told when the backplane goes away and comes back

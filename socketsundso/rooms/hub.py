@@ -25,12 +25,14 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from socketsundso.backplanes import Keep, default_url, ended
+from socketsundso.connection import SENDABLE_CODES, fitting_reason
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.messages import encode_push
+from socketsundso.rooms.acting import Act, Close, Join, Leave, Whom
 from socketsundso.rooms.history import declaration, valid_count
 from socketsundso.rooms.local import Rooms, known_rooms, rooms_for
 from socketsundso.rooms.presence import Member
-from socketsundso.rooms.room import names_of, room_topic, user_topic, valid_name
+from socketsundso.rooms.room import EVERYONE, names_of, room_topic, user_topic, valid_name
 from socketsundso.rooms.watchers import C, Callback, watch
 
 MANY_PER_TIMEOUT = 1000
@@ -64,7 +66,13 @@ class Status(str):
 
 
 class Target:
-    """Whom a message is for. Immutable: `except_` returns another one."""
+    """
+    Whom a message, or an act, is for: connections in all processes. Immutable: `except_` returns another one.
+
+    `close`, `leave` and `join` return when every process has done it, with the number of connections that it was done
+    to. A process that does not answer within 5 s is not counted, which is logged. While the engine is away they are
+    done in this process and raise `BackplaneUnavailable` then, unless the hub counts that instead.
+    """
 
     __slots__ = ("_excluded", "_hub", "_topics")
 
@@ -94,6 +102,40 @@ class Target:
         """
         payloads = self._hub._encode_many(messages)
         await self._hub._send_many(list(self._topics), payloads, self._excluded, ttl_s)
+
+    async def close(self, code: int = 1000, reason: str | None = None) -> int:
+        """
+        Close these connections, behind what was sent to them before: `hub.to_user("u1").close(4001, "signed out")`.
+
+        Nobody waits for the peers; what they send from now on is not handled. Connections that are closed already do
+        not count. Raises ValueError for a code that no close frame has (3000 to 4999 are yours); a reason is cut after
+        123 bytes.
+        """
+        if type(code) is not int or code not in SENDABLE_CODES:
+            raise ValueError(f"no connection can be closed with {code!r}; 3000 to 4999 are an application's own codes")
+        return await self._hub._act(self, Close(code, fitting_reason(reason or "")))
+
+    async def leave(self, *rooms: str | Iterable[str]) -> int:
+        """
+        Take these connections out of rooms: of those that are named, else, of everybody in a room, out of that room.
+
+        `hub.to("lobby").leave()` empties it, `hub.to_user("u1").leave("lobby")` takes one user out. It ends as with
+        their own `leave`: nothing is told to them. Who is in none of the rooms does not count.
+        """
+        names = [name for room in rooms for name in names_of(room)]
+        if not rooms and any(topic[0] != "r" for topic in self._topics):
+            raise ValueError('users, and everyone, leave rooms that are named: hub.to_user("u1").leave("lobby")')
+        return await self._hub._act(self, Leave(names if rooms else [topic[1:] for topic in self._topics]))
+
+    async def join(self, room: str | Iterable[str], *more: str | Iterable[str]) -> int:
+        """
+        Take these connections into rooms, as with their own `join`: each is told positions and presence, and hears
+        what is broadcast from now on. They stay where they are, too.
+
+        **Neither `authorize` nor `max_rooms` is asked**: who calls this decides. A connection that cannot be taken in
+        does not count; its process logs why. Who is in all of the rooms already counts.
+        """
+        return await self._hub._act(self, Join([name for each in (room, *more) for name in names_of(each)]))
 
 
 def ids_of(connections: Iterable[Any]) -> frozenset[str]:
@@ -213,6 +255,25 @@ class Hub:
         """Every connection that has identified itself as one of the users."""
         return Target(self, [user_topic(valid_name(user)) for user in users])
 
+    @property
+    def everyone(self) -> Target:
+        """
+        Every connection of endpoints on this backplane, in rooms or not, from its accept on; whether it is told
+        something or closed.
+        """
+        return Target(self, [EVERYONE])
+
+    async def members(self, room: str) -> list[Member]:
+        """
+        Everybody in a room, in all processes, in no order: `[Member(id, meta)]`, with the ids of connections, and what
+        they are tracked with, None for who is not.
+
+        A process that does not answer within 5 s is left out, which is logged. Raises `BackplaneUnavailable` while the
+        engine is away, whatever `on_unavailable` says.
+        """
+        rooms = await self._opened()
+        return await rooms.acting.members(valid_name(room))
+
     async def history(self, room: str, limit: int = 50) -> list[dict[str, Any]]:
         """
         The newest messages of a room with history, in order, each as its members got it:
@@ -235,6 +296,11 @@ class Hub:
         except BackplaneUnavailable:
             if self._on_unavailable == "raise":
                 raise
+
+    async def _act(self, target: Target, act: Act) -> int:
+        rooms = await self._opened()
+        whom = Whom(target._topics, target._excluded)
+        return await rooms.acting.act(act, whom, must_publish=self._on_unavailable == "raise")
 
     def _encode_many(self, messages: Iterable[Any]) -> list[bytes]:
         if isinstance(messages, (str, bytes, Mapping)):
@@ -304,6 +370,16 @@ class SyncTarget:
             except TimeoutError:
                 raise BackplaneUnavailable(f"not taken within {hub._timeout_s:g} s", taken=taken) from None
             taken += len(some)
+
+    def close(self, code: int = 1000, reason: str | None = None) -> int:
+        """As `Target.close`. TimeoutError after `timeout_s`, as of the others."""
+        return self._hub._run(self._target.close(code, reason))
+
+    def leave(self, *rooms: str | Iterable[str]) -> int:
+        return self._hub._run(self._target.leave(*rooms))
+
+    def join(self, room: str | Iterable[str], *more: str | Iterable[str]) -> int:
+        return self._hub._run(self._target.join(room, *more))
 
 
 class SyncPresence:
@@ -378,6 +454,14 @@ class SyncHub:
 
     def to_user(self, *users: str) -> SyncTarget:
         return SyncTarget(self, self._hub.to_user(*users))
+
+    @property
+    def everyone(self) -> SyncTarget:
+        return SyncTarget(self, self._hub.everyone)
+
+    def members(self, room: str) -> list[Member]:
+        """As `Hub.members`. TimeoutError after `timeout_s`."""
+        return self._run(self._hub.members(room))
 
     def history(self, room: str, limit: int = 50) -> list[dict[str, Any]]:
         """As `Hub.history`. TimeoutError after `timeout_s`."""

@@ -16,25 +16,39 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
+
+import msgspec
 
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
 from socketsundso.connection import Counters, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history
+from socketsundso.rooms.acting import Acting
 from socketsundso.rooms.agreement import Agreement
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.recovery import Recovery, SendBody, read_newest
-from socketsundso.rooms.room import Envelope, Near, Participant, Room, Tasks, push_all, room_topic, seal, unseal
+from socketsundso.rooms.room import (
+    AT_ONCE,
+    EVERYONE,
+    Envelope,
+    Near,
+    Participant,
+    Reachable,
+    Room,
+    Tasks,
+    push_all,
+    room_topic,
+    seal,
+    some_at_once,
+    unseal,
+)
 from socketsundso.rooms.roster import Roster
 from socketsundso.rooms.watchers import Watchers
 
 logger = logging.getLogger("socketsundso.rooms")
-
-T = TypeVar("T")
 
 RECENT = 4096
 """
@@ -44,11 +58,8 @@ How many multi-room broadcasts are remembered, so that one which arrives by two 
 RESUME_BYTES = 4 << 20
 """What one `resume` reads ahead of more than one room; beyond it a log is read again when its turn has come."""
 
-JOINED_AT_ONCE = 50
-"""Rooms whose subscriptions and positions are asked for at the same time, where one connection joins many."""
-
 READ_AT_ONCE = 4
-"""Of those with what was said last, which is in memory meanwhile."""
+"""Rooms whose last messages are read at the same time, and are in memory meanwhile, where one connection joins many."""
 
 MANY_AT_ONCE = 200
 MANY_BYTES = 1 << 16
@@ -76,6 +87,7 @@ class Rooms:
         self._tasks = Tasks()
         self.recovery = Recovery(self.backplane, self.topics, self.counters, self._tasks)
         self.roster = Roster(self.backplane, self.topics, self._tasks, self.local)
+        self.acting = Acting(self.backplane, self.topics, self.counters, self._tasks)
         self._serials = itertools.count(1)
         self._recent: dict[tuple[str, int], None] = {}
         self._recent_order: deque[tuple[str, int]] = deque()
@@ -144,22 +156,24 @@ class Rooms:
         self._users.add(user)
 
     async def release(self, user: object) -> None:
-        """Close if nobody uses this any more: no hub, no room. It opens again at the next use."""
+        """Close if nobody uses this any more: no hub, no connection. It opens again at the next use."""
         self._users.discard(user)
-        if not self._users and not self.topics:
+        if not self._users and not self.topics and not self.acting.connections:
             await self.aclose()
 
     async def aclose(self) -> None:
         """Who opens it meanwhile waits, and has it opened anew."""
         if self._closing is None:
             opening, self._opening = self._opening, None
-            self._closing = asyncio.create_task(self._close(opening))
+            self._closing = asyncio.create_task(self._close(opening, self.acting.withdraw()))
         await asyncio.shield(self._closing)
         await self.watchers.settle()
 
-    async def _close(self, opening: asyncio.Future[None] | None) -> None:
+    async def _close(self, opening: asyncio.Future[None] | None, registered: bool) -> None:
         try:
             await self._tasks.aclose()
+            if registered:
+                await self.acting.unregister()
             await self.backplane.aclose()
             if opening is not None and not opening.done():
                 await asyncio.wait({opening})
@@ -168,6 +182,17 @@ class Rooms:
             self.watchers.tell("closed")
         finally:
             self._closing = None
+
+    # ---- everyone
+
+    def attend(self, connection: Reachable) -> None:
+        """It is one of everyone from now on; opens the backplane, in the background."""
+        self.acting.attend(connection, self.open)
+
+    async def attended(self) -> None:
+        """Wait until this is open, and acts of other processes reach it."""
+        await self.open()
+        await self.acting.registered()
 
     # ---- membership
 
@@ -206,7 +231,7 @@ class Rooms:
             for topic, (begin, log) in (await self._arrive_in(who, new, last or 0, entered)).items():
                 if (room := who.rooms.get(topic)) is not None:  # not left meanwhile
                     await self.recovery.begin_at(who, room, begin, log, send)
-            await _some_at_once(partial(self._inform, who), [who.rooms[topic] for topic in new if topic in who.rooms])
+            await some_at_once(partial(self._inform, who), [who.rooms[topic] for topic in new if topic in who.rooms])
         except BaseException:
             for topic in entered:
                 self.leave(who, topic)
@@ -245,7 +270,7 @@ class Rooms:
                 ahead = bytes_left >= 0 or not found
                 found[topic] = begin, log if ahead else log._replace(entries=[])
 
-        await _some_at_once(arrive, topics, READ_AT_ONCE if last else JOINED_AT_ONCE)
+        await some_at_once(arrive, topics, READ_AT_ONCE if last else AT_ONCE)
         return {topic: found[topic] for topic in topics if topic in found}
 
     async def _inform(self, who: Participant, room: Room) -> None:
@@ -480,6 +505,9 @@ class Rooms:
     ) -> Near:
         """Push to local participants; the loop that a broadcast is measured by."""
         audience: Collection[Participant]
+        if EVERYONE in topics:
+            audience = [who for who in self.acting.everyone if who.id not in excluded]
+            return push_all(audience, out, self.counters)
         rooms = [room for topic in topics if (room := self.topics.get(topic)) is not None]
         if len(rooms) == 1:
             audience = rooms[0].live
@@ -512,20 +540,28 @@ class Rooms:
 
     def on_delivery(self, delivery: Delivery) -> None:
         room = self.topics.get(delivery.topic)
-        if room is None:
-            return
         if delivery.seq:
-            hand_on = self._hand_on_unnumbered if room.keep is None else self.recovery.on_delivery
-            hand_on(room, delivery)
+            if room is not None:
+                hand_on = self._hand_on_unnumbered if room.keep is None else self.recovery.on_delivery
+                hand_on(room, delivery)
             return
-        envelope, payload = unseal(delivery.payload)
-        if envelope.origin == self.origin:
-            return
-        if envelope.kind == "presence":
-            self.roster.on_news(room, payload)
-        elif not envelope.topics:
-            topics: Collection[str] = (room.topic,)
-            self._fan_out(topics, (), _outgoing(payload, topics, envelope.ttl_s), envelope.excluded)
+        try:
+            envelope, payload = unseal(delivery.payload)
+            if envelope.origin == self.origin:
+                return
+            if envelope.kind == "message":
+                self._on_message(delivery.topic, envelope, payload)
+            elif envelope.kind == "presence":
+                if room is not None:
+                    self.roster.on_news(room, payload)
+            else:
+                self.acting.on_payload(envelope, payload)
+        except msgspec.MsgspecError as error:
+            self.acting.puzzle_over(error)
+
+    def _on_message(self, topic: str, envelope: Envelope, payload: bytes) -> None:
+        if not envelope.topics:
+            self._fan_out((topic,), (), _outgoing(payload, (topic,), envelope.ttl_s), envelope.excluded)
         elif self._first_arrival(envelope.origin, envelope.serial):
             out = _outgoing(payload, envelope.topics, envelope.ttl_s)
             self._fan_out(envelope.topics, envelope.covered, out, envelope.excluded)
@@ -542,6 +578,7 @@ class Rooms:
 
     def on_lost(self) -> None:
         """Rooms go on in this process."""
+        self.acting.on_lost()
         self.watchers.tell("reconnecting")
 
     def on_restored(self) -> None:
@@ -660,17 +697,6 @@ def _outgoing(payload: bytes, topics: Collection[str], ttl_s: float | None) -> O
     """Knows the rooms that it is for, for the gap where it is dropped; what is for a user is of no room."""
     rooms = tuple(topic[1:] for topic in topics if topic[0] == "r")
     return Outgoing(payload, rooms[0] if len(topics) == len(rooms) == 1 else rooms or None, ttl_s)
-
-
-async def _some_at_once(
-    call: Callable[[T], Awaitable[None]], arguments: list[T], at_once: int = JOINED_AT_ONCE
-) -> None:
-    """Call it with each, some at the same time. Raises what the first of them raised, when none runs any more."""
-    for start in range(0, len(arguments), at_once):
-        some = arguments[start : start + at_once]
-        for error in await asyncio.gather(*map(call, some), return_exceptions=True):
-            if error is not None:
-                raise error
 
 
 def _batches(payloads: list[bytes]) -> Iterator[list[bytes]]:

@@ -1,17 +1,19 @@
 """
 The rooms of one connection: `join`, `leave`, `broadcast`, `track`, `identify`, and coming back with `resume`.
 
-An endpoint has a `Membership`, made when it is first asked for, from its `Peer` and from what its class declares. A
-connection that never joins pays nothing: what rooms need is made at its first `join` or `identify`, and only then do
-its sends go through the queue that keeps them in order with broadcasts.
+An endpoint has a `Membership`, made when it begins, from its `Peer` and from what its class declares; it is also what a
+hub acts on (`Reachable`). A connection that never joins pays nothing else: what rooms need is made at its first `join`
+or `identify`, or when something is sent to everyone, and only then do its sends go through the queue that keeps them in
+order with broadcasts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -20,13 +22,15 @@ from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.backplanes import State
 from socketsundso.connection import OutboundQueue, Peer
-from socketsundso.errors import EventError
+from socketsundso.errors import BackplaneUnavailable, DefinitionError, EventError
 from socketsundso.messages import http_code
 from socketsundso.rooms import history
 from socketsundso.rooms.declaration import Declaration, Declares
 from socketsundso.rooms.history import Resume, valid_count
 from socketsundso.rooms.local import Rooms, rooms_for
 from socketsundso.rooms.room import Participant, names_of, room_topic, user_topic, valid_name
+
+logger = logging.getLogger("socketsundso.rooms")
 
 MAX_META_BYTES = 16 << 10
 """The longest meta of `track`, as JSON: everybody who enters the room gets it."""
@@ -52,11 +56,12 @@ class Joins(Declares, Protocol):
 class Membership:
     """One connection's. Its methods are the endpoint's of the same names, which say what they raise."""
 
-    __slots__ = ("_declaration", "_endpoint", "_peer", "participant")
+    __slots__ = ("_attends", "_declaration", "_endpoint", "_peer", "participant")
 
     def __init__(self, endpoint: Joins, peer: Peer, declaration: Declaration) -> None:
         self._endpoint, self._peer, self._declaration = endpoint, peer, declaration
         self.participant: Participant | None = None  # from the first join on
+        self._attends: Rooms | None = None  # where it is one of everyone
 
     @property
     def rooms(self) -> frozenset[str]:
@@ -77,11 +82,7 @@ class Membership:
         await self._enter(who, topics, last)
 
     async def leave(self, room: str | Iterable[str], *more: str | Iterable[str]) -> None:
-        topics = _topics(room, *more)
-        who = self.participant
-        if who is not None:
-            for topic in topics:
-                self._all.leave(who, topic)
+        self.leave_now(_topics(room, *more))
 
     async def broadcast(self, message: Any, room: str | Iterable[str], exclude_self: bool, ttl_s: float | None) -> None:
         topics = [room_topic(name) for name in names_of(room)]
@@ -111,7 +112,49 @@ class Membership:
         if who is not None and joined is not None and joined.name in who.tracked:
             self._all.roster.untrack(who, joined)
 
+    # ---- what hubs do with it, in whichever process they are
+
+    @property
+    def id(self) -> str:
+        return self._peer.id
+
+    def participant_now(self) -> Participant | None:
+        if self._peer.over is not None or not self._peer.accepted:
+            return None
+        return self._joining()
+
+    def close_soon(self, code: int, reason: str) -> bool:
+        if self._peer.over is not None or not self._peer.accepted:
+            return False
+        self._peer.close_soon(code, reason)
+        return True
+
+    def leave_now(self, topics: Collection[str]) -> bool:
+        who = self.participant
+        if who is None or who.rooms.keys().isdisjoint(topics):
+            return False
+        for topic in topics:
+            self._all.leave(who, topic)
+        return True
+
+    async def enter(self, topics: list[str]) -> bool:
+        try:
+            await self._enter(self._joining(), topics, None)
+        except WebSocketDisconnect:
+            return False
+        except (BackplaneUnavailable, DefinitionError) as error:
+            logger.warning("%s was to join %d rooms for a hub, and is in none of them: %s", self.id, len(topics), error)
+            return False
+        return True
+
     # ---- what the endpoint calls
+
+    def attend(self) -> None:
+        """The connection begins: a hub's `everyone` includes it from its accept on."""
+        if self._peer.loop is not None:
+            with contextlib.suppress(ValueError, ImportError):  # of the backplane's URL; who uses rooms is told
+                self._attends = self._all
+                self._attends.attend(self)
 
     async def declare_history(self) -> None:
         """As soon as a connection comes, so that no room begins without; raises DefinitionError."""
@@ -154,6 +197,8 @@ class Membership:
 
     def leave_everything(self) -> None:
         """The end of the connection: membership, presence and subscriptions with it."""
+        if self._attends is not None:
+            self._attends.acting.depart(self)
         who, self.participant = self.participant, None
         if who is not None:
             self._all.leave_all(who)
@@ -194,7 +239,7 @@ class Membership:
         connection = self._peer.queue_outbound(queue)
         if declared.hears_backplane:
             rooms.watchers.add(self._tell_backplane)
-        return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s)
+        return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s, self)
 
     async def _tell_backplane(self, status: State) -> None:
         if self.participant is None:  # it has ended before its turn came
@@ -211,7 +256,7 @@ class Membership:
 
     async def _enter(self, who: Participant, topics: list[str], last: int | None) -> None:
         everyone = self._opened()
-        await everyone.open()
+        await everyone.attended()
         if self.participant is not who:  # the connection has ended meanwhile: nobody would take it out any more
             raise WebSocketDisconnect(self._peer.over or 1006)
         if len(topics) == 1 and last is None:

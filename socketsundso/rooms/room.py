@@ -1,8 +1,8 @@
 """
 One room, who is in it, and what travels between processes: what membership, recovery and presence share.
 
-Topics: `r<room>` for a room, `u<user>` for what `to_user` reaches. A payload between processes is an
-`Envelope` followed by the message; see there.
+Topics: `r<room>` for a room, `u<user>` for what `to_user` reaches, `e` for everyone, `a<owner>` for the answers that a
+process waits for. A payload between processes is an `Envelope` followed by the message; see there.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -26,7 +26,15 @@ from socketsundso.wire import Wire
 
 logger = logging.getLogger("socketsundso.rooms")
 
+T = TypeVar("T")
+
 MAX_NAME = 200
+
+EVERYONE = "e"
+"""The topic of every process that has connections."""
+
+AT_ONCE = 50
+"""How many engine calls of one kind, for one caller, are under way at the same time."""
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff*?\[\]>]")
 
@@ -68,10 +76,16 @@ def user_topic(user: str) -> str:
     return "u" + user
 
 
+def answers_topic(owner: str) -> str:
+    return "a" + owner
+
+
 class Envelope(Struct, array_like=True, omit_defaults=True):
     """What goes before a message between processes."""
 
-    kind: Literal["message", "presence"]
+    kind: str
+    """"message", "presence", "ask" or "answer"; what a later release may send is none of our business."""
+
     origin: str
     """The `Rooms` that sent it, which has delivered it to its own participants already."""
 
@@ -79,13 +93,13 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     """Ids of connections that do not get it."""
 
     topics: tuple[str, ...] = ()
-    """All topics of a broadcast to several; whoever is in more than one of them gets it once."""
+    """All topics of a broadcast to several; whoever is in more than one of them gets it once. Of an "ask": whom for."""
 
     covered: tuple[str, ...] = ()
     """Rooms with history, whose participants get a numbered copy of their own."""
 
     serial: int = 0
-    """With `origin`, names a broadcast to several topics."""
+    """With `origin`, names a broadcast to several topics. Of an "ask" and its answers: which question it is."""
 
     ttl_s: float | None = None
 
@@ -108,16 +122,41 @@ Near = list[Connection] | None
 """Connections that came near their outbound bound; mostly there are none."""
 
 
+class Reachable(Protocol):
+    """A connection, whether it is in a room or not, for who acts on it from outside."""
+
+    @property
+    def id(self) -> str: ...
+
+    def participant_now(self) -> Participant | None:
+        """What can be pushed to, made if need be; None before the connection is accepted, and after its end."""
+
+    def close_soon(self, code: int, reason: str) -> bool:
+        """Without waiting for the peer. False: it is closed already, or gone."""
+
+    def leave_now(self, topics: Collection[str]) -> bool:
+        """False: it was in none of them."""
+
+    async def enter(self, topics: list[str]) -> bool:
+        """Be in all of them, whatever the endpoint would have said. False: it is not, and the log says why."""
+
+
 class Participant:
     """One connection as rooms know it: where it is, and how to reach it."""
 
-    __slots__ = ("connection", "id", "presence_interval_s", "rooms", "tracked", "wants_presence")
+    __slots__ = ("connection", "id", "presence_interval_s", "reachable", "rooms", "tracked", "wants_presence")
 
     def __init__(
-        self, id_: str, connection: Connection, wants_presence: bool, presence_interval_s: float = 0.0
+        self,
+        id_: str,
+        connection: Connection,
+        wants_presence: bool,
+        presence_interval_s: float = 0.0,
+        reachable: Reachable | None = None,
     ) -> None:
         self.id, self.connection, self.wants_presence = id_, connection, wants_presence
         self.presence_interval_s = presence_interval_s  # within which changes are told together
+        self.reachable = reachable  # the same connection, to be acted on
         self.rooms: dict[str, Room] = {}  # by topic
         joined = self.rooms
         connection.queue.is_in = lambda room: room_topic(room) in joined
@@ -177,6 +216,10 @@ class Room:
     def empty(self) -> bool:
         return not self.live and not self.behind
 
+    @property
+    def participants(self) -> tuple[Participant, ...]:
+        return (*self.live, *self.behind)
+
     def informs(self, who: Participant) -> bool:
         """Whether it is told what changes in who is there."""
         circle = self.circles.get(who.presence_interval_s)
@@ -220,6 +263,15 @@ def tell_all(audience: Collection[Participant], notice: Notice) -> None:
     """As `push_all`, a control frame, which counts for no message."""
     for who in audience:
         who.push(notice)
+
+
+async def some_at_once(call: Callable[[T], Awaitable[None]], arguments: list[T], at_once: int = AT_ONCE) -> None:
+    """Call it with each, some at the same time. Raises what the first of them raised, when none runs any more."""
+    for start in range(0, len(arguments), at_once):
+        some = arguments[start : start + at_once]
+        for error in await asyncio.gather(*map(call, some), return_exceptions=True):
+            if error is not None:
+                raise error
 
 
 class Tasks:

@@ -84,3 +84,31 @@ async def rooms(app: App, hub: Hub, sync: SyncHub) -> None:
     assert_type(sync.history("a"), list[dict[str, Any]])
     await app.join("a", last="5")  # type: ignore[arg-type]
     await app.join(5)  # type: ignore[arg-type]
+
+
+async def acting(app: App, hub: Hub, sync: SyncHub) -> None:
+    assert_type(await hub.to_user("u1").close(4001, "signed out"), int)
+    assert_type(await hub.to("a", ["b"]).except_(app, "id").leave(), int)
+    assert_type(await hub.everyone.join("a", ["b", "c"]), int)
+    assert_type(await hub.everyone.send({"type": "x"}), None)
+    assert_type(await hub.members("a"), list[Member])
+    assert_type(sync.everyone.close(), int)
+    assert_type(sync.to("a").join("b"), int)
+    assert_type(sync.to_user("u1").leave("a"), int)
+    assert_type(sync.members("a"), list[Member])
+    await hub.everyone.close("4001")  # type: ignore[arg-type]
+    await hub.to("a").join()  # type: ignore[call-arg]
+
+
+def threads(app: App) -> None:
+    assert_type(app.sync.broadcast({"type": "x"}, ["a", "b"], exclude_self=True, ttl_s=1), None)
+    assert_type(app.sync.send({"type": "x"}), None)
+    assert_type(app.sync.respond({"x": 1}), None)
+    assert_type(app.sync.join("a", "b", last=50), None)
+    assert_type(app.sync.leave("a"), None)
+    assert_type(app.sync.close(4000, "reason"), None)
+    assert_type(app.sync.identify("u1"), None)
+    assert_type(app.sync.track({"name": "ada"}, "a", key="ada"), None)
+    assert_type(app.sync.untrack("a"), None)
+    app.sync.broadcast({"type": "x"})  # type: ignore[call-arg]
+    app.sync.join("a", last="5")  # type: ignore[arg-type]

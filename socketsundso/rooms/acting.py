@@ -1,0 +1,349 @@
+"""
+Acting on others, in all processes: closing connections, taking them into rooms and out of them, telling who is there.
+
+Who acts asks every process that has connections, its own included, and waits until each has said what it did: an act
+that has returned is done, and counted. A question goes to the topic of `everyone`, with whom it is about; the answers
+come to the asker's own topic. Which processes there are to wait for is held on the backplane, by each while it has
+that topic. Knows no endpoint: a connection is a `Reachable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from socketsundso.backplanes import PROCESSES, Backplane
+from socketsundso.connection import Counters
+from socketsundso.errors import BackplaneUnavailable
+from socketsundso.rooms.presence import Member
+from socketsundso.rooms.room import (
+    EVERYONE,
+    Envelope,
+    InvalidRoomName,
+    Participant,
+    Reachable,
+    Room,
+    Tasks,
+    answers_topic,
+    room_topic,
+    seal,
+    some_at_once,
+    valid_name,
+)
+
+logger = logging.getLogger("socketsundso.rooms")
+
+ANSWER_S = 5.0
+"""The longest that one act waits for the other processes."""
+
+BLIND_S = 0.25
+"""The same where the engine cannot say which processes there are (a NATS without JetStream)."""
+
+PART_BYTES = 256 << 10
+"""About how much of a list of members goes into one payload."""
+
+
+class Close(Struct, tag="close"):
+    code: int
+    reason: str
+
+
+class Leave(Struct, tag="leave"):
+    rooms: list[str]
+
+
+class Join(Struct, tag="join"):
+    rooms: list[str]
+
+
+class Look(Struct, tag="look"):
+    """Who is in the room?"""
+
+    room: str
+
+
+Act = Close | Leave | Join | Look
+
+Seen = tuple[str, bytes | None]
+"""A connection in a room, and what it is tracked with, as JSON."""
+
+
+class Answer(Struct, array_like=True):
+    """What one process did; a long list of members comes in several."""
+
+    count: int = 0
+    seen: list[Seen] = []
+    last: bool = True
+
+
+class Whom(NamedTuple):
+    """Whom an act is for: everybody in any of the topics but these connections."""
+
+    topics: tuple[str, ...]
+    excluded: frozenset[str] = frozenset()
+
+
+class Question:
+    """What is being asked, and who has not answered yet; None: nobody knows who there is."""
+
+    def __init__(self, missing: set[str] | None) -> None:
+        self.answers: list[Answer] = []
+        self.missing = missing
+        self._answered = asyncio.Event()
+        self._look()
+
+    def hear(self, owner: str, answer: Answer) -> None:
+        self.answers.append(answer)
+        if answer.last and self.missing is not None:
+            self.missing.discard(owner)
+        self._look()
+
+    def _look(self) -> None:
+        if self.missing is not None and not self.missing:
+            self._answered.set()
+
+    def give_up(self) -> None:
+        self._answered.set()
+
+    async def answered(self) -> None:
+        """Or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S if self.missing is not None else BLIND_S):
+                await self._answered.wait()
+
+
+class Acting:
+    """What is asked and answered by one event loop on one backplane."""
+
+    def __init__(self, backplane: Backplane, topics: Mapping[str, Room], counters: Counters, tasks: Tasks) -> None:
+        self._backplane, self._topics, self._counters, self._tasks = backplane, topics, counters, tasks
+        self.connections: dict[Reachable, None] = {}  # all of endpoints on this backplane, in rooms or not
+        self._questions: dict[int, Question] = {}  # under way
+        self._numbers = itertools.count(1)
+        self._silent: set[str] = set()  # processes that left a question unanswered, and nothing since
+        self._registering: asyncio.Task[None] | None = None  # or registered, when it is done
+        self._listening: asyncio.Future[None] | None = None  # the same for our answers
+        self._puzzled = False  # something that cannot be read has come, and was logged
+
+    @property
+    def _owner(self) -> str:
+        return self._backplane.owner
+
+    # ---- who there is
+
+    @property
+    def everyone(self) -> list[Participant]:
+        """What is sent to all of them makes participants of those that are in no room."""
+        return [who for each in self.connections if (who := each.participant_now()) is not None]
+
+    def attend(self, connection: Reachable, opened: Callable[[], Awaitable[None]]) -> None:
+        """From now on it is acted on. The first one registers this process, when the backplane is open."""
+        self.connections[connection] = None
+        if self._registering is None or self._registering.cancelled():
+            self._registering = self._tasks.spawn(self._register(opened), "registration of this process")
+
+    def depart(self, connection: Reachable) -> None:
+        self.connections.pop(connection, None)
+
+    async def _register(self, opened: Callable[[], Awaitable[None]]) -> None:
+        await opened()
+        await self._backplane.subscribe(EVERYONE)  # first: who is held to answer must have heard
+        await self._backplane.hold(PROCESSES, self._owner, b"1")
+
+    async def registered(self) -> None:
+        """Wait until this process, where it has connections, hears what is asked."""
+        if self._registering is not None and not self._registering.done():
+            await asyncio.wait({self._registering})
+
+    def withdraw(self) -> bool:
+        """The backplane will be closed. Whether this process is registered there, which `unregister` ends."""
+        registered, self._registering = self._registering, None
+        listened, self._listening = self._listening, None
+        if listened is not None:
+            self._backplane.unsubscribe(answers_topic(self._owner))
+        if registered is not None:
+            self._backplane.unsubscribe(EVERYONE)
+        return registered is not None
+
+    async def unregister(self) -> None:
+        with contextlib.suppress(BackplaneUnavailable):  # it ends with our silence
+            await self._backplane.release(PROCESSES, self._owner)
+
+    # ---- who acts
+
+    async def act(self, act: Act, whom: Whom, must_publish: bool) -> int:
+        """
+        How many connections that was. Raises `BackplaneUnavailable`, when it is done in this process, where the others
+        could not be asked, if they must be.
+        """
+        answers, problem = await self._ask(act, whom)
+        if problem is not None:
+            self._counters.refused += 1
+            if must_publish:
+                raise problem
+        return sum(answer.count for answer in answers)
+
+    async def members(self, room: str) -> list[Member]:
+        """Everybody in the room, tracked or not. Raises `BackplaneUnavailable`."""
+        answers, problem = await self._ask(Look(room), Whom(()))
+        if problem is not None:
+            raise problem
+        return [
+            Member(connection, None if meta is None else msgspec.json.decode(meta))
+            for answer in answers
+            for connection, meta in answer.seen
+        ]
+
+    async def _ask(self, act: Act, whom: Whom) -> tuple[list[Answer], BackplaneUnavailable | None]:
+        """All answers, our own first, and what kept the others from being asked."""
+        number, question = next(self._numbers), Question(await self._others())
+        self._questions[number] = question
+        try:
+            problem = await self._publish(number, act, whom)
+            own = await self._do(act, whom)
+            if problem is None:
+                await question.answered()
+        finally:
+            del self._questions[number]
+        return [own, *question.answers], problem or self._silence_of(question)
+
+    async def _others(self) -> set[str] | None:
+        """The processes to wait for; None: nobody knows them."""
+        try:
+            owners = set(await self._backplane.held(PROCESSES))
+        except BackplaneUnavailable as error:
+            logger.debug("who answers is not known: %s", error)
+            return None
+        self._silent &= owners
+        return owners - self._silent - {self._owner}
+
+    async def _publish(self, number: int, act: Act, whom: Whom) -> BackplaneUnavailable | None:
+        """Why it could not be, if so."""
+        if self._listening is None:
+            self._listening = asyncio.ensure_future(self._backplane.subscribe(answers_topic(self._owner)))
+        await asyncio.shield(self._listening)
+        envelope = Envelope("ask", self._owner, tuple(whom.excluded), whom.topics, serial=number)
+        try:
+            self._backplane.publish((EVERYONE,), seal(envelope, msgspec.msgpack.encode(act)))
+            await self._backplane.flush()
+        except BackplaneUnavailable as error:
+            return error
+        return None
+
+    def _silence_of(self, question: Question) -> BackplaneUnavailable | None:
+        """Who has not answered is not waited for again before it does; without an engine nobody can."""
+        missing = question.missing
+        if missing and self._backplane.state != "connected":
+            return BackplaneUnavailable("the engine went away before all processes had answered")
+        if missing:
+            logger.warning("%d processes have not answered within %g s, and are not counted", len(missing), ANSWER_S)
+            self._silent |= missing
+        return None
+
+    def on_lost(self) -> None:
+        """No answer comes any more."""
+        for question in self._questions.values():
+            question.give_up()
+
+    # ---- who is asked
+
+    def on_payload(self, envelope: Envelope, payload: bytes) -> None:
+        """A question to everyone, or an answer to us."""
+        if envelope.kind == "ask":
+            self._tasks.spawn(self._answer(envelope, payload), "an answer to another process")
+        elif envelope.kind == "answer":
+            self._hear(envelope, payload)
+        else:
+            self.puzzle_over(f"a payload of kind {envelope.kind!r}")
+
+    def _hear(self, envelope: Envelope, payload: bytes) -> None:
+        self._silent.discard(envelope.origin)
+        if (question := self._questions.get(envelope.serial)) is not None:  # else it comes too late
+            question.hear(envelope.origin, msgspec.msgpack.decode(payload, type=Answer))
+
+    async def _answer(self, envelope: Envelope, payload: bytes) -> None:
+        """Whatever becomes of it, so that nobody waits for us."""
+        answer = Answer()
+        try:
+            act = msgspec.msgpack.decode(payload, type=Act)
+            answer = await self._do(act, Whom(envelope.topics, frozenset(envelope.excluded)))
+        except (msgspec.MsgspecError, InvalidRoomName) as error:
+            self.puzzle_over(error)
+        finally:
+            self._tell(envelope, answer)
+
+    def _tell(self, asked: Envelope, answer: Answer) -> None:
+        envelope = Envelope("answer", self._owner, serial=asked.serial)
+        for part in _parts(answer):
+            try:
+                self._backplane.publish((answers_topic(asked.origin),), seal(envelope, msgspec.msgpack.encode(part)))
+            except BackplaneUnavailable as error:
+                logger.debug("an answer is lost: %s", error)
+
+    def puzzle_over(self, problem: object) -> None:
+        """What somebody else has published on our topics, or a later release, which is told once."""
+        if not self._puzzled:
+            self._puzzled = True
+            logger.warning("what came from the backplane cannot be read, and is ignored (told once): %s", problem)
+
+    # ---- what is done
+
+    async def _do(self, act: Act, whom: Whom) -> Answer:
+        match act:
+            case Look(room):
+                return Answer(seen=self._seen_in(valid_name(room)))
+            case Close(code, reason):
+                return Answer(sum(each.close_soon(code, reason) for each in self._reached(whom)))
+            case Leave(rooms):
+                topics = [room_topic(valid_name(room)) for room in rooms]
+                return Answer(sum(each.leave_now(topics) for each in self._reached(whom)))
+            case Join(rooms):
+                return Answer(await _enter_all(self._reached(whom), [room_topic(valid_name(room)) for room in rooms]))
+
+    def _reached(self, whom: Whom) -> list[Reachable]:
+        if EVERYONE in whom.topics:
+            reached = dict(self.connections)
+        else:
+            rooms = [room for topic in whom.topics if (room := self._topics.get(topic)) is not None]
+            found = (who.reachable for room in rooms for who in room.participants)
+            reached = dict.fromkeys(each for each in found if each is not None)
+        return [each for each in reached if each.id not in whom.excluded]
+
+    def _seen_in(self, name: str) -> list[Seen]:
+        room = self._topics.get(room_topic(name))
+        if room is None:
+            return []
+        entries = room.view.entries if room.view is not None else {}
+        return [(who.id, bytes(entries[who.id].meta) if who.id in entries else None) for who in room.participants]
+
+
+async def _enter_all(reached: list[Reachable], topics: list[str]) -> int:
+    """How many are in all of them."""
+    entered: list[Reachable] = []
+
+    async def enter(each: Reachable) -> None:
+        if await each.enter(topics):
+            entered.append(each)
+
+    await some_at_once(enter, reached)
+    return len(entered)
+
+
+def _parts(answer: Answer) -> Iterator[Answer]:
+    """As many as it takes so that each fits into a payload."""
+    part: list[Seen] = []
+    size = 0
+    for each in answer.seen:
+        part.append(each)
+        size += len(each[0]) + len(each[1] or b"")
+        if size > PART_BYTES:
+            yield Answer(seen=part, last=False)
+            part, size = [], 0
+    yield Answer(answer.count, part)
