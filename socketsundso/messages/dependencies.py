@@ -70,7 +70,7 @@ def solved(
     """
     if not signature.injected:
         return signature, function
-    graph = _Graph(signature.event, read, overrides)
+    graph = _Graph(signature, read, overrides)
     arguments = graph.arguments(signature)
     parameters = tuple(replace(each, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in graph.fields.values())
     whole = replace(
@@ -94,10 +94,10 @@ def solved(
 class _Graph:
     """What has to be called for a handler, in order, and what all of that takes of the message."""
 
-    def __init__(self, event: str, read: Reader, overrides: Overrides) -> None:
-        self.event = event
+    def __init__(self, signature: Signature, read: Reader, overrides: Overrides) -> None:
+        self.event = signature.event
         self.steps: list[Step] = []
-        self.fields: dict[str, Parameter] = {}
+        self.fields = {each.name: each for each in signature.parameters}  # the handler's own come first
         self.handshake: dict[str, inspect.Parameter] = {}
         self.overridable: list[Callable[..., Any]] = []
         self._read, self._overrides = read, overrides
