@@ -15,6 +15,7 @@ from socketsundso.errors import DefinitionError as DefinitionError
 from socketsundso.errors import EventError as EventError
 from socketsundso.handler import Handler as Handler
 from socketsundso.handler import event as event
+from socketsundso.messages import Depends as Depends
 from socketsundso.models import EventMessage as EventMessage
 from socketsundso.rooms import Hub as Hub
 from socketsundso.rooms import InvalidRoomName as InvalidRoomName

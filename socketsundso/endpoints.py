@@ -27,6 +27,7 @@ from socketsundso.connection import (
     ASGIClass,
     Current,
     DeflateMin,
+    Kept,
     Peer,
     Serial,
     SlowPolicy,
@@ -35,13 +36,23 @@ from socketsundso.connection import (
     check_subprotocols,
     current,
     end_answer,
+    handshake_of,
     is_valid,
     refusal,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
-from socketsundso.messages import Decoder, Definition, ErrorPolicy, Route, append_ref, error_frame
+from socketsundso.messages import (
+    Decoder,
+    Definition,
+    ErrorPolicy,
+    Overrides,
+    Route,
+    append_ref,
+    are_overridden,
+    error_frame,
+)
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
 from socketsundso.threads import Sync, awaited
 
@@ -49,6 +60,9 @@ logger = logging.getLogger("socketsundso")
 
 _NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
+
+
+_NO_OVERRIDES: Overrides = MappingProxyType({})
 
 
 class _HandlersAttribute:
@@ -156,6 +170,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     presence_interval_s: ClassVar[float] = 0.05
     max_rooms: ClassVar[int] = 1000
 
+    dependency_overrides: ClassVar[dict[Any, Callable[..., Any]]]
+    """
+    What is called in place of dependencies, for tests: `Chat.dependency_overrides[get_db] = fake_db`. Counts for
+    connections that begin then, for subclasses, too, and more than the FastAPI application's.
+    """
+
     handlers = _HandlersAttribute()
     hub = _HubAttribute()
     websocket: WebSocket
@@ -167,6 +187,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _noted_offer: ClassVar[bool]
 
     _loop: Serial | None = None  # while it runs
+    _handshake: Mapping[str, Any] = MappingProxyType({})  # what FastAPI took of it for dependencies
+    _overridden: ClassVar[tuple[Decoder, Definition]]  # the last one with overrides, and what it was made from
 
     # ------------------------------------------------------------------ definition
 
@@ -186,6 +208,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     "allow it with the class keyword overwrite_existing=True"
                 )
             handlers[event] = handler
+        if "dependency_overrides" not in vars(cls):
+            cls.dependency_overrides = {}
         restore_methods(cls, WebSocketHandlingEndpoint)
         check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
@@ -206,13 +230,19 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
         mine = self._definition
-        decoder = self._compiled(mine.decoder.routes, handlers, changed)
-        self._definition = Definition(decoder, mine.error_policy)
+        decoder = self._compiled(mine.decoder.routes, handlers, changed, mine.overrides)
+        self._definition = Definition(decoder, mine.error_policy, mine.overrides)
         if self._loop is not None:
             self._loop.definition = self._definition
 
     @classmethod
-    def _compiled(cls, routes: Mapping[str, Route], handlers: Mapping[str, Any], changed: Iterable[str]) -> Decoder:
+    def _compiled(
+        cls,
+        routes: Mapping[str, Route],
+        handlers: Mapping[str, Any],
+        changed: Iterable[str],
+        overrides: Overrides = _NO_OVERRIDES,
+    ) -> Decoder:
         """`routes` with those of the changed events anew; the others stay, so that 1,000 events are 1,000 steps."""
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
@@ -220,10 +250,32 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
-                routes[event] = own.compile(namespace, ref_key=cls.ref_key, event=event, arguments=arguments(own))
+                routes[event] = own.compile(
+                    namespace,
+                    ref_key=cls.ref_key,
+                    event=event,
+                    arguments=arguments(own),
+                    endpoint=cls,
+                    overrides=overrides,
+                )
             else:
                 del routes[event]
         return Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
+
+    @classmethod
+    def _with_overrides(cls, app: Any) -> Definition:
+        """The class's definition, or what it is with the overrides of today."""
+        plain = cls._definition
+        overrides = dict(getattr(app, "dependency_overrides", None) or {})
+        for base in reversed(cls.__mro__):
+            overrides.update(vars(base).get("dependency_overrides", {}))
+        if not are_overridden(plain.decoder.overridable, overrides):
+            return plain
+        known = vars(cls).get("_overridden")
+        if known is None or known[0] is not plain.decoder or known[1].overrides != overrides:
+            decoder = cls._compiled({}, cls._handlers, cls._handlers, overrides)
+            known = cls._overridden = plain.decoder, Definition(decoder, plain.error_policy, overrides)
+        return known[1]
 
     @classmethod
     def event(cls, event: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -443,6 +495,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _peer(self) -> Peer:
         return Peer(self.websocket, self.subprotocols)
 
+    @functools.cached_property
+    def _kept(self) -> Kept:
+        return Kept()
+
     @property
     def _membership(self) -> Membership:
         known: Membership | None = self.__dict__.get("_in_rooms")
@@ -458,6 +514,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         peer.observe(self.deflate_min)
         code = 1011
         try:
+            if self._definition.decoder.overridable:
+                await self._look_up_dependencies()
             if await self._connected():
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
                 self._loop = Serial(self, peer, self._definition, responds)
@@ -473,8 +531,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             raise
         finally:
             try:
-                if peer.accepted:
-                    await self._disconnected(code)
+                await self._farewell(code)
             finally:
                 self._end(code)
 
@@ -513,6 +570,22 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 list(peer.offered),
             )
 
+    async def _look_up_dependencies(self) -> None:
+        """Which are overridden, and what they take of the handshake. Raises what FastAPI refuses that with."""
+        cls, websocket = type(self), self.websocket
+        self._definition = cls._with_overrides(websocket.scope.get("app"))
+        handshake = handshake_of(self._definition.decoder)
+        if handshake is not None:
+            self._handshake = await handshake.solve(websocket, cls.__name__)
+
+    async def _farewell(self, code: int) -> None:
+        try:
+            if self._peer.accepted:
+                await self._disconnected(code)
+        finally:
+            if "_kept" in self.__dict__:
+                await self._kept.close(f"{type(self).__name__}, {self._peer.name}")
+
     async def _disconnected(self, code: int) -> None:
         end_answer()
         try:
@@ -534,8 +607,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         self._peer.release(code)
         self._loop = None
         self.__dict__.pop("_own_handlers", None)
+        self.__dict__.pop("_kept", None)
 
 
+WebSocketHandlingEndpoint.dependency_overrides = {}
 WebSocketHandlingEndpoint._handlers = Handlers({}, WebSocketHandlingEndpoint._compile)
 WebSocketHandlingEndpoint._declaration = Declaration(WebSocketHandlingEndpoint, ())
 

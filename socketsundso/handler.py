@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.messages import (
+    Overrides,
     ResponseOptions,
     Route,
     Signature,
@@ -29,6 +30,7 @@ from socketsundso.messages import (
     json_model_fields,
     returned_model,
     signature,
+    solved,
     substituted,
 )
 from socketsundso.models import EventMessage
@@ -101,6 +103,7 @@ class Handler(Generic[P, R]):
             exclude_none=response_model_exclude_none,
         )
         self._signature: Signature | None = None
+        self._names: list[Mapping[str, Any]] = []  # the local names there, where dependencies may need them
         # Where the function was defined: its local names may be needed once more at class creation, not later.
         self._frame: FrameType | None = _frame or sys._getframe(1)
         self.__doc__ = self.method.__doc__
@@ -114,7 +117,7 @@ class Handler(Generic[P, R]):
         except Unresolvable:
             pass  # names of the class body or of later statements: the endpoint tries again
         else:
-            self._frame = None
+            self._forget_frame()
 
     def __repr__(self) -> str:
         return f"<Handler of {self.event!r}: {getattr(self.method, '__qualname__', self.method)}>"
@@ -128,6 +131,11 @@ class Handler(Generic[P, R]):
             )
         return self._signature
 
+    def _forget_frame(self) -> None:
+        if self._frame is not None and self._signature is not None and self._signature.injected:
+            self._names = [dict(names) for names in _locals(self._frame)]
+        self._frame = None
+
     @property
     def response_model(self) -> Any:
         """The model or models that were declared for replies, as they were declared, or None."""
@@ -139,7 +147,7 @@ class Handler(Generic[P, R]):
     @functools.cached_property
     def model(self) -> type[BaseModel]:
         """A pydantic model of the incoming message: `type` and one field per parameter."""
-        read = self.resolve({})
+        read, _ = self._solved(self.resolve({}), {})
         if read.message_model is not None:
             return read.message_model
         fields: dict[str, Any] = json_model_fields(read)
@@ -156,22 +164,45 @@ class Handler(Generic[P, R]):
         ref_key: str,
         event: str | None = None,
         arguments: Mapping[Any, Any] = MappingProxyType({}),
+        endpoint: type | None = None,
+        overrides: Overrides = MappingProxyType({}),
     ) -> Route:
         """
         This handler for one endpoint, as `event` there.
 
-        `arguments` are what the endpoint has for the type variables. Raises `DefinitionError` for what cannot be
-        built.
+        `arguments` are what the endpoint has for the type variables, `overrides` what is called in place of
+        dependencies. Raises `DefinitionError` for what cannot be built.
         """
         try:
             read = self.resolve(namespace)
         finally:
-            self._frame = None
+            self._forget_frame()
         if event is not None and event != read.event:
             read = dataclasses.replace(read, event=event)
         read = signature.specialised(read, arguments)
         encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
-        return Route(read, self.method, encoder, ref_key=ref_key, in_thread=self.thread and not self.is_coroutine)
+        whole, function = self._solved(read, namespace, arguments, endpoint, overrides)
+        return Route(whole, function, encoder, ref_key=ref_key, in_thread=self._in_thread)
+
+    @property
+    def _in_thread(self) -> bool:
+        return self.thread and not self.is_coroutine
+
+    def _solved(
+        self,
+        read: Signature,
+        namespace: Mapping[str, Any],
+        arguments: Mapping[Any, Any] = MappingProxyType({}),
+        endpoint: type | None = None,
+        overrides: Overrides = MappingProxyType({}),
+    ) -> tuple[Signature, Callable[..., Any]]:
+        """The signature with what its dependencies take, and the function that solves them."""
+
+        def read_one(call: Callable[..., Any]) -> Signature:
+            one = signature.read_dependency(read.event, call, [namespace, *self._names], endpoint)
+            return signature.specialised(one, arguments)
+
+        return solved(read, self.method, read_one, in_thread=self._in_thread, overrides=overrides)
 
     def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
         """What replies are validated by. `read` has types for type variables: only then is a `T` a model, or none."""

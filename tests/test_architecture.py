@@ -24,18 +24,24 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "disclosure"},
-        {"declared", "structs", "error_frames"},
+        {"aliases", "codegen", "core_schemas", "disclosure", "teardown"},
+        {"declared", "structs", "error_frames", "markers"},
         {"forms"},
         {"annotations"},
         {"plain_models", "signature"},
         {"judge", "response_errors"},
         {"exact_json", "raw_fields", "readers", "values"},
         {"route", "writers"},
-        {"decoder", "replies"},
+        {"decoder", "dependencies", "replies"},
         {"definition", "pushes"},
     ],
-    "connection": [{"queue"}, {"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
+    "connection": [
+        {"queue"},
+        {"outbound", "application", "handshake", "kept"},
+        {"peer"},
+        {"current", "refusal"},
+        {"serial"},
+    ],
     "rooms": [
         {"presence", "history"},
         {"room"},

@@ -5,6 +5,8 @@ The life of one connection.
     peer          what is known of the other side, and sending to it in order; the one owner of that state
     serial        the receive loop: one message at a time
     current       which message is being answered
+    kept          what lives as long as the connection: dependencies with scope="connection"
+    handshake     what dependencies take of the handshake, solved by FastAPI
     refusal       what a peer is told whose connection did not come about
     outbound      what is on its way to a peer: written at once, or in its turn
     queue         what waits for a slow reader: in order, bounded, with a policy; control frames are never dropped
@@ -17,6 +19,8 @@ from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
 from socketsundso.connection.current import is_valid as is_valid
+from socketsundso.connection.handshake import handshake_of as handshake_of
+from socketsundso.connection.kept import Kept as Kept
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE as SLOW_CLOSE_CODE
 from socketsundso.connection.outbound import Connection as Connection
 from socketsundso.connection.outbound import take_turns as take_turns

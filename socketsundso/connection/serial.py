@@ -42,6 +42,9 @@ _ANSWERS = (EventError, HTTPException)  # what handlers raise to answer with; an
 _ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wrong with a message
 
 
+_NOTHING = (None, None, None, None, None)  # in place of what is being answered
+
+
 class Answers(Protocol):
     """What the loop calls of an endpoint beside its handlers."""
 
@@ -124,6 +127,22 @@ class Serial:
         peer = self.peer
         writer = peer.writer
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
+
+    def prepare(self, value: Any) -> Any:
+        """The reply to what is being answered, for `deliver`. Raises `ResponseError`."""
+        _, route, ref, _, _ = answering(self.peer) or _NOTHING
+        assert route is not None  # a handler has given the value
+        if self.responds:
+            return route.encoder.validate(value)
+        body = route.encode(value)
+        return body if ref is None else append_ref(body, self.definition.ref_key, ref)
+
+    def deliver(self, reply: Any) -> Awaitable[None] | None:
+        """Send it. None: it is sent, else what is to be awaited for that."""
+        if self.responds:
+            return respond_with_valid(self.endpoint.respond, reply)
+        writer = self.peer.writer
+        return None if writer is not None and writer.write(reply) else self.peer.send_reply(reply)
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:
         """The exact slow path, for a frame that the fast one refused; unless it has judged the frame already."""

@@ -4,6 +4,9 @@ Bytes <-> values: what a handler's signature makes of frames, and how replies, p
 Knows no connection. One module per question:
 
     signature     a function -> its parameters, types resolved
+    markers       what fills a parameter beside the message: Depends, the connection, the handshake
+    dependencies  a graph of dependencies -> the signature of the whole, and the function that solves it
+    teardown      what dependencies do behind their `yield`
     aliases       what an annotation stands for: aliases and NewTypes looked through, types for variables
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
     forms         how an annotation looks to pydantic
@@ -33,6 +36,9 @@ from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.definition import Definition as Definition
+from socketsundso.messages.dependencies import Overrides as Overrides
+from socketsundso.messages.dependencies import are_overridden as are_overridden
+from socketsundso.messages.dependencies import solved as solved
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
@@ -40,6 +46,8 @@ from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.markers import Dependency as Dependency
+from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
@@ -52,4 +60,6 @@ from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
+from socketsundso.messages.teardown import Opened as Opened
+from socketsundso.messages.teardown import close_late as close_late
 from socketsundso.messages.values import append_ref as append_ref

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def function(arguments: str, body: Sequence[str], names: Mapping[str, Any]) -> Callable[..., Any]:
+def function(
+    arguments: str, body: Sequence[str], names: Mapping[str, Any], *, is_async: bool = False
+) -> Callable[..., Any]:
     """The function with these arguments and lines, which finds `names` as its globals."""
-    source = f"def call({arguments}):\n    " + "\n    ".join(body)
+    source = f"{'async ' if is_async else ''}def call({arguments}):\n    " + "\n    ".join(body)
     # Builtins by name, too: C code that imports something while this function runs looks for them in its globals.
     scope = {"__builtins__": builtins, **names}
     # a copy: code that several functions share is specialised for none of them

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from inspect import Parameter
 from typing import Any, ClassVar, Protocol, Union
 
 import msgspec
@@ -66,6 +67,16 @@ class Decoder:
         self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
         message: Message = self.decode(frame)
         return message
+
+    @functools.cached_property
+    def overridable(self) -> tuple[Callable[..., Any], ...]:
+        """The dependencies of all handlers."""
+        return tuple(call for route in self.routes.values() for call in route.signature.overridable)
+
+    @functools.cached_property
+    def handshake(self) -> Mapping[str, Parameter]:
+        """What they take of the handshake, by name."""
+        return {name: taken for route in self.routes.values() for name, taken in route.signature.handshake.items()}
 
     def judge(self, frame: Frame) -> Judgement:
         """

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from socketsundso.messages.decoder import Decoder
+from socketsundso.messages.dependencies import Overrides
 from socketsundso.messages.error_frames import ErrorPolicy
 from socketsundso.messages.replies import ResponseOptions, encoder_for
+
+_NONE: Overrides = MappingProxyType({})
 
 
 class Definition:
     """
     One for each class, exchanged for a copy by an instance that gets handlers of its own.
 
-    `decoder` changes when handlers are attached: connections that are open see that, too.
+    `decoder` changes when handlers are attached: connections that are open see that, too. `overrides` are what is
+    called in place of dependencies.
     """
 
-    __slots__ = ("decoder", "encode_nameless", "error_policy", "ref_key")
+    __slots__ = ("decoder", "encode_nameless", "error_policy", "overrides", "ref_key")
 
-    def __init__(self, decoder: Decoder, error_policy: ErrorPolicy) -> None:
-        self.decoder, self.error_policy = decoder, error_policy
+    def __init__(self, decoder: Decoder, error_policy: ErrorPolicy, overrides: Overrides = _NONE) -> None:
+        self.decoder, self.error_policy, self.overrides = decoder, error_policy, overrides
         self.ref_key = error_policy.ref_key
         # of an answer to a message that no handler is for
         self.encode_nameless = encoder_for("error", None, ResponseOptions(), self.ref_key).encode

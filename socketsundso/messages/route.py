@@ -9,7 +9,6 @@ nor give another value.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -93,7 +92,7 @@ class Route:
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         if not signature.message_model:
             _refuse_reserved(signature, ref_key)
-        target = _threaded(function) if in_thread and not signature.is_async else function
+        target = threaded(function) if in_thread and not signature.is_async else function
         plan = _Plan(signature, target)
         self.struct: type = msgspec.defstruct(
             f"Message_{_identifier(self.event)}",
@@ -152,7 +151,9 @@ def _identifier(event: str) -> str:
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in event)
 
 
-def _threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """A handler that is not async, in one of anyio's worker threads."""
+
     async def in_thread(*args: Any, **kwargs: Any) -> Any:
         value = await run_in_threadpool(function, *args, **kwargs)
         return await value if hasattr(value, "__await__") else value
@@ -230,25 +231,7 @@ class _Plan:
     def _arguments(self, sources: Mapping[str, str]) -> str:
         if self.signature.parameters and not sources:
             return ""  # never reached: everything is refused before
-        positional, by_name = [], []
-        for parameter in self.signature.parameters:
-            if self._is_named(parameter):
-                by_name.append(f"{parameter.name}={sources[parameter.name]}")
-            else:
-                positional.append(sources[parameter.name])
-        position = self.signature.self_position
-        if position is not None:
-            if position < 0 or len(positional) < position:
-                by_name.append("self=endpoint")
-            else:
-                positional.insert(position, "endpoint")
-        return ", ".join(positional + by_name)
-
-    def _is_named(self, parameter: Parameter) -> bool:
-        """Is it given by its name? A wrapper may take fewer positional parameters than the function that it wraps."""
-        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            return False
-        return self.signature.by_keyword or parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        return self.signature.call_arguments(sources)
 
     def _compile(self, arguments: str, body: list[str]) -> Callable[..., Any]:
         return codegen.function(arguments, body, self.names)

@@ -14,8 +14,8 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Optional
 
 from pydantic import AliasChoices, AliasPath, Field
@@ -26,6 +26,7 @@ from pydantic_core import PydanticUndefined
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.aliases import optional_item, substituted, unwrap
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
+from socketsundso.messages.markers import Dependency, Injected, source_of
 from socketsundso.models import EventMessage
 
 EMPTY: Any = inspect.Parameter.empty
@@ -61,7 +62,11 @@ class Signature:
     """
     What `event`'s function takes and returns.
 
-    `self_position` is the index of `self` among the positional parameters; -1 if it is keyword-only, None without one.
+    `parameters` are what a message fills, `injected` what something else does. `self_position` is the index of `self`
+    among the positional parameters; -1 if it is keyword-only, None without one.
+
+    Where the dependencies are solved, nothing is injected any more: `overridable` are those that were found on the way,
+    `handshake` what FastAPI is to take from the handshake, by name.
     """
 
     event: str
@@ -71,6 +76,38 @@ class Signature:
     by_keyword: bool
     is_async: bool
     message_model: type[EventMessage] | None
+    injected: tuple[Injected, ...] = ()
+    overridable: tuple[Callable[..., Any], ...] = ()
+    handshake: Mapping[str, inspect.Parameter] = field(default_factory=dict)
+
+    def in_order(self) -> list[Parameter | Injected]:
+        """All parameters but `self`, as they were written."""
+        found: list[Parameter | Injected] = list(self.parameters)
+        for each in self.injected:
+            found.insert(each.position, each)
+        return found
+
+    def call_arguments(self, sources: Mapping[str, str]) -> str:
+        """What stands between the parentheses of a call: for each parameter its source, `endpoint` for `self`."""
+        positional, by_name = [], []
+        for parameter in self.in_order():
+            if self._is_named(parameter.kind):
+                by_name.append(f"{parameter.name}={sources[parameter.name]}")
+            else:
+                positional.append(sources[parameter.name])
+        position = self.self_position
+        if position is not None:
+            if position < 0 or len(positional) < position:
+                by_name.append("self=endpoint")
+            else:
+                positional.insert(position, "endpoint")
+        return ", ".join(positional + by_name)
+
+    def _is_named(self, kind: Any) -> bool:
+        """Is it given by its name? A wrapper may take fewer positional parameters than the function that it wraps."""
+        if kind is inspect.Parameter.POSITIONAL_ONLY:
+            return False
+        return self.by_keyword or kind is inspect.Parameter.KEYWORD_ONLY
 
 
 def event_name(function: Callable[..., Any]) -> str:
@@ -118,31 +155,59 @@ def read(
     not looked at. Raises `DefinitionError`; its subclass `Unresolvable` for a name that is not defined (yet).
     """
     _refuse_kinds(event, function)
+    return _read(f"event {event!r}", event, function, _scope(function, namespaces), returns=returns)
+
+
+def read_dependency(
+    event: str, function: Callable[..., Any], namespaces: Iterable[Mapping[str, Any]], endpoint: type | None
+) -> Signature:
+    """
+    The same of what a handler of `endpoint` depends on. Its module's own names come first, as they do in FastAPI.
+    """
+    where = f"event {event!r}, dependency {name_of(function)!r}"
+    names, local = _scope(function, namespaces)
+    return _read(where, event, function, ({**local, **names}, {}), returns=False, endpoint=endpoint)
+
+
+def name_of(function: Any) -> str:
+    """What an error calls it."""
+    return str(getattr(function, "__qualname__", None) or repr(function))
+
+
+def _read(
+    where: str,
+    event: str,
+    function: Callable[..., Any],
+    scope: tuple[dict[str, Any], dict[str, Any]],
+    *,
+    returns: bool,
+    endpoint: type | None = None,
+) -> Signature:
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(typing.get_origin(function) or function)
     except (NameError, ValueError) as exc:
-        raise Unresolvable(f"event {event!r}: the signature cannot be read: {exc}") from exc
-    scope = _scope(function, namespaces)
+        raise Unresolvable(f"{where}: the signature cannot be read: {exc}") from exc
     parameters: list[Parameter] = []
+    injected: list[Injected] = []
     self_position = None
     for position, parameter in enumerate(signature.parameters.values()):
         if parameter.name == "self":
             self_position = -1 if parameter.kind is parameter.KEYWORD_ONLY else position
+            continue
+        filled = _parameter(where, parameter, scope, len(parameters) + len(injected), endpoint)
+        if isinstance(filled, Injected):
+            injected.append(filled)
         else:
-            parameters.append(_parameter(event, parameter, scope))
-    message_model = None
-    if len(parameters) == 1:
-        message_model = _message_model(event, parameters[0].annotation)
-    elif len(parameters) > 1:
-        _refuse_whole_messages(event, parameters)
+            parameters.append(filled)
     return Signature(
         event=event,
         parameters=tuple(parameters),
-        returns=_resolve(event, "the return annotation", signature.return_annotation, scope) if returns else EMPTY,
+        returns=_resolve(where, "the return annotation", signature.return_annotation, scope) if returns else EMPTY,
         self_position=self_position,
         by_keyword=hasattr(function, "__wrapped__"),
         is_async=is_async(function),
-        message_model=message_model,
+        message_model=whole_message_of(event, parameters),
+        injected=tuple(injected),
     )
 
 
@@ -151,8 +216,18 @@ def specialised(signature: Signature, arguments: Mapping[Any, Any]) -> Signature
     if not arguments:
         return signature
     parameters = tuple(_specialised_parameter(signature.event, each, arguments) for each in signature.parameters)
+    injected = tuple(_specialised_dependency(signature.event, each, arguments) for each in signature.injected)
     returns = given_types(f"event {signature.event!r}, the return annotation", signature.returns, arguments)
-    return replace(signature, parameters=parameters, returns=returns)
+    return replace(signature, parameters=parameters, injected=injected, returns=returns)
+
+
+def _specialised_dependency(event: str, injected: Injected, arguments: Mapping[Any, Any]) -> Injected:
+    """`Annotated[Repository[T], Depends()]`: with the endpoint's types."""
+    source = injected.source
+    if not isinstance(source, Dependency) or typing.get_origin(source.dependency) is None:
+        return injected
+    call = given_types(f"event {event!r}, parameter {injected.name!r}", source.dependency, arguments)
+    return replace(injected, source=replace(source, dependency=call))
 
 
 def _specialised_parameter(event: str, parameter: Parameter, arguments: Mapping[Any, Any]) -> Parameter:
@@ -183,10 +258,12 @@ def _refuse_kinds(event: str, function: Callable[..., Any]) -> None:
 def _scope(
     function: Callable[..., Any], namespaces: Iterable[Mapping[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    target = function
+    target = typing.get_origin(function) or function
     while isinstance(target, functools.partial):
         target = target.func
     target = inspect.unwrap(target)
+    if isinstance(target, type):
+        target = target.__init__  # type: ignore[misc]  # the class's own or inherited one, as it is
     if not hasattr(target, "__globals__"):
         target = getattr(type(target), "__call__", target)  # noqa: B004  # the function, not the question
     local: dict[str, Any] = {}
@@ -196,7 +273,7 @@ def _scope(
     return getattr(target, "__globals__", {}), local
 
 
-def _resolve(event: str, what: str, annotation: Any, scope: tuple[dict[str, Any], dict[str, Any]]) -> Any:
+def _resolve(where: str, what: str, annotation: Any, scope: tuple[dict[str, Any], dict[str, Any]]) -> Any:
     if annotation is EMPTY:
         return EMPTY
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
@@ -204,24 +281,32 @@ def _resolve(event: str, what: str, annotation: Any, scope: tuple[dict[str, Any]
         return typing.get_type_hints(holder, scope[0], scope[1], include_extras=True)["it"]
     except NameError as exc:
         raise Unresolvable(
-            f"event {event!r}: {what}, {annotation!r}, cannot be resolved: {exc}. Define or import the name "
+            f"{where}: {what}, {annotation!r}, cannot be resolved: {exc}. Define or import the name "
             "before the endpoint, at module level, and not under `if TYPE_CHECKING:`"
         ) from exc
     except (TypeError, SyntaxError, AttributeError) as exc:
-        raise DefinitionError(f"event {event!r}: {what}, {annotation!r}, is not a type: {exc}") from exc
+        raise DefinitionError(f"{where}: {what}, {annotation!r}, is not a type: {exc}") from exc
 
 
-def _parameter(event: str, parameter: inspect.Parameter, scope: tuple[dict[str, Any], dict[str, Any]]) -> Parameter:
-    where = f"event {event!r}, parameter {parameter.name!r}"
+def _parameter(
+    owner: str,
+    parameter: inspect.Parameter,
+    scope: tuple[dict[str, Any], dict[str, Any]],
+    position: int,
+    endpoint: type | None,
+) -> Parameter | Injected:
+    where = f"{owner}, parameter {parameter.name!r}"
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
         raise DefinitionError(
             f"{where}: {stars}{parameter.name} says nothing about the message; name each parameter, or take one "
             "`dict` parameter"
         )
-    annotation = _resolve(event, f"the annotation of parameter {parameter.name!r}", parameter.annotation, scope)
+    annotation = _resolve(owner, f"the annotation of parameter {parameter.name!r}", parameter.annotation, scope)
     annotation = Any if annotation is EMPTY else annotation
-    _refuse_dependencies(where, annotation, parameter.default)
+    source = source_of(where, annotation, parameter, endpoint)
+    if source is not None:
+        return Injected(parameter.name, parameter.kind, position, source)
     if parameter.default is None:
         annotation = Optional[annotation]  # `a: int = None` has always meant Optional[int]
     _check(where, annotation)
@@ -252,15 +337,6 @@ def _check(where: str, annotation: Any) -> None:
         raise Unresolvable(
             f"{where}: {annotation!r} cannot be resolved: {exc}. Define the name before the endpoint"
         ) from exc
-
-
-def _refuse_dependencies(where: str, annotation: Any, default: Any) -> None:
-    for marker in (default, *getattr(annotation, "__metadata__", ())):
-        if hasattr(marker, "dependency") and hasattr(marker, "use_cache"):
-            raise DefinitionError(
-                f"{where}: a dependency belongs to the connection, not to a message; take it in the endpoint's "
-                "__init__ and keep it on self"
-            )
 
 
 def _bare(field: FieldInfo) -> Any:
@@ -339,7 +415,15 @@ def _whole_message(annotation: Any) -> type[EventMessage] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, EventMessage) else None
 
 
-def _refuse_whole_messages(event: str, parameters: list[Parameter]) -> None:
+def whole_message_of(event: str, parameters: Sequence[Parameter]) -> type[EventMessage] | None:
+    """The EventMessage that is the message. Raises `DefinitionError` if there are other parameters beside it."""
+    if len(parameters) == 1:
+        return _message_model(event, parameters[0].annotation)
+    _refuse_whole_messages(event, parameters)
+    return None
+
+
+def _refuse_whole_messages(event: str, parameters: Sequence[Parameter]) -> None:
     for parameter in parameters:
         item = optional_item(unwrap(parameter.annotation)) or parameter.annotation
         model = _whole_message(item)

@@ -1,0 +1,143 @@
+"""
+What dependencies do behind their `yield`: opened generators are run to their end, or told what went wrong.
+
+A dependency with a teardown is an async generator here, whatever it was written as. Knows no connection, no handler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from typing import Any, NoReturn
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocketDisconnect
+
+logger = logging.getLogger("socketsundso")
+
+Opened = list[AsyncGenerator[Any, None]]
+"""Dependencies that have given their value, in that order."""
+
+AsyncFactory = Callable[..., AsyncGenerator[Any, None]]
+
+
+async def close(opened: Opened) -> None:
+    """
+    Run the teardowns, the last one's first.
+
+    Raises what one of them raises; those before it are open still, and in the list.
+    """
+    while opened:
+        generator = opened.pop()
+        try:
+            await generator.__anext__()
+        except StopAsyncIteration:
+            continue
+        await generator.aclose()
+        raise RuntimeError(f"a dependency yields more than once: {generator!r}")
+
+
+async def unwind(exc: BaseException, where: str, *scopes: Opened) -> NoReturn:
+    """
+    Throw an exception into all that are open, scope by scope, the last one first. Raises it, or what they made of it.
+
+    Who swallows it leaves the message without an answer, which is a RuntimeError, also for the scopes that follow; a
+    cancellation and the peer's leaving cannot be swallowed.
+    """
+    if isinstance(exc, StopAsyncIteration):
+        exc = _caused_by(exc, f"{where}: StopAsyncIteration was raised, or a dependency yields nothing")
+    with anyio.CancelScope(shield=True):
+        for opened in scopes:
+            exc = await _thrown_into(opened, exc, where)
+    raise exc
+
+
+async def _thrown_into(opened: Opened, exc: BaseException, where: str) -> BaseException:
+    stack = contextlib.AsyncExitStack()
+    for generator in opened:
+        stack.push_async_exit(_managed(generator))
+    try:
+        swallowed = await stack.__aexit__(type(exc), exc, exc.__traceback__)
+    except BaseException as other:
+        return other
+    if swallowed and isinstance(exc, Exception) and not isinstance(exc, WebSocketDisconnect):
+        return _caused_by(exc, f"{where}: a dependency swallowed {exc!r}; it has to raise it again, or another one")
+    return exc
+
+
+def _caused_by(exc: BaseException, text: str) -> Exception:
+    error = RuntimeError(text)
+    error.__cause__ = exc
+    return error
+
+
+_managed = contextlib.asynccontextmanager(lambda generator: generator)
+"""The context manager of a generator that is open already."""
+
+
+async def close_late(opened: Opened, where: str) -> None:
+    """Run the teardowns when the answer is out: what fails is logged."""
+    try:
+        try:
+            await close(opened)
+        except BaseException as exc:
+            await unwind(exc, where, opened)
+    except WebSocketDisconnect:
+        raise
+    except Exception:
+        logger.exception("%s: the teardown of a dependency failed", where)
+
+
+# ---- what is no async generator
+
+
+def stepped_inline(function: Callable[..., Generator[Any]]) -> AsyncFactory:
+    """A sync generator function that never blocks."""
+    manager = contextlib.contextmanager(function)
+
+    @functools.wraps(function)
+    async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        with manager(*args, **kwargs) as value:
+            yield value
+
+    return steps
+
+
+def stepped_in_threads(function: Callable[..., Generator[Any]]) -> AsyncFactory:
+    """Each of its steps runs in one of anyio's worker threads."""
+    manager = contextlib.contextmanager(function)
+
+    @functools.wraps(function)
+    async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        managed = manager(*args, **kwargs)
+        value = await run_in_threadpool(managed.__enter__)
+        try:
+            yield value
+        except BaseException as exc:
+            if not await _leave(managed, type(exc), exc, exc.__traceback__):
+                raise
+        else:
+            await _leave(managed, None, None, None)
+
+    return steps
+
+
+async def _leave(managed: Any, *exc_info: Any) -> Any:
+    """
+    With a thread of its own: those of the pool may all be waiting for what this one gives back.
+    """
+    with anyio.CancelScope(shield=True):
+        return await anyio.to_thread.run_sync(managed.__exit__, *exc_info, limiter=anyio.CapacityLimiter(1))
+
+
+def stepped_once(function: Callable[..., Awaitable[Any]]) -> AsyncFactory:
+    """A coroutine function, as a dependency whose teardown does nothing."""
+
+    @functools.wraps(function)
+    async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        yield await function(*args, **kwargs)
+
+    return steps
