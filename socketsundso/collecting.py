@@ -136,6 +136,8 @@ def restore_methods(cls: type, root: type) -> None:
 
 
 _HOOKS = {
+    "authenticate": (),
+    "before": ("call",),
     "on_connect": (),
     "on_disconnect": ("close_code",),
     "respond": ("response",),

@@ -10,12 +10,13 @@ pydantic has to judge. Routes that nothing stands before stay as they are. Knows
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from socketsundso.connection import RateLimit
 from socketsundso.errors import DefinitionError, EventError
-from socketsundso.handler import Handler
+from socketsundso.handler import Handler, gives_awaitable
 from socketsundso.messages import CallMessage, Frame, Judgement, Refused, Route
 
 
@@ -55,7 +56,9 @@ def scopes(*names: str) -> Guard:
     """
     for name in names or ("",):
         if not isinstance(name, str) or not name or " " in name:
-            raise DefinitionError(f"scopes: {name!r} is no scope; name each by itself: scopes('chat:read', 'chat:write')")
+            raise DefinitionError(
+                f"scopes: {name!r} is no scope; name each by itself: scopes('chat:read', 'chat:write')"
+            )
     needed = frozenset(names)
 
     def has_scopes(endpoint: Any, call: Call) -> None:
@@ -99,10 +102,17 @@ class Gate:
         self._guards: tuple[Guard, ...] = (_ask_before,) if before else ()
         self._middleware = tuple(middleware)
 
-    def charge(self, endpoint: Any) -> None:
-        """For a frame that is no message. Raises what a limit raises."""
-        for charge in self._charges:
-            charge(endpoint)
+    @property
+    def charge(self) -> Callable[[Any], None] | None:
+        """To be called with the endpoint for each frame that no route is for. Raises what a limit raises."""
+        if not self._charges:
+            return None
+
+        def charge(endpoint: Any) -> None:
+            for each in self._charges:
+                each(endpoint)
+
+        return charge
 
     def stand_before(self, route: Route, handler: Handler[..., Any]) -> None:
         """Let nothing through to this route but what may pass. Costs nothing where nothing stands before it."""
@@ -144,7 +154,11 @@ def _charged(charges: tuple[Callable[[Any], None], ...], inner: CallMessage) -> 
 
 
 def _asked(
-    route: Route, handler: Handler[..., Any], guards: Sequence[Guard], middleware: Sequence[Middleware], inner: CallMessage
+    route: Route,
+    handler: Handler[..., Any],
+    guards: Sequence[Guard],
+    middleware: Sequence[Middleware],
+    inner: CallMessage,
 ) -> CallMessage:
     is_awaited = route.awaited
 
@@ -220,3 +234,19 @@ class _Validity:
         assert judgement is not None
         judgement.error.with_traceback(self._traceback)
         return Refused(judgement)
+
+
+def check_middleware(owner: str, function: Any) -> None:
+    """Raises `DefinitionError` for what cannot be around a message."""
+    shape = "`async def timed(endpoint, call, handle)`"
+    if not callable(function) or not gives_awaitable(function):
+        raise DefinitionError(f"{owner}.middleware: {function!r} is awaited; write it as {shape}")
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except TypeError:
+        raise DefinitionError(
+            f"{owner}.middleware: {function!r} is called with the endpoint, the call, and what handles it; write it as "
+            f"{shape}"
+        ) from None
+    except ValueError:  # of C code: it does not tell
+        pass

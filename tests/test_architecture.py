@@ -14,7 +14,7 @@ ROOMS = [
     {"models", "wire", "backplanes", "server"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting"},
+    {"rooms", "collecting", "guards"},
     {"endpoints"},
     {"__init__"},
     {"cli"},
@@ -35,7 +35,13 @@ WINGS = {
         {"decoder", "replies"},
         {"definition", "pushes"},
     ],
-    "connection": [{"queue"}, {"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
+    "connection": [
+        {"queue", "limits", "origins"},
+        {"outbound", "application"},
+        {"peer"},
+        {"current", "refusal", "deadlines"},
+        {"serial"},
+    ],
     "rooms": [
         {"presence", "history"},
         {"room"},

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from socketsundso.connection.peer import Peer
 from socketsundso.errors import DefinitionError
@@ -28,8 +28,8 @@ class Timed(Protocol):
     """What a connection's endpoint says of its times."""
 
     user: Any
-    authenticate_within_s: float | None
-    idle_timeout_s: float | None
+    authenticate_within_s: ClassVar[float | None]
+    idle_timeout_s: ClassVar[float | None]
 
     @property
     def user_expires_at(self) -> Expiry: ...
@@ -110,8 +110,8 @@ def seconds_since_1970(expiry: datetime | float) -> float:
     if isinstance(expiry, datetime):
         if expiry.utcoffset() is None:
             raise ValueError(
-                f"user_expires_at is {expiry!r}, which names no time without a time zone; give an aware datetime, such as "
-                "datetime.now(UTC) + timedelta(hours=1), or seconds since 1970"
+                f"user_expires_at is {expiry!r}, which without a time zone names no time; give an aware datetime, "
+                "such as datetime.now(UTC) + timedelta(hours=1), or seconds since 1970"
             )
         return expiry.timestamp()
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):

@@ -123,3 +123,11 @@ def _seconds(given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= _LONGEST_S:
         raise DefinitionError(f"RateLimit: per_s is {given!r}; it is a number of seconds, above 0 and at most a year")
     return given
+
+
+def check_rate_limit(owner: str, given: object) -> None:
+    """Raises `DefinitionError` for what is no limit of a class."""
+    if given is not None and not isinstance(given, RateLimit):
+        raise DefinitionError(
+            f"{owner}.rate_limit is {given!r}; write `rate_limit = RateLimit(100, per_s=10)`, or None"
+        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from socketsundso.errors import DefinitionError
 
@@ -48,10 +48,9 @@ class Origin(NamedTuple):
 
 
 class Origins:
-    """Who may connect. Raises `DefinitionError` for what no browser could send, with what was meant."""
+    """Who may connect. Raises `DefinitionError` for what no browser sends, with what was meant."""
 
     def __init__(self, owner: str, allowed: Sequence[OriginPattern], allow_missing: bool) -> None:
-        _check_kinds(owner, allowed, allow_missing)
         self._allow_missing = allow_missing
         self._expressions = [each for each in allowed if isinstance(each, re.Pattern)]
         texts = [each for each in allowed if isinstance(each, str)]
@@ -79,6 +78,14 @@ class Origins:
         )
 
 
+def declared_origins(owner: str, allowed: Any, allow_missing: Any) -> Origins | None:
+    """What a class declares; None: anybody may connect. Raises `DefinitionError`."""
+    _check_kinds(owner, (_ANY,) if allowed is None else allowed, allow_missing)
+    if allowed is None and allow_missing:
+        return None
+    return Origins(owner, (_ANY,) if allowed is None else tuple(allowed), allow_missing)
+
+
 def _read(shape: re.Pattern[str], text: str) -> Origin | None:
     found = shape.fullmatch(text)
     if found is None:
@@ -103,7 +110,9 @@ def _check_kinds(owner: str, allowed: object, allow_missing: object) -> None:
         raise DefinitionError(f"{owner}.allow_missing_origin is {allow_missing!r}; it is True or False")
     for each in allowed:
         if not isinstance(each, str | re.Pattern) or (isinstance(each, re.Pattern) and isinstance(each.pattern, bytes)):
-            raise DefinitionError(f"{owner}.allowed_origins: {each!r} is neither a text nor a regular expression of one")
+            raise DefinitionError(
+                f"{owner}.allowed_origins: {each!r} is neither a text nor a regular expression of one"
+            )
 
 
 def _pattern(owner: str, text: str) -> Origin:

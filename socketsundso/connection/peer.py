@@ -113,6 +113,7 @@ class Peer:
         "closed",
         "gone",
         "left",
+        "loop",
         "negotiable",
         "offered",
         "receive",
@@ -134,6 +135,7 @@ class Peer:
         self.accepted = websocket.application_state is WebSocketState.CONNECTED
         self.closed: int | None = None  # the code that this side closed with
         self.left: int | None = None  # the code that it ended with, once that is known
+        self.loop: asyncio.AbstractEventLoop | None = None  # where it is served, from `observe` on
         self.gone = False  # a send failed: the peer is not there any more
         self._id: str | None = None
 
@@ -166,6 +168,7 @@ class Peer:
 
     def observe(self, deflate_min: DeflateMin = None) -> None:
         """Note what users do through the `WebSocket`: accept, close, and sends that find the peer gone."""
+        self.loop = asyncio._get_running_loop()  # None where the server is not asyncio's
         self.writer = writer_of(self.websocket.scope, self.send)
         if deflate_min is not None and (wire := wire_of(self.websocket.scope)) is not None:
             wire.compress_from(None if deflate_min == "off" else deflate_min)
