@@ -577,7 +577,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 self._end(code)
 
     async def _connected(self) -> bool:
-        peer = self._peer
+        peer, step = self._peer, "authenticate"
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
@@ -585,6 +585,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 raise HTTPException(403, "this origin may not connect")
             if not await self._authenticated():
                 return False
+            step = "on_connect"
             if self._declaration.history:
                 await self._membership.declare_history()
             await self.on_connect()
@@ -594,9 +595,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if peer.gone and isinstance(exc, OSError):  # of a send that found nobody there
                 return False
             if not refusal.is_meant(exc):
-                logger.exception(
-                    "%s: a connection of %s failed before its first message", type(self).__name__, peer.name
-                )
+                logger.exception("%s.%s failed for %s", type(self).__name__, step, peer.name)
             await refusal.refuse(peer, exc)
             return False
         if self.websocket.application_state is WebSocketState.CONNECTING:

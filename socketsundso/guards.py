@@ -10,13 +10,12 @@ pydantic has to judge. Routes that nothing stands before stay as they are. Knows
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from socketsundso.connection import RateLimit
 from socketsundso.errors import DefinitionError, EventError
-from socketsundso.handler import Handler, gives_awaitable
+from socketsundso.handler import Handler, gives_awaitable, takes
 from socketsundso.messages import CallMessage, Frame, Judgement, Refused, Route
 
 
@@ -35,8 +34,8 @@ class Call(NamedTuple):
 
 Guard = Callable[[Any, Call], Any]
 """
-`guard(endpoint, call)`, sync or async. It lets a message pass with None or True, refuses it with False, which is answered
-`forbidden`, or with what it raises: an EventError or HTTPException is the answer, anything else a bug.
+`guard(endpoint, call)`, sync or async. It lets a message pass with None or True, refuses it with False, which is
+answered `forbidden`, or with what it raises: an EventError or HTTPException is the answer, anything else a bug.
 """
 
 Handle = Callable[[], Awaitable[Any]]
@@ -76,10 +75,7 @@ def _scopes_of(endpoint: Any) -> frozenset[str] | None:
     if user is None:
         authenticated = endpoint.websocket.scope.get("auth")
         return None if authenticated is None else frozenset(authenticated.scopes)
-    if isinstance(user, Mapping):
-        given = user.get("scopes", user.get("scope", ()))
-    else:
-        given = user.scopes
+    given = user.get("scopes", user.get("scope", ())) if isinstance(user, Mapping) else user.scopes
     return frozenset(given.split() if isinstance(given, str) else given)
 
 
@@ -238,15 +234,8 @@ class _Validity:
 
 def check_middleware(owner: str, function: Any) -> None:
     """Raises `DefinitionError` for what cannot be around a message."""
-    shape = "`async def timed(endpoint, call, handle)`"
-    if not callable(function) or not gives_awaitable(function):
-        raise DefinitionError(f"{owner}.middleware: {function!r} is awaited; write it as {shape}")
-    try:
-        inspect.signature(function).bind(None, None, None)
-    except TypeError:
+    if not (callable(function) and gives_awaitable(function) and takes(function, "endpoint", "call", "handle")):
         raise DefinitionError(
-            f"{owner}.middleware: {function!r} is called with the endpoint, the call, and what handles it; write it as "
-            f"{shape}"
-        ) from None
-    except ValueError:  # of C code: it does not tell
-        pass
+            f"{owner}.middleware: {function!r} is awaited, and called with the endpoint, the call and what handles it; "
+            "write it as `async def timed(endpoint, call, handle)`"
+        )

@@ -226,22 +226,27 @@ class Handler(Generic[P, R]):
 def _checked_guards(event: str, guards: Any) -> tuple[Callable[[Any, Any], Any], ...]:
     if callable(guards) or isinstance(guards, str) or not isinstance(guards, Iterable):
         raise DefinitionError(f"event {event!r}: guards is {guards!r}; it is a list of functions: guards=[may_write]")
-    guards = tuple(guards)
-    for guard in guards:
-        if not callable(guard):
-            raise DefinitionError(
-                f"event {event!r}: the guard {guard!r} cannot be called; write `def guard(endpoint, call)`"
-            )
-        try:
-            inspect.signature(guard).bind(None, None)
-        except TypeError:
+    asked: tuple[Any, ...] = tuple(guards)
+    for guard in asked:
+        if not callable(guard) or not takes(guard, "endpoint", "call"):
             raise DefinitionError(
                 f"event {event!r}: the guard {guard!r} is called with the endpoint and the call; write it as "
                 "`def guard(endpoint, call)`"
-            ) from None
-        except ValueError:  # of C code: it does not tell
-            pass
-    return guards
+            )
+    return asked
+
+
+def takes(function: Callable[..., Any], *given: Any) -> bool:
+    """Can it be called with these, as far as it tells?"""
+    try:
+        read = inspect.signature(function)
+    except (ValueError, TypeError, NameError):
+        return True
+    try:
+        read.bind(*given)
+    except TypeError:
+        return False
+    return True
 
 
 def _locals(frame: FrameType | None) -> list[Mapping[str, Any]]:

@@ -128,6 +128,4 @@ def _seconds(given: object) -> float:
 def check_rate_limit(owner: str, given: object) -> None:
     """Raises `DefinitionError` for what is no limit of a class."""
     if given is not None and not isinstance(given, RateLimit):
-        raise DefinitionError(
-            f"{owner}.rate_limit is {given!r}; write `rate_limit = RateLimit(100, per_s=10)`, or None"
-        )
+        raise DefinitionError(f"{owner}.rate_limit is {given!r}; it is a limit, RateLimit(100, per_s=10), or None")

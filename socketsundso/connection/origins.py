@@ -104,7 +104,7 @@ def _read(shape: re.Pattern[str], text: str) -> Origin | None:
 def _check_kinds(owner: str, allowed: object, allow_missing: object) -> None:
     if isinstance(allowed, str) or not isinstance(allowed, Iterable):
         raise DefinitionError(
-            f"{owner}.allowed_origins is {allowed!r}; it is a list, such as ['https://app.example.com'], or None for all"
+            f"{owner}.allowed_origins is {allowed!r}; it is a list like ['https://app.example.com'], or None for all"
         )
     if not isinstance(allow_missing, bool):
         raise DefinitionError(f"{owner}.allow_missing_origin is {allow_missing!r}; it is True or False")
@@ -134,7 +134,7 @@ def _remedy(text: str) -> str:
     if "/" in rest:
         return f"it ends with the host or its port, and has no path: '{scheme}://{host}'"
     return (
-        "it is a scheme, a host and a port, such as 'https://app.example.com:8443'; '*' stands for a whole host, a whole "
-        "port, or what is in front of a domain, as in 'https://*.example.com'; other families are regular expressions: "
+        "it is a scheme, a host and a port, such as 'https://app.example.com:8443'; '*' stands for a whole host, a "
+        "whole port, or what is before a domain, as in 'https://*.example.com'; others are regular expressions: "
         r"re.compile(r'https://app-[0-9]+\.example\.com')"
     )

@@ -154,15 +154,16 @@ class Serial:
             begin_answer((peer, judgement.route, judgement.ref, type(frame), judgement.error))
             await self._answer(judgement.error, about_message=True)
 
-    async def _answer_nameless(self, frame: Frame, exc: Exception) -> None:
-        """Answer a message that no route is for, or say that there were too many."""
+    async def _answer_nameless(self, frame: Frame, error: MessageError) -> None:
+        """Answer a message that no route is for, or that there were too many."""
+        wrong: Exception = error
         if (charge := self.definition.charge) is not None:
             try:
                 charge(self.endpoint)
             except Exception as refusal:
-                exc = refusal
-        begin_answer((self.peer, None, getattr(exc, "ref", None), type(frame), exc))
-        await self._answer(exc)
+                wrong = refusal
+        begin_answer((self.peer, None, error.ref, type(frame), wrong))
+        await self._answer(wrong)
 
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
