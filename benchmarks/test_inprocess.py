@@ -98,8 +98,8 @@ def slow(data: bytes) -> None:
     try:
         App._definition.decoder.decode(data)
     except Exception:
-        judgement = App._definition.decoder.judge(data)
-    judgement.route.call_exact(judgement.arguments, endpoint)
+        message = App._definition.decoder.find(data)
+    message.route.call_unread(message, endpoint, data)
 
 
 def naive(data: bytes) -> None:
@@ -160,7 +160,7 @@ def test_events(per_100: Benchmark, events: int) -> None:
 
 @pytest.mark.benchmark(group="a refused message, from frame to error frame")
 def test_refused(per_100: Benchmark) -> None:
-    from socketsundso.messages.error_frames import error_frame
+    from socketsundso.messages import Refused, error_frame
 
     data = frame("message", sender="x")
 
@@ -168,9 +168,11 @@ def test_refused(per_100: Benchmark) -> None:
         try:
             App._definition.decoder.decode(data)
         except Exception:
-            judgement = App._definition.decoder.judge(data)
-        assert judgement.error is not None
-        error_frame(judgement.error, App._error_policy)
+            message = App._definition.decoder.find(data)
+        try:
+            message.route.call_unread(message, endpoint, data)
+        except Refused as exc:
+            error_frame(exc.judgement.error, App._definition.error_policy)
 
     per_100(refuse)
 

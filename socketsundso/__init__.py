@@ -9,10 +9,14 @@ socketsundso: typed WebSocket APIs. Handler signatures are the protocol.
 from socketsundso.backplanes import Keep as Keep
 from socketsundso.connection import Conflate as Conflate
 from socketsundso.connection import Current as Current
+from socketsundso.connection import RateLimit as RateLimit
 from socketsundso.endpoints import WebSocketHandlingEndpoint as WebSocketHandlingEndpoint
 from socketsundso.errors import BackplaneUnavailable as BackplaneUnavailable
 from socketsundso.errors import DefinitionError as DefinitionError
 from socketsundso.errors import EventError as EventError
+from socketsundso.errors import RateLimited as RateLimited
+from socketsundso.guards import Call as Call
+from socketsundso.guards import scopes as scopes
 from socketsundso.handler import Handler as Handler
 from socketsundso.handler import event as event
 from socketsundso.messages import Depends as Depends

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from socketsundso.errors import DefinitionError
-from socketsundso.handler import Handler, gives_awaitable, lost_handler
+from socketsundso.handler import Handler, gives_awaitable, lost_handler, takes
 
 
 class Handlers(MutableMapping[str, Any]):
@@ -136,6 +136,8 @@ def restore_methods(cls: type, root: type) -> None:
 
 
 _HOOKS = {
+    "authenticate": (),
+    "before": ("call",),
     "on_connect": (),
     "on_disconnect": ("close_code",),
     "respond": ("response",),
@@ -158,18 +160,6 @@ def check_hooks(cls: type, root: type) -> None:
         where = f"class {cls.__name__}: {owner.__name__}.{name}"
         if not callable(hook) or not gives_awaitable(function):
             raise DefinitionError(f"{where} is awaited; write it as `{shape}`")
-        if not _takes(hook, isinstance(written, staticmethod | classmethod), arguments):
+        is_bound = isinstance(written, staticmethod | classmethod)
+        if not takes(hook, *(() if is_bound else ("self",)), *arguments):
             raise DefinitionError(f"{where} is called with {', '.join(arguments) or 'nothing'}; write it as `{shape}`")
-
-
-def _takes(hook: Callable[..., Any], is_bound: bool, arguments: tuple[str, ...]) -> bool:
-    given = arguments if is_bound else ("self", *arguments)
-    try:
-        signature = inspect.signature(hook)
-    except (ValueError, TypeError, NameError):  # it does not tell
-        return True
-    try:
-        signature.bind(*given)
-    except TypeError:
-        return False
-    return True

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import sys
 from abc import ABCMeta
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import anyio
 from pydantic_core import ValidationError
@@ -26,21 +27,32 @@ from socketsundso.collecting import Handlers, check_hooks, declared, inherited, 
 from socketsundso.connection import (
     ASGIClass,
     Current,
+    Deadlines,
     DeflateMin,
+    Expiry,
     Kept,
+    Meter,
+    OriginPattern,
+    Origins,
     Peer,
+    RateLimit,
     Serial,
     SlowPolicy,
     answering,
     check_deflate_min,
+    check_rate_limit,
+    check_seconds,
     check_subprotocols,
     current,
+    declared_origins,
     end_answer,
     handshake_of,
     is_valid,
     refusal,
+    seconds_since_1970,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
+from socketsundso.guards import Call, Gate, Middleware, check_middleware
 from socketsundso.handler import Handler, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
@@ -57,6 +69,8 @@ from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
 from socketsundso.threads import Sync, awaited
 
 logger = logging.getLogger("socketsundso")
+
+M = TypeVar("M", bound=Middleware)
 
 _NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
@@ -103,10 +117,15 @@ class _Declared(ABCMeta):
 
 _COMPILED = frozenset(
     {
+        "allow_missing_origin",
+        "allowed_origins",
+        "authenticate_within_s",
+        "before",
         "deflate_min",
         "disclose_events",
         "emits",
         "history",
+        "idle_timeout_s",
         "include_input",
         "legacy_errors",
         "max_error_bytes",
@@ -115,6 +134,7 @@ _COMPILED = frozenset(
         "on_slow",
         "presence_events",
         "presence_interval_s",
+        "rate_limit",
         "ref_key",
         "subprotocols",
     }
@@ -148,6 +168,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     dropped. `presence_events = True` is for endpoints that `track`: who joins a room is told who is there
     (`presence_state`) and then what changes (`presence_diff`), all that changes within `presence_interval_s`
     seconds together. `max_rooms` bounds the rooms (and users) of one connection.
+
+    Those of who may connect and stay (docs/security.md): `allowed_origins` are the origins of the pages that may
+    connect, None for all; `allow_missing_origin=False` refuses who sends none, which no browser does.
+    `rate_limit = RateLimit(100, per_s=10)` counts every frame of a connection. A connection is closed with 4401 where
+    `self.user` is still None after `authenticate_within_s` seconds, with 4408 where the client has said nothing for
+    `idle_timeout_s` seconds and waits for no answer.
     """
 
     ref_key: ClassVar[str] = "ref"
@@ -175,6 +201,14 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     What is called in place of dependencies, for tests: `Chat.dependency_overrides[get_db] = fake_db`. Counts for
     connections that begin then, for subclasses, too, and more than the FastAPI application's.
     """
+    allowed_origins: ClassVar[Sequence[OriginPattern] | None] = None
+    allow_missing_origin: ClassVar[bool] = True
+    rate_limit: ClassVar[RateLimit | None] = None
+    authenticate_within_s: ClassVar[float | None] = None
+    idle_timeout_s: ClassVar[float | None] = None
+
+    user: Any = None
+    """Who is signed in: what `authenticate` has given, or a handler has set."""
 
     handlers = _HandlersAttribute()
     hub = _HubAttribute()
@@ -184,11 +218,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _declaration: ClassVar[Declaration]
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
+    _origins: ClassVar[Origins | None] = None
+    _own_middleware: ClassVar[tuple[Middleware, ...]] = ()  # each class's own, without those of its bases
+
     _noted_offer: ClassVar[bool]
 
     _loop: Serial | None = None  # while it runs
     _handshake: Mapping[str, Any] = MappingProxyType({})  # what FastAPI took of it for dependencies
     _overridden: ClassVar[tuple[Decoder, Definition]]  # the last one with overrides, and what it was made from
+    _deadlines: Deadlines | None = None  # while it is open, and where there are any
+    _user_expires_at: Expiry = None
+    _used: dict[Meter, list[int]] | None = None  # what rate limits have let pass
 
     # ------------------------------------------------------------------ definition
 
@@ -220,7 +260,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
-        cls._definition = Definition(Decoder({}), policy)
+        _check_admission(cls)
+        cls._own_middleware = ()
+        cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
 
@@ -231,7 +273,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
         mine = self._definition
         decoder = self._compiled(mine.decoder.routes, handlers, changed, mine.overrides)
-        self._definition = Definition(decoder, mine.error_policy, mine.overrides)
+        self._definition = Definition(decoder, mine.error_policy, overrides=mine.overrides, charge=mine.charge)
         if self._loop is not None:
             self._loop.definition = self._definition
 
@@ -246,11 +288,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """`routes` with those of the changed events anew; the others stay, so that 1,000 events are 1,000 steps."""
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
-        routes = dict(routes)
+        routes, gate = dict(routes), cls._gate()
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
-                routes[event] = own.compile(
+                routes[event] = route = own.compile(
                     namespace,
                     ref_key=cls.ref_key,
                     event=event,
@@ -258,6 +300,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     endpoint=cls,
                     overrides=overrides,
                 )
+                gate.stand_before(route, own)
             else:
                 del routes[event]
         return Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
@@ -274,8 +317,48 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         known = vars(cls).get("_overridden")
         if known is None or known[0] is not plain.decoder or known[1].overrides != overrides:
             decoder = cls._compiled({}, cls._handlers, cls._handlers, overrides)
-            known = cls._overridden = plain.decoder, Definition(decoder, plain.error_policy, overrides)
+            definition = Definition(decoder, plain.error_policy, overrides=overrides, charge=plain.charge)
+            known = cls._overridden = plain.decoder, definition
         return known[1]
+
+    @classmethod
+    def _gate(cls) -> Gate:
+        own = [base._own_middleware for base in reversed(cls.__mro__) if issubclass(base, WebSocketHandlingEndpoint)]
+        return Gate(
+            cls.rate_limit,
+            middleware=tuple(itertools.chain(*own)),
+            before=cls.before is not WebSocketHandlingEndpoint.before,
+            idles=cls.idle_timeout_s is not None,
+        )
+
+    @classmethod
+    def middleware(cls, function: M) -> M:
+        """
+        Decorate a function that is around the validation and the handler of every message that an event is for:
+
+            @Chat.middleware
+            async def timed(endpoint: Chat, call: Call, handle: Handle) -> Any:
+                begun = time.monotonic()
+                try:
+                    return await handle()
+                finally:
+                    logger.info("%s took %.3f s", call.event, time.monotonic() - begun)
+
+        What it gives is the reply. `handle()` raises what is wrong with the message (a `ValidationError`) or what the
+        handler raised. The one that was added last is around the others, those of subclasses around those of their
+        bases. Takes effect at once, for subclasses and open connections, too. Raises `DefinitionError` for what cannot
+        be awaited with these three.
+        """
+        check_middleware(cls.__name__, function)
+        cls._own_middleware = (*cls._own_middleware, function)
+        cls._compile_anew()
+        return function
+
+    @classmethod
+    def _compile_anew(cls) -> None:
+        cls._compile(cls._handlers, cls._handlers)
+        for subclass in cls.__subclasses__():
+            subclass._compile_anew()
 
     @classmethod
     def event(cls, event: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -315,9 +398,43 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def __await__(self) -> Generator[Any, None, None]:
         return self.dispatch().__await__()
 
+    async def authenticate(self) -> Any:
+        """
+        Who this is, from headers, cookies, query or subprotocols of `self.websocket`: its value is `self.user`.
+
+        Called before `on_connect`, and before the connection is accepted. To refuse, raise Starlette's `HTTPException`
+        (401), which answers the handshake; None is somebody who has not signed in.
+        """
+
+    async def before(self, call: Call) -> bool | None:
+        """
+        Called for each message that an event is for, before its guards are asked and its fields are looked at.
+
+        To refuse, raise an `EventError` (or `HTTPException`), or return False, which is answered with `forbidden`.
+        """
+
+    @property
+    def user_expires_at(self) -> Expiry:
+        """
+        When the sign-in ends: an aware datetime, or seconds since 1970. The connection is closed with 4401 then, unless
+        it has been set anew (a handler takes a fresh token), or to None.
+
+        May be set from any thread. Raises ValueError for a datetime without time zone, and for milliseconds.
+        """
+        return self._user_expires_at
+
+    @user_expires_at.setter
+    def user_expires_at(self, expiry: Expiry) -> None:
+        if expiry is not None:
+            seconds_since_1970(expiry)
+        self._user_expires_at = expiry
+        loop = self._peer.loop
+        if loop is not None and self._peer.accepted and self._peer.over is None:
+            loop.call_soon_threadsafe(self._watch_deadlines)
+
     async def on_connect(self) -> None:
         """
-        Called first. Accepts the connection; an override calls `await self.websocket.accept()` itself.
+        Called after `authenticate`. Accepts the connection; an override calls `await self.websocket.accept()` itself.
 
         To refuse, close `self.websocket` or raise Starlette's `HTTPException` or `WebSocketException` before that.
         """
@@ -536,11 +653,16 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 self._end(code)
 
     async def _connected(self) -> bool:
-        peer = self._peer
+        peer, step = self._peer, "authenticate"
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
+            if self._origins is not None and not self._origins.permit(self.websocket.scope["headers"]):
+                raise HTTPException(403, "this origin may not connect")
+            if not await self._authenticated():
+                return False
             self._membership.attend()
+            step = "on_connect"
             if self._declaration.history:
                 await self._membership.declare_history()
             await self.on_connect()
@@ -550,14 +672,34 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if peer.gone and isinstance(exc, OSError):  # of a send that found nobody there
                 return False
             if not refusal.is_meant(exc):
-                logger.exception("%s.on_connect failed for %s", type(self).__name__, peer.name)
+                logger.exception("%s.%s failed for %s", type(self).__name__, step, peer.name)
             await refusal.refuse(peer, exc)
             return False
         if self.websocket.application_state is WebSocketState.CONNECTING:
             logger.error("%s.on_connect neither accepted nor closed the connection: refused", type(self).__name__)
             await self.websocket.close(1011)
         self._note_offer()
-        return peer.closed is None and peer.accepted
+        if peer.closed is not None or not peer.accepted:
+            return False
+        cls = type(self)
+        if cls.authenticate_within_s is not None or cls.idle_timeout_s is not None or self._user_expires_at is not None:
+            self._watch_deadlines()
+        return True
+
+    async def _authenticated(self) -> bool:
+        """May it go on? `authenticate` may have closed."""
+        if type(self).authenticate is WebSocketHandlingEndpoint.authenticate:
+            return True
+        self.user = await self.authenticate()
+        return self._peer.closed is None
+
+    def _watch_deadlines(self) -> None:
+        """From now on; or anew, since one has moved."""
+        if self._deadlines is None:
+            if self._peer.over is not None:
+                return
+            self._deadlines = Deadlines(self, self._peer)
+        self._deadlines.look()
 
     def _note_offer(self) -> None:
         """A browser fails a connection whose offer of subprotocols was not answered."""
@@ -605,7 +747,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if (membership := self.__dict__.pop("_in_rooms", None)) is not None:
             membership.leave_everything()
         self._peer.release(code)
-        self._loop = None
+        if self._deadlines is not None:
+            self._deadlines.end()
+        self._loop = self._deadlines = None
         self.__dict__.pop("_own_handlers", None)
         self.__dict__.pop("_kept", None)
 
@@ -627,3 +771,13 @@ def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
     """A room that is added to the history later would have none; so nothing can be added."""
     if isinstance(cls.history, dict):
         cls.history = MappingProxyType(dict(cls.history))
+
+
+def _check_admission(cls: type[WebSocketHandlingEndpoint]) -> None:
+    """Who may connect, stay, and how much they may say. Raises `DefinitionError`."""
+    cls._origins = declared_origins(cls.__name__, cls.allowed_origins, cls.allow_missing_origin)
+    if isinstance(cls.allowed_origins, list):
+        cls.allowed_origins = tuple(cls.allowed_origins)  # one that is added later would not be let in
+    check_rate_limit(cls.__name__, cls.rate_limit)
+    check_seconds(cls.__name__, "authenticate_within_s", cls.authenticate_within_s)
+    check_seconds(cls.__name__, "idle_timeout_s", cls.idle_timeout_s)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 ErrorDetail = Mapping[str, Any]
@@ -55,6 +56,8 @@ class EventError(SocketsundsoError):
     code: str = "internal_error"
     msg: str | None = None
     errors: list[dict[str, Any]] = []
+    details: Mapping[str, Any] = MappingProxyType({})
+    """Further keys of the error frame, behind `errors`."""
     quiet = False
     """The errors are about values that are not for the peer: no part of their texts that quotes one is told."""
 
@@ -95,6 +98,21 @@ class EventError(SocketsundsoError):
 
     def __str__(self) -> str:
         return self.code if self.msg is None else f"{self.code}: {self.msg}"
+
+
+class RateLimited(EventError):
+    """
+    More messages than a `RateLimit` lets pass; the next one passes after `retry_after_s` seconds. Answered with
+
+        {"type":"error","code":"rate_limited","ref":7,"errors":[],"retry_after_s":0.42}
+    """
+
+    code = "rate_limited"
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(self.code)
+        self.retry_after_s = retry_after_s
+        self.details = {"retry_after_s": retry_after_s}
 
 
 class FrameError(SocketsundsoError):

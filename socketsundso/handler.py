@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import CellType, FrameType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
@@ -59,6 +59,7 @@ class Handler(Generic[P, R]):
     are validated by, or None; `model`, a pydantic model of the incoming message.
 
     `thread=False` runs a function that is not async right in the event loop: only for functions that never block.
+    `guards` are asked in order before a message's fields are looked at, each `guard(endpoint, call)`.
     The `response_model_*` arguments mean what they mean in FastAPI. Raises `DefinitionError` for what can never
     work.
     """
@@ -70,6 +71,7 @@ class Handler(Generic[P, R]):
         response_model: Any = UNSET,
         *,
         thread: bool = True,
+        guards: Sequence[Callable[[Any, Any], Any]] = (),
         response_model_include: Any = None,
         response_model_exclude: Any = None,
         response_model_exclude_unset: bool = False,
@@ -93,6 +95,7 @@ class Handler(Generic[P, R]):
         self.event = str.__str__(self.event)  # of an enum's member, the plain string
         self.is_coroutine = signature.is_async(self.method)
         self.thread = thread
+        self.guards = _checked_guards(self.event, guards)
         self._wanted = response_model
         self._options = ResponseOptions(
             include=response_model_include,
@@ -251,6 +254,32 @@ class Handler(Generic[P, R]):
         return self._signature is None or self._signature.self_position is not None
 
 
+def _checked_guards(event: str, guards: Any) -> tuple[Callable[[Any, Any], Any], ...]:
+    if callable(guards) or isinstance(guards, str) or not isinstance(guards, Iterable):
+        raise DefinitionError(f"event {event!r}: guards is {guards!r}; it is a list of functions: guards=[may_write]")
+    asked: tuple[Any, ...] = tuple(guards)
+    for guard in asked:
+        if not callable(guard) or not takes(guard, "endpoint", "call"):
+            raise DefinitionError(
+                f"event {event!r}: the guard {guard!r} is called with the endpoint and the call; write it as "
+                "`def guard(endpoint, call)`"
+            )
+    return asked
+
+
+def takes(function: Callable[..., Any], *given: Any) -> bool:
+    """Can it be called with these, as far as it tells?"""
+    try:
+        read = inspect.signature(function)
+    except (ValueError, TypeError, NameError):
+        return True
+    try:
+        read.bind(*given)
+    except TypeError:
+        return False
+    return True
+
+
 def _locals(frame: FrameType | None) -> list[Mapping[str, Any]]:
     """The local names where a handler was written, innermost first."""
     scopes: list[Mapping[str, Any]] = []
@@ -389,6 +418,7 @@ def event(
     response_model: Any = UNSET,
     *,
     thread: bool = True,
+    guards: Sequence[Callable[[Any, Any], Any]] = (),
     response_model_include: Any = None,
     response_model_exclude: Any = None,
     response_model_exclude_unset: bool = False,

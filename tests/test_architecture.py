@@ -14,7 +14,7 @@ ROOMS = [
     {"models", "wire", "backplanes", "server"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting", "threads"},
+    {"rooms", "collecting", "threads", "guards"},
     {"endpoints"},
     {"__init__"},
     {"cli"},
@@ -36,10 +36,10 @@ WINGS = {
         {"definition", "pushes"},
     ],
     "connection": [
-        {"queue"},
+        {"queue", "limits", "origins"},
         {"outbound", "application", "handshake", "kept"},
         {"peer"},
-        {"current", "refusal"},
+        {"current", "refusal", "deadlines"},
         {"serial"},
     ],
     "rooms": [

@@ -7,6 +7,9 @@ The life of one connection.
     current       which message is being answered
     kept          what lives as long as the connection: dependencies with scope="connection"
     handshake     what dependencies take of the handshake, solved by FastAPI
+    origins       which pages may connect
+    deadlines     what closes a connection by the clock
+    limits        how many messages of one connection are let pass
     refusal       what a peer is told whose connection did not come about
     outbound      what is on its way to a peer: written at once, or in its turn
     queue         what waits for a slow reader: in order, bounded, with a policy; control frames are never dropped
@@ -19,8 +22,18 @@ from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
 from socketsundso.connection.current import is_valid as is_valid
+from socketsundso.connection.deadlines import Deadlines as Deadlines
+from socketsundso.connection.deadlines import Expiry as Expiry
+from socketsundso.connection.deadlines import check_seconds as check_seconds
+from socketsundso.connection.deadlines import seconds_since_1970 as seconds_since_1970
 from socketsundso.connection.handshake import handshake_of as handshake_of
 from socketsundso.connection.kept import Kept as Kept
+from socketsundso.connection.limits import Meter as Meter
+from socketsundso.connection.limits import RateLimit as RateLimit
+from socketsundso.connection.limits import check_rate_limit as check_rate_limit
+from socketsundso.connection.origins import OriginPattern as OriginPattern
+from socketsundso.connection.origins import Origins as Origins
+from socketsundso.connection.origins import declared_origins as declared_origins
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE as SLOW_CLOSE_CODE
 from socketsundso.connection.outbound import Connection as Connection
 from socketsundso.connection.outbound import take_turns as take_turns

@@ -39,6 +39,7 @@ from socketsundso.wire import source_of
 logger = logging.getLogger("socketsundso")
 
 _ANSWERS = (EventError, HTTPException)  # what handlers raise to answer with; anything else is logged
+_ENDS = (WebSocketDisconnect, WebSocketException, FrameError)  # what ends the connection
 _ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wrong with a message
 
 
@@ -145,41 +146,51 @@ class Serial:
         return None if writer is not None and writer.write(reply) else self.peer.send_reply(reply)
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:
-        """The exact slow path, for a frame that the fast one refused; unless it has judged the frame already."""
+        """The exact slow path, for a frame that the fast one refused; unless that has judged the frame already."""
         peer = self.peer
-        try:
-            judgement = judgement or self.definition.decoder.judge(frame)
-        except FrameError as exc:
-            logger.info("%s sent %s (%s): closed %d", peer.name, exc.reason, exc, exc.close_code)
-            await peer.close(exc.close_code, exc.reason)
-            return
-        except MessageError as exc:
-            begin_answer((peer, None, exc.ref, type(frame), exc))
-            await self._answer(exc, about_message=True)
-            return
-        route = judgement.route
-        begin_answer((peer, route, judgement.ref, type(frame), judgement.error))
-        if judgement.error is not None:
+        if judgement is None:
+            try:
+                message = self.definition.decoder.find(frame)
+            except MessageError as exc:
+                await self._answer_nameless(frame, exc)
+                return
+            except FrameError as exc:
+                await self._answer(exc)
+                return
+            route, ref = message.route, message.ref
+            begin_answer((peer, route, ref, type(frame), None))
+            try:
+                value = route.call_unread(message, self.endpoint, frame)
+                if route.awaited:
+                    value = await value
+                if value is not None and (rest := self._reply(route, value, ref)) is not None:
+                    await rest
+            except Refused as exc:
+                judgement = exc.judgement
+            except asyncio.CancelledError as exc:
+                await self._answer(_stray(exc))
+            except Exception as exc:
+                await self._answer(exc)
+        if judgement is not None:
+            begin_answer((peer, judgement.route, judgement.ref, type(frame), judgement.error))
             await self._answer(judgement.error, about_message=True)
-            return
-        try:
-            value = route.call_exact(judgement.arguments, self.endpoint)
-            if route.awaited:
-                value = await value
-            if value is not None and (rest := self._reply(route, value, judgement.ref)) is not None:
-                await rest
-        except asyncio.CancelledError as exc:
-            await self._answer(_stray(exc))
-        except Exception as exc:
-            await self._answer(exc)
+
+    async def _answer_nameless(self, frame: Frame, error: MessageError) -> None:
+        """Answer a message that no route is for, or that there were too many."""
+        wrong: Exception = error
+        if (charge := self.definition.charge) is not None:
+            try:
+                charge(self.endpoint)
+            except Exception as refusal:
+                wrong = refusal
+        begin_answer((self.peer, None, error.ref, type(frame), wrong))
+        await self._answer(wrong)
 
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
         exc, peer = _only(exc), self.peer
-        if isinstance(exc, WebSocketDisconnect):
-            raise exc
-        if isinstance(exc, WebSocketException):
-            await peer.close(exc.code, exc.reason)
+        if isinstance(exc, _ENDS):
+            await self._end(exc)
             return
         # a ValidationError of the application's own code is a bug, and no news for the client
         if not isinstance(exc, _ANSWERS_ABOUT if about_message else _ANSWERS) or isinstance(exc, ResponseError):
@@ -193,6 +204,17 @@ class Serial:
                 raise
         except Exception as failure:
             self._log(failure)
+
+    async def _end(self, exc: Exception) -> None:
+        """Close with what the exception says. Raises the one that says that the peer has left."""
+        peer = self.peer
+        if isinstance(exc, WebSocketException):
+            await peer.close(exc.code, exc.reason)
+        elif isinstance(exc, FrameError):
+            logger.info("%s sent %s (%s): closed %d", peer.name, exc.reason, exc, exc.close_code)
+            await peer.close(exc.close_code, exc.reason)
+        else:
+            raise exc
 
     def _log(self, exc: Exception) -> None:
         record = answering(self.peer)

@@ -4,9 +4,10 @@ Routes -> `Decoder`: bytes of a frame in, a message ready to be called out.
 The fast path is one C call: every event is one tagged `msgspec.Struct`, all of them form one union, and each
 Struct carries a generated `call` that unpacks it into the handler.
 
-Whatever the fast path refuses goes to `Decoder.judge`, where pydantic decides on the whole frame.
+Whatever the fast path refuses goes to `Decoder.find`, which tells whose message it is; in its route's `call_unread`
+pydantic decides on the whole frame.
 
-Knows nothing of connections. What a peer sends raises only what is listed at `Decoder.judge`.
+Knows nothing of connections. What a peer sends raises only what is listed at `Decoder.find`, and `Refused`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,10 @@ from typing import Any, ClassVar, Protocol, Union
 
 import msgspec
 from msgspec import Raw
-from pydantic_core import ValidationError
 
-from socketsundso.errors import InvalidUTF8, MalformedFrame
 from socketsundso.messages.error_frames import MalformedMessage, UnknownEvent
-from socketsundso.messages.judge import REF_TYPE, UNREADABLE, Frame, Ref, read_ref
-from socketsundso.messages.route import Judgement, Refused, Route
+from socketsundso.messages.judge import REF_TYPE, UNREADABLE, Frame, Ref, check_syntax, read_ref, text_of
+from socketsundso.messages.route import Refused, Route, Unread
 from socketsundso.messages.structs import by_pydantic
 
 UNDECODABLE = (Exception,)
@@ -78,34 +77,28 @@ class Decoder:
         """What they take of the handshake, by name."""
         return {name: taken for route in self.routes.values() for name, taken in route.signature.handshake.items()}
 
-    def judge(self, frame: Frame) -> Judgement:
+    def find(self, frame: Frame) -> Unread:
         """
-        What pydantic says of a frame that the fast path refused.
+        Whose message a frame is that the fast path refused; its fields have not been looked at yet.
 
         Raises `MalformedFrame` or `InvalidUTF8` (the connection ends), `MalformedMessage` or `UnknownEvent`.
         """
-        text = _text(frame)
+        text = frame if type(frame) is str else text_of(frame)
         try:
             peek = self._peek(text)
-            route = self.routes[peek.type]
+            return Unread(self.routes[peek.type], peek.ref, text)
         except (*UNREADABLE, KeyError):
-            _check_syntax(text)
-            route, ref, ref_is_valid = self._envelope(text)
-            return _judged(route, text, ref, ref_is_valid)
-        judgement = _judged(route, text, peek.ref)
-        # Pydantic would take NaN and Infinity, and may find an error before it finds that the frame is not JSON.
-        if judgement.error is not None or "N" in text or "Infinity" in text:
-            _check_syntax(text)
-        return judgement
+            check_syntax(text)
+            return self._envelope(text)
 
-    def _envelope(self, text: str) -> tuple[Route, Ref | None, bool]:
+    def _envelope(self, text: str) -> Unread:
         """The slow look at a frame whose `type` or `ref` is not as it should be."""
         try:
             envelope = msgspec.json.decode(text, type=dict[str, Raw])
         except UNREADABLE:
             raise MalformedMessage([_detail("dict_type", [], "Input should be an object")]) from None
-        ref, ref_is_valid = read_ref(envelope.get(self.ref_key))
-        return self._route(envelope, text, ref), ref, ref_is_valid
+        ref, _ = read_ref(envelope.get(self.ref_key))
+        return Unread(self._route(envelope, text, ref), ref, text)
 
     def _route(self, envelope: Mapping[str, Raw], text: str, ref: Ref | None) -> Route:
         if "type" not in envelope:
@@ -144,23 +137,6 @@ def _peek_decoder(ref_key: str) -> Callable[[Frame], Any]:
     return msgspec.json.Decoder(peek).decode
 
 
-def _judged(route: Route, text: str, ref: Ref | None, ref_is_valid: bool = True) -> Judgement:
-    try:
-        return Judgement(route, ref, arguments=route.exact(text))
-    except ValidationError as exc:
-        # Its traceback says nothing, and would keep the endpoint alive until the collector comes.
-        return Judgement(route, ref if ref_is_valid else None, error=exc.with_traceback(None))
-    except Exception as exc:  # the validators are the application's code: anything may come
-        return Judgement(route, ref if ref_is_valid else None, error=exc)
-
-
-def _check_syntax(text: str) -> None:
-    try:
-        msgspec.json.decode(text, type=Raw)
-    except UNREADABLE as exc:
-        raise MalformedFrame(str(exc)) from None
-
-
 def _fitting(names: Mapping[str, Any]) -> list[str]:
     """As many event names as an answer may list."""
     listed, size = [], 0
@@ -187,15 +163,6 @@ def _shown(text: str | Raw) -> Any:
         return msgspec.json.decode(text)
     except UNREADABLE:
         return None
-
-
-def _text(frame: Frame) -> str:
-    if isinstance(frame, str):
-        return frame
-    try:
-        return bytes(frame).decode()
-    except UnicodeDecodeError as exc:
-        raise InvalidUTF8(str(exc)) from None
 
 
 def _refuse(message: Any, endpoint: Any, frame: Frame) -> None:

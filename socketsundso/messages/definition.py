@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MappingProxyType
+from typing import Any
 
 from socketsundso.messages.decoder import Decoder
 from socketsundso.messages.dependencies import Overrides
@@ -17,13 +19,22 @@ class Definition:
     One for each class, exchanged for a copy by an instance that gets handlers of its own.
 
     `decoder` changes when handlers are attached: connections that are open see that, too. `overrides` are what is
-    called in place of dependencies.
+    called in place of dependencies. `charge` is called with the endpoint for each message that no route is for; it
+    raises what is answered instead.
     """
 
-    __slots__ = ("decoder", "encode_nameless", "error_policy", "overrides", "ref_key")
+    __slots__ = ("charge", "decoder", "encode_nameless", "error_policy", "overrides", "ref_key")
 
-    def __init__(self, decoder: Decoder, error_policy: ErrorPolicy, overrides: Overrides = _NONE) -> None:
-        self.decoder, self.error_policy, self.overrides = decoder, error_policy, overrides
+    def __init__(
+        self,
+        decoder: Decoder,
+        error_policy: ErrorPolicy,
+        *,
+        overrides: Overrides = _NONE,
+        charge: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.decoder, self.error_policy = decoder, error_policy
+        self.overrides, self.charge = overrides, charge
         self.ref_key = error_policy.ref_key
         # of an answer to a message that no handler is for
         self.encode_nameless = encoder_for("error", None, ResponseOptions(), self.ref_key).encode

@@ -10,7 +10,6 @@ Only what pydantic or the application says goes into `errors`; the text of an un
 from __future__ import annotations
 
 import http
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,12 +81,14 @@ def error_frame(
 ) -> bytes:
     """The error frame that answers `exc`; `route` is that of the message that it is about."""
     code, errors = _describe(exc, policy, route)
-    body = _encode(code, errors, policy, ref)
-    if len(body) > policy.max_bytes:
-        body = _encode(code, [_without_input(error) for error in errors], policy, ref)
-    if len(body) > policy.max_bytes:
-        body = _encode(code, [_summary(len(errors))], policy, ref)
-    return body
+    details = getattr(exc, "details", None)
+    body = _encode(code, errors, details, policy, ref)
+    if len(body) <= policy.max_bytes:
+        return body
+    body = _encode(code, [_without_input(error) for error in errors], details, policy, ref)
+    if len(body) <= policy.max_bytes:
+        return body
+    return _encode(code, [_summary(len(errors))], details, policy, ref)
 
 
 def http_code(status: int) -> str:
@@ -181,15 +182,14 @@ def _summary(count: int) -> dict[str, Any]:
     }
 
 
-def _encode(code: str, errors: Iterable[dict[str, Any]], policy: ErrorPolicy, ref: int | str | None) -> bytes:
-    listed = list(errors)
+def _encode(code: str, errors: list[dict[str, Any]], details: Any, policy: ErrorPolicy, ref: int | str | None) -> bytes:
     if policy.legacy:
-        return _json({"errors": listed})
+        return _json({"errors": errors})
     head: dict[str, Any] = {"type": "error", "code": code}
     if ref is not None:
         head[policy.ref_key] = ref
-    head["errors"] = listed
-    return _json(head)
+    head["errors"] = errors
+    return _json({**head, **details} if details else head)
 
 
 def _json(value: Any) -> bytes:

@@ -15,6 +15,7 @@ from msgspec import Meta, Raw
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 
+from socketsundso.errors import InvalidUTF8, MalformedFrame
 from socketsundso.messages.annotations import pydantic_form
 from socketsundso.messages.signature import Parameter, Signature
 
@@ -29,6 +30,24 @@ TITLE = "Message"
 MAX_REF_LENGTH = 64
 _INT64 = range(-(2**63), 2**63)
 REF_TYPE = Annotated[int, Meta(ge=_INT64[0], le=_INT64[-1])] | Annotated[str, Meta(max_length=MAX_REF_LENGTH)] | None
+
+
+def text_of(frame: Frame) -> str:
+    """Raises `InvalidUTF8`."""
+    if isinstance(frame, str):
+        return frame
+    try:
+        return bytes(frame).decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidUTF8(str(exc)) from None
+
+
+def check_syntax(text: str) -> None:
+    """Raises `MalformedFrame` for what is not JSON."""
+    try:
+        msgspec.json.decode(text, type=Raw)
+    except UNREADABLE as exc:
+        raise MalformedFrame(str(exc)) from None
 
 
 def exact_validator(signature: Signature, ref_key: str) -> Callable[[Frame], dict[str, Any]]:

@@ -15,36 +15,44 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from pydantic import TypeAdapter
+from pydantic_core import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
 from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
 from socketsundso.messages.disclosure import declared_names
-from socketsundso.messages.judge import REF_TYPE, Frame, Ref, core_alias, exact_validator, whole_adapter
+from socketsundso.messages.judge import (
+    REF_TYPE,
+    Frame,
+    Ref,
+    check_syntax,
+    core_alias,
+    exact_validator,
+    text_of,
+    whole_adapter,
+)
 from socketsundso.messages.raw_fields import RawField, complete_error
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode
 from socketsundso.messages.structs import runs_user_code
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What is said of a frame that was refused at first: its arguments, or the error that is the answer; never both."""
+    """What is wrong with a message: the error that is the answer to it."""
 
     route: Route
     ref: Ref | None
-    arguments: dict[str, Any] | None = None
-    error: Exception | None = None
+    error: Exception
 
 
 class Refused(Exception):
     """
-    A raw field's validator refused its value, or raised.
+    A message is not valid, or one of its validators raised.
 
     `judgement` has the complete error list; without one the judge has to look at the whole frame.
     """
 
     def __init__(self, judgement: Judgement | None = None) -> None:
-        super().__init__()
         self.judgement = judgement
 
 
@@ -55,8 +63,20 @@ def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: d
     try:
         error = complete_error(fields, message, exc, done)
     except Exception as bug:  # no local name keeps it: it has the frames below, and they have this one
-        return Refused(Judgement(message.route, message.ref, error=bug))
-    return Refused(None if error is None else Judgement(message.route, message.ref, error=error))
+        return Refused(Judgement(message.route, message.ref, bug))
+    return Refused(None if error is None else Judgement(message.route, message.ref, error))
+
+
+CallMessage = Callable[[Any, Any, Frame], Any]
+"""`call(message, endpoint, frame)`: reads the fields and calls the handler. Raises `Refused`."""
+
+
+class Unread(msgspec.Struct, gc=False):
+    """A message of which no more is known than whose it is; `text` is all of it."""
+
+    route: Any  # a Route, which is defined below
+    ref: Ref | None
+    text: str
 
 
 class Encodes(Protocol):
@@ -106,6 +126,18 @@ class Route:
             eq=False,
         )
         self.call_exact = plan.call_exact()
+        self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
+
+    def put_before(self, wrap: Callable[[CallMessage], CallMessage], awaited: bool) -> None:
+        """
+        Have every message pass through `wrap` of its call, however it is read; what that gives is `awaited` or not.
+
+        The call that is wrapped raises no `Refused` without a judgement: a message passes once.
+        """
+        struct: Any = self.struct
+        fast, unread = struct.call, self.call_unread
+        struct.call, self.call_unread = wrap(_complete(fast, unread)), wrap(unread)
+        self.awaited = awaited
 
     def exact(self, frame: Frame) -> dict[str, Any]:
         """All arguments as pydantic gives them for the whole frame. Raises pydantic's `ValidationError`."""
@@ -117,6 +149,37 @@ class Route:
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
         return declared_names(whole_adapter(self.signature, self.ref_key).core_schema) | {"type", self.ref_key}
+
+
+def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
+    """With the arguments that pydantic gives for the whole frame."""
+    route, text = message.route, message.text
+    try:
+        arguments = route.exact(text)
+    except ValidationError as exc:
+        check_syntax(text)  # before which pydantic may find an error
+        # Its traceback says nothing, and would keep the endpoint alive until the collector comes.
+        raise Refused(Judgement(route, message.ref, exc.with_traceback(None))) from None
+    except Exception as exc:  # the validators are the application's code: anything may come
+        check_syntax(text)
+        raise Refused(Judgement(route, message.ref, exc)) from None
+    if "N" in text or "Infinity" in text:  # which pydantic would take
+        check_syntax(text)
+    return route.call_exact(arguments, endpoint)
+
+
+def _complete(fast: CallMessage, unread: CallMessage) -> CallMessage:
+    """The fast call, with the exact one for what it cannot judge."""
+
+    def call(message: Any, endpoint: Any, frame: Frame) -> Any:
+        try:
+            return fast(message, endpoint, frame)
+        except Refused as exc:
+            if exc.judgement is not None:
+                raise
+        return unread(Unread(message.route, message.ref, text_of(frame)), endpoint, frame)
+
+    return call
 
 
 def _refuse_reserved(signature: Signature, ref_key: str) -> None:
