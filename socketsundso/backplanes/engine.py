@@ -238,15 +238,10 @@ class Engine(ABC):
                 size = len(self._topics) + len(self._held)
                 await asyncio.wait_for(self._put_back(), CALL_TIMEOUT_S + size / 1000)
             except Exception as error:  # whatever the library raises: a supervisor that ends restores nothing
-                await self._lost()
                 if not known:
-                    logger.warning(
-                        "%s at %s is away: %s; rooms go on in this process only",
-                        self.name,
-                        self.where,
-                        _said_by(error),
-                    )
+                    self._warn_of_loss(_said_by(error))
                     known = True
+                await self._lost()
                 tried.set()
                 await asyncio.sleep(next(waits))
                 continue
@@ -255,10 +250,13 @@ class Engine(ABC):
             if known:
                 logger.warning("%s at %s is back; every subscription is restored", self.name, self.where)
                 self._receiver.on_restored()
-            error_text = await self._serve_until_lost()
-            await self._lost()
-            logger.warning("%s at %s is away: %s; rooms go on in this process only", self.name, self.where, error_text)
+            self._warn_of_loss(await self._serve_until_lost())
             known = True
+            await self._lost()
+
+    def _warn_of_loss(self, why: str) -> None:
+        # before anybody hears of the loss: who closes the backplane then ends the supervisor, wherever it is
+        logger.warning("%s at %s is away: %s; rooms go on in this process only", self.name, self.where, why)
 
     async def _serve_until_lost(self) -> str:
         beat = asyncio.create_task(self._beat())
