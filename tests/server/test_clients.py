@@ -19,7 +19,7 @@ import websockets.exceptions
 import websockets.sync.client
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from socketsundso.server import deflate as permessage_deflate
+from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE, DEFLATE_MIN_VARIABLE
 from tests.server.serving import Recorder, Served, echo, run, serving
 
 NODE = shutil.which("node")
@@ -30,9 +30,9 @@ MESSAGES = ["", "hello", "gr\u00fc\u00dfe \U0001f600", "x" * 70_000]
 
 ANSWERS = {  # everything that we answer to an offer of permessage-deflate, and what we compress then
     "default": {},
-    "all": {permessage_deflate.MIN_VARIABLE: "0"},
-    "off": {permessage_deflate.MIN_VARIABLE: "off"},
-    "contexts": {permessage_deflate.CONTEXT_VARIABLE: "1"},
+    "all": {DEFLATE_MIN_VARIABLE: "0"},
+    "off": {DEFLATE_MIN_VARIABLE: "off"},
+    "contexts": {DEFLATE_CONTEXT_VARIABLE: "1"},
 }
 LARGE = ["hello " * 400, "gr\u00fc\u00dfe " * 4000]
 
