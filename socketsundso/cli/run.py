@@ -480,7 +480,7 @@ _DEFLATE_CONTEXT = click.Option(
     ["--ws-deflate-context"],
     is_flag=True,
     envvar=DEFLATE_CONTEXT_VARIABLE,
-    help="Keep permessage-deflate's contexts, some 40 kB for each connection that talks, and compress every message: "
+    help="Keep permessage-deflate's contexts, some 50 kB for each connection that talks, and compress every message: "
     "for few clients on thin lines.",
 )
 

@@ -4,7 +4,7 @@ permessage-deflate (RFC 7692): every message by itself, or with the contexts of 
 By default no context is kept in either direction, so nothing of zlib belongs to a connection: one compressor for each
 window size serves all connections of an event loop, and a message to many of them is compressed once. Decompressors are
 never shared: a peer could refer to what another one has sent. For few clients on thin lines `Contexts` keeps a pair of
-contexts for each connection, some 40 kB once a message has needed them.
+contexts for each connection, some 50 kB once a message has needed them.
 """
 
 from __future__ import annotations
