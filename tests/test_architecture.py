@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "socketsundso"
 
 ROOMS = [
-    {"errors"},
+    {"errors", "environment"},
     {"models", "wire", "backplanes", "server"},
     {"messages"},
     {"connection", "handler"},

@@ -16,6 +16,7 @@ import contextlib
 import gc
 import json
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -140,18 +141,32 @@ REQUEST = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+OFFERING = REQUEST[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 
 
 def serve_frames(frame: str, times: int) -> int:
     """A connection on our own server, from the bytes of its frames to the bytes of the replies."""
-    data = (bytes((0x81, 0x80 | len(frame), 0, 0, 0, 0)) + frame.encode()) * times
+    return serve_bytes(REQUEST, masked(0x81, frame.encode()) * times)
 
+
+def serve_compressed_frames(frame: str, times: int) -> int:
+    """The same as a browser has it: its messages come compressed, the replies are too short to be."""
+    encoder = zlib.compressobj(wbits=-15)
+    packed = (encoder.compress(frame.encode()) + encoder.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    return serve_bytes(OFFERING, masked(0xC1, packed) * times)
+
+
+def masked(first_byte: int, payload: bytes) -> bytes:
+    return bytes((first_byte, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+
+
+def serve_bytes(request: bytes, data: bytes) -> int:
     async def main() -> int:
         config = uvicorn.Config(Chat, log_config=None, lifespan="off", ws_ping_interval=None)
         transport, state = Deaf(), ServerState()
         protocol = WebSocketProtocol(config, state, {})
         protocol.connection_made(transport)
-        protocol.data_received(REQUEST)
+        protocol.data_received(request)
         while transport.protocol is None:
             await asyncio.sleep(0)
         protocol.data_received(data)  # as bytes that come before the parser is in its place
@@ -170,7 +185,8 @@ def serve_frames(frame: str, times: int) -> int:
 def cost(kind: str) -> dict[str, int]:
     """Instructions and calls of one message, from the difference of two connections: set-up cancels out."""
     name, _, where = kind.partition(", ")
-    frame, talk = FRAMES[name], serve_frames if where else serve
+    talks = {"": serve, "own server": serve_frames, "own server, compressed": serve_compressed_frames}
+    frame, talk = FRAMES[name], talks[where]
     gc.collect()
     gc.disable()  # what other tests have left behind would be finalised in the middle of it
     try:
@@ -230,7 +246,9 @@ def bounds() -> dict[str, dict[str, dict[str, int]]]:
     return found
 
 
-KINDS = [*FRAMES, "model, own server", "struct, own server", "silent, own server"]
+KINDS = [
+    *FRAMES, "model, own server", "struct, own server", "silent, own server", "silent, own server, compressed",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -250,7 +268,7 @@ def test_the_count_is_the_same_every_time(kind: str) -> None:
     assert cost(kind) == cost(kind)
 
 
-@pytest.mark.parametrize("talk", [serve, serve_frames])
+@pytest.mark.parametrize("talk", [serve, serve_frames, serve_compressed_frames])
 def test_what_is_counted_really_runs(talk: Callable[[str, int], int]) -> None:
     """As many answers as messages."""
     assert talk(FRAMES["struct"], 10) == 10 + (talk is serve)  # and the accept

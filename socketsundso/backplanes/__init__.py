@@ -19,6 +19,7 @@ from socketsundso.backplanes.base import (
     backoff,
     ended,
 )
+from socketsundso.environment import BACKPLANE_VARIABLE
 
 __all__ = [
     "DECLARATIONS",
@@ -35,7 +36,6 @@ __all__ = [
     "open_url",
 ]
 
-BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
 DEFAULT_BACKPLANE = "memory://"
 
 # scheme -> (module, class, extra); engines are imported only when a URL names them

@@ -263,8 +263,9 @@ class RedisBackplane(Engine):
             await self._require_listening().send_command(*command, check_health=False)
 
     def _require_listening(self) -> AbstractConnection:
-        # redis-py would connect one that was closed, by an error while it wrote: a new link without subscriptions
-        if self._link is None or not self._link.is_connected:
+        # redis-py would connect one that was closed, by an error while it wrote: a new link without subscriptions.
+        # And where nobody reads any more, no subscription would be confirmed.
+        if self._link is None or not self._link.is_connected or self._reader.done():
             raise ConnectionError("no link")
         return self._link
 

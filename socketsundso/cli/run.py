@@ -35,7 +35,13 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
 from uvicorn.supervisors import Multiprocess
 
-from socketsundso.backplanes import open_url
+from socketsundso.backplanes import default_url, open_url
+from socketsundso.environment import (
+    BACKPLANE_VARIABLE,
+    DEFLATE_CONTEXT_VARIABLE,
+    DEFLATE_MIN_VARIABLE,
+    is_deflate_min,
+)
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
 # uvicorn's HTTP protocols with bounds on the head of a request, by uvicorn's names for them; the first that
@@ -46,15 +52,10 @@ HTTP_PROTOCOLS = {
 }
 
 # How the processes that uvicorn starts learn what to serve: they import `socketsundso.cli:load_app` and
-# call it.
+# call it. What it runs with is in the variables of `socketsundso.environment`.
 APP_VARIABLE = "SOCKETSUNDSO_RUN_APP"
 FACTORY_VARIABLE = "SOCKETSUNDSO_RUN_FACTORY"
 INTERFACE_VARIABLE = "SOCKETSUNDSO_RUN_INTERFACE"
-BACKPLANE_VARIABLE = "SOCKETSUNDSO_BACKPLANE"
-# ... and with which compression: `socketsundso.server.deflate` reads them
-DEFLATE_MIN_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_MIN"
-DEFLATE_CONTEXT_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_CONTEXT"
-MEMORY = "memory://"
 
 SHUTDOWN_TIMEOUT_S = 10
 """How long a shutdown waits for handlers unless told otherwise; uvicorn's own default is for ever."""
@@ -96,9 +97,8 @@ def _run(app: str, environment: dict[str, str | None], options: dict[str, Any]) 
     _check_deflate_min()
     if options["workers"] is None:
         _check_concurrency()
-    if named := os.environ.get(BACKPLANE_VARIABLE):
-        with _blaming("backplane"):
-            open_url(named)
+    with _blaming("backplane"):
+        open_url(default_url())
     if not options["reload"]:  # under --reload a mistake in the application is corrected while it runs
         _found(app)
     if options["ws"] == "auto":
@@ -183,8 +183,8 @@ def _checked_header(header: str) -> str:
 
 
 def _check_deflate_min() -> None:
-    given = os.environ.get(DEFLATE_MIN_VARIABLE) or "off"
-    if given != "off" and not (given.isascii() and given.isdigit()):
+    given = os.environ.get(DEFLATE_MIN_VARIABLE, "")
+    if not is_deflate_min(given):
         raise _wrong("ws_deflate_min", f"{given!r} is neither a number of bytes nor off")
 
 
@@ -196,10 +196,10 @@ def _check_concurrency() -> None:
 
 def _warn_of_lone_workers(options: dict[str, Any]) -> None:
     workers = options["workers"] or int(os.environ.get("WEB_CONCURRENCY") or 1)
-    engine = os.environ.get(BACKPLANE_VARIABLE) or MEMORY
-    if workers > 1 and not options["reload"] and engine.startswith(MEMORY):
+    engine = default_url()
+    if workers > 1 and not options["reload"] and engine.startswith("memory:"):
         click.echo(
-            f"Warning: {workers} workers on {MEMORY} do not hear each other: rooms and hubs that name no engine of "
+            f"Warning: {workers} workers on {engine} do not hear each other: rooms and hubs that name no engine of "
             "their own reach the connections of one worker only (--backplane names one, such as redis://localhost)",
             err=True,
         )
@@ -480,7 +480,7 @@ _DEFLATE_CONTEXT = click.Option(
     ["--ws-deflate-context"],
     is_flag=True,
     envvar=DEFLATE_CONTEXT_VARIABLE,
-    help="Keep permessage-deflate's contexts, some 40 kB for each connection that talks, and compress every message: "
+    help="Keep permessage-deflate's contexts, some 50 kB for each connection that talks, and compress every message: "
     "for few clients on thin lines.",
 )
 

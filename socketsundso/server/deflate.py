@@ -4,7 +4,7 @@ permessage-deflate (RFC 7692): every message by itself, or with the contexts of 
 By default no context is kept in either direction, so nothing of zlib belongs to a connection: one compressor for each
 window size serves all connections of an event loop, and a message to many of them is compressed once. Decompressors are
 never shared: a peer could refer to what another one has sent. For few clients on thin lines `Contexts` keeps a pair of
-contexts for each connection, some 40 kB once a message has needed them.
+contexts for each connection, some 50 kB once a message has needed them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPe
 from websockets.frames import Frame, Opcode
 from websockets.headers import build_extension, parse_extension
 
+from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE, DEFLATE_MIN_VARIABLE, is_deflate_min
 from socketsundso.server.frames import FIN_BINARY, FIN_TEXT, RSV1, frame, payload_of
 from socketsundso.server.handshake import HandshakeRefused
-
-MIN_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_MIN"
-CONTEXT_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_CONTEXT"
 
 MIN_BYTES = 1024  # from here on a reply is compressed: below, it costs more CPU than the bytes are worth
 MIN_READY_BYTES = 256  # ... a ready frame, which is compressed once for all
@@ -81,15 +79,15 @@ class Settings(NamedTuple):
 
 def settings() -> Settings:
     """Those of the environment, which is how they reach every worker."""
-    return _settings(os.environ.get(MIN_VARIABLE, ""), os.environ.get(CONTEXT_VARIABLE, ""))
+    return _settings(os.environ.get(DEFLATE_MIN_VARIABLE, ""), os.environ.get(DEFLATE_CONTEXT_VARIABLE, ""))
 
 
 @functools.lru_cache
 def _settings(minimum: str, context: str) -> Settings:
-    known = minimum in ("", "off") or (minimum.isascii() and minimum.isdigit())
-    if not known:
-        logger.error("%s is %r, neither a number of bytes nor off: ignored", MIN_VARIABLE, minimum)
-    least = None if not known or not minimum else NEVER if minimum == "off" else min(int(minimum), NEVER)
+    if not is_deflate_min(minimum):
+        logger.error("%s is %r, neither a number of bytes nor off: ignored", DEFLATE_MIN_VARIABLE, minimum)
+        minimum = ""
+    least = None if not minimum else NEVER if minimum == "off" else min(int(minimum), NEVER)
     return Settings(least, context.lower() in ("1", "true", "yes", "on"))
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from socketsundso.backplanes import Backplane, Delivery, Keep, open_url
+from socketsundso.backplanes import engine as engine_module
+from socketsundso.backplanes import redis as redis_module
 from socketsundso.backplanes.base import backoff, encode_topic, ended
 from socketsundso.errors import BackplaneUnavailable
 
@@ -69,6 +71,51 @@ def test_subscriptions_and_held_entries_come_back_with_the_engine(engine: Engine
                 assert await theirs.held("r") == {"me": b"1"}
 
     asyncio.run(main())
+
+
+def test_why_the_engine_is_away_stands_in_the_log_before_the_loss_is_told(
+    engine: EngineServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that it is there, too, where who is told closes the backplane at once."""
+    logged: list[str] = []
+
+    class Ears(Listener):
+        def on_lost(self) -> None:
+            logged.append(caplog.text)
+
+    async def main() -> None:
+        backplane = open_url(engine.url)
+        await backplane.open(Ears())
+        engine.kill()
+        await until(lambda: logged, "the receiver is told")
+        await backplane.aclose()
+
+    asyncio.run(main())
+    assert f"at {engine.url} is away: " in logged[0]
+
+
+def test_nobody_subscribes_on_a_link_that_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    In the turns of the loop between the end of Redis' link and its loss: nobody waits for a confirmation that cannot
+    come, and the topic is subscribed to when the engine is back.
+    """
+    for module in (engine_module, redis_module):
+        monkeypatch.setattr(module, "CALL_TIMEOUT_S", 3600.0)
+
+    async def main(server: EngineServer) -> None:
+        async with opened(server.url) as (ours, ears):
+            server.kill()
+            await asyncio.wait({ours._reader})  # type: ignore[attr-defined]
+            assert ours.state == "connected"
+            async with asyncio.timeout(DEADLINE_S):
+                await ours.subscribe("a")
+            server.start()
+            await until(lambda: ears.restored, "it is back")
+            ours.publish(("a",), b"1")
+            await ears.receives(b"1")
+
+    with running("redis") as server:
+        asyncio.run(main(server))
 
 
 def test_a_log_tells_whether_it_survived(engine: EngineServer) -> None:

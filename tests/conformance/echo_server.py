@@ -10,6 +10,7 @@ import sys
 
 import uvicorn
 
+from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE, DEFLATE_MIN_VARIABLE
 from socketsundso.server import WebSocketProtocol, deflate
 from socketsundso.server.frames import RSV1, frame
 from tests.server.serving import echo
@@ -29,8 +30,8 @@ def packed_frame(first_byte: int, payload: bytes, packed: bytes, ready: bytes | 
 
 
 if __name__ == "__main__":
-    os.environ[deflate.CONTEXT_VARIABLE] = str(int(sys.argv[2] == "contexts"))
-    os.environ[deflate.MIN_VARIABLE] = "0"
+    os.environ[DEFLATE_CONTEXT_VARIABLE] = str(int(sys.argv[2] == "contexts"))
+    os.environ[DEFLATE_MIN_VARIABLE] = "0"
     deflate.smaller_frame = packed_frame
     config = uvicorn.Config(
         echo,

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from socketsundso import WebSocketHandlingEndpoint, event
+from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE, DEFLATE_MIN_VARIABLE
 from socketsundso.errors import DefinitionError
 from socketsundso.server import Push, deflate
 from socketsundso.server.handshake import HandshakeRefused
@@ -164,7 +165,7 @@ def unpacked(frame: tuple[int, bytes] | None) -> Any:
 def contexts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the server keeps contexts."""
     if request.param:
-        monkeypatch.setenv(deflate.CONTEXT_VARIABLE, "1")
+        monkeypatch.setenv(DEFLATE_CONTEXT_VARIABLE, "1")
     return bool(request.param)
 
 
@@ -482,7 +483,7 @@ def test_control_frames_change_nothing_about_compression(contexts: bool) -> None
 
 def test_idle_connections_have_no_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     """zlib's contexts are made when a message needs them."""
-    monkeypatch.setenv(deflate.CONTEXT_VARIABLE, "1")
+    monkeypatch.setenv(DEFLATE_CONTEXT_VARIABLE, "1")
 
     async def main() -> None:
         async with serving(echo) as served, peer(served, OFFER) as client:
@@ -544,12 +545,12 @@ async def compressed_from(app: Any = sends) -> list[int]:
     ("environment", "sizes"),
     [
         ({}, [1024, 70_000, 256, 1023, 1024, 70_000]),
-        ({deflate.MIN_VARIABLE: "1024"}, [1024, 70_000] * 2),
-        ({deflate.MIN_VARIABLE: "0"}, [255, 256, 1023, 1024, 70_000] * 2),
-        ({deflate.MIN_VARIABLE: "off"}, []),
-        ({deflate.MIN_VARIABLE: "lots"}, [1024, 70_000, 256, 1023, 1024, 70_000]),
-        ({deflate.CONTEXT_VARIABLE: "1"}, [0, 1, 255, 256, 1023, 1024, 70_000] * 2),
-        ({deflate.CONTEXT_VARIABLE: "1", deflate.MIN_VARIABLE: "256"}, [256, 1023, 1024, 70_000] * 2),
+        ({DEFLATE_MIN_VARIABLE: "1024"}, [1024, 70_000] * 2),
+        ({DEFLATE_MIN_VARIABLE: "0"}, [255, 256, 1023, 1024, 70_000] * 2),
+        ({DEFLATE_MIN_VARIABLE: "off"}, []),
+        ({DEFLATE_MIN_VARIABLE: "lots"}, [1024, 70_000, 256, 1023, 1024, 70_000]),
+        ({DEFLATE_CONTEXT_VARIABLE: "1"}, [0, 1, 255, 256, 1023, 1024, 70_000] * 2),
+        ({DEFLATE_CONTEXT_VARIABLE: "1", DEFLATE_MIN_VARIABLE: "256"}, [256, 1023, 1024, 70_000] * 2),
     ],
     ids=str,
 )

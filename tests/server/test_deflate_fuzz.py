@@ -18,7 +18,8 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from socketsundso.server import WebSocketProtocol, deflate
+from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE
+from socketsundso.server import WebSocketProtocol
 from tests.server.serving import LOOPS
 
 MESSAGES = 20_000
@@ -163,7 +164,7 @@ async def talk(rng: random.Random) -> None:
 def test_every_message_survives_both_ways(contexts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a peer compresses is read, and what is sent can be read by it, whatever was negotiated."""
     if contexts:
-        monkeypatch.setenv(deflate.CONTEXT_VARIABLE, "1")
+        monkeypatch.setenv(DEFLATE_CONTEXT_VARIABLE, "1")
 
     async def main() -> None:
         for seed in range(MESSAGES // PER_CONNECTION // 2):
