@@ -129,12 +129,12 @@ class Packer:
     Messages that were compressed one after another know nothing of each other: zlib forgets with each full flush.
     """
 
-    __slots__ = ("_bits", "_free", "_twins")
+    __slots__ = ("_bits", "_free", "twins")
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
         self._free: dict[int, zlib._Compress] = {}  # by level
-        self._twins: dict[int, tuple[bytes, bytes]] = {}  # by the frame's id, which is kept alive beside its twin
+        self.twins = Twins(self)
 
     def pack(self, payload: bytes, level: int) -> bytes:
         # Taken out meanwhile: what an exception leaves within it, such as a signal's, is no other peer's to see.
@@ -143,18 +143,31 @@ class Packer:
         self._free[level] = compressor
         return packed
 
-    def twin(self, ready: bytes) -> bytes:
-        """`ready`, a whole frame, compressed; the same object for everybody who asks within this turn."""
-        known = self._twins.get(id(ready))
-        if known is None:
-            if not self._twins:
-                asyncio.get_running_loop().call_soon(self._twins.clear)
-            known = self._twins[id(ready)] = ready, self._made(ready)
-        return known[1]
+
+class Twins(dict[bytes, bytes]):
+    """
+    Ready frames and their compressed twins: the same object for everybody who asks within a turn of the event loop.
+
+    A dict, so that asking for one that is there is a single call in C, once for each member of a room; the hash of a
+    frame is kept within it. benchmarks/test_broadcast.py
+    """
+
+    __slots__ = ("_packer",)
+
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
+
+    def __missing__(self, ready: bytes) -> bytes:
+        if not self:
+            asyncio.get_running_loop().call_soon(self.clear)
+        twin = self[ready] = self._made(ready)
+        return twin
 
     def _made(self, ready: bytes) -> bytes:
         payload = payload_of(ready)
-        return ready if payload is None else smaller_frame(ready[0], payload, self.pack(payload, READY_LEVEL), ready)
+        if payload is None:
+            return ready
+        return smaller_frame(ready[0], payload, self._packer.pack(payload, READY_LEVEL), ready)
 
 
 def smaller_frame(first_byte: int, payload: bytes, packed: bytes, ready: bytes | None = None) -> bytes:
@@ -201,12 +214,13 @@ def packers_of(loop: asyncio.AbstractEventLoop) -> Packers:
 class Deflate:
     """Each message by itself: nothing in here belongs to one connection."""
 
-    __slots__ = ("_packer", "_wbits", "response")
+    __slots__ = ("_packer", "_wbits", "ready", "response")
 
     alone = True
 
     def __init__(self, response: str, packer: Packer, client_bits: int) -> None:
         self.response = response
+        self.ready = packer.twins.__getitem__
         self._packer = packer
         self._wbits = -client_bits
 
@@ -230,9 +244,6 @@ class Deflate:
 
     def frame(self, payload: bytes, *, text: bool) -> bytes:
         return smaller_frame(FIN_TEXT if text else FIN_BINARY, payload, self._packer.pack(payload, REPLY_LEVEL))
-
-    def ready(self, frame: bytes) -> bytes:
-        return self._packer.twin(frame)
 
 
 class Inflation:

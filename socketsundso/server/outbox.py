@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 
@@ -291,17 +291,22 @@ class PackingPush(Push):
     """
     `Push` where permessage-deflate was negotiated.
 
-    A class of its own, so that who does without pays nothing.
+    A class of its own, so that who does without pays nothing. `agreed` is what the outbox compresses with.
     """
 
-    __slots__ = ()
+    __slots__ = ("_agreed", "_ready")
+
+    def __init__(self, outbox: Outbox, agreed: Agreed) -> None:
+        super().__init__(outbox)
+        self._agreed = agreed
+        self._ready = agreed.ready  # found once: it is called for each member of a room
 
     def push(self, frame: bytes) -> bool:
         outbox = self._outbox
         if outbox.closed:
             return False
         if len(frame) >= outbox.ready_below:
-            frame = cast(Agreed, outbox.deflate).ready(frame)
+            frame = self._ready(frame)
         outbox.push(frame)
         return True
 
@@ -312,7 +317,7 @@ class PackingPush(Push):
         if len(payload) < outbox.plain_below:
             outbox.write(text_frame(payload))
         else:
-            outbox.write(cast(Agreed, outbox.deflate).frame(payload, text=True))
+            outbox.write(self._agreed.frame(payload, text=True))
         return True
 
     @property
@@ -325,6 +330,6 @@ class PackingPush(Push):
         if outbox.blocked is not None and outbox.buffered > OFFER_BYTES:
             return False
         if len(frame) >= outbox.ready_below and not outbox.closed:
-            frame = cast(Agreed, outbox.deflate).ready(frame)
+            frame = self._ready(frame)
         outbox.push(frame)
         return True

@@ -275,11 +275,11 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._linger(CLOSE_TIMEOUT_S)
 
     def _extensions(self) -> dict[str, Any]:
-        push = Push if self._deflate is None else PackingPush
+        outbox, agreed = self._outbox, self._deflate
         return {
             "websocket.http.response": {},
             "socketsundso.pull": self._inbox,
-            "socketsundso.push": push(self._outbox),
+            "socketsundso.push": Push(outbox) if agreed is None else PackingPush(outbox, agreed),
         }
 
     def _negotiated_deflate(self, request: UpgradeRequest) -> deflate.Agreed | None:
@@ -394,12 +394,11 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     # --- frames from the peer
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if (
-            self._accepts_text
-            and frame.msg_type is _TEXT
-            and frame.fin
-            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
-        ):
+        if not (self._accepts_text and frame.msg_type is _TEXT and frame.fin) or frame.rsv2 or frame.rsv3:
+            self._on_other_frame(frame)
+        elif frame.rsv1:
+            self._on_packed_text(frame)
+        else:
             try:
                 text = frame.get_payload_as_utf8_text()
             except UnicodeDecodeError:
@@ -409,26 +408,13 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._inbox.put(text, size)
             if size >= LARGE_BYTES:
                 self._renew_parser(frame)
-        elif (
-            frame.rsv1
-            and self._accepts_text
-            and frame.msg_type is _TEXT
-            and frame.fin
-            and self._deflate is not None
-            and self._deflate.alone
-            and not (frame.rsv2 or frame.rsv3)
-        ):
-            self._on_packed_text(self._deflate, frame)
-        elif self._receiving:
-            try:
-                _ON_FRAME[frame.msg_type](self, frame)
-            except Violation as violation:
-                self._fail(violation.code, violation.reason)
-        elif self._stage is Stage.CLOSING and frame.msg_type is WSMsgType.CLOSE:
-            self._linger(CLOSE_TIMEOUT_S)
 
-    def _on_packed_text(self, agreed: deflate.Agreed, frame: WSFrame) -> None:
+    def _on_packed_text(self, frame: WSFrame) -> None:
         """The whole message of a browser, which compresses nearly all of them."""
+        agreed = self._deflate
+        if agreed is None or not agreed.alone:
+            self._on_other_frame(frame)
+            return
         try:
             data = agreed.inflate(frame.get_payload_as_bytes(), self._max_bytes)
             text = data.decode()
@@ -444,6 +430,16 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
                 self._renew_parser(frame)
             return
         self._fail(violation.code, violation.reason)
+
+    def _on_other_frame(self, frame: WSFrame) -> None:
+        """What is not the whole text of a message."""
+        if self._receiving:
+            try:
+                _ON_FRAME[frame.msg_type](self, frame)
+            except Violation as violation:
+                self._fail(violation.code, violation.reason)
+        elif self._stage is Stage.CLOSING and frame.msg_type is WSMsgType.CLOSE:
+            self._linger(CLOSE_TIMEOUT_S)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.connection_lost(None)

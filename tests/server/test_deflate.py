@@ -654,7 +654,7 @@ def test_a_ready_frame_is_compressed_once_for_all() -> None:
                 assert push.push(frame)
                 assert push.offer(frame)
             by_loop = deflate.packers_of(asyncio.get_running_loop())
-            assert [len(by_loop.of_bits(bits)._twins) for bits in (12, 15)] == [1, 1]
+            assert [len(by_loop.of_bits(bits).twins) for bits in (12, 15)] == [1, 1]
             queued = [connection.outbox._frames for connection in served.connections]
             made = {id(frame) for frames in queued for frame in frames}
             assert len(made) == 3
@@ -663,7 +663,7 @@ def test_a_ready_frame_is_compressed_once_for_all() -> None:
                 for _ in range(2):
                     assert unpacked(await client.frame()) == "x" * 1000
             assert [await four.text() for _ in range(2)] == ["x" * 1000] * 2
-            assert [len(by_loop.of_bits(bits)._twins) for bits in (12, 15)] == [0, 0]
+            assert [len(by_loop.of_bits(bits).twins) for bits in (12, 15)] == [0, 0]
 
     run(main())
 
@@ -736,8 +736,9 @@ def test_what_is_not_taken_is_not_compressed(contexts: bool) -> None:
                 return real(frame)
 
         outbox = Outbox(asyncio.get_running_loop(), Transport())  # type: ignore[arg-type]  # as much as is needed
-        outbox.compress(Watched(), 0, 0)  # type: ignore[arg-type]  # as much as is needed
-        push = PackingPush(outbox)
+        watched: Any = Watched()  # as much as is needed
+        outbox.compress(watched, 0, 0)
+        push = PackingPush(outbox, watched)
         frame = Push.frame("x" * 500)
         assert push.push(frame) is False
         assert push.offer(frame) is True, "dropped"
