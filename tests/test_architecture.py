@@ -35,7 +35,13 @@ WINGS = {
         {"decoder", "replies"},
         {"definition", "pushes"},
     ],
-    "connection": [{"queue"}, {"outbound", "application"}, {"peer"}, {"current", "refusal"}, {"serial"}],
+    "connection": [
+        {"queue", "stepping", "ahead"},
+        {"outbound", "application"},
+        {"peer"},
+        {"current", "refusal", "tasks"},
+        {"serial"},
+    ],
     "rooms": [
         {"presence", "history"},
         {"room"},

@@ -73,7 +73,7 @@ class Decoder:
 
         Raises `MalformedFrame` or `InvalidUTF8` (the connection ends), `MalformedMessage` or `UnknownEvent`.
         """
-        text = _text(frame)
+        text = frame if isinstance(frame, str) else _text(frame)
         try:
             peek = self._peek(text)
             route = self.routes[peek.type]
@@ -178,9 +178,7 @@ def _shown(text: str | Raw) -> Any:
         return None
 
 
-def _text(frame: Frame) -> str:
-    if isinstance(frame, str):
-        return frame
+def _text(frame: bytes) -> str:
     try:
         return bytes(frame).decode()
     except UnicodeDecodeError as exc:
