@@ -13,7 +13,7 @@ import itertools
 import logging
 import sys
 from abc import ABCMeta
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -29,6 +29,7 @@ from socketsundso.connection import (
     Current,
     Deadlines,
     DeflateMin,
+    Departure,
     Expiry,
     Kept,
     Meter,
@@ -38,6 +39,7 @@ from socketsundso.connection import (
     RateLimit,
     Serial,
     SlowPolicy,
+    Tasks,
     answering,
     check_deflate_min,
     check_rate_limit,
@@ -71,6 +73,7 @@ from socketsundso.threads import Sync, awaited
 logger = logging.getLogger("socketsundso")
 
 M = TypeVar("M", bound=Middleware)
+T = TypeVar("T")
 
 _NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
@@ -158,7 +161,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
     `errors`. `subprotocols`, the first of which that the client offers is accepted. `deflate_min`: from how many
     bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
-    None, the default, for what the server is set to. Those of rooms:
+    None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
+    runs when its peer leaves; then it is cancelled. Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -184,6 +188,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     legacy_errors: ClassVar[bool] = False
     subprotocols: ClassVar[Sequence[str]] = ()
     deflate_min: ClassVar[DeflateMin] = None
+    disconnect_grace_s: ClassVar[float] = 10.0
 
     backplane: ClassVar[str | None] = None
     emits: ClassVar[Sequence[Any]] = ()
@@ -494,6 +499,30 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Close the connection, once; a second call does nothing. `on_disconnect` gets `code`."""
         await self._peer.close(code, reason)
 
+    @property
+    def gone(self) -> Departure:
+        """
+        That the peer has gone: `await self.gone`, or `self.gone.is_set()`; known at once, whatever still runs.
+
+        A handler that runs then may go on for `disconnect_grace_s`. Set too when the connection has ended otherwise.
+        """
+        if self._loop is not None:
+            self._loop.watch()
+        return self._peer.departure
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+        """
+        Run a coroutine beside the handlers, in a task that ends with the connection: it is cancelled before
+        `on_disconnect`.
+
+        What it raises is logged, but that the peer has gone is no error. Raises `WebSocketDisconnect` once the
+        connection has ended.
+        """
+        tasks: Tasks | None = self.__dict__.get("_tasks")
+        if tasks is None:
+            tasks = self.__dict__["_tasks"] = Tasks(type(self).__name__, self._peer)
+        return tasks.spawn(coroutine, name)
+
     async def send_exception(self, exc: Exception) -> None:
         """
         Answer with the error frame for `exc`, with the `ref` of `current`. Override it to tell more, or less.
@@ -635,19 +664,28 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 await self._look_up_dependencies()
             if await self._connected():
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
-                self._loop = Serial(self, peer, self._definition, responds)
-                code = await self._loop.run()
+                self._loop = loop = Serial(self, peer, self._definition, responds)
+                try:
+                    code = await loop.run()
+                except asyncio.CancelledError:
+                    if (cut := loop.cut_code()) is None:
+                        raise
+                    code = cut
+                finally:
+                    loop.rest()
                 await peer.close_written()
             elif peer.closed is not None:
                 code = peer.closed
         except WebSocketDisconnect as exc:
-            code = await peer.departure(exc)
+            code = await peer.code_after(exc)
             await peer.close_written()
         except asyncio.CancelledError:
             code = 1012
             raise
         finally:
             try:
+                if (tasks := self.__dict__.get("_tasks")) is not None:
+                    await tasks.cancel()
                 await self._farewell(code)
             finally:
                 self._end(code)
@@ -746,10 +784,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Let go of everything; no cycle keeps the endpoint alive until the collector comes."""
         if (membership := self.__dict__.pop("_in_rooms", None)) is not None:
             membership.leave_everything()
+        if self._loop is not None:
+            self._loop.release()
+            self._loop = None
         self._peer.release(code)
         if self._deadlines is not None:
             self._deadlines.end()
-        self._loop = self._deadlines = None
+            self._deadlines = None
         self.__dict__.pop("_own_handlers", None)
         self.__dict__.pop("_kept", None)
 

@@ -45,14 +45,26 @@ class Wire(Writer, Protocol):
     async def drain(self) -> None: ...
 
 
-class Source(Protocol):
-    """`scope["extensions"]["socketsundso.pull"]`."""
-
-    def stands_for(self, receive: Receive, /) -> bool: ...
+class Arrivals(Protocol):
+    """Messages in order: the next one that is there, else None; and the next one when it comes."""
 
     def take(self) -> Any: ...
 
     def arrival(self) -> Awaitable[Any]: ...
+
+
+class Source(Arrivals, Protocol):
+    """`scope["extensions"]["socketsundso.pull"]`."""
+
+    def stands_for(self, receive: Receive, /) -> bool: ...
+
+    def watch(self, watcher: Watcher | None, /) -> None: ...
+
+
+class Watcher(Protocol):
+    """Is told of a disconnect that comes while nobody waits for a message, within a callback: it must not raise."""
+
+    def peer_left(self, message: Any, /) -> None: ...
 
 
 def wire_of(scope: Mapping[str, Any]) -> Wire | None:

@@ -36,10 +36,10 @@ WINGS = {
         {"definition", "pushes"},
     ],
     "connection": [
-        {"queue", "limits", "origins"},
+        {"queue", "limits", "origins", "stepping", "ahead"},
         {"outbound", "application", "handshake", "kept"},
         {"peer"},
-        {"current", "refusal", "deadlines"},
+        {"current", "refusal", "deadlines", "tasks"},
         {"serial"},
     ],
     "rooms": [

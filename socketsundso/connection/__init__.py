@@ -4,6 +4,9 @@ The life of one connection.
     application   an endpoint class as an ASGI application
     peer          what is known of the other side, and sending to it in order; the one owner of that state
     serial        the receive loop: one message at a time
+    ahead         what is read while a handler runs, on servers that do not tell when a peer leaves
+    stepping      coroutines taken step by step in the task that awaits them
+    tasks         those that belong to a connection, and end with it
     current       which message is being answered
     kept          what lives as long as the connection: dependencies with scope="connection"
     handshake     what dependencies take of the handshake, solved by FastAPI
@@ -39,6 +42,7 @@ from socketsundso.connection.outbound import Connection as Connection
 from socketsundso.connection.outbound import take_turns as take_turns
 from socketsundso.connection.peer import SENDABLE_CODES as SENDABLE_CODES
 from socketsundso.connection.peer import DeflateMin as DeflateMin
+from socketsundso.connection.peer import Departure as Departure
 from socketsundso.connection.peer import Peer as Peer
 from socketsundso.connection.peer import check_deflate_min as check_deflate_min
 from socketsundso.connection.peer import check_subprotocols as check_subprotocols
@@ -54,3 +58,4 @@ from socketsundso.connection.queue import Outgoing as Outgoing
 from socketsundso.connection.queue import SlowPolicy as SlowPolicy
 from socketsundso.connection.queue import gap_notice as gap_notice
 from socketsundso.connection.serial import Serial as Serial
+from socketsundso.connection.tasks import Tasks as Tasks

@@ -10,9 +10,7 @@ sender waits instead.
 from __future__ import annotations
 
 import asyncio
-import functools
-import types
-from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from socketsundso.connection.queue import NEVER as NEVER
@@ -21,6 +19,7 @@ from socketsundso.connection.queue import Conflate as Conflate
 from socketsundso.connection.queue import Notice, Renew, fail
 from socketsundso.connection.queue import OutboundQueue as OutboundQueue
 from socketsundso.connection.queue import Outgoing as Outgoing
+from socketsundso.connection.stepping import rest_of
 from socketsundso.wire import Wire, sends_plainly
 
 SLOW_CLOSE_CODE = 1013
@@ -53,20 +52,8 @@ async def take_turns(near: list[Connection]) -> None:
             return
 
 
-@types.coroutine
-def _rest_of(begun: Generator[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """What a coroutine has left to do, whose first step was taken elsewhere and waits for something."""
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as exc:
-            resume = functools.partial(begun.throw, exc)
-        else:
-            resume = functools.partial(begun.send, value)
-        try:
-            waits_for = resume()
-        except StopIteration:
-            return
+def _take(step: Callable[[Any], Any], value: Any) -> Any:
+    return step(value)
 
 
 class Connection:
@@ -167,7 +154,7 @@ class Connection:
         except Exception:  # each server has its own exception for a peer that has gone
             self.close()
         else:
-            self._writer = self._loop.create_task(self._write(_rest_of(writing, waits_for)))
+            self._writer = self._loop.create_task(self._write(rest_of(writing, waits_for, _take)))
 
     async def _write(self, begun: Awaitable[None] | None = None) -> None:
         """Write through ASGI's `send`, which waits while the peer does not read."""

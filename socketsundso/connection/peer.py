@@ -16,8 +16,8 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Generator, Sequence
+from typing import Any, Literal
 
 import anyio
 from starlette.types import Message, Receive, Send
@@ -107,10 +107,21 @@ class _Ids:
 new_id = _Ids()
 
 
+class Departure(asyncio.Event):
+    """
+    That the peer has gone: `await endpoint.gone`, or `endpoint.gone.is_set()`. An `asyncio.Event`, set once.
+    """
+
+    def __await__(self) -> Generator[Any, None, Literal[True]]:
+        return self.wait().__await__()
+
+
 class Peer:
     """The other side of one connection. Made before it is accepted; `observe` begins, `release` ends its work."""
 
     __slots__ = (
+        "_departed",
+        "_departure",
         "_id",
         "accepted",
         "closed",
@@ -137,12 +148,15 @@ class Peer:
         self.send: Send = websocket._send  # the server's; that of the outbound queue while there is one
         self.writer: Writer | None = None  # takes texts without a coroutine, where the server has that
         self.accepted = websocket.application_state is WebSocketState.CONNECTED
-        self.closed: int | None = None  # the code that this side closed with
+        # the code that this side closed with, or that of a peer that left handlers behind which took too long
+        self.closed: int | None = None
         self.closing: asyncio.Future[None] | None = None  # the same without waiting: done when it is written
         self.left: int | None = None  # the code that it ended with, once that is known
         self.loop: asyncio.AbstractEventLoop | None = None  # where it is served, from `observe` on
         self.gone = False  # a send failed: the peer is not there any more
         self._id: str | None = None
+        self._departed = False  # it is known that the peer has gone, though what it sent before may be handled yet
+        self._departure: Departure | None = None  # once somebody has asked for it
 
     @property
     def id(self) -> str:
@@ -169,6 +183,15 @@ class Peer:
         if self.closed is not None or self.left is not None or self.gone:
             raise WebSocketDisconnect(self.over or 1006)
 
+    @property
+    def departure(self) -> Departure:
+        """Set as soon as it is known that the peer has gone, or that the connection has ended."""
+        if self._departure is None:
+            self._departure = Departure()
+            if self._departed or self.over is not None:
+                self._departure.set()
+        return self._departure
+
     # ---- its life
 
     def observe(self, deflate_min: DeflateMin = None) -> None:
@@ -193,7 +216,7 @@ class Peer:
         try:
             await self.send(message)
         except OSError:
-            self.gone = True
+            self._lose()
             raise
 
     def _with_subprotocol(self, message: Message) -> Message:
@@ -224,14 +247,26 @@ class Peer:
             logger.info("the server cannot close with %d (%s): closed %d instead", code, exc, instead)
             await self._noting_loss({**message, "code": instead})
 
+    def _lose(self) -> None:
+        """A send found nobody there."""
+        self.gone = True
+        self.tell_departure()
+
+    def tell_departure(self) -> None:
+        """Whoever waits for the peer to leave is to know that it has."""
+        self._departed = True
+        if self._departure is not None:
+            self._departure.set()
+
     def note_departure(self, received: Message) -> int:
         """The peer has left, says this `websocket.disconnect`. The code that the connection ended with."""
+        self.tell_departure()
         self.websocket.client_state = WebSocketState.DISCONNECTED
         code = received.get("code")
         self.left = 1005 if code is None else int(code)
         return self.left if self.closed is None else self.closed
 
-    async def departure(self, exc: WebSocketDisconnect) -> int:
+    async def code_after(self, exc: WebSocketDisconnect) -> int:
         """The code of a connection that ended within user code."""
         if self.closed is not None:
             return self.closed
@@ -254,8 +289,13 @@ class Peer:
         """It is over, with this code; no cycle keeps anything alive until the collector comes."""
         if self.left is None:
             self.left = code
+        self.tell_departure()
         self.writer = self.closing = None
         self.websocket._send = self.send
+
+    def receive_by(self, receive: Receive) -> None:
+        """From now on messages come from here, also those that the application receives by itself."""
+        self.receive = self.websocket._receive = receive
 
     # ---- what is sent
 
@@ -265,7 +305,7 @@ class Peer:
         try:
             await self.send({"type": "websocket.send", "text": body.decode()})
         except OSError as exc:
-            self.gone = True
+            self._lose()
             raise WebSocketDisconnect(1006) from exc
 
     async def send_reply(self, body: bytes) -> None:
@@ -274,7 +314,7 @@ class Peer:
             try:
                 await self.send({"type": "websocket.send", "text": body.decode()})
             except OSError:
-                self.gone = True  # the next receive tells the code
+                self._lose()  # the next receive tells the code
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close the connection, once; a second call does nothing, nor does one after the peer has left."""

@@ -5,6 +5,10 @@ A message is taken when the handler before it is done, so nothing queues in here
 sends faster. The loop calls ASGI's `receive` and `send` itself, or what our own server has instead (`wire`), since the
 checks of Starlette's `WebSocket` cost a tenth of a round trip.
 
+While a handler waits for something, only the peer's leaving is watched: our own server tells of it; on others a task
+reads ahead, from the moment on when a handler has waited for `WATCH_S`. Handlers may finish then, for as long as the
+endpoint grants; who takes longer is cancelled.
+
 In: a `Peer`, and what the endpoint's class declares, compiled. Out: calls of handlers, and answers. Knows no room.
 """
 
@@ -13,14 +17,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException, WebSocketException
+from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
+from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.current import answering, begin_answer, respond_with_valid
 from socketsundso.connection.peer import Peer
+from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
     UNDECODABLE,
@@ -34,7 +41,7 @@ from socketsundso.messages import (
     Route,
     append_ref,
 )
-from socketsundso.wire import source_of
+from socketsundso.wire import Arrivals, Source, source_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -44,10 +51,17 @@ _ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wron
 
 
 _NOTHING = (None, None, None, None, None)  # in place of what is being answered
+WATCH_S = 0.1
+"""How long a handler waits before a server without `watch` is asked for what comes next, which costs a task."""
+
+SHUTDOWN_CODE = 1012
+"""The server's own end: nobody is waited for."""
 
 
 class Answers(Protocol):
-    """What the loop calls of an endpoint beside its handlers."""
+    """What the loop asks of an endpoint beside its handlers."""
+
+    disconnect_grace_s: ClassVar[float]
 
     async def respond(self, response: Any) -> None: ...
     async def send_exception(self, exc: Exception) -> None: ...
@@ -61,40 +75,59 @@ class Serial:
     which replies go through then.
     """
 
-    __slots__ = ("definition", "endpoint", "peer", "responds")
+    __slots__ = (
+        "_ahead", "_cut", "_departure", "_glance", "_grace", "_receiving", "_source", "_task", "_tells", "definition",
+        "endpoint", "peer", "responds",
+    )  # fmt: skip
 
     def __init__(self, endpoint: Answers, peer: Peer, definition: Definition, responds: bool) -> None:
         self.endpoint, self.peer, self.definition, self.responds = endpoint, peer, definition, responds
+        self._task: asyncio.Task[Any] | None = None  # in which handlers run
+        self._tells: Source | None = source_of(peer.websocket.scope, peer.receive)  # of the peer's leaving
+        self._source: Arrivals | None = self._tells  # instead of ASGI's `receive`
+        self._receiving = False  # in ASGI's `receive`, and in no handler
+        self._ahead: ReadAhead | None = None  # the source on other servers, once a handler has waited for a while
+        self._glance: asyncio.TimerHandle | None = None  # looks whether a handler waits still
+        self._departure: Message | None = None  # the disconnect, once it is known
+        self._grace: asyncio.TimerHandle | None = None  # from then on, until the handlers are cancelled
+        self._cut = False  # they were
 
-    async def run(self) -> int:
+    def run(self) -> Awaitable[int]:
         """Take messages until there are none any more. Gives the code that the connection was closed with."""
+        if self._tells is None:
+            return noting(self._take_all(), self._waits)
+        self._task = asyncio.current_task()
+        self._tells.watch(self)
+        return self._take_all()
+
+    async def _take_all(self) -> int:
         endpoint, peer = self.endpoint, self.peer
         receive = peer.receive
-        source = source_of(peer.websocket.scope, receive)
         frame: Any  # an ASGI message, or a text as it is
         message: Any = None  # what the frame was decoded to; of one that was refused later, the judgement
         noted: Route | None = None  # the route that is noted as being answered, if it is there without a `ref`
+        refused = False
         while True:
-            if source is None:
+            if self._source is None:
+                self._receiving = True
                 frame = await receive()
-            elif (frame := source.take()) is None:
-                frame = await source.arrival()
+                self._receiving = False
+            elif (frame := self._source.take()) is None:
+                frame = await self._source.arrival()
             if type(frame) is not str:
-                if frame["type"] != "websocket.receive":
-                    return peer.note_departure(frame)
                 text = frame.get("text")
                 if text is None:
+                    if frame["type"] != "websocket.receive":
+                        return peer.note_departure(frame)
                     text, noted = frame.get("bytes") or b"", None
                 frame = text
-            if peer.closed is not None:  # by somebody else, while nothing came
-                return peer.closed
-            refused = False
             try:
                 message = self.definition.decoder.decode(frame)
             except UNDECODABLE:
                 refused = True
             else:
-                route, ref = message.route, message.ref
+                route = message.route
+                ref = message.ref
                 if ref is not None or route is not noted:  # noting it costs as much as decoding
                     begin_answer((peer, route, ref, type(frame), None))
                     noted = route if ref is None and type(frame) is str else None
@@ -112,11 +145,75 @@ class Serial:
                     await self._answer(exc)
             if refused:  # not within `except`, so that the answer's exception carries no other one along
                 await self._judge(frame, message)
-                noted = None
+                refused, noted = False, None
             if peer.closed is not None:
                 return peer.closed
             # The next message may be long in coming, and this one may be large.
             frame = message = value = None
+
+    # ---- the peer leaves
+
+    def peer_left(self, message: Message) -> None:
+        """This disconnect has come while a handler runs."""
+        self.peer.tell_departure()
+        self._departure = message
+        grace_s = 0 if message.get("code") == SHUTDOWN_CODE else self.endpoint.disconnect_grace_s
+        self._grace = asyncio.get_running_loop().call_later(grace_s, self._cut_handlers)
+
+    def _cut_handlers(self) -> None:
+        """The handler is cancelled; what the peer had sent behind its message is not handled any more."""
+        if self._departure is not None and self._task is not None:
+            self._cut = True
+            self.peer.closed = self.peer.note_departure(self._departure)
+            self._task.cancel()
+
+    def cut_code(self) -> int | None:
+        """Of a task that was cancelled: the code, if it was since the peer is gone; None if it is somebody else's."""
+        if not self._cut or self._task is None:
+            return None
+        self._cut = False
+        return None if self._task.uncancel() else self.peer.closed
+
+    def rest(self) -> None:
+        """No handler runs any more: nobody is to be cancelled."""
+        if self._tells is not None:
+            self._tells.watch(None)
+        for timer in (self._glance, self._grace):
+            if timer is not None:
+                timer.cancel()
+        if self._cut and self._task is not None:  # and the handler did not care
+            self._task.uncancel()
+
+    def release(self) -> None:
+        """Nothing is received any more, and nothing of this keeps the endpoint."""
+        self._task = self._departure = None
+        if self._ahead is not None:
+            self.peer.receive_by(self._ahead.stop())
+        self._source = self._tells = self._ahead = None
+
+    # ---- the same where the server does not tell
+
+    def watch(self) -> None:
+        """From now on it is known at once when the peer leaves, whatever runs."""
+        if self._receiving:
+            return
+        if self._source is None:
+            self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)
+            self.peer.receive_by(self._ahead.arrival)
+        if self._ahead is not None:
+            self._ahead.begin()
+
+    def _waits(self) -> None:
+        """Called at each step of the task that does not end it."""
+        if self._glance is None and not self._receiving:
+            self._task = asyncio.current_task()
+            self._glance = asyncio.get_running_loop().call_later(WATCH_S, self._look)
+
+    def _look(self) -> None:
+        self._glance = None
+        self.watch()
+
+    # ---- answers
 
     def _reply(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
         """Send a reply. None: it is sent, else what is to be awaited for that."""

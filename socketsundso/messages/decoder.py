@@ -83,7 +83,7 @@ class Decoder:
 
         Raises `MalformedFrame` or `InvalidUTF8` (the connection ends), `MalformedMessage` or `UnknownEvent`.
         """
-        text = frame if type(frame) is str else text_of(frame)
+        text = frame if isinstance(frame, str) else text_of(frame)
         try:
             peek = self._peek(text)
             return Unread(self.routes[peek.type], peek.ref, text)

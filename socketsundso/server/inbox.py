@@ -38,6 +38,13 @@ class Served(Protocol):
         """The application has taken the last message: it has handled all that came before."""
 
 
+class Watcher(Protocol):
+    """Who wants to know of the end before it is taken."""
+
+    def peer_left(self, message: Message) -> None:
+        """The disconnect has come while nobody waits for a message; it is taken in its turn all the same."""
+
+
 class Pull(Extension):
     """
     `scope["extensions"]["socketsundso.pull"]`: messages without a coroutine and a dict for each.
@@ -63,6 +70,14 @@ class Pull(Extension):
         Who is cancelled while it waits may lose the message that has just come; with ASGI's `receive` nothing is lost.
         """
 
+    @abstractmethod
+    def watch(self, watcher: Watcher | None) -> None:
+        """
+        Call `watcher.peer_left(message)` once, when the disconnect comes while nobody waits for a message.
+
+        At once, whatever is queued before it; within a callback of the event loop. None: nobody wants to know any more.
+        """
+
 
 class Inbox(Pull):
     """The messages of one connection, in order. `put` never waits, the rest is the application's side."""
@@ -79,6 +94,7 @@ class Inbox(Pull):
         "_transport",
         "_turn",
         "_waiter",
+        "_watcher",
         "paused",
         "size",
     )
@@ -102,6 +118,7 @@ class Inbox(Pull):
         self._waiter: asyncio.Future[Item] | None = None
         self._first: asyncio.Future[Item] | None = None  # that of the task in `receive`, until it goes on
         self._turn: asyncio.Lock | None = None  # once two tasks have received at the same time
+        self._watcher: Watcher | None = None
         self.paused = False
 
     def put(self, item: Item, size: int) -> None:
@@ -133,6 +150,13 @@ class Inbox(Pull):
         if waiter is not None and not waiter.done():
             self._waiter = None
             waiter.set_result(self._last(message))
+        elif self._watcher is not None:
+            self._watcher.peer_left(message)
+
+    def watch(self, watcher: Watcher | None) -> None:
+        self._watcher = watcher
+        if watcher is not None and self._final is not None:
+            watcher.peer_left(self._final)
 
     def pause(self) -> None:
         """Stop the transport's reading, until the application has taken everything or `release`."""
