@@ -76,10 +76,10 @@ class Serial:
             elif (frame := source.take()) is None:
                 frame = await source.arrival()
             if type(frame) is not str:
-                if frame["type"] != "websocket.receive":
-                    return peer.note_departure(frame)
                 text = frame.get("text")
                 if text is None:
+                    if frame["type"] != "websocket.receive":
+                        return peer.note_departure(frame)
                     text, noted = frame.get("bytes") or b"", None
                 frame = text
             if peer.closed is not None:  # by somebody else, while nothing came
