@@ -215,7 +215,7 @@ def test_a_storm_of_joins_and_leaves_leaves_nothing(everywhere: str) -> None:
             everyone = rooms_for(everywhere)
             assert set(everyone.topics) == {"rr"}
             backplane: Any = everyone.backplane
-            await until(lambda: len(backplane._topics) == 1, "the backplane knows of it")
+            await until(lambda: len(backplane._topics) == 2, "the backplane knows of it, and of everyone's")
             await other.call("enter", room="r")
             await other.call("show", meta="still here")
             assert [each.meta for each in await Open.hub.presence.list("r")] == ["still here"]

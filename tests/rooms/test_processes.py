@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from socketsundso import Hub
+from socketsundso.rooms import acting
 
 from ..backplanes.engines import EngineServer, running
 from .crowd import DEADLINE_S, Client, Process, Tally, connect, crowd, say, until
@@ -174,6 +175,54 @@ def test_a_killed_process_disappears_from_presence(cluster: Cluster, room: str) 
             for client, seen in zip(clients[:20], before, strict=False):
                 await until(lambda: len(left(client, seen)) >= 10, "all are told to have left")  # noqa: B023  # awaited in this round
                 assert left(client, seen) == everybody[20:]
+
+    try:
+        run(main)
+    finally:
+        victim.kill()
+        victim.close()
+
+
+def test_a_script_acts_on_the_connections_of_all_processes(cluster: Cluster, room: str) -> None:
+    """Forty clients of two servers are listed, moved, told something at once, and signed out, each counted once."""
+
+    async def main() -> None:
+        game = f"{room}:game"
+        async with crowd(cluster.ports * 20, room) as clients, Hub(cluster.url) as hub:
+            clients[0].send("appear", room=room, name="ada")
+            await until(lambda: clients[1].told("presence_diff"), "the other process knows of her")
+            members = await hub.members(room)
+            assert (len(members), [each.meta for each in members if each.meta]) == (40, [{"name": "ada"}])
+            assert await hub.to(room).join(game) == 40
+            await hub.to(game).send({"type": "said", "sender": 0, "n": 1})
+            await hub.everyone.except_(members[0].id).send({"type": "said", "sender": 0, "n": 2})
+            await until(lambda: sum(len(client.said) for client in clients) == 79, "everybody has heard")
+            assert await hub.to(room).leave() == 40
+            assert (await hub.members(room), await hub.presence.list(room)) == ([], [])
+            assert await hub.to(game).close(4001, "signed out") == 40
+            await until(lambda: all(client.gone for client in clients), "all are closed")
+            assert {client.close_code for client in clients} == {4001}
+
+    run(main)
+
+
+def test_a_killed_process_is_missed_and_no_more(
+    cluster: Cluster, room: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGKILL: an act counts the others, says that one process has not answered, and does not wait for it again."""
+    monkeypatch.setattr(acting, "ANSWER_S", 2.0)
+    victim = Process(cluster.url)
+
+    async def main() -> None:
+        await victim.started()
+        async with crowd([*cluster.ports * 3, victim.port], room) as clients, Hub(cluster.url) as hub:
+            assert await hub.to(room).join(f"{room}:a") == 7
+            victim.kill()
+            assert await hub.to(room).join(f"{room}:b") == 6
+            assert caplog.text.count("1 processes have not answered") == 1
+            monkeypatch.setattr(acting, "ANSWER_S", 600.0)
+            assert await hub.to(room).leave() == 6
+            await until(lambda: clients[-1].gone, "its client has noticed")
 
     try:
         run(main)

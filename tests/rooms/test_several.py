@@ -227,8 +227,10 @@ def test_a_background_task_that_joins_many_ends_with_its_connection(everywhere: 
                 await gate.wait()
                 await subscribe(topic)
 
-            everyone.backplane.subscribe = slow  # type: ignore[method-assign]  # an engine that takes its time
             ada = await client()
+            await ada.call("exit", rooms=[])
+            await everyone.attended()
+            everyone.backplane.subscribe = slow  # type: ignore[method-assign]  # an engine that takes its time
             await ada.send("begin")
             await until(lambda: len(everyone.topics) >= 50, "the first fifty are under way")
             ada.connection.transport.abort()
