@@ -258,8 +258,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         restore_methods(cls, WebSocketHandlingEndpoint)
         check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
-        hears_backplane = cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane
-        cls._declaration = Declaration(cls, handlers, hears_backplane)
+        cls._declaration = Declaration(
+            cls,
+            handlers,
+            hears_backplane=cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane,
+            authorizes=cls.authorize is not WebSocketHandlingEndpoint.authorize,
+        )
         if cls.history:
             handlers["resume"] = _RESUME
         policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
@@ -699,7 +703,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 raise HTTPException(403, "this origin may not connect")
             if not await self._authenticated():
                 return False
-            self._membership.attend()
+            if self._declaration.uses_rooms:
+                self._membership.attend()
             step = "on_connect"
             if self._declaration.history:
                 await self._membership.declare_history()

@@ -42,11 +42,13 @@ class Declaration:
     """
     What one class declares of rooms. Raises `DefinitionError` for what cannot work.
 
-    `events` are the names of its handlers. It `hears_backplane` if it has an `on_backplane` of its own; the others pay
-    nothing for it.
+    `events` are the names of its handlers. It `hears_backplane` if it has an `on_backplane` of its own, and
+    `authorizes` if it has such an `authorize`; the others pay nothing for it.
     """
 
-    def __init__(self, cls: type[Declares], events: Iterable[str], hears_backplane: bool = False) -> None:
+    def __init__(
+        self, cls: type[Declares], events: Iterable[str], *, hears_backplane: bool = False, authorizes: bool = False
+    ) -> None:
         self._cls = cls
         self._hub: Hub | None = None
         _check_policy(cls)
@@ -57,6 +59,10 @@ class Declaration:
         self.wants_presence = cls.presence_events
         self.presence_interval_s = cls.presence_interval_s
         self.hears_backplane = hears_backplane
+        # a hub's `everyone` reaches its connections from accept on; else from what makes participants of them
+        self.uses_rooms = bool(
+            cls.backplane or cls.emits or cls.history or cls.presence_events or hears_backplane or authorizes
+        )
         self._refuse_reserved({*events, *self._emitted.types})
 
     def _refuse_reserved(self, names: set[str]) -> None:

@@ -150,8 +150,8 @@ class Membership:
     # ---- what the endpoint calls
 
     def attend(self) -> None:
-        """The connection begins: a hub's `everyone` includes it from its accept on."""
-        if self._peer.loop is not None:
+        """A hub's `everyone` includes it, once it is accepted."""
+        if self._attends is None and self._peer.loop is not None:
             with contextlib.suppress(ValueError, ImportError):  # of the backplane's URL; who uses rooms is told
                 self._attends = self._all
                 self._attends.attend(self)
@@ -220,6 +220,7 @@ class Membership:
         """This connection as a participant, made when it is first needed."""
         self._peer.require()
         if self.participant is None:
+            self.attend()
             if not self._peer.accepted:
                 raise RuntimeError(
                     "join after the connection is accepted: in on_connect, after `await super().on_connect()`"

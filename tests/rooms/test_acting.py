@@ -479,6 +479,9 @@ def test_everyone_is_every_connection_once(where: str) -> None:
     """In no room, in several, and of another endpoint on the same backplane; in order with replies, but for some."""
 
     class Other(Endpoint):
+        async def authorize(self, room: str) -> bool:
+            return True
+
         @event
         async def on_ask(self) -> dict[str, Any]:
             await type(self).hub.everyone.send({"type": "first"})
@@ -505,6 +508,32 @@ def test_everyone_is_every_connection_once(where: str) -> None:
             assert await by(where, lambda hub: hub.everyone.close(1001)) == 3
             assert [await each.closed() for each in (lonely, other_one, busy)] == [1001] * 3
             await until(lambda: not rooms_for(Chat.hub.url).acting.connections, "nobody is left")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("both_protocols", "backplane")
+def test_who_uses_no_rooms_is_one_of_everyone_once_it_does() -> None:
+    """An endpoint that declares nothing of rooms: nobody pays for what it does not use."""
+
+    class Plain(Endpoint):
+        @event
+        async def on_enter(self, room: str) -> None:
+            await self.join(room)
+
+        @event
+        async def on_ask(self) -> dict[str, Any]:
+            return {"type": "answer"}
+
+    async def main() -> None:
+        async with serving(Plain) as client:
+            silent, busy = await client(), await client()
+            assert await Plain.hub.everyone.send({"type": "n"}) == 0
+            await busy.send("enter", room="a")
+            await until(lambda: rooms_for(Plain.hub.url).topics, "it is in")
+            assert await Plain.hub.everyone.send({"type": "n"}) == 1
+            assert await busy.receive() == {"type": "n"}
+            assert len(await silent.call_all("ask")) == 1
 
     run(main)
 
