@@ -55,7 +55,8 @@ WINGS = {
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
-        {"early", "head", "rejection", "parser", "deflate"},
+        {"early", "head", "rejection", "parser", "packing"},
+        {"deflate"},
         {"outbox", "http_httptools"},
         {"inbox"},
         {"messages"},
@@ -70,6 +71,7 @@ ONLY_IN = {
     "nats": {"backplanes/nats"},
     "picows": {"server/parser", "server/protocol"},
     "websockets": {"server/deflate"},
+    "isal": {"server/packing"},
     "uvicorn": {"server", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},

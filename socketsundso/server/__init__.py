@@ -9,7 +9,8 @@ ASGI messages to the application and frames to the peer. One module per question
     rejection   the HTTP response of an application that does not accept (`websocket.http.response`)
     parser      bytes -> frames: the only module that knows picows' private side
     messages    frames -> messages: fragments, UTF-8, sizes, reserved bits
-    deflate     permessage-deflate (RFC 7692)
+    deflate     permessage-deflate (RFC 7692): what is agreed on, and what the peer has compressed
+    packing     what is compressed for peers, once for all of them where it is for many
     frames      messages -> bytes
     extension   what the entries of `scope["extensions"]` are to those who copy and write them
     inbox       messages on their way to the application, bounded in bytes

@@ -28,17 +28,15 @@ from websockets.headers import build_extension, parse_extension
 from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE, DEFLATE_MIN_VARIABLE, is_deflate_min
 from socketsundso.server.frames import FIN_BINARY, FIN_TEXT, RSV1, frame, payload_of
 from socketsundso.server.handshake import HandshakeRefused
+from socketsundso.server.packing import MEMORY_LEVEL, REPLY, TAIL, Packer, smaller_frame
 
 MIN_BYTES = 1024  # from here on a reply is compressed: below, it costs more CPU than the bytes are worth
 MIN_READY_BYTES = 256  # ... a ready frame, which is compressed once for all
 NEVER = sys.maxsize
 
-REPLY_LEVEL, READY_LEVEL = 1, 6
-MEMORY_LEVEL = 5  # as uvicorn's; more makes each message dearer, and hardly smaller
-WINDOW_BITS = 12  # of both sides where the client says nothing, or more
-MAX_WINDOW_BITS = 15  # what a client may use where nothing was agreed
+WINDOW_BITS = 12  # of clients where they let us choose; with contexts of both sides, where each costs memory
+MAX_WINDOW_BITS = 15  # what either side may use where nothing was agreed
 
-TAIL = b"\x00\x00\xff\xff"
 MAX_STREAMS = 16  # a frame may hold several streams that end with a block of BFINAL; each costs a copy of the rest
 
 Parameter = tuple[str, str | None]
@@ -122,61 +120,6 @@ class Agreed(Protocol):
         """What this peer gets in place of a frame that is ready for every peer."""
 
 
-class Packer:
-    """
-    Compressors of one window size, and what they have made of ready frames in this turn of the event loop.
-
-    Messages that were compressed one after another know nothing of each other: zlib forgets with each full flush.
-    """
-
-    __slots__ = ("_bits", "_free", "twins")
-
-    def __init__(self, bits: int) -> None:
-        self._bits = bits
-        self._free: dict[int, zlib._Compress] = {}  # by level
-        self.twins = Twins(self)
-
-    def pack(self, payload: bytes, level: int) -> bytes:
-        # Taken out meanwhile: what an exception leaves within it, such as a signal's, is no other peer's to see.
-        compressor = self._free.pop(level, None) or zlib.compressobj(level, zlib.DEFLATED, -self._bits, MEMORY_LEVEL)
-        packed = compressor.compress(payload) + compressor.flush(zlib.Z_FULL_FLUSH)[: -len(TAIL)]
-        self._free[level] = compressor
-        return packed
-
-
-class Twins(dict[bytes, bytes]):
-    """
-    Ready frames and their compressed twins: the same object for everybody who asks within a turn of the event loop.
-
-    A dict, so that asking for one that is there is a single call in C, once for each member of a room; the hash of a
-    frame is kept within it. benchmarks/test_broadcast.py
-    """
-
-    __slots__ = ("_packer",)
-
-    def __init__(self, packer: Packer) -> None:
-        self._packer = packer
-
-    def __missing__(self, ready: bytes) -> bytes:
-        if not self:
-            asyncio.get_running_loop().call_soon(self.clear)
-        twin = self[ready] = self._made(ready)
-        return twin
-
-    def _made(self, ready: bytes) -> bytes:
-        payload = payload_of(ready)
-        if payload is None:
-            return ready
-        return smaller_frame(ready[0], payload, self._packer.pack(payload, READY_LEVEL), ready)
-
-
-def smaller_frame(first_byte: int, payload: bytes, packed: bytes, ready: bytes | None = None) -> bytes:
-    """The frame with `packed` if that is smaller than `payload`, which is `ready` as a frame."""
-    if 0 < len(packed) < len(payload):
-        return frame(first_byte | RSV1, packed)
-    return frame(first_byte, payload) if ready is None else ready
-
-
 class Packers:
     """The packers of one event loop."""
 
@@ -195,7 +138,7 @@ class Packers:
         parameters = [*_NO_CONTEXTS, *((name, str(bits)) for name, bits in named if bits is not None)]
         response = build_extension([(PerMessageDeflate.name, parameters)])
         if response not in self._agreed:
-            packer = self.of_bits(server_bits or WINDOW_BITS)
+            packer = self.of_bits(server_bits or MAX_WINDOW_BITS)
             self._agreed[response] = Deflate(response, packer, client_bits or MAX_WINDOW_BITS)
         return self._agreed[response]
 
@@ -243,7 +186,7 @@ class Deflate:
         return Inflation(self._wbits)
 
     def frame(self, payload: bytes, *, text: bool) -> bytes:
-        return smaller_frame(FIN_TEXT if text else FIN_BINARY, payload, self._packer.pack(payload, REPLY_LEVEL))
+        return smaller_frame(FIN_TEXT if text else FIN_BINARY, payload, self._packer.pack(payload, REPLY))
 
 
 class Inflation:

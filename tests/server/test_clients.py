@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import tempfile
@@ -35,7 +36,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 NODE_MODULES = Path(os.environ.get("SOCKETSUNDSO_E2E_DIR", CACHE / "socketsundso-e2e")) / "node_modules"
 NODE_WS, UNDICI, BUN = NODE_MODULES / "ws", NODE_MODULES / "undici", NODE_MODULES / ".bin" / "bun"
 MESSAGES = ["", "hello", "gr\u00fc\u00dfe \U0001f600", "x" * 70_000]
-LARGE = ["hello " * 400, "gr\u00fc\u00dfe " * 4000]
+FAR = "".join(random.Random(1).choices("abcdefgh", k=20_000)) * 2  # whose second half refers to 20,000 bytes before
+LARGE = ["hello " * 400, "gr\u00fc\u00dfe " * 4000, FAR]
 
 
 class Answer(NamedTuple):

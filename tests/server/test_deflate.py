@@ -15,7 +15,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from socketsundso import WebSocketHandlingEndpoint, event
 from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE, DEFLATE_MIN_VARIABLE
 from socketsundso.errors import DefinitionError
-from socketsundso.server import Push, deflate
+from socketsundso.server import Push, deflate, packing
 from socketsundso.server.handshake import HandshakeRefused
 from socketsundso.server.outbox import Outbox, PackingPush
 from tests.server.serving import (
@@ -338,7 +338,7 @@ def split(opcode: int, payload: bytes) -> list[bytes]:
 
 def test_what_an_exception_leaves_behind_is_sent_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compressor that was interrupted between taking a message and giving it is not used again."""
-    packer = deflate.Packer(12)
+    packer = packing.Packer(12)
 
     class Interrupted:
         def __init__(self, compressor: Any) -> None:
@@ -353,9 +353,9 @@ def test_what_an_exception_leaves_behind_is_sent_to_nobody(monkeypatch: pytest.M
     real = zlib.compressobj
     monkeypatch.setattr(zlib, "compressobj", lambda *args: Interrupted(real(*args)))
     with pytest.raises(KeyboardInterrupt):
-        packer.pack(b"a secret", 1)
+        packer.pack(b"a secret", packing.REPLY)
     monkeypatch.setattr(zlib, "compressobj", real)
-    assert unpacked((0xC1, packer.pack(b"for everybody", 1))) == "for everybody"
+    assert unpacked((0xC1, packer.pack(b"for everybody", packing.REPLY))) == "for everybody"
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -612,7 +612,7 @@ def test_a_class_with_a_wrong_threshold(wrong: Any) -> None:
 def test_what_does_not_get_smaller_goes_plain() -> None:
     """Random bytes are sent as they are, in replies and ready frames."""
     noise = random.Random(3).randbytes(50_000)
-    packer = deflate.Packer(12)
+    packer = packing.Packer(12)
     agreed = deflate.Deflate("", packer, 15)
     assert parsed(agreed.frame(noise, text=False)) == (0x82, noise)
 
@@ -621,6 +621,50 @@ def test_what_does_not_get_smaller_goes_plain() -> None:
         assert agreed.ready(ready) is ready
 
     run(main())
+
+
+def inflated(payload: bytes, bits: int) -> bytes:
+    """Read by whoever has no more than the window, piece by piece: what is further back is not there any more."""
+    decoder, data = zlib.decompressobj(wbits=-bits), b""
+    rest = payload + b"\x00\x00\xff\xff"
+    while rest:
+        data += decoder.decompress(rest, 100)
+        rest = decoder.unconsumed_tail
+    return data
+
+
+@pytest.mark.parametrize("bits", range(9, 16))
+@pytest.mark.parametrize("effort", [packing.REPLY, packing.READY], ids=["reply", "ready"])
+@pytest.mark.parametrize("library", ["zlib", "isal"])
+def test_each_message_is_compressed_alone_and_within_its_window(
+    bits: int, effort: packing.Effort, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small and large ones, in turn, refer to nothing before them, and to nothing that the window does not hold."""
+    monkeypatch.setattr(packing, "ISAL", None if library == "zlib" else pytest.importorskip("isal.isal_zlib"))
+    packer, roll = packing.Packer(bits), random.Random(bits)
+    far, near = roll.randbytes(20_000) * 3, roll.randbytes(200) * 60
+    for message in (far, b"small" * 99, near, far, near, b"small" * 99):
+        assert inflated(packer.pack(message, effort), bits) == message
+    assert len(packer.pack(near, effort)) < len(near) / 2
+
+
+def test_isal_compresses_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the rest zlib makes less, and is as fast. Its compressors are kept, too."""
+    made: list[int] = []
+
+    class Isal:
+        @staticmethod
+        def compressobj(level: int, method: int, bits: int) -> Any:
+            made.append(level)
+            return zlib.compressobj(level, method, bits)
+
+    monkeypatch.setattr(packing, "ISAL", Isal)
+    packer = packing.Packer(15)
+    packer.pack(b"x" * (packing.LARGE_BYTES - 1), packing.READY)
+    assert made == []
+    for effort in (packing.READY, packing.READY, packing.REPLY):
+        packer.pack(b"x" * packing.LARGE_BYTES, effort)
+    assert made == [packing.READY.isal, packing.REPLY.isal]
 
 
 # --- ready frames
@@ -638,7 +682,7 @@ def test_a_ready_frame_is_compressed_once_for_all() -> None:
             pass
 
     async def main() -> None:
-        windowed = request("/", "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=15")
+        windowed = request("/", "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=14")
         async with (
             serving(app) as served,
             peer(served, OFFER) as one,
@@ -654,7 +698,7 @@ def test_a_ready_frame_is_compressed_once_for_all() -> None:
                 assert push.push(frame)
                 assert push.offer(frame)
             by_loop = deflate.packers_of(asyncio.get_running_loop())
-            assert [len(by_loop.of_bits(bits).twins) for bits in (12, 15)] == [1, 1]
+            assert [len(by_loop.of_bits(bits).twins) for bits in (14, 15)] == [1, 1]
             queued = [connection.outbox._frames for connection in served.connections]
             made = {id(frame) for frames in queued for frame in frames}
             assert len(made) == 3
@@ -663,7 +707,7 @@ def test_a_ready_frame_is_compressed_once_for_all() -> None:
                 for _ in range(2):
                     assert unpacked(await client.frame()) == "x" * 1000
             assert [await four.text() for _ in range(2)] == ["x" * 1000] * 2
-            assert [len(by_loop.of_bits(bits).twins) for bits in (12, 15)] == [0, 0]
+            assert [len(by_loop.of_bits(bits).twins) for bits in (14, 15)] == [0, 0]
 
     run(main())
 
