@@ -163,6 +163,8 @@ GOOD = [
     (Annotated[datetime.datetime | None, Meta(tz=True)], None, None),
     (Annotated[datetime.datetime, Meta(tz=False)], "2020-01-01T00:00:00", datetime.datetime(2020, 1, 1)),
     (Annotated[Annotated[int, "a number"] | str, Meta(gt=0)], "a", "a"),
+    (Annotated[Point, ["cannot be hashed"]], {"x": 1}, Point(1)),
+    (Named[Annotated[Point, ["cannot be hashed"]]], {"a": {"x": 1}}, {"a": Point(1)}),
     (tuple[Typed, Typed], [{"n": 1}, {"n": 2}], ({"n": 1}, {"n": 2})),
     (tuple[Named[int], Point], [{"a": 1}, {"x": 1}], ({"a": 1}, Point(1))),
     (tuple[Unhelped, Point], [{"n": 1}, {"x": 1}], (Unhelped(1), Point(1))),
