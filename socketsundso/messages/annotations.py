@@ -318,8 +318,6 @@ def _inapplicable(base: Any, metadata: list[Any]) -> str | None:
     """Of a constraint that no value of this type can be asked for. Pydantic would find out with the first value."""
     base = optional_item(base) or base
     kind = typing.get_origin(base) or base
-    if not _is_hashable(kind):
-        return None
     for marker in _constraints_of(metadata):
         if hasattr(marker, "__get_pydantic_core_schema__"):
             return None  # a validator: what is behind it is asked of what it gives

@@ -3,8 +3,9 @@ Values read as what is declared, where Structs are in it: instances as they are,
 
     Readers().of(Box[Pub])({"item": {"id": 1}})   ->   Box(item=Pub(id=1))
 
-What msgspec can build, it reads, and pydantic the models in it. The rest (aliases with arguments, unions of several
-models) is taken apart here. Raises `ResponseError` for what is not valid.
+What msgspec can build, it reads, and pydantic the models in it, as well as enums and literals that msgspec cannot
+build. The rest (aliases with arguments, unions of several models) is taken apart here. Raises `ResponseError` for what
+is not valid.
 """
 
 from __future__ import annotations
@@ -82,13 +83,15 @@ class Readers:
         choices = members(annotation)
         kind = kind_of(choices[0])
         if is_pydantic(kind) and not is_struct(kind) and len(choices) == 1:
-            return _model_reader(annotation, kind)
+            return _pydantic_reader(annotation, kind)
         if _is_buildable(annotation):
             return _msgspec_reader(annotation)
         if len(choices) > 1:
             return _union_reader([(kind_of(choice), self.of(choice)) for choice in choices])
-        if not isinstance(kind, type) or not (is_model_class(kind) or issubclass(kind, collections.abc.Iterable)):
-            return _instance_reader(kind)
+        if not isinstance(kind, type):  # a Literal of an enum's members, say
+            return _pydantic_reader(annotation, ())
+        if not is_model_class(kind) and not issubclass(kind, collections.abc.Iterable):
+            return _pydantic_reader(annotation, kind)
         (found,) = choices
         if not is_hashable(found):
             return self._of_class(found, kind)
@@ -158,7 +161,8 @@ def _by_pydantic(kind: type, value: Any) -> Any:
         raise Presentable(f"Neither msgspec nor pydantic can build {kind.__name__}") from exc
 
 
-def _model_reader(annotation: Any, kind: type) -> Reader:
+def _pydantic_reader(annotation: Any, kind: type | tuple[()]) -> Reader:
+    """Instances of `kind` are as they are."""
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     adapter.rebuild(raise_errors=True)
 
@@ -167,17 +171,6 @@ def _model_reader(annotation: Any, kind: type) -> Reader:
             return value if isinstance(value, kind) else adapter.validate_python(value, from_attributes=True)
         except ValidationError as exc:
             raise invalid(exc, adapter.core_schema) from exc
-
-    return read
-
-
-def _instance_reader(kind: Any) -> Reader:
-    """For what nobody can build: it has to be there already."""
-
-    def read(value: Any) -> Any:
-        if isinstance(kind, type) and not isinstance(value, kind):
-            raise misfit(kind.__name__, value)
-        return value
 
     return read
 

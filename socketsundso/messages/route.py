@@ -321,6 +321,11 @@ def _adapter(event: str, parameter: Parameter) -> TypeAdapter[Any]:
         adapter.rebuild(raise_errors=True)
     except UnsupportedAnnotation as exc:
         raise DefinitionError(f"{where}: {exc}") from exc
+    except NameError as exc:  # in the fields of a class
+        raise DefinitionError(
+            f"{where}: {parameter.annotation!r} cannot be resolved: {_first_line(exc)}. Define the name "
+            "before the endpoint"
+        ) from exc
     except Exception as exc:
         raise DefinitionError(
             f"{where}: pydantic cannot build a validator for {parameter.annotation!r}: {_first_line(exc)} "

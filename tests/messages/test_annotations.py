@@ -133,6 +133,7 @@ class Model(BaseModel):
         (Annotated[str, Field(pattern="a")], None),
         (Annotated[bytes, Field(max_length=1)], None),
         (Annotated[int, "doc"], None),
+        (Annotated[int, ["doc"]], None),
         (Annotated[Union[Model, int], Field(discriminator="x")], None),
         (Model, None),
         ("not a type", None),

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 import msgspec
 import pytest
 from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, BeforeValidator, EmailStr, Field, HttpUrl
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
 from socketsundso import Endpoint, Handler, event
+from socketsundso.messages.disclosure import HIDDEN_KEY, declared_names
 from tests.harness import ask, talk
 
 
@@ -229,3 +230,20 @@ def test_words_of_the_input_are_taken_out_of_the_applications(validate: Any, val
     first = ask(Quiet, message)["errors"][0]
     assert first["msg"] == msg
     assert first["ctx"]["error"] == msg.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def test_words_of_what_a_validator_made_of_the_input_are_taken_out_too() -> None:
+    """Of bytes as of text; only true, false and null are words of JSON's own."""
+
+    def parts(text: str) -> Any:
+        return {text.encode(): [True, None]}
+
+    App = endpoint(Annotated[Any, AfterValidator(quoting), BeforeValidator(parts)])
+    (error,) = ask(App, {"type": "x", "v": "s3cret"})["errors"]
+    assert error["msg"] == "Value error, of {b'…': [True, None]} nothing is known; at most 30 words"
+
+
+def test_what_has_no_known_name_is_not_declared() -> None:
+    """A member of a union that is defined elsewhere; the others are named as they are."""
+    schema = core_schema.union_schema([core_schema.definition_reference_schema("elsewhere"), core_schema.int_schema()])
+    assert declared_names(schema) - {HIDDEN_KEY, "[key]"} == {"int"}

@@ -15,13 +15,16 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     ImportString,
     PlainValidator,
     SkipValidation,
     TypeAdapter,
     WrapValidator,
 )
+from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypeAliasType, TypedDict
 
 from socketsundso import DefinitionError, Endpoint, Handler, event
@@ -86,6 +89,25 @@ class Pair(NamedTuple):
     point: Point = Point(0)
 
 
+class Exactly(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # as pydantic's documentation has it
+    point: Point
+
+
+@dataclasses.dataclass
+class Unhelped:
+    n: int
+
+
+@dataclasses.dataclass
+class InItsOwnWay:
+    point: Point
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(lambda x: cls(Point(x)), core_schema.int_schema())
+
+
 def endpoint(annotation: Any) -> Any:
     """An endpoint whose `n` sends a message to the judge when it is a text, and what its handler got."""
 
@@ -139,6 +161,15 @@ GOOD = [
     (Annotated[int | float, Meta(gt=0)], 0.5, 0.5),
     (Annotated[str | list[int], Meta(max_length=1)], [1], [1]),
     (Annotated[datetime.datetime | None, Meta(tz=True)], None, None),
+    (Annotated[datetime.datetime, Meta(tz=False)], "2020-01-01T00:00:00", datetime.datetime(2020, 1, 1)),
+    (Annotated[Annotated[int, "a number"] | str, Meta(gt=0)], "a", "a"),
+    (Annotated[Point, ["cannot be hashed"]], {"x": 1}, Point(1)),
+    (Named[Annotated[Point, ["cannot be hashed"]]], {"a": {"x": 1}}, {"a": Point(1)}),
+    (tuple[Typed, Typed], [{"n": 1}, {"n": 2}], ({"n": 1}, {"n": 2})),
+    (tuple[Named[int], Point], [{"a": 1}, {"x": 1}], ({"a": 1}, Point(1))),
+    (tuple[Unhelped, Point], [{"n": 1}, {"x": 1}], (Unhelped(1), Point(1))),
+    (Exactly, {"point": {"x": 1}}, {"point": Point(1)}),
+    (InItsOwnWay, 1, InItsOwnWay(Point(1))),
 ]
 
 BAD = [
@@ -176,6 +207,11 @@ BAD = [
     (Boxed[int], {"item": "z", "n": -1}, [["item"], ["n"]]),
     (list[Boxed[Point]], [{"item": {"x": "z"}}], [[0, "item"]]),
     (Annotated[int | float, Meta(gt=0)], -1, [["constrained-int"], ["constrained-float"]]),
+    (Annotated[Annotated[int, "a number"] | str, Meta(gt=0)], 0, [["constrained-int"], ["str"]]),
+    (tuple[Typed, Typed], [{"n": 0}, {"n": 0}], [[0, "n"], [1, "n"]]),
+    (tuple[Named[int], Unhelped, Point], [{"a": "z"}, {"n": "z"}, {"x": 1}], [[0, "a"], [1, "n"]]),
+    (Exactly, {"point": {"x": 1}, "more": 1}, [["more"]]),
+    (InItsOwnWay, {"point": {"x": 1}}, [[]]),
     (Iterable[int], [1, "x"], [[1]]),
     (Optional[Iterable[int]], [1, "x"], [[1]]),
     (dict[str, Iterable[int]], {"a": [1, "x"]}, [["a", 1]]),
@@ -319,6 +355,18 @@ def test_an_iterable_within_a_struct_has_been_read_too(n: Any) -> None:
 def test_a_struct_that_msgspec_cannot_decode_is_a_definition_error(annotation: Any) -> None:
     """Each of its messages would fail, so its import does: with event, parameter and remedy."""
     with pytest.raises(DefinitionError, match=r"event 'x', parameter 'v': .*(msgspec cannot decode it|module level)"):
+        endpoint(annotation)
+
+
+@dataclasses.dataclass
+class Unfinished:
+    n: Nowhere  # type: ignore[name-defined]  # noqa: F821  # as is to be told
+
+
+@pytest.mark.parametrize("annotation", [Unfinished, list[Unfinished], tuple[Point, Unfinished]], ids=repr)
+def test_a_name_that_a_dataclass_cannot_resolve_is_told(annotation: Any) -> None:
+    """With event and parameter, and what to do."""
+    with pytest.raises(DefinitionError, match=r"event 'x', parameter 'v': .*'Nowhere' is not defined. Define the name"):
         endpoint(annotation)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from collections import OrderedDict, UserList, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Annotated, Any, NamedTuple, NotRequired, Required, Union
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Required, Union
 
 import attrs
 import msgspec
@@ -77,6 +78,14 @@ class Pets(UserList[Any]):
     """A container that msgspec does not know."""
 
 
+class Size(enum.Enum):
+    small, large = "small", "large"
+
+
+class Ratio(enum.Enum):
+    half = 0.5
+
+
 class Opaque:
     """Nobody can build it."""
 
@@ -110,6 +119,11 @@ READ: list[tuple[Any, Any, Any]] = [
     (Annotated[Cat, Field(description="one")], CAT, Cat(lives=9)),
     (Annotated[Cat, Field(description="one")], SimpleNamespace(lives=2), Cat(lives=2)),
     (Pets, Pets([1]), [1]),
+    (list[Annotated[Pet, []]], [CAT], [Cat(lives=9)]),
+    (Callable[[], int], dict, dict),
+    (Literal[Size.small], Size.small, Size.small),
+    (Ratio, Ratio.half, Ratio.half),
+    (Ratio, 0.5, Ratio.half),
 ]
 
 
@@ -156,6 +170,10 @@ WRONG: list[tuple[Any, Any, list[Any]]] = [
     (dict[str, Pet], {"s3cret": {}}, ["...", "lives"]),
     (Cat, {"lives": "many"}, ["lives"]),
     (Opaque, CAT, []),
+    (Callable[[], int], CAT, []),
+    (Literal[Size.small], Size.large, []),
+    (Literal[Size.small], {"s3cret": "many"}, []),
+    (Ratio, "many", []),
 ]
 
 

@@ -26,6 +26,7 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
 )
+from typing_extensions import TypeAliasType
 
 from socketsundso import Endpoint, Handler, event
 from socketsundso.errors import DefinitionError
@@ -188,11 +189,18 @@ class Config:
         self.seen: list[int] = []
 
 
+class Pool:
+    """What holds a lock cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 MISSING = Sentinel()
 
 
 @pytest.mark.parametrize(
-    "default", [MISSING, object(), threading.Lock(), Decimal("1.0"), frozenset({1}), msgspec.UNSET], ids=type
+    "default", [MISSING, object(), threading.Lock(), Pool(), Decimal("1.0"), frozenset({1}), msgspec.UNSET], ids=type
 )
 @pytest.mark.parametrize("annotation", [Any, Decimal])
 @pytest.mark.parametrize("ref", [7, 7.0])
@@ -435,6 +443,27 @@ def test_a_function_in_a_function_is_attached_with_its_local_names() -> None:
     assert answer["got"] == 4
 
 
+class Doubling:
+    def __call__(self, a: Later) -> Any:
+        return {"got": 2 * a.v}
+
+
+def test_an_object_that_can_be_called_is_a_handler() -> None:
+    """The names of its string annotations are looked for where its class is written."""
+
+    class App(Endpoint):
+        pass
+
+    App.attach_handler(Handler("x", Doubling(), thread=False))
+    assert got(App, a={"v": 3}) == 6
+
+
+def test_a_function_without_a_signature_is_no_handler() -> None:
+    """Some built-in ones have none: what a message would have to hold is not known."""
+    with pytest.raises(DefinitionError, match="event 'x': the signature cannot be read"):
+        type("App", (Endpoint,), {"on_x": Handler("x", max)})
+
+
 def test_annotations_may_name_the_endpoint_itself() -> None:
     """A class nested in the endpoint may be written as `App.Item`."""
 
@@ -457,3 +486,15 @@ def test_an_unresolvable_name_tells_where_to_define_it(caplog: pytest.LogCapture
         class App(Endpoint):
             @event
             def on_x(self, a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+Unfinished = TypeAliasType("Unfinished", "list[Nowhere]")  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_a_name_behind_an_alias_that_cannot_be_resolved_is_told() -> None:
+    """An alias looks its names up when it is asked what it stands for: that is when the endpoint is made."""
+
+    def on_x(a: Unfinished) -> None: ...
+
+    with pytest.raises(DefinitionError, match="event 'x', parameter 'a': .*'Nowhere' is not defined. Define"):
+        endpoint(on_x)
