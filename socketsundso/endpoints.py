@@ -42,6 +42,7 @@ from socketsundso.connection import (
     check_deflate_min,
     check_rate_limit,
     check_seconds,
+    check_handshake,
     check_subprotocols,
     current,
     declared_origins,
@@ -303,7 +304,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 gate.stand_before(route, own)
             else:
                 del routes[event]
-        return Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
+        decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
+        check_handshake(cls.__name__, decoder)
+        return decoder
 
     @classmethod
     def _with_overrides(cls, app: Any) -> Definition:

@@ -48,6 +48,7 @@ from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
+from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions

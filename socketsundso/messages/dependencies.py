@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
-from socketsundso.messages.markers import Dependency, Given, Injected
+from socketsundso.messages.markers import Dependency, Given, Injected, are_alike
 from socketsundso.messages.route import threaded
 from socketsundso.messages.signature import Parameter, Signature, name_of, whole_message_of
 from socketsundso.messages.teardown import close, close_late, stepped_in_threads, stepped_inline, stepped_once, unwind
@@ -142,7 +142,7 @@ class _Graph:
 
     def _of_handshake(self, where: str, parameter: inspect.Parameter) -> str:
         known = self.handshake.setdefault(parameter.name, parameter)
-        if known is not parameter and not _equal(known, parameter):
+        if not are_alike(known, parameter):
             raise DefinitionError(
                 f"{where}: another dependency takes {parameter.name!r} of the handshake with another declaration; "
                 "declare both alike to share it, or rename one"
