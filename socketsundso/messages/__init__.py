@@ -63,5 +63,6 @@ from socketsundso.messages.route import Route as Route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
 from socketsundso.messages.teardown import Opened as Opened
-from socketsundso.messages.teardown import close_late as close_late
+from socketsundso.messages.teardown import close as close
+from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.values import append_ref as append_ref

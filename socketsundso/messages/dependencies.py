@@ -25,7 +25,7 @@ from socketsundso.messages import codegen
 from socketsundso.messages.markers import Dependency, Given, Injected, are_alike
 from socketsundso.messages.route import threaded
 from socketsundso.messages.signature import Parameter, Signature, name_of, whole_message_of
-from socketsundso.messages.teardown import close, close_late, stepped_in_threads, stepped_inline, stepped_once, unwind
+from socketsundso.messages.teardown import close, fail_late, stepped_in_threads, stepped_inline, stepped_once, unwind
 
 Overrides = Mapping[Any, Callable[..., Any]]
 Reader = Callable[[Callable[..., Any]], Signature]
@@ -302,7 +302,7 @@ class _Source:
     """The lines of the generated function, and the names that stand in them."""
 
     def __init__(self, where: str, steps: list[Step], handler: str) -> None:
-        self.names: dict[str, Any] = {"close": close, "close_late": close_late, "unwind": unwind}
+        self.names: dict[str, Any] = {"close": close, "fail_late": fail_late, "unwind": unwind}
         self.body: list[str] = []
         scopes = {step.scope for step in steps if step.kind in _AS_GENERATOR and step.key is None}
         if any(step.key is not None for step in steps):
@@ -319,7 +319,11 @@ class _Source:
         self.body += ["    await close(function)"] * ("function" in scopes)
         self.body += ["    if reply is not None and (rest := endpoint._loop.deliver(reply)) is not None: await rest"]
         self.body += [f"except BaseException as exc: await unwind(exc, where, {', '.join(opened)})"]
-        self.body += ["await close_late(request, where)"] * ("request" in scopes)
+        if "request" in scopes:
+            self.body += [
+                "try: await close(request)",
+                "except BaseException as exc: await fail_late(exc, where, request)",
+            ]
 
     def _lines(self, step: Step) -> list[str]:
         call = f"c{step.name[1:]}"

@@ -78,13 +78,10 @@ _managed = contextlib.asynccontextmanager(lambda generator: generator)
 """The context manager of a generator that is open already."""
 
 
-async def close_late(opened: Opened, where: str) -> None:
-    """Run the teardowns when the answer is out: what fails is logged."""
+async def fail_late(exc: BaseException, where: str, opened: Opened) -> None:
+    """The same for what `close` raised when the answer was out: it is logged."""
     try:
-        try:
-            await close(opened)
-        except BaseException as exc:
-            await unwind(exc, where, opened)
+        await unwind(exc, where, opened)
     except WebSocketDisconnect:
         raise
     except Exception:
