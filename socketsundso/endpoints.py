@@ -715,6 +715,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 list(peer.offered),
             )
 
+    @classmethod
+    def _refusal(cls) -> str:
+        handshake = handshake_of(cls._definition.decoder)
+        return super()._refusal() or (handshake.refusal(cls.__name__) if handshake is not None else "")
+
     async def _look_up_dependencies(self) -> None:
         """Which are overridden, and what they take of the handshake. Raises what FastAPI refuses that with."""
         cls, websocket = type(self), self.websocket

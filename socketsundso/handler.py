@@ -232,6 +232,8 @@ class Handler(Generic[P, R]):
         Raises pydantic's `ValidationError` for the message, `ResponseError` for the reply.
         """
         route = self.compile({}, ref_key="ref")
+        if route.signature.overridable:
+            raise DefinitionError(f"event {self.event!r}: dependencies are solved for messages of a connection only")
         values = route.exact(message.model_dump_json(by_alias=True))
         value = route.call_exact(values, instance[0] if instance else None)
         value = await value if route.awaited else value

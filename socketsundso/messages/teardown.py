@@ -49,33 +49,45 @@ async def unwind(exc: BaseException, where: str, *scopes: Opened) -> NoReturn:
     """
     if isinstance(exc, StopAsyncIteration):
         exc = _caused_by(exc, f"{where}: StopAsyncIteration was raised, or a dependency yields nothing")
-    with anyio.CancelScope(shield=True):
-        for opened in scopes:
-            exc = await _thrown_into(opened, exc, where)
-    raise exc
+    try:
+        with anyio.CancelScope(shield=True):  # every await would be cut off in a scope of anyio's that is cancelled
+            for opened in scopes:
+                exc = await _thrown_into(opened, exc, where)
+        raise exc
+    finally:
+        del exc  # its traceback has this frame: a cycle, which keeps the endpoint alive until the collector comes
 
 
 async def _thrown_into(opened: Opened, exc: BaseException, where: str) -> BaseException:
-    stack = contextlib.AsyncExitStack()
-    for generator in opened:
-        stack.push_async_exit(_managed(generator))
+    """What became of it. Those that opened before one that swallows it end as if nothing had been."""
+    current: BaseException | None = exc
     try:
-        swallowed = await stack.__aexit__(type(exc), exc, exc.__traceback__)
+        while opened:
+            current = await _told(opened.pop(), current)
+        if current is not None:
+            return current
+        if isinstance(exc, WebSocketDisconnect) or not isinstance(exc, Exception):
+            return exc
+        return _caused_by(exc, f"{where}: a dependency swallowed {exc!r}; it has to raise it again, or another one")
+    finally:
+        del exc, current
+
+
+async def _told(generator: AsyncGenerator[Any, None], exc: BaseException | None) -> BaseException | None:
+    managed = contextlib.asynccontextmanager(lambda: generator)()  # open already: what is left of it is to leave
+    details = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
+    try:
+        return None if await managed.__aexit__(*details) else exc
     except BaseException as other:
         return other
-    if swallowed and isinstance(exc, Exception) and not isinstance(exc, WebSocketDisconnect):
-        return _caused_by(exc, f"{where}: a dependency swallowed {exc!r}; it has to raise it again, or another one")
-    return exc
+    finally:
+        del exc, details
 
 
 def _caused_by(exc: BaseException, text: str) -> Exception:
     error = RuntimeError(text)
     error.__cause__ = exc
     return error
-
-
-_managed = contextlib.asynccontextmanager(lambda generator: generator)
-"""The context manager of a generator that is open already."""
 
 
 async def fail_late(exc: BaseException, where: str, opened: Opened) -> None:
@@ -86,6 +98,8 @@ async def fail_late(exc: BaseException, where: str, opened: Opened) -> None:
         raise
     except Exception:
         logger.exception("%s: the teardown of a dependency failed", where)
+    finally:
+        del exc
 
 
 # ---- what is no async generator

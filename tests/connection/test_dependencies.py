@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from inspect import Parameter, Signature
 from typing import Annotated, Any, Generic, TypeVar
@@ -1131,6 +1133,51 @@ assert ask(App, {"type": "x"})["value"] == "it"
 assert not [name for name in sys.modules if name.startswith("fastapi")]
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_nothing_keeps_an_endpoint_whose_connection_has_ended() -> None:
+    """No cycle that only the collector would find, whatever was raised."""
+
+    async def failing(n: int) -> AsyncIterator[None]:
+        if n == 1:
+            raise ValueError
+        try:
+            yield
+        except KeyError:
+            if n == 3:
+                raise
+            if n == 4:
+                raise EventError("other") from None
+        if n == 5:
+            raise OSError
+
+    endpoints: list[weakref.ref[Endpoint]] = []
+
+    class App(Endpoint):
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            endpoints.append(weakref.ref(self))
+
+        @event
+        async def on_x(
+            self,
+            n: int,
+            a: Annotated[None, Depends(failing)],
+            kept: Annotated[str, Depends(by_generator, scope="connection")],
+        ) -> Any:
+            if n > 1 and n < 5:
+                raise KeyError(n)
+            return {"n": n}
+
+    gc.collect()
+    gc.disable()
+    logging.disable()  # pytest keeps what is logged, with its frames
+    try:
+        talk(App, *[{"type": "x", "n": n} for n in range(6)])
+        assert endpoints[0]() is None
+    finally:
+        logging.disable(logging.NOTSET)
+        gc.enable()
 
 
 def test_no_log_and_no_warning_for_all_that_works(caplog: pytest.LogCaptureFixture) -> None:
