@@ -40,9 +40,9 @@ from socketsundso.connection import (
     SlowPolicy,
     answering,
     check_deflate_min,
+    check_handshake,
     check_rate_limit,
     check_seconds,
-    check_handshake,
     check_subprotocols,
     current,
     declared_origins,
@@ -300,6 +300,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     arguments=arguments(own),
                     endpoint=cls,
                     overrides=overrides,
+                    replies=not gate.is_around,
                 )
                 gate.stand_before(route, own)
             else:

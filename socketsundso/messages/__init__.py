@@ -65,4 +65,5 @@ from socketsundso.messages.signature import Unresolvable as Unresolvable
 from socketsundso.messages.teardown import Opened as Opened
 from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
+from socketsundso.messages.teardown import finishing as finishing
 from socketsundso.messages.values import append_ref as append_ref

@@ -10,7 +10,8 @@ import contextlib
 import functools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, NoReturn
+from contextvars import ContextVar
+from typing import Any, NoReturn, Protocol
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -100,6 +101,44 @@ async def fail_late(exc: BaseException, where: str, opened: Opened) -> None:
         logger.exception("%s: the teardown of a dependency failed", where)
     finally:
         del exc
+
+
+# ---- where middleware is between the handler and its reply
+
+
+class Replies(Protocol):
+    """What a `Solving` has for replies."""
+
+    def prepare(self, value: Any, /) -> Any: ...
+    def deliver(self, reply: Any, /) -> Awaitable[None] | None: ...
+
+
+left_open: ContextVar[tuple[Opened, Opened]] = ContextVar("socketsundso_left_open")
+"""Those of function scope and those of request scope, of the message that is being handled: `finishing` ends them."""
+
+
+def finishing(inner: Callable[..., Awaitable[Any]], where: str) -> Callable[..., Awaitable[None]]:
+    """The call of a message whose value passes through middleware: sends what comes out, and tears down around that."""
+
+    async def finished(message: Any, endpoint: Any, frame: Any) -> None:
+        function: Opened = []
+        request: Opened = []
+        left_open.set((function, request))
+        replies: Replies = endpoint._loop
+        try:
+            value = await inner(message, endpoint, frame)
+            reply = None if value is None else replies.prepare(value)
+            await close(function)
+            if reply is not None and (rest := replies.deliver(reply)) is not None:
+                await rest
+        except BaseException as exc:
+            await unwind(exc, where, function, request)
+        try:
+            await close(request)
+        except BaseException as exc:
+            await fail_late(exc, where, request)
+
+    return finished
 
 
 # ---- what is no async generator

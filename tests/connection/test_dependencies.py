@@ -763,6 +763,81 @@ def test_a_teardown_that_sends_to_a_peer_that_is_gone_ends_quietly(caplog: pytes
     assert caplog.text == ""
 
 
+# ---------------------------------------------------------------------- what stands before a message
+
+
+def test_guards_come_before_dependencies() -> None:
+    """Whoever is refused has cost no session."""
+    log = Log()
+
+    class App(Endpoint):
+        @event(guards=[lambda endpoint, call: call.ref == 1])
+        async def on_x(self, _: Annotated[Any, Depends(log.step("a"))]) -> Any:
+            return {"ok": 1}
+
+    refused, let_in = talk(App, {"type": "x", "ref": 2}, {"type": "x", "ref": 1}).answers
+    assert (refused["code"], let_in) == ("forbidden", {"type": "x", "ok": 1, "ref": 1})
+    assert log == ["+a", "-a"]
+
+
+def test_middleware_has_the_value_and_the_reply_comes_before_the_teardown() -> None:
+    """It is around the dependencies; what it gives is the reply; teardowns keep their places around that."""
+    log = Log()
+    early = Depends(log.step("early"), scope="function")
+    app = logging_app(log, Depends(log.step("late")), early, Depends(log.step("kept"), scope="connection"))
+
+    @app.middleware
+    async def doubling(endpoint: Any, call: Any, handle: Any) -> Any:
+        log.append("middleware")
+        value = await handle()
+        log.append("out")
+        return {"n": value["n"] * 2}
+
+    assert ask(app, {"type": "x", "ref": 1}) == {"type": "x", "n": 6, "ref": 1}
+    assert log == [
+        "middleware", "+late", "+early", "+kept", "handler", "out", "-early", "reply", "-late", "gone", "-kept"
+    ]  # fmt: skip
+
+
+def test_middleware_sees_what_dependencies_made_of_an_exception() -> None:
+    """They are torn down by then; what it raises itself is thrown into them."""
+    log = Log()
+    app = logging_app(log, Depends(log.step("a")))
+
+    @app.middleware
+    async def failing(endpoint: Any, call: Any, handle: Any) -> Any:
+        try:
+            await handle()
+        except KeyError:
+            log.append("seen")
+            raise
+        raise EventError("late")
+
+    assert [answer["code"] for answer in talk(app, {"type": "x", "raises": True}, {"type": "x"}).answers] == [
+        "internal_error",
+        "late",
+    ]
+    assert log == [
+        "+a", "handler", "!a KeyError", "-a", "seen", "error KeyError",
+        "+a", "handler", "!a EventError", "-a", "error EventError", "gone",
+    ]  # fmt: skip
+
+
+def test_middleware_and_a_message_that_is_not_valid(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is opened, nothing is logged, and the next one is answered."""
+    log = Log()
+    app = logging_app(log, Depends(log.step("a", fails=OSError("disk full"))))
+
+    @app.middleware
+    async def passing(endpoint: Any, call: Any, handle: Any) -> Any:
+        return await handle()
+
+    wrong, right = talk(app, {"type": "x", "raises": 5}, {"type": "x", "raises": "no", "ref": 1}).answers
+    assert (wrong["code"], right) == ("validation_error", {"type": "x", "n": 1, "ref": 1})
+    assert "disk full" in caplog.text
+    assert caplog.text.count("Traceback") == 1
+
+
 # ---------------------------------------------------------------------- cancellation
 
 
