@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.backplanes import Keep, State
 from socketsundso.collecting import Handlers, check_hooks, declared, inherited, restore_methods, unbound
 from socketsundso.connection import (
+    NOTHING,
     ASGIClass,
     Current,
     Deadlines,
@@ -73,7 +74,6 @@ logger = logging.getLogger("socketsundso")
 
 M = TypeVar("M", bound=Middleware)
 
-_NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
 
 
@@ -505,7 +505,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         A `ValidationError` that is not about the message itself is answered with `internal_error`.
         """
         peer = self._peer
-        _, route, ref, _, wrong = answering(peer) or _NOTHING
+        _, route, ref, _, wrong = answering(peer) or NOTHING
         if exc is not wrong and isinstance(exc, ValidationError):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))

@@ -17,6 +17,7 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.current import NOTHING as NOTHING
 from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current

@@ -19,7 +19,7 @@ from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
-from socketsundso.connection.current import answering, begin_answer, respond_with_valid
+from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
 from socketsundso.connection.peer import Peer
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
@@ -41,9 +41,6 @@ logger = logging.getLogger("socketsundso")
 _ANSWERS = (EventError, HTTPException)  # what handlers raise to answer with; anything else is logged
 _ENDS = (WebSocketDisconnect, WebSocketException, FrameError)  # what ends the connection
 _ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wrong with a message
-
-
-_NOTHING = (None, None, None, None, None)  # in place of what is being answered
 
 
 class Answers(Protocol):
@@ -131,7 +128,7 @@ class Serial:
 
     def prepare(self, value: Any) -> Any:
         """The reply to what is being answered, for `deliver`. Raises `ResponseError`."""
-        _, route, ref, _, _ = answering(self.peer) or _NOTHING
+        _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
         if self.responds:
             return route.encoder.validate(value)

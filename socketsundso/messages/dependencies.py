@@ -88,7 +88,7 @@ def solved(
         return signature, function
     graph = _Graph(signature, read, overrides)
     arguments = graph.arguments(signature)
-    parameters = tuple(replace(each, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in graph.fields.values())
+    parameters = tuple(replace(each, kind=_POSITIONAL) for each in graph.fields.values())
     whole = replace(
         signature,
         parameters=parameters,
@@ -103,10 +103,15 @@ def solved(
     )
     awaited = signature.is_async or in_thread
     handler = threaded(function) if in_thread and not signature.is_async else function
-    call = f"{'await ' if awaited else ''}handler({arguments})"
-    source = _Source(f"event {signature.event!r}", graph.steps, call, replies)
+    handling = f"{'await ' if awaited else ''}handler({arguments})"
+    source = _Source(f"event {signature.event!r}", graph.steps, handling, replies)
     names = {"handler": handler, **source.names}
-    return whole, codegen.function(", ".join(["endpoint", *graph.variables]), source.body, names, is_async=True)
+    call: Any = codegen.function(", ".join(["endpoint", *graph.variables]), source.body, names, is_async=True)
+    call.__signature__ = inspect.Signature([inspect.Parameter(name, _POSITIONAL) for name in ("self", *graph.fields)])
+    return whole, call
+
+
+_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 class _Graph:

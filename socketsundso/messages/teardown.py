@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import ContextVar
 from typing import Any, NoReturn, Protocol
@@ -162,25 +163,44 @@ def stepped_in_threads(function: Callable[..., Generator[Any]]) -> AsyncFactory:
 
     @functools.wraps(function)
     async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        managed = manager(*args, **kwargs)
-        value = await run_in_threadpool(managed.__enter__)
+        managed = _Managed(manager(*args, **kwargs))
         try:
-            yield value
+            yield await run_in_threadpool(managed.enter)
         except BaseException as exc:
-            if not await _leave(managed, type(exc), exc, exc.__traceback__):
+            if not await _in_own_thread(managed.leave, type(exc), exc, exc.__traceback__):
                 raise
         else:
-            await _leave(managed, None, None, None)
+            await _in_own_thread(managed.leave, None, None, None)
 
     return steps
 
 
-async def _leave(managed: Any, *exc_info: Any) -> Any:
-    """
-    With a thread of its own: those of the pool may all be waiting for what this one gives back.
-    """
+class _Managed:
+    """A context manager that is entered in one thread and left in another, also where nobody waited for the first."""
+
+    def __init__(self, manager: contextlib.AbstractContextManager[Any]) -> None:
+        self._manager, self._lock = manager, threading.Lock()
+        self._is_entered = self._is_left = False
+
+    def enter(self) -> Any:
+        with self._lock:
+            if self._is_left:
+                return None
+            value = self._manager.__enter__()
+            self._is_entered = True
+            return value
+
+    def leave(self, *exc_info: Any) -> bool | None:
+        with self._lock:
+            self._is_left = True
+            return self._is_entered and self._manager.__exit__(*exc_info)
+
+
+async def _in_own_thread(function: Callable[..., bool | None], *arguments: Any) -> bool | None:
+    """Those of the pool may all be waiting for what this one gives back."""
     with anyio.CancelScope(shield=True):
-        return await anyio.to_thread.run_sync(managed.__exit__, *exc_info, limiter=anyio.CapacityLimiter(1))
+        result = await anyio.to_thread.run_sync(function, *arguments, limiter=anyio.CapacityLimiter(1))
+    return result  # noqa: RET504  # within the scope, which may swallow, it would be no return for mypy
 
 
 def stepped_once(function: Callable[..., Awaitable[Any]]) -> AsyncFactory:

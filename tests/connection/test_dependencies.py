@@ -903,6 +903,36 @@ def test_awaits_of_a_teardown_survive_a_cancellation(native: bool, where: str) -
     assert log == ["waiting", "rolled back", "gone 1012", "pool closed"]
 
 
+def test_what_a_thread_opened_is_closed_though_nobody_waited_for_it() -> None:
+    """The message is cancelled while its session is being opened in a thread, which nobody can stop."""
+    begun, go_on, log = threading.Event(), threading.Event(), list[str]()
+
+    def session() -> Iterator[None]:
+        begun.set()
+        assert go_on.wait(40)
+        log.append("opened")
+        yield
+        log.append("closed")  # not with the exception of the cancellation
+
+    def noting() -> Iterator[None]:
+        try:
+            yield from session()
+        except asyncio.CancelledError:
+            log.append("rolled back")
+            raise
+
+    async def main() -> None:
+        task = asyncio.create_task(Peer(endpoint_with(noting), [{"type": "x"}], code=None).run())
+        await until(begun.is_set)
+        task.cancel()
+        go_on.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert log == ["opened", "rolled back"]
+
+
 def test_a_cancellation_cannot_be_swallowed() -> None:
     """A dependency that catches everything does not keep the server from shutting down."""
     waiting = False
