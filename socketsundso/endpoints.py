@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.backplanes import Keep, State
 from socketsundso.collecting import Handlers, check_hooks, declared, inherited, restore_methods, unbound
 from socketsundso.connection import (
+    NOTHING,
     ASGIClass,
     Current,
     Deadlines,
@@ -42,6 +43,7 @@ from socketsundso.connection import (
     Tasks,
     answering,
     check_deflate_min,
+    check_handshake,
     check_rate_limit,
     check_seconds,
     check_subprotocols,
@@ -75,7 +77,6 @@ logger = logging.getLogger("socketsundso")
 M = TypeVar("M", bound=Middleware)
 T = TypeVar("T")
 
-_NOTHING = (None, None, None, None, None)  # in place of what is being answered
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
 
 
@@ -308,11 +309,14 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     arguments=arguments(own),
                     endpoint=cls,
                     overrides=overrides,
+                    replies=not gate.is_around,
                 )
                 gate.stand_before(route, own)
             else:
                 del routes[event]
-        return Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
+        decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
+        check_handshake(cls.__name__, decoder)
+        return decoder
 
     @classmethod
     def _with_overrides(cls, app: Any) -> Definition:
@@ -534,7 +538,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         A `ValidationError` that is not about the message itself is answered with `internal_error`.
         """
         peer = self._peer
-        _, route, ref, _, wrong = answering(peer) or _NOTHING
+        _, route, ref, _, wrong = answering(peer) or NOTHING
         if exc is not wrong and isinstance(exc, ValidationError):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))
@@ -754,6 +758,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 cls.__name__,
                 list(peer.offered),
             )
+
+    @classmethod
+    def _refusal(cls) -> str:
+        handshake = handshake_of(cls._definition.decoder)
+        return super()._refusal() or (handshake.refusal(cls.__name__) if handshake is not None else "")
 
     async def _look_up_dependencies(self) -> None:
         """Which are overridden, and what they take of the handshake. Raises what FastAPI refuses that with."""

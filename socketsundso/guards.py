@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from socketsundso.connection import RateLimit
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.handler import Handler, gives_awaitable, takes
-from socketsundso.messages import CallMessage, Frame, Judgement, Refused, Route
+from socketsundso.messages import CallMessage, Frame, Judgement, Refused, Route, finishing
 
 
 class Call(NamedTuple):
@@ -99,6 +99,11 @@ class Gate:
         self._middleware = tuple(middleware)
 
     @property
+    def is_around(self) -> bool:
+        """Does what handlers give pass through here before it is a reply?"""
+        return bool(self._middleware)
+
+    @property
     def charge(self) -> Callable[[Any], None] | None:
         """To be called with the endpoint for each frame that no route is for. Raises what a limit raises."""
         if not self._charges:
@@ -123,6 +128,8 @@ class Gate:
         def wrap(inner: CallMessage) -> CallMessage:
             if asks:
                 inner = _asked(route, handler, guards, self._middleware, inner)
+            if self.is_around and route.signature.tears_down:
+                inner = finishing(inner, f"event {route.event!r}")
             return _charged(charges, inner) if charges else inner
 
         route.put_before(wrap, awaited=asks or route.awaited)

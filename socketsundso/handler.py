@@ -169,12 +169,14 @@ class Handler(Generic[P, R]):
         arguments: Mapping[Any, Any] = MappingProxyType({}),
         endpoint: type | None = None,
         overrides: Overrides = MappingProxyType({}),
+        replies: bool = True,
     ) -> Route:
         """
         This handler for one endpoint, as `event` there.
 
         `arguments` are what the endpoint has for the type variables, `overrides` what is called in place of
-        dependencies. Raises `DefinitionError` for what cannot be built.
+        dependencies, and `replies` says that nothing is between what the handler gives and its reply. Raises
+        `DefinitionError` for what cannot be built.
         """
         try:
             read = self.resolve(namespace)
@@ -184,7 +186,7 @@ class Handler(Generic[P, R]):
             read = dataclasses.replace(read, event=event)
         read = signature.specialised(read, arguments)
         encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
-        whole, function = self._solved(read, namespace, arguments, endpoint, overrides)
+        whole, function = self._solved(read, namespace, arguments, endpoint, overrides, replies)
         return Route(whole, function, encoder, ref_key=ref_key, in_thread=self._in_thread)
 
     @property
@@ -198,6 +200,7 @@ class Handler(Generic[P, R]):
         arguments: Mapping[Any, Any] = MappingProxyType({}),
         endpoint: type | None = None,
         overrides: Overrides = MappingProxyType({}),
+        replies: bool = True,
     ) -> tuple[Signature, Callable[..., Any]]:
         """The signature with what its dependencies take, and the function that solves them."""
 
@@ -205,7 +208,7 @@ class Handler(Generic[P, R]):
             one = signature.read_dependency(read.event, call, [namespace, *self._names], endpoint)
             return signature.specialised(one, arguments)
 
-        return solved(read, self.method, read_one, in_thread=self._in_thread, overrides=overrides)
+        return solved(read, self.method, read_one, in_thread=self._in_thread, overrides=overrides, replies=replies)
 
     def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
         """What replies are validated by. `read` has types for type variables: only then is a `T` a model, or none."""
@@ -232,6 +235,8 @@ class Handler(Generic[P, R]):
         Raises pydantic's `ValidationError` for the message, `ResponseError` for the reply.
         """
         route = self.compile({}, ref_key="ref")
+        if route.signature.overridable:
+            raise DefinitionError(f"event {self.event!r}: dependencies are solved for messages of a connection only")
         values = route.exact(message.model_dump_json(by_alias=True))
         value = route.call_exact(values, instance[0] if instance else None)
         value = await value if route.awaited else value

@@ -540,6 +540,31 @@ def test_fastapi_app() -> None:
             assert ask(client, type="count")["count"] == 6
 
 
+def test_database() -> None:
+    """Fifty sockets at once on a pool of two connections: nobody is refused, and what was said is in the database."""
+    with example("database") as port, ExitStack() as stack:
+        clients = [stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws")) for _ in range(50)]
+        for turn in range(4):
+            for number, client in enumerate(clients):
+                client.send(json.dumps({"type": "add", "title": f"{number}/{turn}", "text": "x" * 100, "ref": number}))
+        ids = []
+        for turn in range(4):
+            for number, client in enumerate(clients):
+                added = json.loads(client.recv(timeout=60))
+                assert added.keys() == {"type", "id", "title", "ref"}, added
+                assert (added["title"], added["ref"]) == (f"{number}/{turn}", number)
+                ids.append(added["id"])
+        assert sorted(ids) == list(range(1, 201))
+        taken = ask(clients[0], type="add", title="1/1", text="again")
+        assert (taken["code"], taken["errors"][0]["msg"]) == ("taken", "there is a note '1/1' already")
+        listed = ask(clients[1], type="list", limit=2)
+        assert (listed["total"], [note["id"] for note in listed["notes"]]) == (200, [200, 199])
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/pool", timeout=20) as answer:
+            status = json.load(answer)
+        assert status.startswith("Pool size: 2 ")
+        assert status.endswith("Current Checked out connections: 0")
+
+
 def test_an_example_that_needs_more_says_what_to_install() -> None:
     """One line, and no traceback."""
     without = "import runpy, sys; sys.modules['fastapi'] = None; runpy.run_module('examples.fastapi_app')"

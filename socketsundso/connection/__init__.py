@@ -20,6 +20,7 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.current import NOTHING as NOTHING
 from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
@@ -29,6 +30,7 @@ from socketsundso.connection.deadlines import Deadlines as Deadlines
 from socketsundso.connection.deadlines import Expiry as Expiry
 from socketsundso.connection.deadlines import check_seconds as check_seconds
 from socketsundso.connection.deadlines import seconds_since_1970 as seconds_since_1970
+from socketsundso.connection.handshake import check_handshake as check_handshake
 from socketsundso.connection.handshake import handshake_of as handshake_of
 from socketsundso.connection.kept import Kept as Kept
 from socketsundso.connection.limits import Meter as Meter

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from socketsundso.errors import DefinitionError
+from socketsundso.messages import Dependency
 
 _ASGI_ARGUMENTS = {"scope", "receive", "send"}
 
@@ -61,7 +62,7 @@ class ASGIClass:
         init = cls._init
         if init.function is not cls.__init__:  # a decorator such as @dataclass has made another
             init = cls._init = _read_init(cls)
-        if init.injected:
+        if init.injected or (scope["type"] == "lifespan" and cls._refusal()):
             return _not_served(cls, scope, receive, send)
         if scope["type"] == "websocket":  # no coroutine around the one that lives as long as the connection
             websocket = WebSocket(scope, receive, send)
@@ -75,6 +76,15 @@ class ASGIClass:
             return cls._asgi(scope, receive, send)
 
         return instance
+
+    @classmethod
+    def _refusal(cls) -> str:
+        """Why it cannot be served without FastAPI; nothing if it can."""
+        names = ", ".join(f"`{name}`" for name in cls._init.injected)
+        return names and (
+            f"{cls.__name__}.__init__ takes {names}, which FastAPI's dependency injection gives: "
+            f'serve it in a FastAPI application with @app.websocket("/path") on the class'
+        )
 
     async def __call__(self) -> None:
         """The same as awaiting the endpoint."""
@@ -102,6 +112,7 @@ def _read_init(cls: type) -> Init:
         return Init(own)
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
         return Init(own)
+    _refuse_own_markers(cls, parameters)
     named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
     taking = next((each for each in named if _is_websocket(each, is_first=each is named[0])), None)
     if taking is None and len(named) == len(parameters):
@@ -114,6 +125,20 @@ def _read_init(cls: type) -> Init:
         return Init(own, "websocket", injected)
     is_first = taking is named[0] and taking.kind is not taking.KEYWORD_ONLY
     return Init(own, None if is_first else taking.name, injected)
+
+
+def _refuse_own_markers(cls: type, parameters: list[inspect.Parameter]) -> None:
+    """FastAPI calls an `__init__`, and would look for a parameter of the query."""
+    for each in parameters:
+        if any(isinstance(marker, Dependency) for marker in (each.default, *_metadata(each.annotation))):
+            raise DefinitionError(
+                f"class {cls.__name__}: its __init__ takes {each.name!r} by socketsundso.Depends, which FastAPI does "
+                "not know; write fastapi.Depends there, or take it in a handler with scope='connection'"
+            )
+
+
+def _metadata(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation)[1:] if typing.get_origin(annotation) is typing.Annotated else ()
 
 
 def _is_websocket(parameter: inspect.Parameter, is_first: bool) -> bool:
@@ -134,19 +159,11 @@ def _needs_injection(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty or hasattr(parameter.default, "dependency")
 
 
-def _refusal(cls: type[ASGIClass]) -> str:
-    names = ", ".join(f"`{name}`" for name in cls._init.injected)
-    return (
-        f"{cls.__name__}.__init__ takes {names}, which FastAPI's dependency injection gives: "
-        f'serve it in a FastAPI application with @app.websocket("/path") on the class'
-    )
-
-
 async def _not_served(cls: type[ASGIClass], scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "lifespan":
-        raise DefinitionError(_refusal(cls))
+        raise DefinitionError(cls._refusal())
     await receive()
-    await send({"type": "lifespan.startup.failed", "message": _refusal(cls)})
+    await send({"type": "lifespan.startup.failed", "message": cls._refusal()})
 
 
 async def _without_websocket(scope: Scope, receive: Receive, send: Send) -> None:

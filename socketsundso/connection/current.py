@@ -23,6 +23,8 @@ Whose message, its route (None: there is no handler for it), its `ref`, the clas
 says what is wrong with it, if something is.
 """
 
+NOTHING = (None, None, None, None, None)  # in place of what is being answered
+
 _answering: ContextVar[Answering | None] = ContextVar("socketsundso_answering", default=None)
 
 begin_answer = _answering.set

@@ -15,7 +15,18 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import Decoder
+from socketsundso.messages import Decoder, are_alike
+
+
+def check_handshake(owner: str, decoder: Decoder) -> None:
+    """Raises `DefinitionError` if handlers of a class mean different things by one name."""
+    for route in decoder.routes.values():
+        for name, parameter in route.signature.handshake.items():
+            if not are_alike(decoder.handshake[name], parameter):
+                raise DefinitionError(
+                    f"event {route.event!r}: another handler of {owner} takes {name!r} of the handshake with another "
+                    "declaration; declare both alike to share it, or rename one"
+                )
 
 
 def handshake_of(decoder: Decoder) -> Handshake | None:

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 from starlette.websockets import WebSocketDisconnect
 
-from socketsundso.messages import Opened, close_late
+from socketsundso.messages import Opened, close, fail_late
 
 TEARDOWN_S = 10.0
 """How long the teardowns of a connection may take, all together."""
@@ -42,5 +42,8 @@ class Kept:
     async def close(self, where: str) -> None:
         """Tear down, also while the connection's task is cancelled. What fails is logged."""
         with anyio.move_on_after(TEARDOWN_S, shield=True), contextlib.suppress(WebSocketDisconnect):
-            await close_late(self._opened, where)
+            try:
+                await close(self._opened)
+            except BaseException as exc:
+                await fail_late(exc, where, self._opened)
         self.values.clear()

@@ -25,7 +25,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
-from socketsundso.connection.current import answering, begin_answer, respond_with_valid
+from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
@@ -50,7 +50,6 @@ _ENDS = (WebSocketDisconnect, WebSocketException, FrameError)  # what ends the c
 _ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wrong with a message
 
 
-_NOTHING = (None, None, None, None, None)  # in place of what is being answered
 WATCH_S = 0.1
 """How long a handler waits before a server without `watch` is asked for what comes next, which costs a task."""
 
@@ -228,7 +227,7 @@ class Serial:
 
     def prepare(self, value: Any) -> Any:
         """The reply to what is being answered, for `deliver`. Raises `ResponseError`."""
-        _, route, ref, _, _ = answering(self.peer) or _NOTHING
+        _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
         if self.responds:
             return route.encoder.validate(value)

@@ -48,6 +48,7 @@ from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
+from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
@@ -62,5 +63,7 @@ from socketsundso.messages.route import Route as Route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
 from socketsundso.messages.teardown import Opened as Opened
-from socketsundso.messages.teardown import close_late as close_late
+from socketsundso.messages.teardown import close as close
+from socketsundso.messages.teardown import fail_late as fail_late
+from socketsundso.messages.teardown import finishing as finishing
 from socketsundso.messages.values import append_ref as append_ref

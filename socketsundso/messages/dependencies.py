@@ -22,10 +22,18 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
-from socketsundso.messages.markers import Dependency, Given, Injected
+from socketsundso.messages.markers import Dependency, Given, Injected, are_alike
 from socketsundso.messages.route import threaded
 from socketsundso.messages.signature import Parameter, Signature, name_of, whole_message_of
-from socketsundso.messages.teardown import close, close_late, stepped_in_threads, stepped_inline, stepped_once, unwind
+from socketsundso.messages.teardown import (
+    close,
+    fail_late,
+    left_open,
+    stepped_in_threads,
+    stepped_inline,
+    stepped_once,
+    unwind,
+)
 
 Overrides = Mapping[Any, Callable[..., Any]]
 Reader = Callable[[Callable[..., Any]], Signature]
@@ -61,18 +69,26 @@ class Step:
 
 
 def solved(
-    signature: Signature, function: Callable[..., Any], read: Reader, *, in_thread: bool, overrides: Overrides
+    signature: Signature,
+    function: Callable[..., Any],
+    read: Reader,
+    *,
+    in_thread: bool,
+    overrides: Overrides,
+    replies: bool,
 ) -> tuple[Signature, Callable[..., Any]]:
     """
     The signature of the whole graph, and a coroutine function that takes all of its parameters.
 
-    `read` gives the signature of a dependency. Raises `DefinitionError` for what cannot be solved.
+    `read` gives the signature of a dependency. `replies`: the function sends the reply, where something is torn down,
+    and gives None; else it gives the value, and leaves open what `finishing` then ends. Raises `DefinitionError` for
+    what cannot be solved.
     """
     if not signature.injected:
         return signature, function
     graph = _Graph(signature, read, overrides)
     arguments = graph.arguments(signature)
-    parameters = tuple(replace(each, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in graph.fields.values())
+    parameters = tuple(replace(each, kind=_POSITIONAL) for each in graph.fields.values())
     whole = replace(
         signature,
         parameters=parameters,
@@ -83,12 +99,19 @@ def solved(
         message_model=whole_message_of(signature.event, parameters),
         overridable=tuple(graph.overridable),
         handshake=MappingProxyType(graph.handshake),
+        tears_down=any(map(_is_torn_down, graph.steps)),
     )
     awaited = signature.is_async or in_thread
     handler = threaded(function) if in_thread and not signature.is_async else function
-    source = _Source(f"event {signature.event!r}", graph.steps, f"{'await ' if awaited else ''}handler({arguments})")
+    handling = f"{'await ' if awaited else ''}handler({arguments})"
+    source = _Source(f"event {signature.event!r}", graph.steps, handling, replies)
     names = {"handler": handler, **source.names}
-    return whole, codegen.function(", ".join(["endpoint", *graph.variables]), source.body, names, is_async=True)
+    call: Any = codegen.function(", ".join(["endpoint", *graph.variables]), source.body, names, is_async=True)
+    call.__signature__ = inspect.Signature([inspect.Parameter(name, _POSITIONAL) for name in ("self", *graph.fields)])
+    return whole, call
+
+
+_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 class _Graph:
@@ -142,7 +165,7 @@ class _Graph:
 
     def _of_handshake(self, where: str, parameter: inspect.Parameter) -> str:
         known = self.handshake.setdefault(parameter.name, parameter)
-        if known is not parameter and not _equal(known, parameter):
+        if not are_alike(known, parameter):
             raise DefinitionError(
                 f"{where}: another dependency takes {parameter.name!r} of the handshake with another declaration; "
                 "declare both alike to share it, or rename one"
@@ -294,6 +317,11 @@ def _inline(call: Callable[..., Any]) -> Callable[..., Any]:
     return inline
 
 
+def _is_torn_down(step: Step) -> bool:
+    """With its message?"""
+    return step.kind in _AS_GENERATOR and step.key is None
+
+
 _AS_COROUTINE = {"coroutine": None, "value": _inline, "value in a thread": _in_thread}
 _AS_GENERATOR = {"async generator": None, "generator": stepped_inline, "generator in a thread": stepped_in_threads}
 
@@ -301,25 +329,26 @@ _AS_GENERATOR = {"async generator": None, "generator": stepped_inline, "generato
 class _Source:
     """The lines of the generated function, and the names that stand in them."""
 
-    def __init__(self, where: str, steps: list[Step], handler: str) -> None:
-        self.names: dict[str, Any] = {"close": close, "close_late": close_late, "unwind": unwind}
-        self.body: list[str] = []
-        scopes = {step.scope for step in steps if step.kind in _AS_GENERATOR and step.key is None}
-        if any(step.key is not None for step in steps):
-            self.body.append("kept = endpoint._kept")
+    def __init__(self, where: str, steps: list[Step], handler: str, replies: bool) -> None:
+        self.names: dict[str, Any] = {}
         solving = [line for step in steps for line in self._lines(step)]
+        if any(step.key is not None for step in steps):
+            solving.insert(0, "kept = endpoint._kept")
+        scopes = sorted({step.scope for step in steps if _is_torn_down(step)})  # those of "function" first
         if not scopes:
-            self.body += [*solving, f"return {handler}"]
+            self.body = [*solving, f"return {handler}"]
             return
-        self.names["where"] = where
-        opened = sorted(scopes)  # those of "function" are torn down first
-        self.body += [f"{scope} = []" for scope in opened]
-        self.body += ["try:", *_indented(solving), f"    value = {handler}"]
-        self.body += ["    reply = None if value is None else endpoint._loop.prepare(value)"]
-        self.body += ["    await close(function)"] * ("function" in scopes)
-        self.body += ["    if reply is not None and (rest := endpoint._loop.deliver(reply)) is not None: await rest"]
-        self.body += [f"except BaseException as exc: await unwind(exc, where, {', '.join(opened)})"]
-        self.body += ["await close_late(request, where)"] * ("request" in scopes)
+        self.names |= {"close": close, "fail_late": fail_late, "left_open": left_open, "unwind": unwind, "where": where}
+        value = _replying(handler, scopes) if replies else [f"return {handler}"]
+        self.body = [
+            *([f"{scope} = []" for scope in scopes] if replies else ["function, request = left_open.get()"]),
+            "try:",
+            *(f"    {line}" for line in (*solving, *value)),
+            f"except BaseException as exc: await unwind(exc, where, {', '.join(scopes)})",
+        ]
+        if replies and "request" in scopes:
+            self.body += ["try: await close(request)"]
+            self.body += ["except BaseException as exc: await fail_late(exc, where, request)"]
 
     def _lines(self, step: Step) -> list[str]:
         call = f"c{step.name[1:]}"
@@ -355,5 +384,10 @@ class _Source:
         return step.call if adapt is None else adapt(step.call)
 
 
-def _indented(lines: list[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
+def _replying(handler: str, scopes: list[str]) -> list[str]:
+    return [
+        f"value = {handler}",
+        "reply = None if value is None else endpoint._loop.prepare(value)",
+        *["await close(function)"] * ("function" in scopes),
+        "if reply is not None and (rest := endpoint._loop.deliver(reply)) is not None: await rest",
+    ]

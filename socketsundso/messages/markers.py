@@ -144,6 +144,24 @@ def _is_of_handshake(marker: Any) -> bool:
     return isinstance(marker, FieldInfo) and getattr(marker, "in_", None) is not None
 
 
+def are_alike(one: inspect.Parameter, other: inspect.Parameter) -> bool:
+    """Do two parameters of the handshake declare the same?"""
+    return _comparable(one) == _comparable(other)
+
+
+def _comparable(parameter: inspect.Parameter) -> list[Any]:
+    base, metadata = _parts(parameter.annotation)
+    return [base, *map(_state, (*metadata, parameter.default))]
+
+
+def _state(marker: Any) -> Any:
+    """What a marker says; those of pydantic and FastAPI do not compare themselves."""
+    if not isinstance(marker, FieldInfo):
+        return marker
+    slots = (name for kind in type(marker).__mro__ for name in getattr(kind, "__slots__", ()))
+    return type(marker), {name: getattr(marker, name, None) for name in (*slots, *vars(marker))}
+
+
 _KNOWN = {field.name for field in dataclasses.fields(Dependency)}
 
 

@@ -66,7 +66,8 @@ class Signature:
     among the positional parameters; -1 if it is keyword-only, None without one.
 
     Where the dependencies are solved, nothing is injected any more: `overridable` are those that were found on the way,
-    `handshake` what FastAPI is to take from the handshake, by name.
+    `handshake` what FastAPI is to take from the handshake, by name, and `tears_down` says that there is something to do
+    behind the handler.
     """
 
     event: str
@@ -79,6 +80,7 @@ class Signature:
     injected: tuple[Injected, ...] = ()
     overridable: tuple[Callable[..., Any], ...] = ()
     handshake: Mapping[str, inspect.Parameter] = field(default_factory=dict)
+    tears_down: bool = False
 
     def in_order(self) -> list[Parameter | Injected]:
         """All parameters but `self`, as they were written."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, NoReturn
+from contextvars import ContextVar
+from typing import Any, NoReturn, Protocol
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -49,23 +51,39 @@ async def unwind(exc: BaseException, where: str, *scopes: Opened) -> NoReturn:
     """
     if isinstance(exc, StopAsyncIteration):
         exc = _caused_by(exc, f"{where}: StopAsyncIteration was raised, or a dependency yields nothing")
-    with anyio.CancelScope(shield=True):
-        for opened in scopes:
-            exc = await _thrown_into(opened, exc, where)
-    raise exc
+    try:
+        with anyio.CancelScope(shield=True):  # every await would be cut off in a scope of anyio's that is cancelled
+            for opened in scopes:
+                exc = await _thrown_into(opened, exc, where)
+        raise exc
+    finally:
+        del exc  # its traceback has this frame: a cycle, which keeps the endpoint alive until the collector comes
 
 
 async def _thrown_into(opened: Opened, exc: BaseException, where: str) -> BaseException:
-    stack = contextlib.AsyncExitStack()
-    for generator in opened:
-        stack.push_async_exit(_managed(generator))
+    """What became of it. Those that opened before one that swallows it end as if nothing had been."""
+    current: BaseException | None = exc
     try:
-        swallowed = await stack.__aexit__(type(exc), exc, exc.__traceback__)
+        while opened:
+            current = await _told(opened.pop(), current)
+        if current is not None:
+            return current
+        if isinstance(exc, WebSocketDisconnect) or not isinstance(exc, Exception):
+            return exc
+        return _caused_by(exc, f"{where}: a dependency swallowed {exc!r}; it has to raise it again, or another one")
+    finally:
+        del exc, current
+
+
+async def _told(generator: AsyncGenerator[Any, None], exc: BaseException | None) -> BaseException | None:
+    managed = contextlib.asynccontextmanager(lambda: generator)()  # open already: what is left of it is to leave
+    details = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
+    try:
+        return None if await managed.__aexit__(*details) else exc
     except BaseException as other:
         return other
-    if swallowed and isinstance(exc, Exception) and not isinstance(exc, WebSocketDisconnect):
-        return _caused_by(exc, f"{where}: a dependency swallowed {exc!r}; it has to raise it again, or another one")
-    return exc
+    finally:
+        del exc, details
 
 
 def _caused_by(exc: BaseException, text: str) -> Exception:
@@ -74,21 +92,54 @@ def _caused_by(exc: BaseException, text: str) -> Exception:
     return error
 
 
-_managed = contextlib.asynccontextmanager(lambda generator: generator)
-"""The context manager of a generator that is open already."""
-
-
-async def close_late(opened: Opened, where: str) -> None:
-    """Run the teardowns when the answer is out: what fails is logged."""
+async def fail_late(exc: BaseException, where: str, opened: Opened) -> None:
+    """The same for what `close` raised when the answer was out: it is logged."""
     try:
-        try:
-            await close(opened)
-        except BaseException as exc:
-            await unwind(exc, where, opened)
+        await unwind(exc, where, opened)
     except WebSocketDisconnect:
         raise
     except Exception:
         logger.exception("%s: the teardown of a dependency failed", where)
+    finally:
+        del exc
+
+
+# ---- where middleware is between the handler and its reply
+
+
+class Replies(Protocol):
+    """What a `Solving` has for replies."""
+
+    def prepare(self, value: Any, /) -> Any: ...
+    def deliver(self, reply: Any, /) -> Awaitable[None] | None: ...
+
+
+left_open: ContextVar[tuple[Opened, Opened]] = ContextVar("socketsundso_left_open")
+"""Those of function scope and those of request scope, of the message that is being handled: `finishing` ends them."""
+
+
+def finishing(inner: Callable[..., Awaitable[Any]], where: str) -> Callable[..., Awaitable[None]]:
+    """The call of a message whose value passes through middleware: sends what comes out, and tears down around that."""
+
+    async def finished(message: Any, endpoint: Any, frame: Any) -> None:
+        function: Opened = []
+        request: Opened = []
+        left_open.set((function, request))
+        replies: Replies = endpoint._loop
+        try:
+            value = await inner(message, endpoint, frame)
+            reply = None if value is None else replies.prepare(value)
+            await close(function)
+            if reply is not None and (rest := replies.deliver(reply)) is not None:
+                await rest
+        except BaseException as exc:
+            await unwind(exc, where, function, request)
+        try:
+            await close(request)
+        except BaseException as exc:
+            await fail_late(exc, where, request)
+
+    return finished
 
 
 # ---- what is no async generator
@@ -112,25 +163,44 @@ def stepped_in_threads(function: Callable[..., Generator[Any]]) -> AsyncFactory:
 
     @functools.wraps(function)
     async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        managed = manager(*args, **kwargs)
-        value = await run_in_threadpool(managed.__enter__)
+        managed = _Managed(manager(*args, **kwargs))
         try:
-            yield value
+            yield await run_in_threadpool(managed.enter)
         except BaseException as exc:
-            if not await _leave(managed, type(exc), exc, exc.__traceback__):
+            if not await _in_own_thread(managed.leave, type(exc), exc, exc.__traceback__):
                 raise
         else:
-            await _leave(managed, None, None, None)
+            await _in_own_thread(managed.leave, None, None, None)
 
     return steps
 
 
-async def _leave(managed: Any, *exc_info: Any) -> Any:
-    """
-    With a thread of its own: those of the pool may all be waiting for what this one gives back.
-    """
+class _Managed:
+    """A context manager that is entered in one thread and left in another, also where nobody waited for the first."""
+
+    def __init__(self, manager: contextlib.AbstractContextManager[Any]) -> None:
+        self._manager, self._lock = manager, threading.Lock()
+        self._is_entered = self._is_left = False
+
+    def enter(self) -> Any:
+        with self._lock:
+            if self._is_left:
+                return None
+            value = self._manager.__enter__()
+            self._is_entered = True
+            return value
+
+    def leave(self, *exc_info: Any) -> bool | None:
+        with self._lock:
+            self._is_left = True
+            return self._is_entered and self._manager.__exit__(*exc_info)
+
+
+async def _in_own_thread(function: Callable[..., bool | None], *arguments: Any) -> bool | None:
+    """Those of the pool may all be waiting for what this one gives back."""
     with anyio.CancelScope(shield=True):
-        return await anyio.to_thread.run_sync(managed.__exit__, *exc_info, limiter=anyio.CapacityLimiter(1))
+        result = await anyio.to_thread.run_sync(function, *arguments, limiter=anyio.CapacityLimiter(1))
+    return result  # noqa: RET504  # within the scope, which may swallow, it would be no return for mypy
 
 
 def stepped_once(function: Callable[..., Awaitable[Any]]) -> AsyncFactory:

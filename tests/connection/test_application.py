@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
+import socketsundso
 from socketsundso import DefinitionError, Endpoint, Keep, event
 from tests.harness import Peer
 
@@ -128,6 +129,22 @@ def test_the_websocket_is_given_wherever_it_is_taken() -> None:
 
     for cls in (ByKeyword, Second, Passing):
         assert asyncio.run(wrapped(cls)) == [{"type": "ping", "pong": True}]
+
+
+def test_our_own_marker_is_none_for_an_init() -> None:
+    """FastAPI calls that, and would take it for a parameter of the query."""
+    for marked in (lambda own: {"annotation": Annotated[int, own]}, lambda own: {"default": own}):
+        parameter = inspect.Parameter("db", inspect.Parameter.KEYWORD_ONLY, **marked(socketsundso.Depends(int)))
+        with pytest.raises(DefinitionError, match="'db'.*fastapi.Depends"):
+            type("Own", (Endpoint,), {"__init__": taking(parameter)})
+
+
+def taking(parameter: inspect.Parameter) -> Any:
+    def __init__(self: Any, websocket: WebSocket, **_: Any) -> None: ...
+
+    ours = list(inspect.signature(__init__).parameters.values())[:2]
+    __init__.__signature__ = inspect.Signature([*ours, parameter])  # type: ignore[attr-defined]  # it shows one more
+    return __init__
 
 
 DATABASE = Depends(lambda: 1)

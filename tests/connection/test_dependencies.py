@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from inspect import Parameter, Signature
 from typing import Annotated, Any, Generic, TypeVar
@@ -761,6 +763,81 @@ def test_a_teardown_that_sends_to_a_peer_that_is_gone_ends_quietly(caplog: pytes
     assert caplog.text == ""
 
 
+# ---------------------------------------------------------------------- what stands before a message
+
+
+def test_guards_come_before_dependencies() -> None:
+    """Whoever is refused has cost no session."""
+    log = Log()
+
+    class App(Endpoint):
+        @event(guards=[lambda endpoint, call: call.ref == 1])
+        async def on_x(self, _: Annotated[Any, Depends(log.step("a"))]) -> Any:
+            return {"ok": 1}
+
+    refused, let_in = talk(App, {"type": "x", "ref": 2}, {"type": "x", "ref": 1}).answers
+    assert (refused["code"], let_in) == ("forbidden", {"type": "x", "ok": 1, "ref": 1})
+    assert log == ["+a", "-a"]
+
+
+def test_middleware_has_the_value_and_the_reply_comes_before_the_teardown() -> None:
+    """It is around the dependencies; what it gives is the reply; teardowns keep their places around that."""
+    log = Log()
+    early = Depends(log.step("early"), scope="function")
+    app = logging_app(log, Depends(log.step("late")), early, Depends(log.step("kept"), scope="connection"))
+
+    @app.middleware
+    async def doubling(endpoint: Any, call: Any, handle: Any) -> Any:
+        log.append("middleware")
+        value = await handle()
+        log.append("out")
+        return {"n": value["n"] * 2}
+
+    assert ask(app, {"type": "x", "ref": 1}) == {"type": "x", "n": 6, "ref": 1}
+    assert log == [
+        "middleware", "+late", "+early", "+kept", "handler", "out", "-early", "reply", "-late", "gone", "-kept"
+    ]  # fmt: skip
+
+
+def test_middleware_sees_what_dependencies_made_of_an_exception() -> None:
+    """They are torn down by then; what it raises itself is thrown into them."""
+    log = Log()
+    app = logging_app(log, Depends(log.step("a")))
+
+    @app.middleware
+    async def failing(endpoint: Any, call: Any, handle: Any) -> Any:
+        try:
+            await handle()
+        except KeyError:
+            log.append("seen")
+            raise
+        raise EventError("late")
+
+    assert [answer["code"] for answer in talk(app, {"type": "x", "raises": True}, {"type": "x"}).answers] == [
+        "internal_error",
+        "late",
+    ]
+    assert log == [
+        "+a", "handler", "!a KeyError", "-a", "seen", "error KeyError",
+        "+a", "handler", "!a EventError", "-a", "error EventError", "gone",
+    ]  # fmt: skip
+
+
+def test_middleware_and_a_message_that_is_not_valid(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is opened, nothing is logged, and the next one is answered."""
+    log = Log()
+    app = logging_app(log, Depends(log.step("a", fails=OSError("disk full"))))
+
+    @app.middleware
+    async def passing(endpoint: Any, call: Any, handle: Any) -> Any:
+        return await handle()
+
+    wrong, right = talk(app, {"type": "x", "raises": 5}, {"type": "x", "raises": "no", "ref": 1}).answers
+    assert (wrong["code"], right) == ("validation_error", {"type": "x", "n": 1, "ref": 1})
+    assert "disk full" in caplog.text
+    assert caplog.text.count("Traceback") == 1
+
+
 # ---------------------------------------------------------------------- cancellation
 
 
@@ -824,6 +901,36 @@ def test_awaits_of_a_teardown_survive_a_cancellation(native: bool, where: str) -
 
     asyncio.run(main())
     assert log == ["waiting", "rolled back", "gone 1012", "pool closed"]
+
+
+def test_what_a_thread_opened_is_closed_though_nobody_waited_for_it() -> None:
+    """The message is cancelled while its session is being opened in a thread, which nobody can stop."""
+    begun, go_on, log = threading.Event(), threading.Event(), list[str]()
+
+    def session() -> Iterator[None]:
+        begun.set()
+        assert go_on.wait(40)
+        log.append("opened")
+        yield
+        log.append("closed")  # not with the exception of the cancellation
+
+    def noting() -> Iterator[None]:
+        try:
+            yield from session()
+        except asyncio.CancelledError:
+            log.append("rolled back")
+            raise
+
+    async def main() -> None:
+        task = asyncio.create_task(Peer(endpoint_with(noting), [{"type": "x"}], code=None).run())
+        await until(begun.is_set)
+        task.cancel()
+        go_on.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert log == ["opened", "rolled back"]
 
 
 def test_a_cancellation_cannot_be_swallowed() -> None:
@@ -1131,6 +1238,51 @@ assert ask(App, {"type": "x"})["value"] == "it"
 assert not [name for name in sys.modules if name.startswith("fastapi")]
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_nothing_keeps_an_endpoint_whose_connection_has_ended() -> None:
+    """No cycle that only the collector would find, whatever was raised."""
+
+    async def failing(n: int) -> AsyncIterator[None]:
+        if n == 1:
+            raise ValueError
+        try:
+            yield
+        except KeyError:
+            if n == 3:
+                raise
+            if n == 4:
+                raise EventError("other") from None
+        if n == 5:
+            raise OSError
+
+    endpoints: list[weakref.ref[Endpoint]] = []
+
+    class App(Endpoint):
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            endpoints.append(weakref.ref(self))
+
+        @event
+        async def on_x(
+            self,
+            n: int,
+            a: Annotated[None, Depends(failing)],
+            kept: Annotated[str, Depends(by_generator, scope="connection")],
+        ) -> Any:
+            if n > 1 and n < 5:
+                raise KeyError(n)
+            return {"n": n}
+
+    gc.collect()
+    gc.disable()
+    logging.disable()  # pytest keeps what is logged, with its frames
+    try:
+        talk(App, *[{"type": "x", "n": n} for n in range(6)])
+        assert endpoints[0]() is None
+    finally:
+        logging.disable(logging.NOTSET)
+        gc.enable()
 
 
 def test_no_log_and_no_warning_for_all_that_works(caplog: pytest.LogCaptureFixture) -> None:

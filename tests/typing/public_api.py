@@ -1,11 +1,11 @@
 """What a type checker sees of the public API. Checked by mypy, never run."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
 
-from socketsundso import Endpoint, EventError, Handler, Hub, Member, SyncHub, WebSocketHandlingEndpoint, event
+from socketsundso import Depends, Endpoint, EventError, Handler, Hub, Member, SyncHub, WebSocketHandlingEndpoint, event
 
 
 class Pong(BaseModel):
@@ -68,6 +68,31 @@ async def presence(app: App, hub: Hub, sync: SyncHub) -> None:
     await app.on_backplane("reconnecting")
     await app.on_backplane("away")  # type: ignore[arg-type]
     await app.track(1, "room", "ada")  # type: ignore[call-arg]
+
+
+async def get_page(skip: int = 0) -> int:
+    return skip
+
+
+class Dependent(Endpoint):
+    @event
+    async def on_list(
+        self,
+        page: Annotated[int, Depends(get_page)],
+        room: str = "lobby",
+        other: Pong = Depends(use_cache=False),  # noqa: B008  # the older way to write it, as in FastAPI
+    ) -> Pong:
+        assert_type(page, int)
+        assert_type(other, Pong)
+        return other
+
+
+async def dependencies(app: Dependent) -> None:
+    assert_type(await app.on_list(5), Pong)
+    assert_type(Dependent.dependency_overrides, dict[Any, Callable[..., Any]])
+    Depends(get_page, scope="function", thread=False)
+    Depends(get_page, scope="app")  # type: ignore[arg-type]
+    Depends(5)  # type: ignore[arg-type]
 
 
 def same(endpoint: Endpoint) -> WebSocketHandlingEndpoint:
