@@ -297,7 +297,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
-                routes[event] = route = own.compile(
+                routes[event] = own.compile(
                     namespace,
                     ref_key=cls.ref_key,
                     event=event,
@@ -305,7 +305,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     endpoint=cls,
                     overrides=overrides,
                 )
-                gate.stand_before(route, own)
+                gate.stand_before(routes[event], own)
             else:
                 del routes[event]
         return Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
