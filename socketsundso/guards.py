@@ -9,6 +9,7 @@ pydantic has to judge. Routes that nothing stands before stay as they are. Knows
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 from socketsundso.connection import RateLimit
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.handler import Handler, gives_awaitable, takes
-from socketsundso.messages import CallMessage, Frame, Judgement, Refused, Route
+from socketsundso.messages import CallMessage, Frame, Halves, Judgement, Refused, Route
 
 
 class Call(NamedTuple):
@@ -97,6 +98,7 @@ class Gate:
             self._charges += (meter.charge,)
         self._guards: tuple[Guard, ...] = (_ask_before,) if before else ()
         self._middleware = tuple(middleware)
+        self.hands_over = bool(middleware)  # replies pass through here before they are sent
 
     @property
     def charge(self) -> Callable[[Any], None] | None:
@@ -180,40 +182,59 @@ def _within(
 
     async def within(message: Any, endpoint: Any, frame: Frame) -> Any:
         call = Call(event, message.ref, handler)
-        validity = _Validity(functools.partial(inner, message, endpoint, frame), is_awaited)
-        rest: Handle = validity.handle
+        passage = _Passage(functools.partial(inner, message, endpoint, frame), is_awaited)
+        rest: Handle = passage.handle
         for each in middleware:
             rest = functools.partial(each, endpoint, call, rest)
         try:
-            return await rest()
+            return await passage.out(rest)
         except Exception as exc:
-            if not validity.is_told_by(exc):
+            if not passage.is_refused_by(exc):
                 raise
-        raise validity.refusal
+        raise passage.refusal
 
     return within
 
 
-class _Validity:
-    """What is wrong with one message, as middleware sees it: the ValidationError, which may pass or be replaced."""
+class _Passage:
+    """One message's way through middleware: what is wrong with it is told there, and its reply may be another one."""
 
-    __slots__ = ("_call", "_is_awaited", "_judgement", "_traceback")
+    __slots__ = ("_call", "_halves", "_is_awaited", "_judgement", "_traceback")
 
     def __init__(self, call: Callable[[], Any], is_awaited: bool) -> None:
         self._call, self._is_awaited = call, is_awaited
+        self._halves: Halves | None = None  # of the handler, while what it has opened is open
         self._judgement: Judgement | None = None
 
     async def handle(self) -> Any:
+        """What the innermost middleware awaits."""
+        if self._halves is not None and not self._halves.is_over:
+            raise RuntimeError(
+                "handle() has given a reply already, which is to be sent before anything else is handled"
+            )
         try:
             value = self._call()
-            return await value if self._is_awaited else value
+            if not self._is_awaited:
+                return value
+            self._halves = Halves(value)
+            return await self._halves.first()
         except Refused as exc:
             self._judgement = exc.judgement
         assert self._judgement is not None
         self._traceback = self._judgement.error.__traceback__
         raise self._judgement.error
 
-    def is_told_by(self, exc: Exception) -> bool:
+    async def out(self, rest: Handle) -> Any:
+        """The reply, if it has not been sent behind all middleware, before what the handler has opened is closed."""
+        try:
+            reply = await rest()
+        except (Exception, asyncio.CancelledError) as exc:
+            if self._halves is None or self._halves.is_over:
+                raise
+            return await self._halves.fail(exc)
+        return reply if self._halves is None or self._halves.is_over else await self._halves.second(reply)
+
+    def is_refused_by(self, exc: Exception) -> bool:
         return self._judgement is not None and exc is self._judgement.error
 
     @property

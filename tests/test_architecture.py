@@ -24,7 +24,7 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "disclosure", "teardown"},
+        {"aliases", "codegen", "core_schemas", "disclosure", "handover", "teardown"},
         {"declared", "structs", "error_frames", "markers"},
         {"forms"},
         {"annotations"},
