@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from socketsundso.connection import RateLimit
 from socketsundso.errors import DefinitionError, EventError
@@ -20,7 +22,7 @@ from socketsundso.handler import Handler, gives_awaitable, takes
 from socketsundso.messages import CallMessage, Frame, Halves, Judgement, Refused, Route
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """
     A message that is to be handled, before its fields are looked at.
 
@@ -30,7 +32,7 @@ class Call(NamedTuple):
 
     event: str
     ref: int | str | None
-    handler: Handler[..., Any]
+    handler: Any  # a Handler; as one, type checkers would take this for a method
 
 
 Guard = Callable[[Any, Call], Any]

@@ -293,7 +293,7 @@ def test_before_is_asked_for_every_event_there_is() -> None:
         async def on_mixed(self) -> None: ...
 
     class Chat(Mixin, Base):
-        history = {"*": Keep(messages=1)}
+        history = {"guarded:*": Keep(messages=1)}
 
         @event
         async def on_own(self) -> None: ...

@@ -233,6 +233,21 @@ def test_a_page_that_may_not_connect_reaches_no_code_of_the_application() -> Non
     assert called == []
 
 
+def test_the_first_page_that_may_not_connect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With what it had sent, and once: a stranger fills no log."""
+
+    class Chat(Endpoint):
+        allowed_origins = [APP]
+
+    for origin in (b"http://app.example.com", b"https://evil.example\n"):
+        assert refused(Chat, (b"origin", origin)) == 403
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "Chat: a page of the origin 'http://app.example.com' may not connect; add it to `allowed_origins` if it should "
+        "(told once)"
+    )
+
+
 class Chat(Endpoint):
     allowed_origins = [APP, "http://localhost:*"]
 
