@@ -305,7 +305,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     arguments=arguments(own),
                     endpoint=cls,
                     overrides=overrides,
-                    hands_over=gate.hands_over,
                 )
                 gate.stand_before(routes[event], own)
             else:
@@ -352,9 +351,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     logger.info("%s took %.3f s", call.event, time.monotonic() - begun)
 
         What it gives is the reply. `handle()` raises what is wrong with the message (a `ValidationError`) or what the
-        handler raised; what dependencies have opened stays open until all middleware is done. The one that was added
-        last is around the others, those of subclasses around those of their bases. Takes effect at once, for subclasses
-        and open connections, too. Raises `DefinitionError` for what cannot be awaited with these three.
+        handler raised. The one that was added last is around the others, those of subclasses around those of their
+        bases. Takes effect at once, for subclasses and open connections, too. Raises `DefinitionError` for what cannot
+        be awaited with these three.
         """
         check_middleware(cls.__name__, function)
         cls._own_middleware = (*cls._own_middleware, function)

@@ -9,7 +9,6 @@ pydantic has to judge. Routes that nothing stands before stay as they are. Knows
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ import msgspec
 from socketsundso.connection import RateLimit
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.handler import Handler, gives_awaitable, takes
-from socketsundso.messages import CallMessage, Frame, Halves, Judgement, Refused, Route
+from socketsundso.messages import CallMessage, Frame, Judgement, Refused, Route
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -100,7 +99,6 @@ class Gate:
             self._charges += (meter.charge,)
         self._guards: tuple[Guard, ...] = (_ask_before,) if before else ()
         self._middleware = tuple(middleware)
-        self.hands_over = bool(middleware)  # replies pass through here before they are sent
 
     @property
     def charge(self) -> Callable[[Any], None] | None:
@@ -184,59 +182,40 @@ def _within(
 
     async def within(message: Any, endpoint: Any, frame: Frame) -> Any:
         call = Call(event, message.ref, handler)
-        passage = _Passage(functools.partial(inner, message, endpoint, frame), is_awaited)
-        rest: Handle = passage.handle
+        validity = _Validity(functools.partial(inner, message, endpoint, frame), is_awaited)
+        rest: Handle = validity.handle
         for each in middleware:
             rest = functools.partial(each, endpoint, call, rest)
         try:
-            return await passage.out(rest)
+            return await rest()
         except Exception as exc:
-            if not passage.is_refused_by(exc):
+            if not validity.is_told_by(exc):
                 raise
-        raise passage.refusal
+        raise validity.refusal
 
     return within
 
 
-class _Passage:
-    """One message's way through middleware: what is wrong with it is told there, and its reply may be another one."""
+class _Validity:
+    """What is wrong with one message, as middleware sees it: the ValidationError, which may pass or be replaced."""
 
-    __slots__ = ("_call", "_halves", "_is_awaited", "_judgement", "_traceback")
+    __slots__ = ("_call", "_is_awaited", "_judgement", "_traceback")
 
     def __init__(self, call: Callable[[], Any], is_awaited: bool) -> None:
         self._call, self._is_awaited = call, is_awaited
-        self._halves: Halves | None = None  # of the handler, while what it has opened is open
         self._judgement: Judgement | None = None
 
     async def handle(self) -> Any:
-        """What the innermost middleware awaits."""
-        if self._halves is not None and not self._halves.is_over:
-            raise RuntimeError(
-                "handle() has given a reply already, which is to be sent before anything else is handled"
-            )
         try:
             value = self._call()
-            if not self._is_awaited:
-                return value
-            self._halves = Halves(value)
-            return await self._halves.first()
+            return await value if self._is_awaited else value
         except Refused as exc:
             self._judgement = exc.judgement
         assert self._judgement is not None
         self._traceback = self._judgement.error.__traceback__
         raise self._judgement.error
 
-    async def out(self, rest: Handle) -> Any:
-        """The reply, if it has not been sent behind all middleware, before what the handler has opened is closed."""
-        try:
-            reply = await rest()
-        except (Exception, asyncio.CancelledError) as exc:
-            if self._halves is None or self._halves.is_over:
-                raise
-            return await self._halves.fail(exc)
-        return reply if self._halves is None or self._halves.is_over else await self._halves.second(reply)
-
-    def is_refused_by(self, exc: Exception) -> bool:
+    def is_told_by(self, exc: Exception) -> bool:
         return self._judgement is not None and exc is self._judgement.error
 
     @property

@@ -169,14 +169,12 @@ class Handler(Generic[P, R]):
         arguments: Mapping[Any, Any] = MappingProxyType({}),
         endpoint: type | None = None,
         overrides: Overrides = MappingProxyType({}),
-        hands_over: bool = False,
     ) -> Route:
         """
         This handler for one endpoint, as `event` there.
 
         `arguments` are what the endpoint has for the type variables, `overrides` what is called in place of
-        dependencies; where it `hands_over`, its coroutine runs in `Halves`. Raises `DefinitionError` for what cannot be
-        built.
+        dependencies. Raises `DefinitionError` for what cannot be built.
         """
         try:
             read = self.resolve(namespace)
@@ -186,7 +184,7 @@ class Handler(Generic[P, R]):
             read = dataclasses.replace(read, event=event)
         read = signature.specialised(read, arguments)
         encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
-        whole, function = self._solved(read, namespace, arguments, endpoint, overrides, hands_over)
+        whole, function = self._solved(read, namespace, arguments, endpoint, overrides)
         return Route(whole, function, encoder, ref_key=ref_key, in_thread=self._in_thread)
 
     @property
@@ -200,7 +198,6 @@ class Handler(Generic[P, R]):
         arguments: Mapping[Any, Any] = MappingProxyType({}),
         endpoint: type | None = None,
         overrides: Overrides = MappingProxyType({}),
-        hands_over: bool = False,
     ) -> tuple[Signature, Callable[..., Any]]:
         """The signature with what its dependencies take, and the function that solves them."""
 
@@ -208,9 +205,7 @@ class Handler(Generic[P, R]):
             one = signature.read_dependency(read.event, call, [namespace, *self._names], endpoint)
             return signature.specialised(one, arguments)
 
-        return solved(
-            read, self.method, read_one, in_thread=self._in_thread, overrides=overrides, hands_over=hands_over
-        )
+        return solved(read, self.method, read_one, in_thread=self._in_thread, overrides=overrides)
 
     def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
         """What replies are validated by. `read` has types for type variables: only then is a `T` a model, or none."""

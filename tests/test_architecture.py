@@ -24,7 +24,7 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "disclosure", "handover", "teardown"},
+        {"aliases", "codegen", "core_schemas", "disclosure", "teardown"},
         {"declared", "structs", "error_frames", "markers"},
         {"forms"},
         {"annotations"},

@@ -23,7 +23,6 @@ Knows no connection. One module per question:
     pushes        the same for messages that answer nothing
     values        the same for values that nothing was declared about
     response_errors  what is told of a value that is no valid reply
-    handover      a handler's coroutine that waits while middleware looks at its reply
     definition    what an endpoint makes of frames and exceptions, compiled
     plain_models  the shortcut for replies of models of scalars
     core_schemas  what pydantic's core schemas tell about how a value will be written
@@ -44,7 +43,6 @@ from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.error_frames import http_code as http_code
-from socketsundso.messages.handover import Halves as Halves
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields

@@ -22,7 +22,6 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
-from socketsundso.messages.handover import HandOver
 from socketsundso.messages.markers import Dependency, Given, Injected
 from socketsundso.messages.route import threaded
 from socketsundso.messages.signature import Parameter, Signature, name_of, whole_message_of
@@ -62,19 +61,12 @@ class Step:
 
 
 def solved(
-    signature: Signature,
-    function: Callable[..., Any],
-    read: Reader,
-    *,
-    in_thread: bool,
-    overrides: Overrides,
-    hands_over: bool = False,
+    signature: Signature, function: Callable[..., Any], read: Reader, *, in_thread: bool, overrides: Overrides
 ) -> tuple[Signature, Callable[..., Any]]:
     """
     The signature of the whole graph, and a coroutine function that takes all of its parameters.
 
-    `read` gives the signature of a dependency. Where it `hands_over`, what the handler gives waits for what becomes of
-    it before it is sent: the function runs in `Halves`. Raises `DefinitionError` for what cannot be solved.
+    `read` gives the signature of a dependency. Raises `DefinitionError` for what cannot be solved.
     """
     if not signature.injected:
         return signature, function
@@ -94,8 +86,7 @@ def solved(
     )
     awaited = signature.is_async or in_thread
     handler = threaded(function) if in_thread and not signature.is_async else function
-    called = f"{'await ' if awaited else ''}handler({arguments})"
-    source = _Source(f"event {signature.event!r}", graph.steps, called, hands_over)
+    source = _Source(f"event {signature.event!r}", graph.steps, f"{'await ' if awaited else ''}handler({arguments})")
     names = {"handler": handler, **source.names}
     return whole, codegen.function(", ".join(["endpoint", *graph.variables]), source.body, names, is_async=True)
 
@@ -310,8 +301,8 @@ _AS_GENERATOR = {"async generator": None, "generator": stepped_inline, "generato
 class _Source:
     """The lines of the generated function, and the names that stand in them."""
 
-    def __init__(self, where: str, steps: list[Step], handler: str, hands_over: bool) -> None:
-        self.names: dict[str, Any] = {"close": close, "close_late": close_late, "unwind": unwind, "HandOver": HandOver}
+    def __init__(self, where: str, steps: list[Step], handler: str) -> None:
+        self.names: dict[str, Any] = {"close": close, "close_late": close_late, "unwind": unwind}
         self.body: list[str] = []
         scopes = {step.scope for step in steps if step.kind in _AS_GENERATOR and step.key is None}
         if any(step.key is not None for step in steps):
@@ -324,7 +315,6 @@ class _Source:
         opened = sorted(scopes)  # those of "function" are torn down first
         self.body += [f"{scope} = []" for scope in opened]
         self.body += ["try:", *_indented(solving), f"    value = {handler}"]
-        self.body += ["    value = await HandOver(value)"] * hands_over
         self.body += ["    reply = None if value is None else endpoint._loop.prepare(value)"]
         self.body += ["    await close(function)"] * ("function" in scopes)
         self.body += ["    if reply is not None and (rest := endpoint._loop.deliver(reply)) is not None: await rest"]
