@@ -21,7 +21,18 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 
-from socketsundso import Call, DefinitionError, Endpoint, EventError, EventMessage, Keep, RateLimit, event, scopes
+from socketsundso import (
+    Call,
+    DefinitionError,
+    Depends,
+    Endpoint,
+    EventError,
+    EventMessage,
+    Keep,
+    RateLimit,
+    event,
+    scopes,
+)
 from tests.harness import Peer, ask, talk
 from tests.server.serving import run, serving
 
@@ -826,3 +837,174 @@ def test_a_guard_that_never_returns_lets_go_when_the_server_ends() -> None:
 
     asyncio.run(main())
     assert told == ["let go", 1012]
+
+
+# ---- middleware around dependencies
+
+
+def session() -> Any:
+    told.append("open")
+    try:
+        yield "session"
+    except BaseException as exc:
+        told.append(f"rolled back {type(exc).__name__}")
+        raise
+    else:
+        told.append("committed")
+
+
+async def session_async() -> Any:
+    await asyncio.sleep(0)
+    told.append("open")
+    try:
+        yield "session"
+    except BaseException as exc:
+        await asyncio.sleep(0)
+        told.append(f"rolled back {type(exc).__name__}")
+        raise
+    else:
+        await asyncio.sleep(0)
+        told.append("committed")
+
+
+def with_session(opens: Any, scope: str = "request") -> tuple[type[Endpoint], list[Any]]:
+    """An endpoint whose handler has a session, and the list of what its middleware is to do with a reply."""
+    doing: list[Any] = [lambda reply: reply]
+
+    class Chat(Endpoint):
+        @event
+        async def on_say(self, n: int, db: Annotated[str, Depends(opens, scope=scope)]) -> Any:
+            told.append("handler")
+            if n < 0:
+                raise EventError("negative")
+            return {"n": n}
+
+    @Chat.middleware
+    async def around(endpoint: Any, call: Call, handle: Any) -> Any:
+        told.append("in")
+        try:
+            reply = await handle()
+            await asyncio.sleep(0)
+            return doing[0](reply)
+        finally:
+            told.append("out")
+
+    return Chat, doing
+
+
+both = pytest.mark.parametrize("opens", [session, session_async])
+
+
+@both
+@pytest.mark.parametrize("scope", ["request", "function"])
+def test_middleware_sees_the_reply_while_the_session_is_open(opens: Any, scope: str) -> None:
+    """It is committed when all middleware is done with it, and what is sent is what they gave."""
+    chat, doing = with_session(opens, scope)
+    doing[0] = lambda reply: {**reply, "seen": True}
+    for n in (1, "1"):  # the second one is judged
+        told.clear()
+        assert talk(chat, {"type": "say", "n": n, "ref": 7}).answers == [
+            {"type": "say", "n": 1, "seen": True, "ref": 7}
+        ]
+        assert told == ["in", "open", "handler", "out", "committed"]
+
+
+@both
+def test_a_reply_that_middleware_takes_away_is_not_sent(opens: Any) -> None:
+    """None is no reply; the session is committed all the same."""
+    chat, doing = with_session(opens)
+    doing[0] = lambda reply: None
+    assert talk(chat, {"type": "say", "n": 1}).answers == []
+    assert told[-1] == "committed"
+
+
+@both
+def test_what_middleware_raises_rolls_back(opens: Any) -> None:
+    """As if the handler had raised it: nothing is committed that is answered with an error."""
+    chat, doing = with_session(opens)
+
+    def refuse(reply: Any) -> Any:
+        raise EventError("not_this")
+
+    doing[0] = refuse
+    assert [answer["code"] for answer in talk(chat, {"type": "say", "n": 1}).answers] == ["not_this"]
+    assert told == ["in", "open", "handler", "out", "rolled back EventError"]
+
+
+@both
+def test_what_the_handler_raises_reaches_sessions_and_middleware(opens: Any) -> None:
+    """In this order."""
+    chat, _ = with_session(opens)
+    assert [answer["code"] for answer in talk(chat, {"type": "say", "n": -1}).answers] == ["negative"]
+    assert told == ["in", "open", "handler", "rolled back EventError", "out"]
+
+
+@both
+def test_a_reply_of_middleware_that_is_none_rolls_back(opens: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be written is an error of the message, as it is without middleware."""
+    caplog.set_level(logging.CRITICAL, "socketsundso")
+    chat, doing = with_session(opens)
+    doing[0] = lambda reply: 5
+    assert [answer["code"] for answer in talk(chat, {"type": "say", "n": 1}).answers] == ["response_error"]
+    assert told[-1] == "rolled back ResponseError"
+
+
+@both
+def test_a_second_handle_behind_a_reply_is_refused(opens: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Two sessions would be open at once; who tries again does it behind an error."""
+    caplog.set_level(logging.CRITICAL, "socketsundso")
+    chat, _ = with_session(opens)
+
+    @chat.middleware
+    async def twice(endpoint: Any, call: Call, handle: Any) -> Any:
+        try:
+            await handle()
+        except EventError:
+            return {"tried": "again"}
+        return await handle()
+
+    codes = [
+        answer.get("code", "reply") for answer in talk(chat, {"type": "say", "n": 1}, {"type": "say", "n": -1}).answers
+    ]
+    assert codes == ["internal_error", "reply"]
+    assert "rolled back RuntimeError" in told
+
+
+@both
+def test_a_connection_that_is_cancelled_in_middleware_rolls_back(opens: Any) -> None:
+    """The server ends while middleware holds a reply back."""
+    chat, _ = with_session(opens)
+    held = asyncio.Event()
+
+    @chat.middleware
+    async def hold(endpoint: Any, call: Call, handle: Any) -> Any:
+        await handle()
+        held.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        connection = asyncio.create_task(Peer(chat, [{"type": "say", "n": 1}]).run())
+        await held.wait()
+        connection.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connection
+
+    asyncio.run(main())
+    assert told[-1] == "rolled back CancelledError"
+
+
+def test_middleware_that_is_added_meanwhile_leaves_a_handler_that_runs_alone() -> None:
+    """It goes the way that was there when it began."""
+
+    class Chat(Endpoint):
+        @event
+        async def on_add(self, db: Annotated[str, Depends(session)]) -> Any:
+            @Chat.middleware
+            async def count(endpoint: Any, call: Call, handle: Any) -> Any:
+                told.append("in")
+                return await handle()
+
+            return {}
+
+    assert [answer["type"] for answer in talk(Chat, {"type": "add"}, {"type": "add"}).answers] == ["add", "add"]
+    assert told == ["open", "committed", "in", "open", "committed"]
