@@ -16,6 +16,7 @@ from socketsundso.errors import DefinitionError as DefinitionError
 from socketsundso.errors import EventError as EventError
 from socketsundso.errors import RateLimited as RateLimited
 from socketsundso.guards import Call as Call
+from socketsundso.guards import Handle as Handle
 from socketsundso.guards import scopes as scopes
 from socketsundso.handler import Handler as Handler
 from socketsundso.handler import event as event

@@ -228,6 +228,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _own_middleware: ClassVar[tuple[Middleware, ...]] = ()  # each class's own, without those of its bases
 
     _noted_offer: ClassVar[bool]
+    _noted_origin: ClassVar[bool]
 
     _loop: Serial | None = None  # while it runs
     _handshake: Mapping[str, Any] = MappingProxyType({})  # what FastAPI took of it for dependencies
@@ -302,7 +303,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
-                routes[event] = route = own.compile(
+                routes[event] = own.compile(
                     namespace,
                     ref_key=cls.ref_key,
                     event=event,
@@ -311,7 +312,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     overrides=overrides,
                     replies=not gate.is_around,
                 )
-                gate.stand_before(route, own)
+                gate.stand_before(routes[event], own)
             else:
                 del routes[event]
         decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
@@ -703,8 +704,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
-            if self._origins is not None and not self._origins.permit(self.websocket.scope["headers"]):
-                raise HTTPException(403, "this origin may not connect")
+            self._check_origin()
             if not await self._authenticated():
                 return False
             if self._declaration.uses_rooms:
@@ -732,6 +732,21 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if cls.authenticate_within_s is not None or cls.idle_timeout_s is not None or self._user_expires_at is not None:
             self._watch_deadlines()
         return True
+
+    def _check_origin(self) -> None:
+        """Raises what the handshake of another page is answered with; the first one is logged, to be seen at work."""
+        cls, headers = type(self), self.websocket.scope["headers"]
+        if cls._origins is None or cls._origins.permit(headers):
+            return
+        if "_noted_origin" not in vars(cls):
+            cls._noted_origin = True
+            sent = [value.decode("latin-1") for name, value in headers if name.lower() == b"origin"]
+            logger.warning(
+                "%s: a page of the origin %r may not connect; add it to `allowed_origins` if it should (told once)",
+                cls.__name__,
+                ", ".join(sent) if sent else None,
+            )
+        raise HTTPException(403, "this origin may not connect")
 
     async def _authenticated(self) -> bool:
         """May it go on? `authenticate` may have closed."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from socketsundso.connection import RateLimit
 from socketsundso.errors import DefinitionError, EventError
@@ -19,7 +21,7 @@ from socketsundso.handler import Handler, gives_awaitable, takes
 from socketsundso.messages import CallMessage, Frame, Judgement, Refused, Route, finishing
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """
     A message that is to be handled, before its fields are looked at.
 
@@ -29,7 +31,7 @@ class Call(NamedTuple):
 
     event: str
     ref: int | str | None
-    handler: Handler[..., Any]
+    handler: Any  # a Handler; as one, type checkers would take this for a method
 
 
 Guard = Callable[[Any, Call], Any]
@@ -116,23 +118,19 @@ class Gate:
         return charge
 
     def stand_before(self, route: Route, handler: Handler[..., Any]) -> None:
-        """Let nothing through to this route but what may pass. Costs nothing where nothing stands before it."""
+        """Let nothing through to this route but what may pass. One that nothing stands before stays as it is."""
         charges, guards = self._charges, (*self._guards, *handler.guards)
         if not self._middleware and all(isinstance(guard, RateLimit) for guard in guards):
             charges += tuple(guard.meter(route.event).charge for guard in guards if isinstance(guard, RateLimit))
             guards = ()
-        asks = bool(guards or self._middleware)
-        if not (asks or charges):
-            return
-
-        def wrap(inner: CallMessage) -> CallMessage:
-            if asks:
-                inner = _asked(route, handler, guards, self._middleware, inner)
-            if self.is_around and route.signature.tears_down:
-                inner = finishing(inner, f"event {route.event!r}")
-            return _charged(charges, inner) if charges else inner
-
-        route.put_before(wrap, awaited=asks or route.awaited)
+        if guards:
+            route.put_before(functools.partial(_guarded, route, handler, guards), awaited=True)
+        if self._middleware:
+            route.put_before(functools.partial(_within, route, handler, self._middleware), awaited=True)
+            if route.signature.tears_down:
+                route.put_before(functools.partial(finishing, where=f"event {route.event!r}"), awaited=True)
+        for charge in reversed(charges):
+            route.put_before(functools.partial(_charged, charge), awaited=route.awaited)
 
 
 def _note_heard(endpoint: Any) -> None:
@@ -147,25 +145,19 @@ def _ask_before(endpoint: Any, call: Call) -> Any:
     return endpoint.before(call)
 
 
-def _charged(charges: tuple[Callable[[Any], None], ...], inner: CallMessage) -> CallMessage:
+def _charged(charge: Callable[[Any], None], inner: CallMessage) -> CallMessage:
     def charged(message: Any, endpoint: Any, frame: Frame) -> Any:
-        for charge in charges:
-            charge(endpoint)
+        charge(endpoint)
         return inner(message, endpoint, frame)
 
     return charged
 
 
-def _asked(
-    route: Route,
-    handler: Handler[..., Any],
-    guards: Sequence[Guard],
-    middleware: Sequence[Middleware],
-    inner: CallMessage,
-) -> CallMessage:
-    is_awaited = route.awaited
+def _guarded(route: Route, handler: Handler[..., Any], guards: Sequence[Guard], inner: CallMessage) -> CallMessage:
+    event, is_awaited = route.event, route.awaited
 
-    async def guarded(message: Any, endpoint: Any, frame: Frame, call: Call) -> Any:
+    async def guarded(message: Any, endpoint: Any, frame: Frame) -> Any:
+        call = Call(event, message.ref, handler)
         for guard in guards:
             verdict = guard(endpoint, call)
             if verdict is not None:
@@ -173,13 +165,7 @@ def _asked(
         value = inner(message, endpoint, frame)
         return await value if is_awaited else value
 
-    async def asked(message: Any, endpoint: Any, frame: Frame) -> Any:
-        call = Call(route.event, message.ref, handler)
-        if not middleware:
-            return await guarded(message, endpoint, frame, call)
-        return await _through(middleware, endpoint, call, functools.partial(guarded, message, endpoint, frame, call))
-
-    return asked
+    return guarded
 
 
 async def _let_pass(guard: Guard, verdict: Any) -> None:
@@ -195,32 +181,41 @@ async def _let_pass(guard: Guard, verdict: Any) -> None:
         )
 
 
-async def _through(middleware: Sequence[Middleware], endpoint: Any, call: Call, handle: Handle) -> Any:
-    """The innermost first. Outside of all of them what is not valid is `Refused` again, inside it is what is wrong."""
-    validity = _Validity(handle)
-    rest: Handle = validity.handle
-    for each in middleware:
-        rest = functools.partial(each, endpoint, call, rest)
-    try:
-        return await rest()
-    except Exception as exc:
-        if not validity.is_told_by(exc):
-            raise
-    raise validity.refusal
+def _within(
+    route: Route, handler: Handler[..., Any], middleware: Sequence[Middleware], inner: CallMessage
+) -> CallMessage:
+    """The innermost first. Outside of all of them what is not valid is `Refused` again; inside it is what is wrong."""
+    event, is_awaited = route.event, route.awaited
+
+    async def within(message: Any, endpoint: Any, frame: Frame) -> Any:
+        call = Call(event, message.ref, handler)
+        validity = _Validity(functools.partial(inner, message, endpoint, frame), is_awaited)
+        rest: Handle = validity.handle
+        for each in middleware:
+            rest = functools.partial(each, endpoint, call, rest)
+        try:
+            return await rest()
+        except Exception as exc:
+            if not validity.is_told_by(exc):
+                raise
+        raise validity.refusal
+
+    return within
 
 
 class _Validity:
     """What is wrong with one message, as middleware sees it: the ValidationError, which may pass or be replaced."""
 
-    __slots__ = ("_handle", "_judgement", "_traceback")
+    __slots__ = ("_call", "_is_awaited", "_judgement", "_traceback")
 
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+    def __init__(self, call: Callable[[], Any], is_awaited: bool) -> None:
+        self._call, self._is_awaited = call, is_awaited
         self._judgement: Judgement | None = None
 
     async def handle(self) -> Any:
         try:
-            return await self._handle()
+            value = self._call()
+            return await value if self._is_awaited else value
         except Refused as exc:
             self._judgement = exc.judgement
         assert self._judgement is not None

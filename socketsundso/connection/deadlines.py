@@ -81,7 +81,7 @@ class Deadlines:
         """The peer has said something."""
         self._heard = time.monotonic()
 
-    async def answering(self, call: Any, handle: Callable[[], Awaitable[Any]]) -> Any:
+    async def answering(self, handle: Callable[[], Awaitable[Any]]) -> Any:
         """Run a handler; whoever waits for it is not idle."""
         self._answering += 1
         try:

@@ -126,18 +126,19 @@ class Route:
             eq=False,
         )
         self.call_exact = plan.call_exact()
+        self._leaves_to_judge = plan.leaves_to_judge
         self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
 
-    def put_before(self, wrap: Callable[[CallMessage], CallMessage], awaited: bool) -> None:
+    def put_before(self, wrap: Callable[[CallMessage], CallMessage], *, awaited: bool) -> None:
         """
         Have every message pass through `wrap` of its call, however it is read; what that gives is `awaited` or not.
 
         The call that is wrapped raises no `Refused` without a judgement: a message passes once.
         """
         struct: Any = self.struct
-        fast, unread = struct.call, self.call_unread
-        struct.call, self.call_unread = wrap(_complete(fast, unread)), wrap(unread)
-        self.awaited = awaited
+        fast = _complete(struct.call, self.call_unread) if self._leaves_to_judge else struct.call
+        struct.call, self.call_unread = wrap(fast), wrap(self.call_unread)
+        self.awaited, self._leaves_to_judge = awaited, False
 
     def exact(self, frame: Frame) -> dict[str, Any]:
         """All arguments as pydantic gives them for the whole frame. Raises pydantic's `ValidationError`."""
@@ -277,6 +278,11 @@ class _Plan:
         self._raw.append(f"value_{index} = {value}")
         self._raw_fields.append(RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json))
         self._sources[parameter.name] = f"value_{index}"
+
+    @property
+    def leaves_to_judge(self) -> bool:
+        """May the call raise `Refused` without a judgement?"""
+        return bool(self._raw)
 
     def call(self) -> Callable[..., Any]:
         body = [f"return handler({self._arguments(self._sources)})"]

@@ -1,11 +1,28 @@
 """What a type checker sees of the public API. Checked by mypy, never run."""
 
+import re
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
 
-from socketsundso import Depends, Endpoint, EventError, Handler, Hub, Member, SyncHub, WebSocketHandlingEndpoint, event
+from socketsundso import (
+    Call,
+    Depends,
+    Endpoint,
+    EventError,
+    Handle,
+    Handler,
+    Hub,
+    Member,
+    RateLimit,
+    RateLimited,
+    SyncHub,
+    WebSocketHandlingEndpoint,
+    event,
+    scopes,
+)
 
 
 class Pong(BaseModel):
@@ -137,3 +154,45 @@ def threads(app: App) -> None:
     assert_type(app.sync.untrack("a"), None)
     app.sync.broadcast({"type": "x"})  # type: ignore[call-arg]
     app.sync.join("a", last="5")  # type: ignore[arg-type]
+
+
+async def may_write(endpoint: App, call: Call) -> bool:
+    assert_type(call.event, str)
+    assert_type(call.ref, int | str | None)
+    return endpoint.user is not None
+
+
+def is_known(endpoint: Endpoint, call: Call) -> None: ...
+
+
+class Guarded(Endpoint):
+    allowed_origins = ["https://app.example.com", re.compile(r"https://app-\d+\.example\.com")]
+    rate_limit = RateLimit(100, per_s=10)
+    idle_timeout_s = 60
+
+    async def authenticate(self) -> str | None:
+        self.user_expires_at = datetime.now(UTC)
+        self.user_expires_at = 4e9
+        self.user_expires_at = "tomorrow"  # type: ignore[assignment]
+        return None
+
+    async def before(self, call: Call) -> None:
+        raise RateLimited(0.5)
+
+    @event(guards=[may_write, is_known, scopes("write"), RateLimit(20, per_s=1, burst=40)])
+    async def on_say(self, msg: str) -> None: ...
+
+
+@Guarded.middleware
+async def timed(endpoint: Guarded, call: Call, handle: Handle) -> Any:
+    return await handle()
+
+
+@Guarded.middleware  # type: ignore[type-var]
+def blocking(endpoint: Guarded, call: Call, handle: Handle) -> None: ...
+
+
+assert_type(RateLimited(0.5).retry_after_s, float)
+assert_type(RateLimit(1, per_s=1).burst, int)
+RateLimit(20, 1)  # type: ignore[call-arg]
+event(guards=may_write)  # type: ignore[call-overload]
