@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from uvicorn.config import Config
@@ -104,12 +104,13 @@ def _header(line: bytes) -> Header:
     """Name and value of a header; of a common one the same tuple for all connections, which weigh less by that."""
     name, _, value = line.partition(b":")
     header = name.lower(), value.strip()
-    return _kept(header) if header[0] in _COMMON and len(line) <= MAX_COMMON_BYTES else header
+    return cast(Header, _kept(header)) if header[0] in _COMMON and len(line) <= MAX_COMMON_BYTES else header
 
 
 @functools.lru_cache(maxsize=1024)
-def _kept(header: Header) -> Header:
-    return header
+def _kept(value: Any) -> Any:
+    """An equal value, of an earlier request if there was one."""
+    return value
 
 
 def _checked_key(headers: Headers) -> bytes:
@@ -171,7 +172,7 @@ def build_scope(
         "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
         "http_version": "1.1",
         "scheme": scheme,
-        "server": server,
+        "server": _kept(server),
         "client": client,
         "root_path": config.root_path,
         "path": config.root_path + unquote(raw_path.decode("ascii")),
