@@ -167,7 +167,7 @@ def serve_bytes(request: bytes, data: bytes) -> int:
         protocol = WebSocketProtocol(config, state, {})
         protocol.connection_made(transport)
         protocol.data_received(request)
-        while transport.protocol is None:
+        while protocol.outbox.closed:  # until it is accepted
             await asyncio.sleep(0)
         protocol.data_received(data)  # as bytes that come before the parser is in its place
         await asyncio.sleep(0)

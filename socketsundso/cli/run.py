@@ -28,6 +28,7 @@ import h11
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from uvicorn import importer
 from uvicorn.config import HTTP_PROTOCOLS as UVICORN_HTTP_PROTOCOLS
 from uvicorn.config import LOOP_FACTORIES, WS_PROTOCOLS
@@ -36,6 +37,7 @@ from uvicorn.main import main as uvicorn_command
 from uvicorn.supervisors import Multiprocess
 
 from socketsundso.backplanes import default_url, open_url
+from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.environment import (
     BACKPLANE_VARIABLE,
     DEFLATE_CONTEXT_VARIABLE,
@@ -311,7 +313,27 @@ def _application(name: str) -> Any:
     elif not _is_application(app):
         click.echo(f"Warning: {name} takes no arguments: called as with --factory", err=True)
         app = _called(app, name)
+    if inspect.isclass(app) and issubclass(app, WebSocketHandlingEndpoint):
+        return _at_root(app)
     return Starlette(routes=[WebSocketRoute("/", app)]) if _is_endpoint(app) else _as_uvicorn_takes_it(app, name)
+
+
+def _at_root(endpoint: type[WebSocketHandlingEndpoint]) -> Any:
+    """
+    `endpoint` at `/`; whatever else comes is answered by a Starlette without routes.
+
+    With a route there, its middlewares would be around each connection for all its life: a third of what it weighs.
+    """
+    elsewhere = Starlette()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"].removeprefix(scope["root_path"]) == "/":
+            scope["app"] = elsewhere
+            await cast(Any, endpoint)(scope, receive, send)
+        else:
+            await elsewhere(scope, receive, send)
+
+    return app
 
 
 def _as_uvicorn_takes_it(app: Any, name: str) -> Any:

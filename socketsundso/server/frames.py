@@ -59,14 +59,6 @@ def payload_of(frame: bytes) -> bytes | None:
     return frame[start:] if len(frame) == start + size else None
 
 
-def lone_pong(data: bytes) -> bytes | None:
-    """The payload of a client's pong, if `data` is one and nothing else."""
-    if len(data) < 6 or data[0] != FIN_PONG or not 0x80 <= data[1] <= 0x80 + 125 or len(data) != 6 + data[1] - 0x80:
-        return None
-    payload, mask = data[6:], (data[2:6] * 32)[: len(data) - 6]
-    return (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(len(payload))
-
-
 def close_frame(code: int, reason: str = "") -> bytes:
     """
     The close frame with `code` and `reason`; 1005 stands for a frame without a code.

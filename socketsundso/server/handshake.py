@@ -9,22 +9,40 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from uvicorn.config import Config
 
-Headers = list[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+Headers = list[Header]
 
 MAX_REQUEST_BYTES = 1 << 16
+MAX_COMMON_BYTES = 256  # of a header that is kept for others
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ABSOLUTE = re.compile(rb"(?:http|ws)s?://[^/?]*(.*)", re.IGNORECASE)
+_COMMON = frozenset(
+    {
+        b"accept-encoding",
+        b"accept-language",
+        b"cache-control",
+        b"connection",
+        b"host",
+        b"origin",
+        b"pragma",
+        b"sec-websocket-extensions",
+        b"sec-websocket-version",
+        b"upgrade",
+        b"user-agent",
+    }
+)  # what thousands of clients say in the same words, and none of it a secret
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -78,8 +96,21 @@ def parse_request(head: bytes, version: str = "1.1") -> UpgradeRequest:
     # RFC 6455 4.2.1: or an absolute HTTP/HTTPS URI containing the /resource name/
     if absolute := _ABSOLUTE.fullmatch(target):
         target = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
-    headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    headers = [_header(line) for line in lines]
     return UpgradeRequest(target, headers, _checked_key(headers))
+
+
+def _header(line: bytes) -> Header:
+    """Name and value of a header; of a common one the same tuple for all connections, which weigh less by that."""
+    name, _, value = line.partition(b":")
+    header = name.lower(), value.strip()
+    return cast(Header, _kept(header)) if header[0] in _COMMON and len(line) <= MAX_COMMON_BYTES else header
+
+
+@functools.lru_cache(maxsize=1024)
+def _kept(value: Any) -> Any:
+    """An equal value, of an earlier request if there was one."""
+    return value
 
 
 def _checked_key(headers: Headers) -> bytes:
@@ -141,7 +172,7 @@ def build_scope(
         "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
         "http_version": "1.1",
         "scheme": scheme,
-        "server": server,
+        "server": _kept(server),
         "client": client,
         "root_path": config.root_path,
         "path": config.root_path + unquote(raw_path.decode("ascii")),
@@ -178,7 +209,7 @@ def response_head(status: int, headers: Headers) -> bytes:
     return _head(status, headers)
 
 
-def plain_response(status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+def plain_response(status: int, text: str, headers: Iterable[Header] = ()) -> bytes:
     """A whole response with a text body, after which the connection closes."""
     body = text.encode()
     fixed = [

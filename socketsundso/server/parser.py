@@ -1,8 +1,8 @@
 """
 Bytes -> frames: picows' compiled parser behind a transport of our own.
 
-The one module that touches what picows does not document: `WSProtocol`, its positional constructor, and
-feeding it by hand (hence the pin `picows>=2.3,<2.4`; `tests/server/test_parser.py` holds what is relied
+The one module that touches what picows does not document: `WSProtocol`, its positional constructor, feeding it
+by hand, and frames without it (hence the pin `picows>=2.3,<2.4`; `tests/server/test_parser.py` holds what is relied
 on). picows is never shown the client's request, which it would judge more strictly than RFC 6455 and answer
 by itself: it gets a constant one, and its answer goes nowhere. It checks opcodes, masks, minimal lengths,
 control frames and the size of a frame; everything else is ours.
@@ -17,16 +17,33 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
-from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stubs: see the module docstring
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol, _make_test_ws_frame  # type: ignore[attr-defined]  # see the module docstring
 
-from socketsundso.server.frames import NO_CODE
+from socketsundso.server.frames import FIN_BINARY, FIN_PING, FIN_PONG, FIN_TEXT, NO_CODE, RSV1
 
 READ_BUFFER_BYTES = 2048  # picows' minimum
 INITIAL_BUFFER_BYTES = READ_BUFFER_BYTES - 256  # what one read can fill of it, before it has grown
 METERED_READ_BYTES = 1 << 15
 
 logger = logging.getLogger("socketsundso.server")
+
+_DATA_KINDS = (WSMsgType.TEXT, WSMsgType.BINARY)
+_LONE_KINDS = {
+    FIN_TEXT: WSMsgType.TEXT,
+    FIN_TEXT | RSV1: WSMsgType.TEXT,
+    FIN_BINARY: WSMsgType.BINARY,
+    FIN_BINARY | RSV1: WSMsgType.BINARY,
+    FIN_PING: WSMsgType.PING,
+    FIN_PONG: WSMsgType.PONG,
+}  # by the first byte: a frame that is final and not the last one
 
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -89,46 +106,45 @@ def feed(parser: FrameParser, data: bytes) -> None:
         view = view[size:]
 
 
-_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = weakref.WeakKeyDictionary()
-
-
-def shared_buffer(loop: asyncio.AbstractEventLoop) -> bytearray:
-    """What all connections of `loop` read the first bytes after a silence into: they are taken out at once."""
-    buffer = _buffers.get(loop)
-    if buffer is None:
-        buffer = _buffers[loop] = bytearray(READ_BUFFER_BYTES)
-    return buffer
-
-
-class Silent(asyncio.BufferedProtocol):
+def lone_frame(data: bytes, max_bytes: int) -> WSFrame | None:
     """
-    In a parser's place while the peer says nothing: passes on what one small read brings.
+    The frame in `data`, if that is one whole frame of a client and nothing else: for such a one no parser is needed.
+
+    None for whatever a parser is to judge: fragments, close frames, frames above `max_bytes`, and what breaks RFC 6455.
+    """
+    kind = _LONE_KINDS.get(data[0]) if len(data) >= 6 else None
+    if kind is None:
+        return None
+    size, start = data[1] - 0x80, 6  # without the bit of the mask it is negative, and no length fits
+    if size == 126 and kind in _DATA_KINDS:
+        size, start = int.from_bytes(data[2:4]), 8
+    if len(data) != start + size or size > max_bytes or (size > 125) != (start == 8):
+        return None
+    # made by picows for its own tests: a frame that keeps its payload, where a parser's points into the read buffer
+    payload = _unmasked(data[start:], data[start - 4 : start])
+    return _make_test_ws_frame(kind, payload, True, bool(data[0] & RSV1))
+
+
+def _unmasked(payload: bytes, mask: bytes) -> bytes:
+    size = len(payload)
+    repeated = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(repeated)).to_bytes(size)
+
+
+Read = Callable[[int], bytearray]
+_reads: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Read] = weakref.WeakKeyDictionary()
+
+
+def shared_read(loop: asyncio.AbstractEventLoop) -> Read:
+    """
+    The `get_buffer` of all connections of `loop` that have no parser in place: what they read is taken out at once.
 
     A read into a `Protocol` may bring 256 KiB, more than an application that is behind is to be given.
     """
-
-    __slots__ = ("_buffer", "_protocol")
-
-    def __init__(self, protocol: asyncio.Protocol, buffer: bytearray) -> None:
-        self._protocol, self._buffer = protocol, buffer
-
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._protocol.data_received(bytes(memoryview(self._buffer)[:nbytes]))
-
-    def eof_received(self) -> bool | None:
-        return self._protocol.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._protocol.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
+    if loop not in _reads:
+        buffer = bytearray(METERED_READ_BYTES)
+        _reads[loop] = lambda _size_hint: buffer
+    return _reads[loop]
 
 
 class Metered(asyncio.BufferedProtocol):

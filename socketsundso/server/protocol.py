@@ -47,10 +47,10 @@ from socketsundso.server.parser import (
     INITIAL_BUFFER_BYTES,
     FrameParser,
     Metered,
-    Silent,
     feed,
+    lone_frame,
     new_parser,
-    shared_buffer,
+    shared_read,
 )
 from socketsundso.server.rejection import Rejection
 
@@ -58,6 +58,7 @@ HANDSHAKE_TIMEOUT_S = 60.0  # for the application's answer to the upgrade reques
 CLOSE_TIMEOUT_S = 10.0  # for the peer's close frame, and again for its hanging up
 SHUTDOWN_TIMEOUT_S = 2.0  # for the peer's hanging up when the server goes down
 HOLD_S = 0.1  # how long the last frame waits for the application's answers to what came before
+FEW_FRAMES = 64  # between two pings are read without a parser, for 2 us more each: who says more has one
 LARGE_BYTES = 1 << 16  # messages from here on leave a read buffer behind that is worth giving back
 
 Message = dict[str, Any]
@@ -79,12 +80,12 @@ class Stage(enum.Enum):
     LOST = enum.auto()
 
 
-class WebSocketProtocol(WSListener, asyncio.Protocol):
+class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
     """
     What uvicorn makes for each upgrade request, given as `--ws` or `uvicorn.run(ws=...)`.
 
-    It is the transport's protocol until the connection is accepted and again after its end; in between that
-    is a parser, whose listener it is.
+    It is the transport's protocol until the connection is accepted, after its end, and while the peer says little; in
+    between that is a parser, whose listener it is.
     """
 
     __slots__ = (
@@ -97,6 +98,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_default_headers",
         "_deflate",
         "_early",
+        "_heard",
         "_inbox",
         "_keepalive",
         "_last_frame",
@@ -119,6 +121,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         "_timer",
         "_transport",
         "_watching",
+        "get_buffer",
     )
 
     def __init__(
@@ -134,7 +137,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._server_state = server_state
         self._default_headers: Headers = server_state.default_headers
         self._app_state = app_state
-        self._loop = _loop or asyncio.get_running_loop()
+        self._loop = loop = _loop or asyncio.get_running_loop()
+        self.get_buffer = shared_read(loop)  # type: ignore[method-assign, assignment]  # no bound method for each
         self._stage = Stage.CONNECTING
         self._requested = False  # whether the upgrade request has come
         self._request: UpgradeRequest | None = None  # until it is accepted
@@ -148,7 +152,8 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._metered = False  # whether the peer once sent more than the application takes
         self._receiving = False  # from accept until the peer's close frame, a violation, or our own close
         self._accepts_text = False  # receiving, and no fragmented message under way
-        self._watching = False  # receiving, the peer was silent, and there is no parser, or one with nothing in it
+        self._watching = False  # receiving, the peer says little, and there is no parser, or one with nothing in it
+        self._heard = 0  # frames that were read without a parser since a ping was due
         self._last_frame: bytes | None = None  # the close frame that waits for the application's last answers
         self._latest_ping: bytes | None = None  # came while the peer does not read: answered when it does
         self._peer_closed = False  # the peer sent a close frame
@@ -166,6 +171,13 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._inbox = Inbox(self._loop, self._transport, self._outbox, self)
         self._server_state.connections.add(cast(Any, self))
         self._trace("made")
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(memoryview(self.get_buffer(-1))[:nbytes])
+        if self._watching:
+            self._hear(data)
+        else:
+            self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
         """The request, as uvicorn passes it on; then whatever comes while no parser is in place."""
@@ -294,10 +306,11 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
             self._outbox.compress(agreed, *deflate.settings().thresholds)
 
     def _start_app(self) -> None:
-        context = contextvars.Context() if getattr(self._config, "reset_contextvars", False) else None
+        empty = getattr(self._config, "reset_contextvars", False)
+        context = contextvars.Context() if empty else contextvars.copy_context()
         task = self._loop.create_task(self._run_app(), context=context)
         self._server_state.tasks.add(task)
-        task.add_done_callback(self._server_state.tasks.discard)
+        task.add_done_callback(self._server_state.tasks.discard, context=context)  # else it gets one of its own
 
     def _accept(self, message: Message) -> None:
         request = cast(UpgradeRequest, self._request)
@@ -316,7 +329,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         self._stage = Stage.OPEN
         self._receiving = self._accepts_text = True
         self._outbox.open()
-        self._watch()
+        self._watching = True
         early, self._early = self._early, b""
         if early:
             self._hear(early)
@@ -335,21 +348,16 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
     def _make_parser(self) -> None:
         self._parser = new_parser(self, self._refuse, self._max_bytes)
 
-    def _watch(self) -> None:
+    def _hear(self, data: bytes) -> None:
         """
-        Bytes come to `_hear` until the peer sends more than a pong: a parser, in which there is nothing, has a rest.
+        While the peer says little: a frame that came alone is read as it is, for anything else there is a parser.
 
         It is given up by `rest`: a parser is more than a third of what an idle connection weighs.
         """
-        self._watching = True
-        self._transport.set_protocol(Silent(self, shared_buffer(self._loop)))
-
-    def _hear(self, data: bytes) -> None:
-        """The peer breaks its silence, unless it only answers a ping: for that no parser is needed."""
-        pong = frames.lone_pong(data)
-        if pong is not None:
-            if self._keepalive is not None:
-                self._keepalive.pong(self, pong)
+        frame = lone_frame(data, self._max_bytes) if self._heard < FEW_FRAMES else None
+        if frame is not None:
+            self._heard += 1
+            self.on_ws_frame(None, frame)
             return
         self._watching = False
         if self._parser is None:
@@ -360,8 +368,9 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def rest(self) -> None:
         """A ping is due, and the next one after it: called by the keepalive."""
+        self._heard = 0
         if self._watching:
-            self._parser = None  # nothing came since the last ping
+            self._parser = None  # since the last ping it was not needed
 
     @property
     def _max_bytes(self) -> int:
@@ -393,7 +402,7 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     # --- frames from the peer
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+    def on_ws_frame(self, transport: WSTransport | None, frame: WSFrame) -> None:
         if not (self._accepts_text and frame.msg_type is _TEXT and frame.fin) or frame.rsv2 or frame.rsv3:
             self._on_other_frame(frame)
         elif frame.rsv1:
@@ -471,8 +480,9 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
         payload = _control_payload(frame)
         answers = self._keepalive is not None and self._keepalive.pong(self, payload)
         self._renew_parser(frame)
-        if answers and frame.tail_size == 0 and self._receiving and self._refused is None:
-            self._watch()
+        if answers and frame.tail_size == 0 and self._receiving and self._refused is None and not self._watching:
+            self._watching = True
+            self._transport.set_protocol(self)
 
     def _on_close(self, frame: WSFrame) -> None:
         payload = _control_payload(frame)
@@ -486,8 +496,10 @@ class WebSocketProtocol(WSListener, asyncio.Protocol):
 
     def _renew_parser(self, frame: WSFrame) -> None:
         """Give back the read buffer, which never shrinks, if it has grown and nothing is left in it."""
-        parser = cast(FrameParser, self._parser)
-        if frame.tail_size == 0 and self._receiving and len(parser.get_buffer(-1)) > INITIAL_BUFFER_BYTES:
+        parser = self._parser
+        if parser is None or frame.tail_size > 0 or not self._receiving:
+            return
+        if len(parser.get_buffer(-1)) > INITIAL_BUFFER_BYTES:
             self._start_parser()
             self._loop.call_soon(_keep_alive, parser)  # the event loop is still inside its buffer_updated
 

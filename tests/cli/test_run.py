@@ -11,6 +11,8 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -980,6 +982,27 @@ def test_endpoint_of_the_examples(tmp_path: Path) -> None:
     with running(tmp_path, *arguments) as (url, _), websockets.sync.client.connect(url) as client:
         client.send('{"type": "no_such_event"}')
         assert "unknown_event" in str(client.recv(30))
+
+
+def test_endpoint_of_ours_lives_at_the_root_only(tmp_path: Path) -> None:
+    """Another path, and what is no WebSocket, is answered as by Starlette; below a root path it is served, too."""
+    arguments = (
+        "examples.chat:Chat",
+        "--app-dir",
+        str(Path(__file__).parents[2]),
+        "--root-path",
+        "/api",
+        "--lifespan",
+        "on",
+    )
+    with running(tmp_path, *arguments) as (url, _):
+        with websockets.sync.client.connect(url) as client:
+            client.send('{"type": "no_such_event"}')
+            assert "unknown_event" in str(client.recv(30))
+        with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
+            websockets.sync.client.connect(url + "/other")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url.replace("ws://", "http://"))
 
 
 ENDLESS = """

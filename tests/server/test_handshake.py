@@ -22,6 +22,15 @@ def refusal(head: bytes) -> HandshakeRefused:
     return refused.value
 
 
+def test_headers_that_clients_have_in_common_are_kept_once() -> None:
+    """Two requests share the headers that browsers say alike; what may be a secret, or is long, is not kept."""
+    said = ["User-Agent: Mozilla/5.0", "Origin: https://chat.example", "Cookie: session=1", f"User-Agent: {'x' * 300}"]
+    first, second = (handshake.parse_request(request("/", *said)).headers for _ in range(2))
+    shared = [one[0] for one, other in zip(first, second, strict=True) if one is other]
+    assert first == second
+    assert shared == [b"host", b"upgrade", b"connection", b"sec-websocket-version", b"user-agent", b"origin"]
+
+
 def test_request_is_parsed() -> None:
     """A request's target, headers and key are what the client sent, names in lower case."""
     parsed = handshake.parse_request(request("/chat?a=b", "X-Y:  1 "))

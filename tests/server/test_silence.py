@@ -1,4 +1,4 @@
-"""Connections whose peer says nothing have no parser; what it says then is heard all the same."""
+"""Connections whose peer says little have no parser; what it says is heard all the same."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from picows import WSFrame, WSListener, WSTransport
 
-from socketsundso.server import frames
+from socketsundso.server.parser import feed, lone_frame, new_parser
+from socketsundso.server.protocol import FEW_FRAMES
 from tests.conftest import Clock
 from tests.server.serving import (
     BINARY,
@@ -56,28 +60,62 @@ def parser_of(served: Served) -> Any:
 
 
 @both_loops
-def test_who_never_spoke_has_no_parser(loop: str) -> None:
-    """A parser is made for the first bytes."""
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1900])
+def test_who_says_little_has_no_parser(loop: str, size: int) -> None:
+    """A few frames that come alone are read without; whoever says more gets one."""
 
     async def main() -> None:
         async with serving(echo) as served, peer(served) as client:
+            for _ in range(FEW_FRAMES):
+                assert parser_of(served) is None
+                client.say(masked(TEXT, b"x" * size))
+                assert await client.text() == "x" * size
             assert parser_of(served) is None
-            client.say(masked(TEXT, b"x"))
-            assert await client.text() == "x"
+            client.say(masked(TEXT, b"y" * size))
+            assert await client.text() == "y" * size
             assert parser_of(served) is not None
 
     run(main(), loop)
 
 
-def test_who_was_silent_between_two_pings_gives_the_parser_back(clock: Clock) -> None:
-    """The one who talks keeps it; a pong is no talk, and what comes later is heard."""
+@both_loops
+def test_what_does_not_come_alone_is_a_parsers_affair(loop: str) -> None:
+    """Two frames in one segment, whose texts both arrive."""
+
+    async def main() -> None:
+        async with serving(echo) as served, peer(served) as client:
+            client.say(masked(TEXT, b"x") * 2)
+            assert [await client.text(), await client.text()] == ["x", "x"]
+            assert parser_of(served) is not None
+
+    run(main(), loop)
+
+
+def test_who_says_little_between_two_pings_never_has_a_parser(clock: Clock) -> None:
+    """Each ping starts anew: what is said over hours is little, too."""
+
+    async def main() -> None:
+        async with serving(echo, ws_ping_interval=INTERVAL_S, loop="asyncio") as served, peer(served) as client:
+            for _ in range(3):
+                for number in range(FEW_FRAMES - 1):
+                    client.say(masked(TEXT, b"%d" % number))
+                    assert await client.text() == str(number)
+                await answered_ping(served, client, clock)
+                assert parser_of(served) is None
+
+    run(main(), "asyncio")
+
+
+def test_who_falls_silent_gives_the_parser_back(clock: Clock) -> None:
+    """Between two pings; the one who talks keeps it, a pong is no talk, and what comes later is heard."""
 
     async def main() -> None:
         async with serving(echo, ws_ping_interval=INTERVAL_S, loop="asyncio") as served, peer(served) as client:
             for number in range(3):
-                client.say(masked(TEXT, b"%d" % number))
-                assert await client.text() == str(number)
-                parser = parser_of(served)
+                for _ in range(FEW_FRAMES + 1):
+                    client.say(masked(TEXT, b"%d" % number))
+                    assert await client.text() == str(number)
+                assert (parser := parser_of(served)) is not None
                 await answered_ping(served, client, clock)
                 assert parser_of(served) is parser, "it talked since the last ping"
             for _ in range(3):
@@ -202,22 +240,80 @@ def test_silent_connections_end_in_every_way(loop: str) -> None:
     assert codes == [1006, 1006, 4001]
 
 
+class Heard(WSListener):
+    """What a parser makes of bytes."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[Any, ...]] = []
+        self.errors: list[int] = []
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        self.frames.append(facts(frame))
+
+    def refuse(self, code: int, reason: str) -> None:
+        self.errors.append(code)
+
+
+def facts(frame: WSFrame) -> tuple[Any, ...]:
+    bits = frame.fin, frame.rsv1, frame.rsv2, frame.rsv3
+    return frame.msg_type, bits, frame.payload_size, frame.get_payload_as_bytes(), frame.tail_size
+
+
+async def parsed(data: bytes, max_bytes: int) -> Heard:
+    heard = Heard()
+    feed(new_parser(heard, heard.refuse, max_bytes), data)
+    return heard
+
+
+first_bytes = st.one_of(st.sampled_from([0x81, 0xC1, 0x82, 0xC2, 0x88, 0x89, 0x8A]), st.integers(0, 255))
+sizes = st.one_of(st.integers(0, 140), st.sampled_from([1000, 65_535]))
+
+
+@st.composite
+def nearly_frames(draw: st.DrawFn) -> bytes:
+    """Bytes like those of a client's frame, whose length and head need not be right."""
+    size, mask = draw(sizes), draw(st.binary(min_size=4, max_size=4))
+    told = min(max(0, size + draw(st.sampled_from([0, 0, 0, -1, 1]))), 65_535)
+    length = draw(st.sampled_from([bytes((0x80 | min(told, 127),)), b"\xfe" + told.to_bytes(2)]))
+    return bytes((draw(first_bytes),)) + draw(st.one_of(st.just(length), st.binary(max_size=3))) + mask + bytes(size)
+
+
+@given(st.one_of(nearly_frames(), st.binary(max_size=20)), st.sampled_from([100, 1 << 20]))
+def test_a_lone_frame_is_what_a_parser_makes_of_it(data: bytes, max_bytes: int) -> None:
+    """Where a frame is read without a parser, one finds exactly the same frame, and nothing to refuse."""
+    frame = lone_frame(data, max_bytes)
+    if frame is not None:
+        heard = asyncio.run(parsed(data, max_bytes))
+        assert (heard.frames, heard.errors) == ([facts(frame)], [])
+
+
 @pytest.mark.parametrize(
     ("data", "payload"),
     [
         (masked(PONG), b""),
         (masked(PONG, b"abc"), b"abc"),
-        (masked(PONG, bytes(range(125))), bytes(range(125))),
+        (masked(PING, bytes(range(125))), bytes(range(125))),
+        (masked(TEXT, b"abc"), b"abc"),
+        (masked(TEXT, b"abc", rsv=4), b"abc"),
+        (masked(BINARY, bytes(126)), bytes(126)),
+        (masked(BINARY, bytes(1000)), bytes(1000)),
+        (masked(BINARY, bytes(1001)), None),
         (masked(PONG, b"abc")[:-1], None),
         (masked(PONG, b"abc") + b"!", None),
         (masked(PONG, b"abc") * 2, None),
-        (masked(PING, b"abc"), None),
         (masked(PONG, b"abc", mask=b"") + b"....", None),
         (masked(PONG, bytes(126)), None),
-        (b"\x8a\xfe" + bytes(130), None),
+        (masked(TEXT, b"abc", rsv=2), None),
+        (masked(TEXT, b"abc", fin=False), None),
+        (masked(CONTINUATION, b"abc"), None),
+        (closing(), None),
+        (b"\x81\xfe\x00\x03" + bytes(4 + 3), None),
+        (b"\x81\xff" + bytes(4 + 127), None),
+        (b"\x81\xff" + (200).to_bytes(8) + bytes(4 + 200), None),
         (b"", None),
     ],
 )
-def test_a_lone_pong(data: bytes, payload: bytes | None) -> None:
-    """Is exactly one masked, final pong of at most 125 bytes."""
-    assert frames.lone_pong(data) == payload
+def test_a_lone_frame(data: bytes, payload: bytes | None) -> None:
+    """Is exactly one masked and final frame: a text, data, a ping or a pong, its length as short as can be."""
+    frame = lone_frame(data, 1000)
+    assert (frame and frame.get_payload_as_bytes()) == payload
