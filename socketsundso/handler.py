@@ -20,12 +20,15 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.messages import (
+    Encodes,
     ResponseOptions,
     Route,
     Signature,
     Unresolvable,
+    conduct_of,
     encoder_for,
     is_model,
+    item_encoder,
     json_model_fields,
     returned_model,
     signature,
@@ -57,6 +60,9 @@ class Handler(Generic[P, R]):
     are validated by, or None; `model`, a pydantic model of the incoming message.
 
     `thread=False` runs a function that is not async right in the event loop: only for functions that never block.
+    A generator, or what returns an `AsyncIterator[T]`, is a stream of `T`. `timeout_s`: it is cancelled then, and
+    answered `timeout`. `concurrent`: so many run at once, beside all else; True for the class's `max_concurrent`.
+    `serial_by`: beside everything else, but one at a time for each value of that parameter, in order.
     The `response_model_*` arguments mean what they mean in FastAPI. Raises `DefinitionError` for what can never
     work.
     """
@@ -68,6 +74,9 @@ class Handler(Generic[P, R]):
         response_model: Any = UNSET,
         *,
         thread: bool = True,
+        timeout_s: float | None = None,
+        concurrent: int | bool = False,
+        serial_by: str | None = None,
         response_model_include: Any = None,
         response_model_exclude: Any = None,
         response_model_exclude_unset: bool = False,
@@ -91,6 +100,7 @@ class Handler(Generic[P, R]):
         self.event = str.__str__(self.event)  # of an enum's member, the plain string
         self.is_coroutine = signature.is_async(self.method)
         self.thread = thread
+        self._timeout_s, self._concurrent, self._serial_by = timeout_s, concurrent, serial_by
         self._wanted = response_model
         self._options = ResponseOptions(
             include=response_model_include,
@@ -170,8 +180,17 @@ class Handler(Generic[P, R]):
         if event is not None and event != read.event:
             read = dataclasses.replace(read, event=event)
         read = signature.specialised(read, arguments)
-        encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
-        return Route(read, self.method, encoder, ref_key=ref_key, in_thread=self.thread and not self.is_coroutine)
+        encode = item_encoder if read.streams else encoder_for
+        encoder: Encodes = encode(read.event, self._model_for(read, arguments), self._options, ref_key)
+        in_thread = self.thread and not self.is_coroutine and not read.is_generator
+        conduct = conduct_of(
+            read,
+            timeout_s=self._timeout_s,
+            concurrent=self._concurrent,
+            serial_by=self._serial_by,
+            thread=self.thread,
+        )
+        return Route(read, self.method, encoder, ref_key=ref_key, in_thread=in_thread, conduct=conduct)
 
     def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
         """What replies are validated by. `read` has types for type variables: only then is a `T` a model, or none."""
@@ -187,7 +206,7 @@ class Handler(Generic[P, R]):
         if self.is_coroutine:
             value: R = await self.method(*args, **kwargs)
             return value
-        if not self.thread:
+        if not self.thread or signature.is_generator(self.method):
             return self.method(*args, **kwargs)  # type: ignore[no-any-return]  # the function's own type
         return await run_in_threadpool(self.method, *args, **kwargs)
 
@@ -358,6 +377,9 @@ def event(
     response_model: Any = UNSET,
     *,
     thread: bool = True,
+    timeout_s: float | None = None,
+    concurrent: int | bool = False,
+    serial_by: str | None = None,
     response_model_include: Any = None,
     response_model_exclude: Any = None,
     response_model_exclude_unset: bool = False,

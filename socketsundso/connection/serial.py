@@ -138,7 +138,7 @@ class Serial:
                 except Refused as exc:
                     refused, message = True, exc.judgement
                 except asyncio.CancelledError as exc:
-                    await self._answer(_stray(exc))
+                    await self._answer(stray(exc))
                 except Exception as exc:
                     await self._answer(exc)
             if refused:  # not within `except`, so that the answer's exception carries no other one along
@@ -229,8 +229,7 @@ class Serial:
         try:
             judgement = judgement or self.definition.decoder.judge(frame)
         except FrameError as exc:
-            logger.info("%s sent %s (%s): closed %d", self.peer.name, exc.reason, exc, exc.close_code)
-            await self.peer.close(exc.close_code, exc.reason)
+            await self._close_for(exc)
             return
         except MessageError as exc:
             begin_answer((self.peer, None, exc.ref, type(frame), exc))
@@ -248,9 +247,14 @@ class Serial:
             if value is not None and (rest := self._reply(route, value, judgement.ref)) is not None:
                 await rest
         except asyncio.CancelledError as exc:
-            await self._answer(_stray(exc))
+            await self._answer(stray(exc))
         except Exception as exc:
             await self._answer(exc)
+
+    async def _close_for(self, exc: FrameError) -> None:
+        """What the peer sent cannot be read at all."""
+        logger.info("%s sent %s (%s): closed %d", self.peer.name, exc.reason, exc, exc.close_code)
+        await self.peer.close(exc.close_code, exc.reason)
 
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
@@ -284,7 +288,7 @@ class Serial:
             logger.error("%s: event %r of %s failed", *where, exc_info=exc)
 
 
-def _stray(exc: asyncio.CancelledError) -> Exception:
+def stray(exc: asyncio.CancelledError) -> Exception:
     """What a handler awaited was cancelled, which is an error of its own. Raises `exc` if this task is to end."""
     task = asyncio.current_task()
     if task is None or task.cancelling():

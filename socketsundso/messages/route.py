@@ -21,10 +21,11 @@ from starlette.concurrency import run_in_threadpool
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
 from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
+from socketsundso.messages.conduct import Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.judge import REF_TYPE, Frame, Ref, core_alias, exact_validator, whole_adapter
 from socketsundso.messages.raw_fields import RawField, complete_error
-from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode
+from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
 from socketsundso.messages.structs import runs_user_code
 
 
@@ -35,6 +36,10 @@ class Judgement(msgspec.Struct, frozen=True):
     ref: Ref | None
     arguments: dict[str, Any] | None = None
     error: Exception | None = None
+
+    def call(self, endpoint: Any, frame: Frame) -> Any:
+        """Call the handler, as the message's own `call` does."""
+        return self.route.call_exact(self.arguments, endpoint)
 
 
 class Refused(Exception):
@@ -83,22 +88,28 @@ class Route:
         *,
         ref_key: str,
         in_thread: bool,
+        conduct: Conduct | None = None,
     ) -> None:
         self.event = signature.event
         self.signature = signature
         self.encoder = encoder
         self.encode = encoder.encode
         self.awaited = signature.is_async or in_thread
+        self.conduct = conduct
+        self.apart = conduct.apart if conduct is not None else None
+        self.timeout_s = conduct.timeout_s if conduct is not None else None
         self.ref_key = ref_key
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         if not signature.message_model:
             _refuse_reserved(signature, ref_key)
         target = _threaded(function) if in_thread and not signature.is_async else function
+        if conduct is not None and conduct.key is not None:
+            target = binding(function, target, conduct.key)
         plan = _Plan(signature, target)
         self.struct: type = msgspec.defstruct(
             f"Message_{_identifier(self.event)}",
             [*plan.fields, ("ref", REF_TYPE, msgspec.field(name=ref_key, default=None))],
-            namespace={"call": plan.call(), "route": self},
+            namespace={"call": plan.call(), "route": self, "error": None},
             tag_field="type",
             tag=self.event,
             forbid_unknown_fields=not plan.takes_any,
@@ -118,6 +129,24 @@ class Route:
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
         return declared_names(whole_adapter(self.signature, self.ref_key).core_schema) | {"type", self.ref_key}
+
+
+def cancel_route(ref_key: str) -> Route:
+    """That of `{"type":"cancel","ref":7}`, which is no handler's."""
+
+    async def cancel() -> None: ...
+
+    return Route(read("cancel", cancel), cancel, _NoReply(), ref_key=ref_key, in_thread=False, conduct=_CANCEL)
+
+
+_CANCEL = Conduct("cancel")
+
+
+class _NoReply:
+    def encode(self, value: Any) -> bytes:
+        raise NotImplementedError
+
+    encode_valid = validate = encode
 
 
 def _refuse_reserved(signature: Signature, ref_key: str) -> None:
