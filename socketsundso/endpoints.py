@@ -27,6 +27,7 @@ from socketsundso.collecting import Handlers, check_hooks, declared, inherited, 
 from socketsundso.connection import (
     NOTHING,
     ASGIClass,
+    Concurrent,
     Current,
     Deadlines,
     DeflateMin,
@@ -64,9 +65,9 @@ from socketsundso.messages import (
     Definition,
     ErrorPolicy,
     Overrides,
-    Route,
     append_ref,
     are_overridden,
+    cancel_route,
     error_frame,
 )
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
@@ -121,6 +122,7 @@ class _Declared(ABCMeta):
 
 _COMPILED = frozenset(
     {
+        "acknowledge",
         "allow_missing_origin",
         "allowed_origins",
         "authenticate_within_s",
@@ -163,7 +165,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     `errors`. `subprotocols`, the first of which that the client offers is accepted. `deflate_min`: from how many
     bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
     None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
-    runs when its peer leaves; then it is cancelled. Those of rooms:
+    runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
+    returns None, too. `max_streams`, `max_concurrent`: how many streams of one connection run beside each other, and
+    how many requests of an event with `concurrent=True`. Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -190,6 +194,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     subprotocols: ClassVar[Sequence[str]] = ()
     deflate_min: ClassVar[DeflateMin] = None
     disconnect_grace_s: ClassVar[float] = 10.0
+    acknowledge: ClassVar[bool] = False
+    max_streams: ClassVar[int] = 16
+    max_concurrent: ClassVar[int] = 16
 
     backplane: ClassVar[str | None] = None
     emits: ClassVar[Sequence[Any]] = ()
@@ -279,11 +286,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
-        cls._definition.decoder = cls._compiled(cls._definition.decoder.routes, handlers, changed)
+        cls._definition.decoder = cls._compiled(cls._definition.decoder, handlers, changed)
 
     def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
         mine = self._definition
-        decoder = self._compiled(mine.decoder.routes, handlers, changed, mine.overrides)
+        changed = list(changed)
+        decoder = self._compiled(mine.decoder, handlers, changed, mine.overrides)
+        if decoder.converses and not mine.decoder.converses:
+            raise DefinitionError(
+                f"event {', '.join(changed)!r}: an open connection of {type(self).__name__}, which has no streams and "
+                "nothing concurrent, cannot learn that; attach the handler to the class"
+            )
         self._definition = Definition(decoder, mine.error_policy, overrides=mine.overrides, charge=mine.charge)
         if self._loop is not None:
             self._loop.definition = self._definition
@@ -291,19 +304,20 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     @classmethod
     def _compiled(
         cls,
-        routes: Mapping[str, Route],
+        before: Decoder,
         handlers: Mapping[str, Any],
         changed: Iterable[str],
         overrides: Overrides = _NO_OVERRIDES,
     ) -> Decoder:
-        """`routes` with those of the changed events anew; the others stay, so that 1,000 events are 1,000 steps."""
+        """The routes with those of the changed events anew; the others stay, so that 1,000 events are 1,000 steps."""
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
-        routes, gate = dict(routes), cls._gate()
+        routes, gate = dict(before.routes), cls._gate()
+        converses = before.converses or cls.acknowledge
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
-                routes[event] = own.compile(
+                routes[event] = route = own.compile(
                     namespace,
                     ref_key=cls.ref_key,
                     event=event,
@@ -312,12 +326,26 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     overrides=overrides,
                     replies=not gate.is_around,
                 )
-                gate.stand_before(routes[event], own)
+                gate.stand_before(route, own)
+                converses = converses or route.conduct is not None
             else:
                 del routes[event]
-        decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events)
+        if converses:
+            cls._refuse_controls(handlers)
+            routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls.ref_key)
+        decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses)
         check_handshake(cls.__name__, decoder)
         return decoder
+
+    @classmethod
+    def _refuse_controls(cls, handlers: Mapping[str, Any]) -> None:
+        declared = cls._declaration.types
+        for name in [each for each in ("cancel", "complete") if each in handlers or each in declared]:
+            raise DefinitionError(
+                f"{name!r}: {cls.__name__} has streams, concurrent handlers, time limits or acknowledgements, which "
+                "reserve this name on the wire; give the handler another one with @event('name'), or the message "
+                "another `type`"
+            )
 
     @classmethod
     def _with_overrides(cls, app: Any) -> Definition:
@@ -330,7 +358,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             return plain
         known = vars(cls).get("_overridden")
         if known is None or known[0] is not plain.decoder or known[1].overrides != overrides:
-            decoder = cls._compiled({}, cls._handlers, cls._handlers, overrides)
+            decoder = cls._compiled(Decoder({}), cls._handlers, cls._handlers, overrides)
             definition = Definition(decoder, plain.error_policy, overrides=overrides, charge=plain.charge)
             known = cls._overridden = plain.decoder, definition
         return known[1]
@@ -673,7 +701,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 await self._look_up_dependencies()
             if await self._connected():
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
-                self._loop = loop = Serial(self, peer, self._definition, responds)
+                loop_of = Concurrent if self._definition.decoder.converses else Serial
+                self._loop = loop = loop_of(self, peer, self._definition, responds)
                 try:
                     code = await loop.run()
                 except asyncio.CancelledError:

@@ -124,11 +124,13 @@ class Gate:
             charges += tuple(guard.meter(route.event).charge for guard in guards if isinstance(guard, RateLimit))
             guards = ()
         if guards:
-            route.put_before(functools.partial(_guarded, route, handler, guards), awaited=True)
+            route.put_before(functools.partial(_guarded, route, handler, guards), awaited=True, waits=True)
         if self._middleware:
-            route.put_before(functools.partial(_within, route, handler, self._middleware), awaited=True)
+            within = functools.partial(_within, route, handler, self._middleware)
+            route.put_before(within, awaited=True, waits=True)
             if route.signature.tears_down:
-                route.put_before(functools.partial(finishing, where=f"event {route.event!r}"), awaited=True)
+                finished = functools.partial(finishing, where=f"event {route.event!r}")
+                route.put_before(finished, awaited=True, waits=True)
         for charge in reversed(charges):
             route.put_before(functools.partial(_charged, charge), awaited=route.awaited)
 

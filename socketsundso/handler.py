@@ -20,13 +20,16 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.messages import (
+    Encodes,
     Overrides,
     ResponseOptions,
     Route,
     Signature,
     Unresolvable,
+    conduct_of,
     encoder_for,
     is_model,
+    item_encoder,
     json_model_fields,
     returned_model,
     signature,
@@ -60,6 +63,9 @@ class Handler(Generic[P, R]):
 
     `thread=False` runs a function that is not async right in the event loop: only for functions that never block.
     `guards` are asked in order before a message's fields are looked at, each `guard(endpoint, call)`.
+    A generator, or what returns an `AsyncIterator[T]`, is a stream of `T`. `timeout_s`: it is cancelled then, and
+    answered `timeout`. `concurrent`: so many run at once, beside all else; True for the class's `max_concurrent`.
+    `serial_by`: beside everything else, but one at a time for each value of that parameter, in order.
     The `response_model_*` arguments mean what they mean in FastAPI. Raises `DefinitionError` for what can never
     work.
     """
@@ -72,6 +78,9 @@ class Handler(Generic[P, R]):
         *,
         thread: bool = True,
         guards: Sequence[Callable[[Any, Any], Any]] = (),
+        timeout_s: float | None = None,
+        concurrent: int | bool = False,
+        serial_by: str | None = None,
         response_model_include: Any = None,
         response_model_exclude: Any = None,
         response_model_exclude_unset: bool = False,
@@ -96,6 +105,7 @@ class Handler(Generic[P, R]):
         self.is_coroutine = signature.is_async(self.method)
         self.thread = thread
         self.guards = _checked_guards(self.event, guards)
+        self._timeout_s, self._concurrent, self._serial_by = timeout_s, concurrent, serial_by
         self._wanted = response_model
         self._options = ResponseOptions(
             include=response_model_include,
@@ -185,13 +195,21 @@ class Handler(Generic[P, R]):
         if event is not None and event != read.event:
             read = dataclasses.replace(read, event=event)
         read = signature.specialised(read, arguments)
-        encoder = encoder_for(read.event, self._model_for(read, arguments), self._options, ref_key)
+        encode = item_encoder if read.streams else encoder_for
+        encoder: Encodes = encode(read.event, self._model_for(read, arguments), self._options, ref_key)
         whole, function = self._solved(read, namespace, arguments, endpoint, overrides, replies)
-        return Route(whole, function, encoder, ref_key=ref_key, in_thread=self._in_thread)
+        conduct = conduct_of(
+            read,
+            timeout_s=self._timeout_s,
+            concurrent=self._concurrent,
+            serial_by=self._serial_by,
+            thread=self.thread,
+        )
+        in_thread = self._runs_in_thread(read)
+        return Route(whole, function, encoder, ref_key=ref_key, in_thread=in_thread, conduct=conduct)
 
-    @property
-    def _in_thread(self) -> bool:
-        return self.thread and not self.is_coroutine
+    def _runs_in_thread(self, read: Signature) -> bool:
+        return self.thread and not self.is_coroutine and not read.is_generator
 
     def _solved(
         self,
@@ -208,7 +226,9 @@ class Handler(Generic[P, R]):
             one = signature.read_dependency(read.event, call, [namespace, *self._names], endpoint)
             return signature.specialised(one, arguments)
 
-        return solved(read, self.method, read_one, in_thread=self._in_thread, overrides=overrides, replies=replies)
+        return solved(
+            read, self.method, read_one, in_thread=self._runs_in_thread(read), overrides=overrides, replies=replies
+        )
 
     def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
         """What replies are validated by. `read` has types for type variables: only then is a `T` a model, or none."""
@@ -224,7 +244,7 @@ class Handler(Generic[P, R]):
         if self.is_coroutine:
             value: R = await self.method(*args, **kwargs)
             return value
-        if not self.thread:
+        if not self.thread or signature.is_generator(self.method):
             return self.method(*args, **kwargs)  # type: ignore[no-any-return]  # the function's own type
         return await run_in_threadpool(self.method, *args, **kwargs)
 
@@ -424,6 +444,9 @@ def event(
     *,
     thread: bool = True,
     guards: Sequence[Callable[[Any, Any], Any]] = (),
+    timeout_s: float | None = None,
+    concurrent: int | bool = False,
+    serial_by: str | None = None,
     response_model_include: Any = None,
     response_model_exclude: Any = None,
     response_model_exclude_unset: bool = False,

@@ -321,7 +321,7 @@ def f_depends_annotated(x: Annotated[Any, Depends()]) -> None: ...
         (f_arbitrary, {}, ["'x'", "keep it on self"]),
         (f_list_of_arbitrary, {}, ["'x'", "keep it on self"]),
         (f_wrong, {}, ["'other'", "@event('other')"]),
-        (f_async_generator, {}, ["generator", "self.send"]),
+        (f_async_generator, {}, ["no object", "int"]),
         (f_depends, {}, ["'x'", "Depends(function)"]),
         (f_depends_annotated, {}, ["'x'", "Depends(function)"]),
         (lambda: {}, {"response_model": list[int]}, ["no object", "response_model=None"]),

@@ -4,6 +4,9 @@ The life of one connection.
     application   an endpoint class as an ASGI application
     peer          what is known of the other side, and sending to it in order; the one owner of that state
     serial        the receive loop: one message at a time
+    concurrent    the receive loop of endpoints that converse: streams, concurrent handlers, cancel
+    requests      what is under way on one connection, and whose turn it is
+    streams       items of a handler, one by one
     ahead         what is read while a handler runs, on servers that do not tell when a peer leaves
     stepping      coroutines taken step by step in the task that awaits them
     tasks         those that belong to a connection, and end with it
@@ -20,6 +23,7 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.concurrent import Concurrent as Concurrent
 from socketsundso.connection.current import NOTHING as NOTHING
 from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering

@@ -178,9 +178,14 @@ class Peer:
             return self.closed
         return 1006 if self.left is None and self.gone else self.left
 
+    @property
+    def is_lost(self) -> bool:
+        """Nothing reaches the peer any more."""
+        return self.closed is not None or self.gone or self.left is not None
+
     def require(self) -> None:
         """Raise the quiet disconnect if the connection has ended."""
-        if self.closed is not None or self.left is not None or self.gone:
+        if self.is_lost:
             raise WebSocketDisconnect(self.over or 1006)
 
     @property

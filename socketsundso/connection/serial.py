@@ -139,7 +139,7 @@ class Serial:
                 except Refused as exc:
                     refused, message = True, exc.judgement
                 except asyncio.CancelledError as exc:
-                    await self._answer(_stray(exc))
+                    await self._answer(stray(exc))
                 except Exception as exc:
                     await self._answer(exc)
             if refused:  # not within `except`, so that the answer's exception carries no other one along
@@ -226,7 +226,9 @@ class Serial:
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
 
     def prepare(self, value: Any) -> Any:
-        """The reply to what is being answered, for `deliver`. Raises `ResponseError`."""
+        """The reply to what is being answered, for `deliver`; None for none. Raises `ResponseError`."""
+        if value is None:
+            return None
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
         if self.responds:
@@ -264,7 +266,7 @@ class Serial:
             except Refused as exc:
                 judgement = exc.judgement
             except asyncio.CancelledError as exc:
-                await self._answer(_stray(exc))
+                await self._answer(stray(exc))
             except Exception as exc:
                 await self._answer(exc)
         if judgement is not None:
@@ -273,20 +275,24 @@ class Serial:
 
     async def _answer_nameless(self, frame: Frame, error: MessageError) -> None:
         """Answer a message that no route is for, or that there were too many."""
-        wrong: Exception = error
+        wrong = self._charge() or error
+        begin_answer((self.peer, None, error.ref, type(frame), wrong))
+        await self._answer(wrong)
+
+    def _charge(self) -> Exception | None:
+        """For a message that no handler is called for: what is answered instead, where there were too many."""
         if (charge := self.definition.charge) is not None:
             try:
                 charge(self.endpoint)
             except Exception as refusal:
-                wrong = refusal
-        begin_answer((self.peer, None, error.ref, type(frame), wrong))
-        await self._answer(wrong)
+                return refusal
+        return None
 
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
         exc, peer = _only(exc), self.peer
         if isinstance(exc, _ENDS):
-            await self._end(exc)
+            await self._end_connection(exc)
             return
         # a ValidationError of the application's own code is a bug, and no news for the client
         if not isinstance(exc, _ANSWERS_ABOUT if about_message else _ANSWERS) or isinstance(exc, ResponseError):
@@ -301,7 +307,7 @@ class Serial:
         except Exception as failure:
             self._log(failure)
 
-    async def _end(self, exc: Exception) -> None:
+    async def _end_connection(self, exc: Exception) -> None:
         """Close with what the exception says. Raises the one that says that the peer has left."""
         peer = self.peer
         if isinstance(exc, WebSocketException):
@@ -323,7 +329,7 @@ class Serial:
             logger.error("%s: event %r of %s failed", *where, exc_info=exc)
 
 
-def _stray(exc: asyncio.CancelledError) -> Exception:
+def stray(exc: asyncio.CancelledError) -> Exception:
     """What a handler awaited was cancelled, which is an error of its own. Raises `exc` if this task is to end."""
     task = asyncio.current_task()
     if task is None or task.cancelling():

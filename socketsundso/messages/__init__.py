@@ -11,6 +11,7 @@ Knows no connection. One module per question:
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
     forms         how an annotation looks to pydantic
     annotations   which annotations msgspec decodes exactly as pydantic would, and which can never come from JSON
+    conduct       how the requests of an event stand beside others: in turn, or apart
     route         one event, compiled: its Struct and the calls that unpack it
     raw_fields    what pydantic takes from raw JSON, and the complete error where it refuses that
     judge         what pydantic says of a whole frame that the fast path refused
@@ -21,6 +22,7 @@ Knows no connection. One module per question:
     exact_json    what is no instance of what is declared, within one that nobody has validated
     replies       values -> JSON with a `type`, as the response model declares it
     pushes        the same for messages that answer nothing
+    items         the same for what a stream gives, one by one
     values        the same for values that nothing was declared about
     response_errors  what is told of a value that is no valid reply
     definition    what an endpoint makes of frames and exceptions, compiled
@@ -33,6 +35,9 @@ Knows no connection. One module per question:
 
 from socketsundso.messages import signature as signature
 from socketsundso.messages.aliases import substituted as substituted
+from socketsundso.messages.conduct import Bound as Bound
+from socketsundso.messages.conduct import Conduct as Conduct
+from socketsundso.messages.conduct import conduct_of as conduct_of
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.definition import Definition as Definition
@@ -43,6 +48,7 @@ from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.error_frames import http_code as http_code
+from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import json_model_fields as json_model_fields
@@ -57,9 +63,11 @@ from socketsundso.messages.replies import is_model as is_model
 from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
 from socketsundso.messages.route import CallMessage as CallMessage
+from socketsundso.messages.route import Encodes as Encodes
 from socketsundso.messages.route import Judgement as Judgement
 from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
+from socketsundso.messages.route import cancel_route as cancel_route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
 from socketsundso.messages.teardown import Opened as Opened

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol, Union
 import msgspec
 from msgspec import Raw
 
-from socketsundso.messages.error_frames import MalformedMessage, UnknownEvent
+from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent
 from socketsundso.messages.judge import REF_TYPE, UNREADABLE, Frame, Ref, check_syntax, read_ref, text_of
 from socketsundso.messages.route import Refused, Route, Unread
 from socketsundso.messages.structs import by_pydantic
@@ -38,6 +38,7 @@ class Message(Protocol):
     """What `Decoder.decode` gives: one event's Struct."""
 
     route: ClassVar[Any]
+    error: ClassVar[None]
     ref: Ref | None
 
     def call(self, endpoint: Any, frame: Frame) -> Any:
@@ -47,8 +48,16 @@ class Message(Protocol):
 class Decoder:
     """All routes of an endpoint as one decoder. Built on its first use, since building a union costs a while."""
 
-    def __init__(self, routes: Mapping[str, Route], *, ref_key: str = "ref", disclose_events: bool = True) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        *,
+        ref_key: str = "ref",
+        disclose_events: bool = True,
+        converses: bool = False,
+    ) -> None:
         self.routes = dict(routes)
+        self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.ref_key = ref_key
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
@@ -90,6 +99,12 @@ class Decoder:
         except (*UNREADABLE, KeyError):
             check_syntax(text)
             return self._envelope(text)
+
+    def missing_ref(self, frame: Frame) -> MessageError:
+        """The error for a message that needs a `ref` and has none."""
+        text = frame if isinstance(frame, str) else text_of(frame)
+        missing = {**_detail("missing", [self.ref_key], "Field required"), "input": _shown(text)}
+        return MessageError("validation_error", [missing])
 
     def _envelope(self, text: str) -> Unread:
         """The slow look at a frame whose `type` or `ref` is not as it should be."""

@@ -101,6 +101,11 @@ def solved(
         handshake=MappingProxyType(graph.handshake),
         tears_down=any(map(_is_torn_down, graph.steps)),
     )
+    if signature.streams and whole.tears_down:
+        raise DefinitionError(
+            f"event {signature.event!r}: a stream cannot have dependencies that are torn down behind a handler; open "
+            "what it needs within it, or with scope='connection'"
+        )
     awaited = signature.is_async or in_thread
     handler = threaded(function) if in_thread and not signature.is_async else function
     handling = f"{'await ' if awaited else ''}handler({arguments})"
@@ -387,7 +392,7 @@ class _Source:
 def _replying(handler: str, scopes: list[str]) -> list[str]:
     return [
         f"value = {handler}",
-        "reply = None if value is None else endpoint._loop.prepare(value)",
+        "reply = endpoint._loop.prepare(value)",
         *["await close(function)"] * ("function" in scopes),
         "if reply is not None and (rest := endpoint._loop.deliver(reply)) is not None: await rest",
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
 from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
+from socketsundso.messages.conduct import Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.judge import (
     REF_TYPE,
@@ -33,7 +34,7 @@ from socketsundso.messages.judge import (
     whole_adapter,
 )
 from socketsundso.messages.raw_fields import RawField, complete_error
-from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode
+from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
 from socketsundso.messages.structs import runs_user_code
 
 
@@ -43,6 +44,9 @@ class Judgement(msgspec.Struct, frozen=True):
     route: Route
     ref: Ref | None
     error: Exception
+
+    def call(self, endpoint: Any, frame: Frame) -> Any:
+        raise self.error
 
 
 class Refused(Exception):
@@ -78,6 +82,12 @@ class Unread(msgspec.Struct, gc=False):
     ref: Ref | None
     text: str
 
+    error: ClassVar[None] = None
+
+    def call(self, endpoint: Any, frame: Frame) -> Any:
+        """Read the fields as pydantic does, and call the handler. Raises `Refused`, with a judgement."""
+        return self.route.call_unread(self, endpoint, frame)
+
 
 class Encodes(Protocol):
     """The part of an encoder that a route carries along."""
@@ -102,22 +112,28 @@ class Route:
         *,
         ref_key: str,
         in_thread: bool,
+        conduct: Conduct | None = None,
     ) -> None:
         self.event = signature.event
         self.signature = signature
         self.encoder = encoder
         self.encode = encoder.encode
         self.awaited = signature.is_async or in_thread
+        self.conduct = conduct
+        self.apart = conduct.apart if conduct is not None else None
+        self.timeout_s = conduct.timeout_s if conduct is not None else None
         self.ref_key = ref_key
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         if not signature.message_model:
             _refuse_reserved(signature, ref_key)
         target = threaded(function) if in_thread and not signature.is_async else function
+        if conduct is not None and conduct.key is not None:
+            target = binding(function, target, conduct.key)
         plan = _Plan(signature, target)
         self.struct: type = msgspec.defstruct(
             f"Message_{_identifier(self.event)}",
             [*plan.fields, ("ref", REF_TYPE, msgspec.field(name=ref_key, default=None))],
-            namespace={"call": plan.call(), "route": self},
+            namespace={"call": plan.call(), "route": self, "error": None},
             tag_field="type",
             tag=self.event,
             forbid_unknown_fields=not plan.takes_any,
@@ -128,13 +144,18 @@ class Route:
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
         self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
+        self.call_bound: CallMessage = _bound_call  # of what has a `Bound` of its `conduct.key`
 
-    def put_before(self, wrap: Callable[[CallMessage], CallMessage], *, awaited: bool) -> None:
+    def put_before(self, wrap: Callable[[CallMessage], CallMessage], *, awaited: bool, waits: bool = False) -> None:
         """
         Have every message pass through `wrap` of its call, however it is read; what that gives is `awaited` or not.
 
-        The call that is wrapped raises no `Refused` without a judgement: a message passes once.
+        The call that is wrapped raises no `Refused` without a judgement: a message passes once. What `waits` for
+        something stands behind the validation where a parameter says whose turn it is: that has to be known at once.
         """
+        if waits and self.conduct is not None and self.conduct.key is not None:
+            self.call_bound, self.awaited = wrap(self.call_bound), awaited
+            return
         struct: Any = self.struct
         fast = _complete(struct.call, self.call_unread) if self._leaves_to_judge else struct.call
         struct.call, self.call_unread = wrap(fast), wrap(self.call_unread)
@@ -169,6 +190,10 @@ def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
     return route.call_exact(arguments, endpoint)
 
 
+def _bound_call(message: Any, endpoint: Any, frame: Frame) -> Any:
+    return message.bound()
+
+
 def _complete(fast: CallMessage, unread: CallMessage) -> CallMessage:
     """The fast call, with the exact one for what it cannot judge."""
 
@@ -181,6 +206,24 @@ def _complete(fast: CallMessage, unread: CallMessage) -> CallMessage:
         return unread(Unread(message.route, message.ref, text_of(frame)), endpoint, frame)
 
     return call
+
+
+def cancel_route(ref_key: str) -> Route:
+    """That of `{"type":"cancel","ref":7}`, which is no handler's."""
+
+    async def cancel() -> None: ...
+
+    return Route(read("cancel", cancel), cancel, _NoReply(), ref_key=ref_key, in_thread=False, conduct=_CANCEL)
+
+
+_CANCEL = Conduct("cancel")
+
+
+class _NoReply:
+    def encode(self, value: Any) -> bytes:
+        raise NotImplementedError
+
+    encode_valid = validate = encode
 
 
 def _refuse_reserved(signature: Signature, ref_key: str) -> None:

@@ -7,6 +7,7 @@ a signature can hold is found here and raised as a `DefinitionError` that names 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
 import functools
@@ -14,7 +15,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Optional
 
@@ -26,6 +27,7 @@ from pydantic_core import PydanticUndefined
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.aliases import optional_item, substituted, unwrap
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
+from socketsundso.messages.declared import kind_of
 from socketsundso.messages.markers import Dependency, Injected, source_of
 from socketsundso.models import EventMessage
 
@@ -63,7 +65,8 @@ class Signature:
     What `event`'s function takes and returns.
 
     `parameters` are what a message fills, `injected` what something else does. `self_position` is the index of `self`
-    among the positional parameters; -1 if it is keyword-only, None without one.
+    among the positional parameters; -1 if it is keyword-only, None without one. `streams`: it gives items one by one,
+    and `returns` is what one of them is; `is_generator`: by `yield`.
 
     Where the dependencies are solved, nothing is injected any more: `overridable` are those that were found on the way,
     `handshake` what FastAPI is to take from the handshake, by name, and `tears_down` says that there is something to do
@@ -77,6 +80,8 @@ class Signature:
     by_keyword: bool
     is_async: bool
     message_model: type[EventMessage] | None
+    streams: bool = False
+    is_generator: bool = False
     injected: tuple[Injected, ...] = ()
     overridable: tuple[Callable[..., Any], ...] = ()
     handshake: Mapping[str, inspect.Parameter] = field(default_factory=dict)
@@ -143,6 +148,13 @@ def is_async(function: Callable[..., Any]) -> bool:
     return any(inspect.iscoroutinefunction(c) for c in candidates)
 
 
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Does calling `function` give a generator, async or not? Looks where `is_async` looks."""
+    target = inspect.unwrap(getattr(function, "func", function))
+    candidates = (function, target, getattr(target, "__call__", None))  # noqa: B004
+    return any(inspect.isasyncgenfunction(c) or inspect.isgeneratorfunction(c) for c in candidates)
+
+
 def read(
     event: str,
     function: Callable[..., Any],
@@ -156,7 +168,11 @@ def read(
     `namespaces` help to resolve annotations written as strings. With `returns=False` the return annotation is
     not looked at. Raises `DefinitionError`; its subclass `Unresolvable` for a name that is not defined (yet).
     """
-    _refuse_kinds(event, function)
+    if is_generator(function) and _is_of_contextlib(function):
+        raise DefinitionError(
+            f"event {event!r}: contextlib makes no handler of a generator; write @event above the function itself, and "
+            "`with` or `async with` within it"
+        )
     return _read(f"event {event!r}", event, function, _scope(function, namespaces), returns=returns)
 
 
@@ -201,16 +217,37 @@ def _read(
             injected.append(filled)
         else:
             parameters.append(filled)
+    answer = _resolve(where, "the return annotation", signature.return_annotation, scope) if returns else EMPTY
+    generates = endpoint is None and is_generator(function)
+    streams = generates or _is_iterator(answer)
     return Signature(
         event=event,
         parameters=tuple(parameters),
-        returns=_resolve(where, "the return annotation", signature.return_annotation, scope) if returns else EMPTY,
+        returns=_item(answer) if streams else answer,
         self_position=self_position,
         by_keyword=hasattr(function, "__wrapped__"),
         is_async=is_async(function),
         message_model=whole_message_of(event, parameters),
+        streams=streams,
+        is_generator=generates,
         injected=tuple(injected),
     )
+
+
+def _is_of_contextlib(function: Callable[..., Any]) -> bool:
+    """`@contextmanager` gives no generator, though it is around one."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename == contextlib.__file__
+
+
+def _is_iterator(annotation: Any) -> bool:
+    kind = kind_of(annotation)
+    return isinstance(kind, type) and issubclass(kind, AsyncIterable | Iterator)
+
+
+def _item(annotation: Any) -> Any:
+    """`T` of an `AsyncIterator[T]`, and of what else a stream may be said to be."""
+    return next(iter(typing.get_args(unwrap(annotation))), EMPTY) if _is_iterator(annotation) else EMPTY
 
 
 def specialised(signature: Signature, arguments: Mapping[Any, Any]) -> Signature:
@@ -246,15 +283,6 @@ def given_types(where: str, annotation: Any, arguments: Mapping[Any, Any]) -> An
     except (PydanticUserError, TypeError) as exc:  # a model is built here; it may hold no Struct, say
         given = ", ".join(f"{variable} = {kind!r}" for variable, kind in arguments.items())
         raise DefinitionError(f"{where}: {annotation!r} is not possible with {given}: {exc}".splitlines()[0]) from exc
-
-
-def _refuse_kinds(event: str, function: Callable[..., Any]) -> None:
-    target = inspect.unwrap(getattr(function, "func", function))
-    if inspect.isasyncgenfunction(target) or inspect.isgeneratorfunction(target):
-        raise DefinitionError(
-            f"event {event!r}: a generator cannot be a handler (yet); return one value, or send several with "
-            "`await self.send(...)`"
-        )
 
 
 def _scope(

@@ -128,7 +128,7 @@ def finishing(inner: Callable[..., Awaitable[Any]], where: str) -> Callable[...,
         replies: Replies = endpoint._loop
         try:
             value = await inner(message, endpoint, frame)
-            reply = None if value is None else replies.prepare(value)
+            reply = replies.prepare(value)
             await close(function)
             if reply is not None and (rest := replies.deliver(reply)) is not None:
                 await rest

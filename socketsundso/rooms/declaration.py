@@ -75,6 +75,11 @@ class Declaration:
             )
 
     @property
+    def types(self) -> frozenset[str]:
+        """What the messages that are pushed are called, as far as they are declared."""
+        return self._emitted.types
+
+    @property
     def url(self) -> str:
         """The backplane's."""
         return self._cls.backplane or default_url()

@@ -11,7 +11,7 @@ import sys
 import uvicorn
 
 from socketsundso.environment import DEFLATE_CONTEXT_VARIABLE, DEFLATE_MIN_VARIABLE
-from socketsundso.server import WebSocketProtocol, deflate
+from socketsundso.server import WebSocketProtocol, deflate, protocol
 from socketsundso.server.frames import RSV1, frame
 from tests.server.serving import echo
 
@@ -33,6 +33,8 @@ if __name__ == "__main__":
     os.environ[DEFLATE_CONTEXT_VARIABLE] = str(int(sys.argv[2] == "contexts"))
     os.environ[DEFLATE_MIN_VARIABLE] = "0"
     deflate.smaller_frame = packed_frame
+    if sys.argv[2] == "contexts":
+        protocol.FEW_FRAMES = 0  # every frame goes through a parser, not only what does not come alone
     config = uvicorn.Config(
         echo,
         port=0,

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from socketsundso import Endpoint, event
 from tests.harness import Peer
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, run, serving
+from tests.server.serving import serving as stopping
 
 
 class Waiting(Endpoint):
@@ -177,18 +179,18 @@ def test_messages_read_ahead_are_handled_in_order() -> None:
     run(main)
 
 
-@pytest.mark.usefixtures("server")
-def test_at_shutdown_handlers_are_cancelled_at_once() -> None:
+def test_at_shutdown_handlers_are_cancelled_at_once(server: str) -> None:
     """However long the grace is; `on_disconnect(1012)` follows."""
 
     class App(Waiting):
         disconnect_grace_s = 1000
 
     async def main() -> None:
-        async with serving(App) as connect:
-            client = await connect()
-            await client.send("wait")
+        async with stopping(App, ws=server, timeout_graceful_shutdown=30) as served, connect(served.url) as client:
+            await client.send('{"type":"wait"}')
             await soon(App.started)
+            served.server.stop()
+            await soon(App.ended)
         assert App.log == ["cancelled", 1012]
 
     run(main)

@@ -1,0 +1,622 @@
+"""
+The receive loop of endpoints that converse: more than one answer to a message, and more than one message at a time.
+
+Handlers that take turns are stepped by the connection's own task, one after the other, as in `serial`. While one of
+them waits, callbacks read: streams and concurrent handlers are begun, each in a task of its own, a `cancel` is heard,
+and who has to wait for a turn waits in a bounded `Backlog`; when that is full nothing is read. Streams never wait, or a
+cancel could not be read.
+
+A request is on record under its `ref` before the next message is looked at, and until its last frame is sent; whoever
+runs it, the record's owner answers where it is stopped. Each message has a copy of the connection's context as it was
+after `on_connect`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar, Protocol, cast
+
+import msgspec
+from starlette.types import Message
+from starlette.websockets import WebSocketDisconnect
+
+from socketsundso.connection.ahead import ReadAhead
+from socketsundso.connection.current import NOTHING, answering, begin_answer
+from socketsundso.connection.peer import Peer
+from socketsundso.connection.requests import Admitted, Answer, Backlog, Call, Group, Reason, Request
+from socketsundso.connection.serial import Answers, Serial, logger, stray
+from socketsundso.connection.stepping import rest_of
+from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
+from socketsundso.connection.tasks import ended
+from socketsundso.errors import EventError, FrameError
+from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, append_ref
+
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+
+class Converses(Answers, Protocol):
+    """What the loop asks of an endpoint."""
+
+    acknowledge: ClassVar[bool]
+    max_streams: ClassVar[int]
+    max_concurrent: ClassVar[int]
+
+
+class Concurrent(Serial):
+    """The loop of one connection."""
+
+    __slots__ = (
+        "_active", "_arrival", "_backlog", "_context", "_groups", "_is_late", "_last", "_running", "_streams", "_tasks",
+        "_turn",
+    )  # fmt: skip
+
+    endpoint: Any
+
+    def __init__(self, endpoint: Converses, peer: Peer, definition: Definition, responds: bool) -> None:
+        super().__init__(endpoint, peer, definition, responds)
+        self._context = contextvars.copy_context()  # of which each message has a copy
+        self._backlog = Backlog()
+        self._turn: Request | None = None  # whose handler waits, of those that take turns
+        self._is_late = False  # the one that has its turn is being answered: it cannot be stopped any more
+        self._last: Message | None = None  # the disconnect, once a callback has taken it
+        self._arrival: asyncio.Future[Any] | None = None  # of what comes next, while callbacks read
+        self._active: dict[Ref, Request] = {}  # that run apart, or wait for it
+        self._running: dict[Request, None] = {}  # apart
+        self._streams = 0  # of them
+        self._groups: dict[str, Group] = {}  # of concurrent requests, by event
+        self._tasks: set[asyncio.Task[Any]] = set()  # everything that ends with the loop
+
+    def run(self) -> Awaitable[int]:
+        if self._tells is not None:
+            self._tells.watch(self)
+        else:
+            self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)
+            self.peer.receive_by(self._receive)
+        return self._converse()
+
+    async def _converse(self) -> int:
+        peer, backlog, source = self.peer, self._backlog, cast(Any, self._source)
+        queue, copy = backlog.queue, self._context.copy
+        frame: Any
+        message: Any
+        try:
+            while True:
+                if queue:
+                    message, frame = backlog.next()
+                else:
+                    if self._tasks and backlog.full:
+                        await backlog.room()
+                    arrival = self._arrival
+                    if arrival is not None:
+                        self._arrival = None  # it is not the callback's any more
+                        frame = await arrival
+                    elif (frame := self._last or source.take()) is None:
+                        frame = await source.arrival()
+                    if type(frame) is not str:
+                        if frame["type"] != "websocket.receive":
+                            return self._left(frame)
+                        text = frame.get("text")
+                        frame = text if text is not None else frame.get("bytes") or b""
+                    if peer.closed is not None:
+                        return peer.closed
+                    try:
+                        message = self.definition.decoder.decode(frame)
+                    except UNDECODABLE:
+                        message = self._found(frame)
+                    if message.route is not None and message.route.apart is not None:
+                        if (rest := self._begin_apart(message, frame)) is not None:
+                            await rest
+                            if peer.closed is not None:
+                                return peer.closed
+                        frame = message = None
+                        continue
+                    if self._active and message.ref in self._active:
+                        message = _in_use(message)
+                self._is_late = False
+                handling = self._handle(message, frame)
+                context = copy()
+                try:
+                    waits_for = context.run(handling.send, None)
+                except StopIteration:
+                    pass
+                else:
+                    await self._finish(handling, waits_for, context, message, frame)
+                if peer.closed is not None:
+                    return peer.closed
+                # the next message may be long in coming, and this one may be large
+                frame = message = None
+                del handling, context
+        finally:
+            if self._tasks:
+                await self._wind_up()
+
+    # ---- one message
+
+    async def _handle(self, message: Call, frame: Frame, request: Request | None = None) -> None:
+        """Call the handler, and answer: the whole way of a message, whoever steps it."""
+        route, ref, error = message.route, message.ref, message.error
+        begin_answer((self.peer, route, ref, type(frame), error))
+        if error is not None:
+            await self._answer_error(error, request)
+            return
+        try:
+            value = message.call(self.endpoint, frame)
+            if route.awaited:
+                value = await value
+        except Refused as exc:
+            judged = exc.judgement or self._found(frame)
+        except asyncio.CancelledError as exc:
+            if (stopped := request or self._turn) is not None and stopped.reason is not None:
+                raise
+            error = stray(exc)
+            self._end(request)
+            await self._answer(error)
+            return
+        except Exception as exc:
+            self._end(request)
+            await self._answer(exc)
+            return
+        else:
+            self._end(request)  # once its answer is on its way it is too late to stop it
+            await self._reply_to(route, value, ref)
+            return
+        await self._handle(judged, frame, request)
+
+    async def _reply_to(self, route: Route, value: Any, ref: Ref | None) -> None:
+        try:
+            if value is not None:
+                if (rest := self._reply(route, value, ref)) is not None:
+                    await rest
+            elif ref is not None and self.endpoint.acknowledge and not route.signature.tears_down:
+                await self._send(_acknowledgement(route), ref)
+        except Exception as exc:
+            await self._answer(exc)
+
+    def prepare(self, value: Any) -> Any:
+        if value is not None or not self.endpoint.acknowledge:
+            return super().prepare(value)
+        _, route, ref, _, _ = answering(self.peer) or NOTHING
+        return (
+            None if route is None or ref is None else append_ref(_acknowledgement(route), self.definition.ref_key, ref)
+        )
+
+    def deliver(self, reply: Any) -> Awaitable[None] | None:
+        task = asyncio.current_task()  # that of the handler, whose dependencies are torn down behind its answer
+        self._end(next((request for request in self._running if request.task is task), None))
+        return super().deliver(reply)
+
+    async def _answer_error(self, error: Exception, request: Request | None) -> None:
+        self._end(request)
+        await self._answer(error, about_message=True)
+
+    def _found(self, frame: Frame) -> Call:
+        """Whose message a frame is that was refused, for pydantic to read; or what is wrong with it."""
+        try:
+            return self.definition.decoder.find(frame)
+        except MessageError as exc:
+            return Answer(None, exc.ref, self._charge() or exc.with_traceback(None))
+        except FrameError as exc:
+            return Answer(None, None, exc.with_traceback(None))
+
+    async def _send(self, body: bytes, ref: Ref) -> None:
+        body = append_ref(body, self.definition.ref_key, ref)
+        writer = self.peer.writer
+        if writer is None or not writer.write(body):
+            await self.peer.send_reply(body)
+
+    def _end(self, request: Request | None) -> None:
+        """Its last frame is about to be sent: its `ref` is free, and it cannot be stopped any more."""
+        if request is None and (request := self._turn) is None:
+            self._is_late = True
+        elif not request.over:
+            request.release()
+            ref = request.message.ref
+            if ref is not None and self._active.get(ref) is request:
+                del self._active[ref]
+
+    # ---- handlers that take turns
+
+    async def _finish(
+        self,
+        handling: Coroutine[Any, Any, None],
+        waits_for: Any,
+        context: contextvars.Context,
+        message: Call,
+        frame: Frame,
+    ) -> None:
+        """A handler has begun to wait: the rest of it, while callbacks read."""
+        self._turn = request = Request(message, frame)
+        self._task = request.task = asyncio.current_task()
+        if self._is_late:
+            request.over = True
+        elif message.route is not None:
+            self._limit(request)
+        self._read_ahead()
+        try:
+            await rest_of(handling, waits_for, context.run)
+        except asyncio.CancelledError:
+            if request.reason is None or not request.forgive():
+                raise
+        finally:
+            self._turn = None
+            is_answered = request.over
+            request.release()
+        if request.reason is not None:
+            request.forgive()
+            if not is_answered:
+                await self._answer_stopped(request)
+
+    def _read_ahead(self) -> None:
+        """Take what is there; then a callback takes what comes."""
+        while self._arrival is None and self._departure is None and not self._backlog.full:
+            frame = cast(Any, self._source).take()
+            if frame is None:
+                self._arrival = asyncio.ensure_future(cast(Any, self._source).arrival())
+                self._arrival.add_done_callback(self._arrived)
+                return
+            self._take_in(frame)
+
+    def _arrived(self, arrival: asyncio.Future[Any]) -> None:
+        if arrival is not self._arrival:  # the loop has taken it
+            return
+        self._arrival = None
+        try:
+            if not arrival.cancelled():
+                self._take_in(arrival.result())
+                self._read_ahead()
+        except Exception:  # else nothing would ever be read again
+            logger.exception("%s: reading from %s failed", type(self.endpoint).__name__, self.peer.name)
+            self.peer.close_soon(1011, "")
+
+    def _take_in(self, frame: Any) -> None:
+        """A message that has come while a handler waits."""
+        if type(frame) is not str:
+            if frame["type"] != "websocket.receive":
+                self._last = frame
+                self.peer_left(frame)
+                return
+            text = frame.get("text")
+            frame = text if text is not None else frame.get("bytes") or b""
+        message: Any
+        try:
+            message = self.definition.decoder.decode(frame)
+        except UNDECODABLE:
+            message = self._found(frame)
+        if message.route is None or message.route.apart is None:
+            ref = message.ref
+            self._backlog.put(_in_use(message) if ref is not None and ref in self._active else message, frame)
+        elif (rest := self._begin_apart(message, frame)) is not None:
+            self._answer_soon(rest, frame)
+
+    def _answer_soon(self, answering: Coroutine[Any, Any, None], frame: Frame) -> None:
+        """Answer apart; who asks for that too often is read no more until it is done."""
+        self._backlog.hold(frame)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._backlog.let_go(frame)
+            self._read_on()
+
+        self._start(answering).add_done_callback(done)
+
+    def _read_on(self) -> None:
+        """Something that waited is done: if reading was paused for it, it goes on."""
+        if self._turn is not None and self._arrival is None:
+            self._read_ahead()
+
+    # ---- handlers that do not
+
+    def _begin_apart(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        """Begin what does not take turns. Gives what is to be awaited instead, where that is an answer."""
+        if message.error is not None:
+            return self._handle(message, frame, Request(message, frame))
+        return _APART[message.route.apart](self, message, frame)
+
+    def _refuse(self, message: Call, frame: Frame, error: Exception) -> Coroutine[Any, Any, None]:
+        answer = Answer(message.route, message.ref, error)
+        return self._handle(answer, frame, Request(answer, frame))
+
+    def _is_in_use(self, ref: Ref | None) -> bool:
+        if ref is None:
+            return False
+        turn = self._turn
+        return (
+            ref in self._active
+            or (turn is not None and not turn.over and turn.message.ref == ref)
+            or any(message.ref == ref for message, _ in self._backlog.queue)
+        )
+
+    def _cancel(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        ref, turn = message.ref, self._turn
+        if (refusal := self._charge()) is not None:
+            return self._refuse(message, frame, refusal)
+        if ref is None:
+            return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
+        if (request := self._active.get(ref)) is not None:
+            self._stop(request, "cancelled")
+        elif turn is not None and turn.message.ref == ref and not turn.over:
+            self._stop(turn, "cancelled")
+        elif (waiting := self._backlog.withdraw(ref)) is not None:
+            request = Request(*waiting)
+            request.reason = "cancelled"
+            return self._answer_stopped(request)
+        return None
+
+    def _begin_stream(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if message.ref is None:
+            return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
+        if self._is_in_use(message.ref):
+            return self._handle(answer := _in_use(message), frame, Request(answer, frame))
+        if self._streams >= self.endpoint.max_streams:
+            what = f"at most {self.endpoint.max_streams} streams run beside each other"
+            return self._refuse(message, frame, EventError("too_many_streams", what))
+        self._streams += 1
+        request = Request(message, frame)
+        self._active[message.ref] = request
+        self._launch(request, self._stream(request))
+        return None
+
+    def _begin_concurrent(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if self._is_in_use(message.ref):
+            return self._handle(answer := _in_use(message), frame, Request(answer, frame))
+        route, key = message.route, None
+        if route.conduct.key is not None:
+            message = self._bound(message, frame)
+            if message.error is not None:
+                return self._handle(message, frame, Request(message, frame))
+            key = (cast(Admitted, message).key,)
+        request = Request(message, frame, key)
+        if message.ref is not None:
+            self._active[message.ref] = request
+        group = self._groups.get(route.event)
+        if group is None:
+            group = self._groups[route.event] = Group(route.conduct.limit or self.endpoint.max_concurrent)
+        if group.begins(request):
+            self._launch(request, self._apart(request))
+        else:
+            self._backlog.hold(frame)
+        return None
+
+    def _bound(self, message: Call, frame: Frame) -> Call:
+        """With valid arguments, one of which says whom it waits for."""
+        try:
+            return Admitted(message.route, message.ref, message.call(self.endpoint, frame))
+        except Refused as exc:
+            judged = exc.judgement or self._found(frame)
+        except Exception as exc:  # there were too many
+            return Answer(message.route, message.ref, exc)
+        return judged if judged.error is not None else self._bound(judged, frame)
+
+    def _launch(self, request: Request, running: Coroutine[Any, Any, None]) -> None:
+        self._running[request] = None
+        self._limit(request)
+        self._start(running).add_done_callback(functools.partial(self._ran, request))
+
+    def _start(self, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(running, loop=loop, context=self._context.copy(), **_EAGER)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _limit(self, request: Request) -> None:
+        if (timeout_s := request.message.route.timeout_s) is not None:
+            request.timer = asyncio.get_running_loop().call_later(timeout_s, self._stop, request, "timeout")
+
+    def _ran(self, request: Request, task: asyncio.Task[None]) -> None:
+        """Its task has ended: others may have their turn."""
+        self._end(request)
+        self._running.pop(request, None)
+        route = request.message.route
+        if route.apart == "stream":
+            self._streams -= 1
+        else:
+            for waiting in self._groups[route.event].end(request):
+                self._backlog.let_go(waiting.frame)
+                self._launch(waiting, self._apart(waiting))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error(
+                "%s: %r of %s failed", type(self.endpoint).__name__, route.event, self.peer.name, exc_info=error
+            )
+        self._read_on()
+
+    async def _apart(self, request: Request) -> None:
+        request.task = asyncio.current_task()
+        try:
+            if request.reason is None:
+                await self._handle(request.message, request.frame, request)
+        except asyncio.CancelledError:
+            if request.reason is None or not request.forgive():
+                raise
+        except WebSocketDisconnect as exc:
+            await self._end_with(exc)
+        if not request.over:
+            await self._answer_stopped(request)
+
+    async def _stream(self, request: Request) -> None:
+        """Own a stream from its first step to the end of its cleaning up."""
+        request.task = asyncio.current_task()
+        message, frame = request.message, request.frame
+        begin_answer((self.peer, message.route, message.ref, type(frame), None))
+        items = error = None
+        try:
+            if request.reason is None:
+                items = await self._items(message, frame)
+                send = functools.partial(self._reply, message.route, ref=message.ref)
+                await pass_on(items, send, lambda: request.reason is not None or self.peer.is_lost)
+        except asyncio.CancelledError as exc:
+            if request.reason is None:
+                error = stray(exc)
+            elif not request.forgive():
+                raise
+        except Exception as exc:
+            if request.reason is None:
+                error = exc
+            else:  # of its cleaning up, which changes nothing
+                self._log(exc)
+        finally:
+            self._end(request)
+            if items is not None:
+                await self._close(items)
+        try:
+            await self._end_stream(request, error)
+        finally:
+            error = None  # it keeps this frame
+
+    async def _items(self, message: Call, frame: Frame) -> Any:
+        try:
+            items = message.call(self.endpoint, frame)
+        except Refused as exc:
+            judged = exc.judgement or self._found(frame)
+        else:
+            if hasattr(items, "__await__"):
+                items = await items
+            return iterator_of(items, message.route.conduct.in_thread)
+        if judged.error is None:
+            return await self._items(judged, frame)
+        begin_answer((self.peer, judged.route, judged.ref, type(frame), judged.error))
+        raise judged.error
+
+    async def _close(self, items: Any) -> None:
+        try:
+            await close(items)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            self._log(exc)
+
+    async def _end_stream(self, request: Request, error: Exception | None) -> None:
+        if isinstance(error, WebSocketDisconnect):
+            await self._end_with(error)
+        elif error is not None:
+            record = answering(self.peer)
+            await self._answer(error, about_message=record is not None and record[4] is error)
+        else:
+            await self._answer_stopped(request)
+
+    # ---- the ends
+
+    def _stop(self, request: Request, reason: Reason) -> None:
+        if request.over or (request.reason is not None and reason != "gone"):
+            return
+        request.reason = reason
+        if request.timer is not None:
+            request.timer.cancel()
+        group = self._groups.get(request.message.route.event) if request.message.route is not None else None
+        if group is not None and request in group.waiting:
+            group.waiting.remove(request)
+            self._end(request)
+            self._backlog.let_go(request.frame)
+            self._answer_soon(self._answer_stopped(request), request.frame)
+            return
+        request.cancel()
+        if request is not self._turn:
+            self._insist_later(request)
+
+    def _insist_later(self, request: Request) -> None:
+        request.timer = asyncio.get_running_loop().call_later(CLOSE_S, self._insist, request)
+
+    def _insist(self, request: Request) -> None:
+        """It swallowed its cancellation, or takes too long to clean up."""
+        logger.error("event %r of %s does not end: cancelled again", request.message.route.event, self.peer.name)
+        request.cancel()
+        self._insist_later(request)
+
+    async def _answer_stopped(self, request: Request) -> None:
+        """What the client is told of a request that did not end by itself, or of a stream that did."""
+        message, reason = request.message, request.reason
+        self._end(request)
+        if reason == "gone" or self.peer.is_lost:
+            return
+        begin_answer((self.peer, message.route, message.ref, type(request.frame), None))
+        if reason == "timeout":
+            await self._answer(EventError("timeout", f"not done within {message.route.timeout_s:g} s"))
+        elif message.route is not None and message.route.apart == "stream":
+            await self._send(b'{"type":"complete"}', cast(Ref, message.ref))
+        else:
+            await self._answer(EventError("cancelled", "cancelled by the client"))
+
+    async def _end_with(self, exc: WebSocketDisconnect) -> None:
+        """A handler beside the loop says that the connection is over, or has found that it is."""
+        if not self.peer.is_lost:
+            await self.peer.close(exc.code if exc.code == 1000 or exc.code >= 3000 else 1000)
+
+    def peer_left(self, message: Message) -> None:
+        if self._departure is not None:
+            return
+        super().peer_left(message)
+        for request in tuple(self._running):
+            if request.message.route.apart == "stream":
+                self._stop(request, "gone")
+        self._backlog.wake()
+
+    def _left(self, message: Message) -> int:
+        if self._tasks:
+            self.peer_left(message)
+        return self.peer.note_departure(message)
+
+    def _cut_handlers(self) -> None:
+        if self._departure is not None:
+            self.peer.closed = self.peer.note_departure(self._departure)
+        self._stop_all()
+        if self._turn is not None:
+            self._stop(self._turn, "gone")
+        self._backlog.wake()
+
+    def _stop_all(self) -> None:
+        for group in self._groups.values():
+            group.waiting.clear()
+        for request in tuple(self._running):
+            self._stop(request, "gone")
+
+    async def _wind_up(self) -> None:
+        """Nothing is read any more: those who may still run may finish, the others are stopped."""
+        try:
+            if self._departure is not None and self._grace is not None and self.peer.closed is None:
+                await self._grant(self._grace.when())
+        finally:
+            self._stop_all()
+            await ended(self._tasks, f"{type(self.endpoint).__name__}: a handler of {self.peer.name}")
+
+    async def _grant(self, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        while self._tasks and (left_s := until - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
+
+    def watch(self) -> None:
+        """Somebody reads anyway, the loop or a callback."""
+
+    def release(self) -> None:
+        if self._arrival is not None:
+            self._arrival.remove_done_callback(self._arrived)
+            self._arrival.cancel()
+            self._arrival = None
+        self._turn = None
+        super().release()
+
+    async def _receive(self) -> Message:
+        """ASGI's `receive` for others than the loop."""
+        arrival = self._arrival
+        if arrival is None:
+            return await cast(ReadAhead, self._ahead).arrival()
+        await asyncio.wait([arrival])
+        self._arrival = None
+        return cast(Message, arrival.result())
+
+
+def _in_use(message: Call) -> Answer:
+    return Answer(message.route, message.ref, EventError("ref_in_use", "the answer to a message with this ref is due"))
+
+
+_APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] | None]] = {
+    "stream": Concurrent._begin_stream,
+    "concurrent": Concurrent._begin_concurrent,
+    "cancel": Concurrent._cancel,
+}
+
+
+def _acknowledgement(route: Route) -> bytes:
+    return msgspec.json.encode({"type": route.event})

@@ -1,0 +1,185 @@
+"""
+The messages under way beside others on one connection: who runs each, why it is stopped, and whose turn it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+from socketsundso.messages import Frame, Ref, Route
+
+MAX_HELD = 64
+"""So many messages wait for their turn, at most; then nothing is read."""
+
+MAX_HELD_BYTES = 64 << 10
+
+Reason = Literal["cancelled", "timeout", "gone"]
+
+
+class Call(Protocol):
+    """A message that is ready to be called out, or the error that is the answer to it."""
+
+    @property
+    def route(self) -> Any: ...
+    @property
+    def ref(self) -> Ref | None: ...
+    @property
+    def error(self) -> Exception | None: ...
+
+    def call(self, endpoint: Any, frame: Frame, /) -> Any: ...
+
+
+class Answer:
+    """A message that is not called out: it is answered with an error. `route` is None where there is no handler."""
+
+    __slots__ = ("error", "ref", "route")
+
+    def __init__(self, route: Route | None, ref: Ref | None, error: Exception) -> None:
+        self.route, self.ref, self.error = route, ref, error
+
+    def call(self, endpoint: Any, frame: Frame) -> Any:
+        raise self.error
+
+
+class Admitted:
+    """A message whose arguments are known already."""
+
+    __slots__ = ("bound", "key", "ref", "route")
+    error = None
+
+    def __init__(self, route: Route, ref: Ref | None, bound: Any) -> None:
+        self.route, self.ref, self.bound, self.key = route, ref, bound, bound.key
+
+    def call(self, endpoint: Any, frame: Frame) -> Any:
+        return self.route.call_bound(self, endpoint, frame)
+
+
+class Request:
+    """One message under way. It is the record that owns the end, whoever runs it, and if nobody ever did."""
+
+    __slots__ = ("cancels", "frame", "key", "message", "over", "reason", "task", "timer")
+
+    def __init__(self, message: Call, frame: Frame, key: object = None) -> None:
+        self.message, self.frame = message, frame
+        self.key = key  # equal ones of an event run one at a time
+        self.task: asyncio.Task[Any] | None = None  # that runs it, from its first step on
+        self.timer: asyncio.TimerHandle | None = None
+        self.reason: Reason | None = None  # why it is stopped
+        self.cancels = 0  # how often its task was cancelled for that
+        self.over = False  # its last frame is being sent: nothing stops it any more
+
+    def cancel(self) -> None:
+        """If it runs: it looks at its `reason` before its first step."""
+        if self.task is not None:
+            self.cancels += 1
+            self.task.cancel()
+
+    def forgive(self) -> bool:
+        """Take back the own cancellations; False if somebody else has cancelled the task, too."""
+        task = self.task
+        if task is None:
+            return True
+        while self.cancels:
+            self.cancels -= 1
+            task.uncancel()
+        return not task.cancelling()
+
+    def release(self) -> None:
+        self.over = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Group:
+    """The requests of one event that run beside each other: at most `limit`, and of equal keys one at a time."""
+
+    __slots__ = ("_keys", "_limit", "_running", "waiting")
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._running = limit, 0
+        self._keys: set[object] = set()  # of those that run
+        self.waiting: list[Request] = []  # in the order of their arrival
+
+    def begins(self, request: Request) -> bool:
+        """Whether it runs now; else it waits for its turn."""
+        if self._fits(request) and not any(each.key == request.key is not None for each in self.waiting):
+            self._begin(request)
+            return True
+        self.waiting.append(request)
+        return False
+
+    def end(self, request: Request) -> Iterator[Request]:
+        """One that has run is done. Gives those whose turn it is."""
+        self._running -= 1
+        self._keys.discard(request.key)
+        for each in tuple(self.waiting):
+            if self._running >= self._limit:
+                return
+            if each in self.waiting and self._fits(each):
+                self.waiting.remove(each)
+                self._begin(each)
+                yield each
+
+    def _fits(self, request: Request) -> bool:
+        return self._running < self._limit and (request.key is None or request.key not in self._keys)
+
+    def _begin(self, request: Request) -> None:
+        self._running += 1
+        if request.key is not None:
+            self._keys.add(request.key)
+
+
+class Backlog:
+    """What waits for its turn, in messages and bytes: when there is too much of it, nothing is read."""
+
+    __slots__ = ("_bytes", "_messages", "_room", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[Call, Frame]] = deque()  # of the handlers that run one at a time
+        self._messages = self._bytes = 0
+        self._room: asyncio.Future[None] | None = None  # of the loop, while it waits for room
+
+    @property
+    def full(self) -> bool:
+        return self._messages >= MAX_HELD or self._bytes >= MAX_HELD_BYTES
+
+    def hold(self, frame: Frame) -> None:
+        self._messages += 1
+        self._bytes += len(frame)
+
+    def let_go(self, frame: Frame) -> None:
+        self._messages -= 1
+        self._bytes -= len(frame)
+        if self._room is not None and not self.full:
+            self.wake()
+
+    def put(self, message: Call, frame: Frame) -> None:
+        self.hold(frame)
+        self.queue.append((message, frame))
+
+    def next(self) -> tuple[Call, Frame]:
+        message, frame = self.queue.popleft()
+        self.let_go(frame)
+        return message, frame
+
+    def withdraw(self, ref: Ref) -> tuple[Call, Frame] | None:
+        """The first that waits with this `ref`, which does not wait any more."""
+        found = next((each for each in self.queue if each[0].ref == ref), None)
+        if found is not None:
+            self.queue.remove(found)
+            self.let_go(found[1])
+        return found
+
+    async def room(self) -> None:
+        """Wait until there is room, or nobody waits for room any more."""
+        self._room = asyncio.get_running_loop().create_future()
+        await self._room
+
+    def wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._room = None
