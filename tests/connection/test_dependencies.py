@@ -89,6 +89,15 @@ class Service:
         return "it"
 
 
+class Odd(list[int]):
+    """Nobody can tell whether it is equal to another one."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+
 class Callables:
     def __call__(self) -> str:
         return "it"
@@ -282,6 +291,36 @@ def test_a_field_that_one_demands_is_demanded() -> None:
 
     assert ask(App, {"type": "x", "room": "a"}) == {"type": "x", "both": "a"}
     assert ask(App, {"type": "x"})["errors"][0]["type"] == "missing"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agree"),
+    [
+        ([1], [1], True),
+        ([1], [2], False),
+        (Field(default_factory=list), Field(default_factory=list), True),
+        (Field(default_factory=list), Field(default_factory=tuple), False),
+        (Field([1]), [1], True),
+        (Odd([1]), Odd([1]), False),
+    ],
+)
+def test_a_field_is_shared_where_the_defaults_are_equal(one: Any, other: Any, agree: bool) -> None:
+    """Or their factories are the same; what cannot be compared is not."""
+
+    async def with_default(ids: list[int] = one) -> Any:
+        return ids
+
+    async def on_x(own: Annotated[Any, Depends(with_default)], ids: list[int] = other) -> Any:
+        return {"ids": [own, ids]}
+
+    class App(Endpoint): ...
+
+    if agree:
+        App.event("x")(on_x)
+        assert len(ask(App, {"type": "x"})["ids"]) == 2
+    else:
+        with pytest.raises(DefinitionError, match="'ids' already"):
+            App.event("x")(on_x)
 
 
 def test_a_dependency_takes_the_connection() -> None:
@@ -622,7 +661,7 @@ def test_a_dependency_that_raises_is_answered_like_a_handler() -> None:
     assert log == ["+a", "!a HTTPException", "-a", "error HTTPException", "gone"]
 
 
-class Odd(Exception):
+class Wordless(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -640,7 +679,14 @@ def not_valid() -> Exception:
 
 @pytest.mark.parametrize(
     "exc",
-    [ValueError("x"), StopIteration(), StopAsyncIteration(), Odd(), ExceptionGroup("g", [ValueError()]), not_valid()],
+    [
+        ValueError("x"),
+        StopIteration(),
+        StopAsyncIteration(),
+        Wordless(),
+        ExceptionGroup("g", [ValueError()]),
+        not_valid(),
+    ],
     ids=lambda exc: type(exc).__name__,
 )
 @pytest.mark.parametrize("place", ["function", "thread", "coroutine", "before", "after", "threaded before"])
@@ -721,6 +767,33 @@ def test_a_generator_that_yields_again_is_closed_and_logged(caplog: pytest.LogCa
     assert "yields more than once" in caplog.text
     assert ask(endpoint_with(twice, scope="function"), {"type": "x"})["code"] == "internal_error"
     assert closed == [True, True]
+
+
+@pytest.mark.parametrize("thread", [True, False])
+def test_a_generator_that_yields_when_it_is_told_is_closed(thread: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a bug, of which those before it are told."""
+    log = Log()
+
+    async def again() -> AsyncIterator[None]:
+        try:
+            yield
+        except KeyError:
+            yield
+
+    def again_in_thread() -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            yield
+        yield
+
+    for dependency in (again, again_in_thread):
+        app = logging_app(log, Depends(log.step("a")), Depends(dependency, thread=thread))
+        assert ask(app, {"type": "x", "raises": True})["code"] == "internal_error"
+        assert "yields more than once" in caplog.text
+        assert log == ["+a", "handler", "!a RuntimeError", "-a", "error RuntimeError", "gone"]
+        log.clear()
+        caplog.clear()
 
 
 def test_the_peers_leaving_cannot_be_swallowed(caplog: pytest.LogCaptureFixture) -> None:
@@ -1240,22 +1313,38 @@ assert not [name for name in sys.modules if name.startswith("fastapi")]
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_nothing_keeps_an_endpoint_whose_connection_has_ended() -> None:
-    """No cycle that only the collector would find, whatever was raised."""
+async def failing(n: int) -> AsyncIterator[None]:
+    if n == 1:
+        raise ValueError
+    try:
+        yield
+    except KeyError:
+        if n == 3:
+            raise
+        if n == 4:
+            raise EventError("other") from None
+    if n == 5:
+        raise OSError
 
-    async def failing(n: int) -> AsyncIterator[None]:
-        if n == 1:
-            raise ValueError
-        try:
-            yield
-        except KeyError:
-            if n == 3:
-                raise
-            if n == 4:
-                raise EventError("other") from None
-        if n == 5:
-            raise OSError
 
+def failing_inline(n: int) -> Iterator[None]:
+    if n == 1:
+        raise ValueError
+    try:
+        yield
+    except KeyError:
+        if n == 3:
+            raise
+        if n == 4:
+            raise EventError("other") from None
+    if n == 5:
+        raise OSError
+
+
+@pytest.mark.parametrize("n", range(6), ids=["fine", "before", "swallows", "raises again", "replaces", "after"])
+@pytest.mark.parametrize("dependency", [failing, failing_inline])
+def test_nothing_keeps_an_endpoint_whose_connection_has_ended(dependency: Any, n: int) -> None:
+    """No cycle of ours that only the collector would find, whatever was raised. (Threads of anyio's leave some.)"""
     endpoints: list[weakref.ref[Endpoint]] = []
 
     class App(Endpoint):
@@ -1267,8 +1356,8 @@ def test_nothing_keeps_an_endpoint_whose_connection_has_ended() -> None:
         async def on_x(
             self,
             n: int,
-            a: Annotated[None, Depends(failing)],
-            kept: Annotated[str, Depends(by_generator, scope="connection")],
+            a: Annotated[None, Depends(dependency, thread=False)],
+            kept: Annotated[str, Depends(by_async_generator, scope="connection")],
         ) -> Any:
             if n > 1 and n < 5:
                 raise KeyError(n)
@@ -1278,7 +1367,7 @@ def test_nothing_keeps_an_endpoint_whose_connection_has_ended() -> None:
     gc.disable()
     logging.disable()  # pytest keeps what is logged, with its frames
     try:
-        talk(App, *[{"type": "x", "n": n} for n in range(6)])
+        talk(App, {"type": "x", "n": n})
         assert endpoints[0]() is None
     finally:
         logging.disable(logging.NOTSET)
