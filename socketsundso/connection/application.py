@@ -82,7 +82,6 @@ class ASGIClass:
 
     async def dispatch(self) -> None:
         """Live the whole life of the connection."""
-        raise NotImplementedError
 
 
 class Init(NamedTuple):
