@@ -92,7 +92,6 @@ class ASGIClass:
 
     async def dispatch(self) -> None:
         """Live the whole life of the connection."""
-        raise NotImplementedError
 
 
 class Init(NamedTuple):

@@ -275,8 +275,6 @@ class Peer:
         """The code of a connection that ended within user code."""
         if self.closed is not None:
             return self.closed
-        if self.left is not None:
-            return self.left
         if self.websocket.client_state is WebSocketState.DISCONNECTED:
             self.left = exc.code
             return exc.code

@@ -45,7 +45,8 @@ class Emitted:
     What an endpoint declares that it pushes: dicts are what their `type` names, instances what their class declares.
 
     `declared` are classes of messages, generic ones with arguments too, behind aliases or in unions. `classes` are
-    those whose instances may be pushed, `types` is what they all are called.
+    those whose instances may be pushed, each as the nearest of its bases that is listed. `types` is what they all are
+    called.
 
     Raises `DefinitionError` for what is no class, and for a class whose instances are no messages.
     """
@@ -73,7 +74,7 @@ class Emitted:
 
     def encode(self, message: Any) -> bytes:
         """A message that is listed. Raises `ResponseError` for what is not as it is declared."""
-        encoder = self._instances.get(type(message))
+        encoder = self._instances.get(type(message)) or self._of_base(message)
         if encoder is not None:
             return encoder.encode(message)
         name = own_type(message) if isinstance(message, Mapping) else None
@@ -81,6 +82,9 @@ class Emitted:
             return encode_push(message, self._ref_key)
         given = {**message, "type": name} if name in self._typed else {k: v for k, v in message.items() if k != "type"}
         return self._dicts[name].encode(given)
+
+    def _of_base(self, message: Any) -> Encoder | None:
+        return next((self._instances[cls] for cls in type(message).__mro__ if cls in self._instances), None)
 
 
 def _check_class(kind: Any) -> None:

@@ -54,6 +54,15 @@ def test_it_is_called_in_one_step_or_in_two(call: Any) -> None:
     assert asyncio.run(wrapped(call(Chat))) == [{"type": "ping", "pong": True}]
 
 
+def test_what_fastapi_made_may_be_called() -> None:
+    """As a route for a class with dependencies does: the instance lives the connection's whole life."""
+
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        await Chat(WebSocket(scope, receive, send))()
+
+    assert asyncio.run(wrapped(route)) == [{"type": "ping", "pong": True}]
+
+
 def test_those_who_look_find_an_application() -> None:
     """uvicorn asks for `__await__`, hypercorn for a coroutine function `__call__`, asgiref for its hint."""
     assert hasattr(Chat, "__await__")
@@ -107,7 +116,12 @@ def test_inits_that_may_take_one_are_left_alone() -> None:
     class Plain(Endpoint):
         def __init__(self, connection: HTTPConnection) -> None: ...
 
-    for cls in (Named, Everything, Plain):
+    def init(self: Any, websocket: Any) -> None: ...
+
+    init.__signature__ = "unknown"  # type: ignore[attr-defined]  # compiled code may have none either
+    Unreadable = type("Unreadable", (Endpoint,), {"__init__": init})
+
+    for cls in (Named, Everything, Plain, Unreadable):
         assert asyncio.run(wrapped(cls)) is not None
 
 
@@ -127,7 +141,13 @@ def test_the_websocket_is_given_wherever_it_is_taken() -> None:
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
 
-    for cls in (ByKeyword, Second, Passing):
+    def init(self: Any, *, connection: Any) -> None:
+        Chat.__init__(self, connection)
+
+    init.__annotations__["connection"] = Annotated[WebSocket, "known by its type, not by its name"]
+    Described = type("Described", (Chat,), {"__init__": init})
+
+    for cls in (ByKeyword, Second, Passing, Described):
         assert asyncio.run(wrapped(cls)) == [{"type": "ping", "pong": True}]
 
 

@@ -12,6 +12,7 @@ from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso import DefinitionError, Endpoint, event
+from socketsundso.connection import peer as peers
 from tests.harness import Peer, talk
 
 
@@ -137,6 +138,50 @@ def test_a_code_that_the_server_cannot_send(frames: list[Any], code: int, caplog
     assert peer.closed == code
     assert len(codes) == 1
     assert not [record for record in caplog.records if record.exc_info]
+
+
+class Unable(Peer):
+    """A server that fails to send any close."""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.close":
+            raise RuntimeError("out of order")
+        await super().send(message)
+
+
+def test_a_close_that_fails_with_a_code_that_all_servers_send_is_told() -> None:
+    """There is nothing that could be sent in its place: the handler gets what the server raised."""
+    told: list[str] = []
+
+    class App(Endpoint):
+        @event
+        async def on_bye(self) -> None:
+            try:
+                await self.close(4001)
+            except RuntimeError as exc:
+                told.append(str(exc))
+
+    asyncio.run(Unable(App, [{"type": "bye"}]).run())
+    assert told == ["out of order"]
+
+
+def test_a_peer_whose_end_no_server_tells_has_gone_with_1006(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A send fails, and no disconnect follows for as long as is waited for its code."""
+    monkeypatch.setattr(peers, "CODE_S", 0.01)
+    codes: list[int] = []
+
+    class App(Endpoint):
+        @event
+        async def on_go(self) -> None:
+            peer.gone = True
+            await self.send({"type": "x"})
+
+        async def on_disconnect(self, close_code: int) -> None:
+            codes.append(close_code)
+
+    peer = Peer(App, [{"type": "go"}, {"type": "go"}], code=None)
+    asyncio.run(peer.run())
+    assert codes == [1006]
 
 
 @pytest.mark.parametrize("what", ["join", "identify", "track", "send", "respond"])

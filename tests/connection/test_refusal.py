@@ -81,6 +81,13 @@ def test_after_accept_it_is_a_code_with_a_reason_that_fits(detail: Any, reason: 
     assert (closed["code"], closed["reason"]) == (4401, reason)
 
 
+def test_a_status_without_a_name_has_no_reason() -> None:
+    """Where the detail is too long to be one."""
+    exc = HTTPException(499, {"long": "x" * 200})  # type: ignore[arg-type]  # as FastAPI takes it
+    closed = next(m for m in talk(refusing(exc, accept_first=True)).sent if m["type"] == "websocket.close")
+    assert (closed["code"], closed["reason"]) == (4499, "")
+
+
 @pytest.mark.parametrize("accept_first", [False, True])
 def test_a_long_reason_of_a_websocket_exception_is_cut(accept_first: bool) -> None:
     """Whoever gives it: servers raise for a longer one."""

@@ -350,7 +350,14 @@ def test_a_mapping_of_models_is_a_reply(declared: Any, value: Any) -> None:
     ]
 
 
+@dataclasses.dataclass
+class TypedData(Data):
+    type: str = MARK
+
+
 UNDECLARED_TYPES: list[tuple[Any, Any, Any]] = [
+    (Data, TypedData(), ONE),
+    (Union[Data, EventMessage], TypedData(), ONE),
     (Pub, type("P", (Pub,), {"__annotations__": {"type": str}, "type": MARK, "__module__": __name__})(), ONE),
     (Loose, type("L", (Loose,), {"__annotations__": {"type": str}, "type": MARK, "__module__": __name__})(), {}),
     (Struct, MoreStruct(), ONE),
@@ -572,6 +579,36 @@ def count(value: Any) -> Any:
     return value + 1
 
 
+class Holder(msgspec.Struct, tag_field="type", tag="held"):
+    value: Any
+
+
+@pytest.mark.parametrize("declared", [Holder, Optional[Holder], None])
+def test_what_json_cannot_hold_is_refused_with_the_class_around_it(declared: Any) -> None:
+    """Whatever stands there, and however the reply is written."""
+
+    class App(WebSocketHandlingEndpoint):
+        @event(response_model=declared)
+        async def on_x(self) -> Any:
+            return Holder(object())
+
+    (error,) = ask(App, {"type": "x"})["errors"]
+    assert error == {"type": "serialization_error", "loc": ["response"], "msg": "A Holder that JSON cannot hold"}
+
+
+Unfinished = TypeAliasType("Unfinished", "Nowhere")  # type: ignore[name-defined]  # noqa: F821  # as is to be told
+
+
+@pytest.mark.parametrize("declared", [Unfinished, Optional[Unfinished], dict[str, Unfinished]])
+def test_a_name_that_a_response_model_cannot_resolve_is_told(declared: Any) -> None:
+    """When the endpoint is made."""
+    with pytest.raises(DefinitionError, match="event 'x': the response model .* cannot be resolved: name 'Nowhere'"):
+
+        class App(WebSocketHandlingEndpoint):
+            @event(response_model=declared)
+            async def on_x(self) -> Any: ...
+
+
 class Renamed(TypedDict):
     user_name: Annotated[str, Field(alias="userName")]
     count: Annotated[int, AfterValidator(count)]
@@ -619,6 +656,23 @@ def test_a_reply_is_validated_once(declared: Any, value: Any, written: Any) -> N
         assert answer == {"type": "reply", **written, "ref": 1}
         assert counted == [1]
     assert given[0] is not value
+
+
+def test_an_overriding_respond_gets_the_very_reply_where_nothing_is_declared() -> None:
+    """And what it passes on is written as it would have been."""
+    reply, given = {"n": 1}, list[Any]()
+
+    class App(WebSocketHandlingEndpoint):
+        @event
+        async def on_x(self) -> Any:
+            return reply
+
+        async def respond(self, response: Any) -> None:
+            given.append(response)
+            await super().respond(response)
+
+    assert ask(App, {"type": "x"}) == {"type": "x", "n": 1}
+    assert given[0] is reply
 
 
 def test_what_an_overriding_respond_changes_is_validated() -> None:

@@ -159,6 +159,45 @@ def test_classes_with_one_type_are_alternatives() -> None:
     assert json.loads(emitted.encode({"type": "moved", "y": 1})) == {"type": "moved", "y": 1}
 
 
+class Whispered(Said):
+    type: Literal["whispered"] = "whispered"
+    secret: str = "s3cret"
+
+
+class Hidden(Bare):
+    secret: str = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (Whispered(text="a"), {"type": "said", "text": "a", "to": []}),
+        (Hidden(n=1), {"type": "bare", "n": 1}),
+    ],
+)
+def test_an_instance_of_a_subclass_is_pushed_as_the_class_that_is_listed(message: Any, expected: Any) -> None:
+    """Under its type, with its fields; where the subclass is listed too, as that."""
+    assert json.loads(Emitted(EMITS).encode(message)) == expected
+    assert "s3cret" in Emitted([*EMITS, Whispered, Hidden]).encode(message).decode()
+
+
+def test_where_dict_is_listed_any_dict_is_pushed() -> None:
+    """With a `type` of its own, and as it is; one that is named by a class beside it is as the class says."""
+    emitted = Emitted([dict, Moved])
+    assert json.loads(emitted.encode({"type": "any", "x": "y"})) == {"type": "any", "x": "y"}
+    assert json.loads(emitted.encode({"type": "moved", "x": 1, "secret": 2})) == {"type": "moved", "x": 1}
+
+
+class Unfinished(TypedDict):
+    n: Nowhere  # type: ignore[name-defined]  # noqa: F821  # as is to be told
+
+
+def test_a_name_that_a_message_cannot_resolve_is_told() -> None:
+    """When the endpoint is made, with the remedy."""
+    with pytest.raises(DefinitionError, match="emits .*'Nowhere' is not defined; define the name before the endpoint"):
+        Emitted([Unfinished])
+
+
 def test_what_no_message_can_be_is_not_emitted() -> None:
     """A class whose instances could never be pushed is refused with the endpoint, by name."""
 

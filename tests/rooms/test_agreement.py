@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from socketsundso import Endpoint, Hub, Keep, SyncHub, event
 from socketsundso.backplanes import DECLARATIONS, memory
-from socketsundso.errors import DefinitionError
+from socketsundso.errors import BackplaneUnavailable, DefinitionError
 from socketsundso.rooms import agreement
 from socketsundso.rooms.local import Rooms
 
@@ -384,5 +384,41 @@ def test_an_engine_that_answers_nothing_is_not_waited_for_by_everybody(
             monkeypatch.setattr(rooms._agreement, "_try_again_at", 0.0)
             await rooms.agree(FIFTY)
             assert rooms.agreed(FIFTY)
+
+    run(main)
+
+
+async def unavailable(*_: Any) -> Any:
+    raise BackplaneUnavailable("away")
+
+
+def test_while_the_engine_does_not_tell_what_others_declare_messages_go_on(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as it is known: without a number until the engine has been asked again."""
+    monkeypatch.setattr(agreement, "TRY_AGAIN_S", -1)
+
+    async def main() -> None:
+        async with process(url, {"note:*": Keep()}) as rooms, process(url, FIFTY):
+            with monkeypatch.context() as away:
+                away.setattr(rooms.backplane, "remembered", unavailable)
+                await rooms.broadcast(["rdoc:1"], message(1))
+            assert await end(rooms, "doc:1") == 0
+            await rooms.broadcast(["rdoc:1"], message(2))
+            assert await end(rooms, "doc:1") == 1
+
+    run(main)
+
+
+def test_a_refusal_is_told_also_where_the_engine_goes_away_with_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That what was declared cannot be taken back then is no reason of its own; it ends with its process."""
+
+    async def main() -> None:
+        async with process(url, FIFTY), process(url) as rooms:
+            with monkeypatch.context() as away:
+                away.setattr(rooms.backplane, "release", unavailable)
+                with pytest.raises(DefinitionError, match=BOTH):
+                    await rooms.agree(FIVE)
+            assert not rooms.agreed(FIVE)
 
     run(main)
