@@ -15,7 +15,7 @@ import pytest
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, Field
 
-from socketsundso import WebSocketHandlingEndpoint, event
+from socketsundso import RateLimit, WebSocketHandlingEndpoint, event
 
 Benchmark = Callable[..., Any]
 
@@ -132,6 +132,36 @@ def test_model(per_100: Benchmark) -> None:
 @pytest.mark.benchmark(group="decode and dispatch, a pydantic model")
 def test_model_naive(per_100: Benchmark) -> None:
     per_100(lambda: handler(ItemMessage(**json.loads(ITEM)).item))
+
+
+class Limited(WebSocketHandlingEndpoint):
+    @event(thread=False, guards=[RateLimit(10**8, per_s=1)])
+    def on_message(self, room: str, msg: str, sender: int | None = None) -> None: ...
+
+
+@pytest.mark.benchmark(group="a message that a rate limit lets pass")
+def test_unlimited(per_100: Benchmark) -> None:
+    per_100(fast, frame("message"))
+
+
+@pytest.mark.benchmark(group="a message that a rate limit lets pass")
+def test_rate_limit(per_100: Benchmark) -> None:
+    per_100(fast, frame("message"), Limited)
+
+
+@pytest.mark.benchmark(group="a message that a rate limit lets pass")
+@pytest.mark.parametrize("strategy", ["FixedWindowRateLimiter", "SlidingWindowCounterRateLimiter"])
+def test_limits(per_100: Benchmark, strategy: str) -> None:
+    limits = pytest.importorskip("limits")
+    hit = getattr(limits.strategies, strategy)(limits.storage.MemoryStorage()).hit
+    limit, data = limits.RateLimitItemPerSecond(10**8), frame("message")
+
+    def limited() -> None:
+        message = App._definition.decoder.decode(data)
+        assert hit(limit, "message", "connection")
+        message.call(endpoint, data)
+
+    per_100(limited)
 
 
 @pytest.mark.benchmark(group="a frame that pydantic must coerce")

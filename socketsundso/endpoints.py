@@ -445,7 +445,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         Who this is, from headers, cookies, query or subprotocols of `self.websocket`: its value is `self.user`.
 
         Called before `on_connect`, and before the connection is accepted. To refuse, raise Starlette's `HTTPException`
-        (401), which answers the handshake; None is somebody who has not signed in.
+        (401), which answers the handshake; None is somebody who has not signed in. Where it takes longer than
+        `authenticate_within_s`, it is cancelled, and the handshake answered 503.
         """
 
     async def before(self, call: Call) -> bool | None:
@@ -781,7 +782,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """May it go on? `authenticate` may have closed."""
         if type(self).authenticate is WebSocketHandlingEndpoint.authenticate:
             return True
-        self.user = await self.authenticate()
+        try:
+            async with asyncio.timeout(self.authenticate_within_s) as within:
+                self.user = await self.authenticate()
+        except TimeoutError as exc:
+            if not within.expired():
+                raise
+            raise HTTPException(503, "signing in takes too long") from exc
         return self._peer.closed is None
 
     def _watch_deadlines(self) -> None:

@@ -196,6 +196,44 @@ def test_a_peer_that_leaves_meanwhile_is_no_error(caplog: pytest.LogCaptureFixtu
     assert (ends, caplog.text) == ([], "")
 
 
+@pytest.mark.parametrize("server", SERVERS)
+def test_one_that_takes_too_long_is_cancelled_and_answered_503(server: str) -> None:
+    """A service that does not answer keeps nobody's handshake for ever."""
+    ends = []
+
+    class Stuck(Endpoint):
+        authenticate_within_s = 0.02
+
+        async def authenticate(self) -> Any:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ends.append("cancelled")
+
+    async def main() -> None:
+        async with served(Stuck, server) as at:
+            with pytest.raises(websockets.exceptions.InvalidStatus) as caught:
+                await websockets.asyncio.client.connect(at.url)
+            assert caught.value.response.status_code == 503
+
+    run(main())
+    assert ends == ["cancelled"]
+
+
+def test_a_timeout_of_its_own_is_a_bug_or_its_own_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not taken for that of the class."""
+
+    class Chat(Endpoint):
+        authenticate_within_s = 60
+
+        async def authenticate(self) -> Any:
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+
+    assert talk(Chat).sent[0]["status"] == 500
+    assert "Chat.authenticate failed" in caplog.text
+
+
 # ---- in-band
 
 
