@@ -1,4 +1,4 @@
-"""From the log to live messages, whatever the engine answers meanwhile: what a participant is told, number by number."""
+"""From the log to live messages, whatever the engine answers meanwhile: what a participant is told, by number."""
 
 from __future__ import annotations
 
