@@ -322,6 +322,10 @@ def _inline(call: Callable[..., Any]) -> Callable[..., Any]:
     return inline
 
 
+def _generator_of(step: Step) -> str:
+    return f"g{step.name[1:]}"
+
+
 def _is_torn_down(step: Step) -> bool:
     """With its message?"""
     return step.kind in _AS_GENERATOR and step.key is None
@@ -349,7 +353,9 @@ class _Source:
             *([f"{scope} = []" for scope in scopes] if replies else ["function, request = left_open.get()"]),
             "try:",
             *(f"    {line}" for line in (*solving, *value)),
-            f"except BaseException as exc: await unwind(exc, where, {', '.join(scopes)})",
+            "except BaseException as exc:",
+            f"    {' = '.join(_generator_of(step) for step in steps if _is_torn_down(step))} = None",
+            f"    await unwind(exc, where, {', '.join(scopes)})",
         ]
         if replies and "request" in scopes:
             self.body += ["try: await close(request)"]
@@ -364,7 +370,7 @@ class _Source:
             return [f"{step.name} = kept.values[{key}] if {key} in kept.values else {opening}"]
         if step.kind in _AS_GENERATOR:
             self.names[call] = self._generator(step)
-            opened = f"g{step.name[1:]}"
+            opened = _generator_of(step)
             return [
                 f"{opened} = {call}({step.arguments})",
                 f"{step.name} = await {opened}.__anext__()",

@@ -6,7 +6,6 @@ A dependency with a teardown is an async generator here, whatever it was written
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
@@ -23,6 +22,9 @@ logger = logging.getLogger("socketsundso")
 Opened = list[AsyncGenerator[Any, None]]
 """Dependencies that have given their value, in that order."""
 
+Caller = Callable[..., Awaitable[Any]]
+"""Calls a function, here or in a thread."""
+
 AsyncFactory = Callable[..., AsyncGenerator[Any, None]]
 
 
@@ -36,10 +38,12 @@ async def close(opened: Opened) -> None:
         generator = opened.pop()
         try:
             await generator.__anext__()
+            await generator.aclose()
         except StopAsyncIteration:
             continue
-        await generator.aclose()
-        raise RuntimeError(f"a dependency yields more than once: {generator!r}")
+        finally:
+            del generator  # see `unwind`
+        raise RuntimeError(_YIELDS_AGAIN)
 
 
 async def unwind(exc: BaseException, where: str, *scopes: Opened) -> NoReturn:
@@ -48,6 +52,9 @@ async def unwind(exc: BaseException, where: str, *scopes: Opened) -> NoReturn:
 
     Who swallows it leaves the message without an answer, which is a RuntimeError, also for the scopes that follow; a
     cancellation and the peer's leaving cannot be swallowed.
+
+    Frames that an exception has come through forget it, and, since Python 3.12, the generators that it left by: both
+    would be cycles, which keep the endpoint alive until the collector comes.
     """
     if isinstance(exc, StopAsyncIteration):
         exc = _caused_by(exc, f"{where}: StopAsyncIteration was raised, or a dependency yields nothing")
@@ -57,7 +64,7 @@ async def unwind(exc: BaseException, where: str, *scopes: Opened) -> NoReturn:
                 exc = await _thrown_into(opened, exc, where)
         raise exc
     finally:
-        del exc  # its traceback has this frame: a cycle, which keeps the endpoint alive until the collector comes
+        del exc
 
 
 async def _thrown_into(opened: Opened, exc: BaseException, where: str) -> BaseException:
@@ -76,14 +83,20 @@ async def _thrown_into(opened: Opened, exc: BaseException, where: str) -> BaseEx
 
 
 async def _told(generator: AsyncGenerator[Any, None], exc: BaseException | None) -> BaseException | None:
-    managed = contextlib.asynccontextmanager(lambda: generator)()  # open already: what is left of it is to leave
-    details = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
+    """End one that is open. None: it has ended, or swallowed what it was told."""
     try:
-        return None if await managed.__aexit__(*details) else exc
+        await (generator.__anext__() if exc is None else generator.athrow(exc))
+        await generator.aclose()
+    except StopAsyncIteration:
+        return None
     except BaseException as other:
         return other
     finally:
-        del exc, details
+        del exc, generator
+    return RuntimeError(_YIELDS_AGAIN)
+
+
+_YIELDS_AGAIN = "a dependency yields more than once"
 
 
 def _caused_by(exc: BaseException, text: str) -> Exception:
@@ -147,59 +160,73 @@ def finishing(inner: Callable[..., Awaitable[Any]], where: str) -> Callable[...,
 
 def stepped_inline(function: Callable[..., Generator[Any]]) -> AsyncFactory:
     """A sync generator function that never blocks."""
-    manager = contextlib.contextmanager(function)
 
-    @functools.wraps(function)
-    async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        with manager(*args, **kwargs) as value:
-            yield value
+    async def call(step: Callable[[], Any]) -> Any:
+        return step()
 
-    return steps
+    return _stepped(function, call, call)
 
 
 def stepped_in_threads(function: Callable[..., Generator[Any]]) -> AsyncFactory:
     """Each of its steps runs in one of anyio's worker threads."""
-    manager = contextlib.contextmanager(function)
+    return _stepped(function, run_in_threadpool, _in_own_thread)
 
+
+def _stepped(function: Callable[..., Generator[Any]], enter: Caller, leave: Caller) -> AsyncFactory:
     @functools.wraps(function)
     async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        managed = _Managed(manager(*args, **kwargs))
+        stepper = _Stepper(function(*args, **kwargs))
         try:
-            yield await run_in_threadpool(managed.enter)
+            yield await enter(stepper.enter)
         except BaseException as exc:
-            if not await _in_own_thread(managed.leave, type(exc), exc, exc.__traceback__):
+            stepper.told = exc
+            if not await leave(stepper.leave):
                 raise
         else:
-            await _in_own_thread(managed.leave, None, None, None)
+            await leave(stepper.leave)
 
     return steps
 
 
-class _Managed:
-    """A context manager that is entered in one thread and left in another, also where nobody waited for the first."""
+class _Stepper:
+    """A generator that is entered in one thread and left in another one, also where nobody waited for the first."""
 
-    def __init__(self, manager: contextlib.AbstractContextManager[Any]) -> None:
-        self._manager, self._lock = manager, threading.Lock()
-        self._is_entered = self._is_left = False
+    def __init__(self, generator: Generator[Any]) -> None:
+        self.told: BaseException | None = None  # what is to be thrown into it
+        self._generator: Generator[Any] | None = generator  # until it is left
+        self._is_entered = False
+        self._lock = threading.Lock()
 
     def enter(self) -> Any:
         with self._lock:
-            if self._is_left:
+            if self._generator is None:  # nobody waits for it any more
                 return None
-            value = self._manager.__enter__()
-            self._is_entered = True
-            return value
+            for value in self._generator:
+                self._is_entered = True
+                return value
+        raise RuntimeError("a dependency yields nothing")
 
-    def leave(self, *exc_info: Any) -> bool | None:
+    def leave(self) -> bool:
+        """Has it ended without an exception? One that was not entered passes on what it is told."""
         with self._lock:
-            self._is_left = True
-            return self._is_entered and self._manager.__exit__(*exc_info)
+            generator, self._generator = self._generator, None
+            exc, self.told = self.told, None
+            if generator is None or not self._is_entered:
+                return False
+            try:
+                next(generator) if exc is None else generator.throw(exc)
+                generator.close()
+            except StopIteration:
+                return True
+            finally:
+                del exc, generator
+            raise RuntimeError(_YIELDS_AGAIN)
 
 
-async def _in_own_thread(function: Callable[..., bool | None], *arguments: Any) -> bool | None:
+async def _in_own_thread(function: Callable[[], bool]) -> bool:
     """Those of the pool may all be waiting for what this one gives back."""
     with anyio.CancelScope(shield=True):
-        result = await anyio.to_thread.run_sync(function, *arguments, limiter=anyio.CapacityLimiter(1))
+        result = await anyio.to_thread.run_sync(function, limiter=anyio.CapacityLimiter(1))
     return result  # noqa: RET504  # within the scope, which may swallow, it would be no return for mypy
 
 
