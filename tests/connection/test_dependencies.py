@@ -89,6 +89,15 @@ class Service:
         return "it"
 
 
+class Odd(list[int]):
+    """Nobody can tell whether it is equal to another one."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+    __hash__ = None  # type: ignore[assignment]  # as a list's
+
+
 class Callables:
     def __call__(self) -> str:
         return "it"
@@ -282,6 +291,36 @@ def test_a_field_that_one_demands_is_demanded() -> None:
 
     assert ask(App, {"type": "x", "room": "a"}) == {"type": "x", "both": "a"}
     assert ask(App, {"type": "x"})["errors"][0]["type"] == "missing"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agree"),
+    [
+        ([1], [1], True),
+        ([1], [2], False),
+        (Field(default_factory=list), Field(default_factory=list), True),
+        (Field(default_factory=list), Field(default_factory=tuple), False),
+        (Field([1]), [1], True),
+        (Odd([1]), Odd([1]), False),
+    ],
+)
+def test_a_field_is_shared_where_the_defaults_are_equal(one: Any, other: Any, agree: bool) -> None:
+    """Or their factories are the same; what cannot be compared is not."""
+
+    async def with_default(ids: list[int] = one) -> Any:
+        return ids
+
+    async def on_x(own: Annotated[Any, Depends(with_default)], ids: list[int] = other) -> Any:
+        return {"ids": [own, ids]}
+
+    class App(Endpoint): ...
+
+    if agree:
+        App.event("x")(on_x)
+        assert len(ask(App, {"type": "x"})["ids"]) == 2
+    else:
+        with pytest.raises(DefinitionError, match="'ids' already"):
+            App.event("x")(on_x)
 
 
 def test_a_dependency_takes_the_connection() -> None:
@@ -622,7 +661,7 @@ def test_a_dependency_that_raises_is_answered_like_a_handler() -> None:
     assert log == ["+a", "!a HTTPException", "-a", "error HTTPException", "gone"]
 
 
-class Odd(Exception):
+class Wordless(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -640,7 +679,14 @@ def not_valid() -> Exception:
 
 @pytest.mark.parametrize(
     "exc",
-    [ValueError("x"), StopIteration(), StopAsyncIteration(), Odd(), ExceptionGroup("g", [ValueError()]), not_valid()],
+    [
+        ValueError("x"),
+        StopIteration(),
+        StopAsyncIteration(),
+        Wordless(),
+        ExceptionGroup("g", [ValueError()]),
+        not_valid(),
+    ],
     ids=lambda exc: type(exc).__name__,
 )
 @pytest.mark.parametrize("place", ["function", "thread", "coroutine", "before", "after", "threaded before"])
@@ -721,6 +767,33 @@ def test_a_generator_that_yields_again_is_closed_and_logged(caplog: pytest.LogCa
     assert "yields more than once" in caplog.text
     assert ask(endpoint_with(twice, scope="function"), {"type": "x"})["code"] == "internal_error"
     assert closed == [True, True]
+
+
+@pytest.mark.parametrize("thread", [True, False])
+def test_a_generator_that_yields_when_it_is_told_is_closed(thread: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a bug, of which those before it are told."""
+    log = Log()
+
+    async def again() -> AsyncIterator[None]:
+        try:
+            yield
+        except KeyError:
+            yield
+
+    def again_in_thread() -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            yield
+        yield
+
+    for dependency in (again, again_in_thread):
+        app = logging_app(log, Depends(log.step("a")), Depends(dependency, thread=thread))
+        assert ask(app, {"type": "x", "raises": True})["code"] == "internal_error"
+        assert "yields more than once" in caplog.text
+        assert log == ["+a", "handler", "!a RuntimeError", "-a", "error RuntimeError", "gone"]
+        log.clear()
+        caplog.clear()
 
 
 def test_the_peers_leaving_cannot_be_swallowed(caplog: pytest.LogCaptureFixture) -> None:
