@@ -773,7 +773,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             logger.warning(
                 "%s: a page of the origin %r may not connect; add it to `allowed_origins` if it should (told once)",
                 cls.__name__,
-                ", ".join(sent) if sent else None,
+                ", ".join(sent)[:200] if sent else None,
             )
         raise HTTPException(403, "this origin may not connect")
 
