@@ -26,6 +26,7 @@ from socketsundso.rooms import Hub as Hub
 from socketsundso.rooms import InvalidRoomName as InvalidRoomName
 from socketsundso.rooms import Member as Member
 from socketsundso.rooms import SyncHub as SyncHub
+from socketsundso.shared_limits import SharedRateLimit as SharedRateLimit
 
 Endpoint = WebSocketHandlingEndpoint
 

@@ -34,7 +34,6 @@ from socketsundso.connection import (
     Departure,
     Expiry,
     Kept,
-    Meter,
     OriginPattern,
     Origins,
     Peer,
@@ -242,7 +241,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _overridden: ClassVar[tuple[Decoder, Definition]]  # the last one with overrides, and what it was made from
     _deadlines: Deadlines | None = None  # while it is open, and where there are any
     _user_expires_at: Expiry = None
-    _used: dict[Meter, list[int]] | None = None  # what rate limits have let pass
+    _used: dict[object, list[int]] | None = None  # what rate limits have let pass
 
     # ------------------------------------------------------------------ definition
 
@@ -774,7 +773,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             logger.warning(
                 "%s: a page of the origin %r may not connect; add it to `allowed_origins` if it should (told once)",
                 cls.__name__,
-                ", ".join(sent) if sent else None,
+                ", ".join(sent)[:200] if sent else None,
             )
         raise HTTPException(403, "this origin may not connect")
 

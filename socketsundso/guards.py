@@ -140,7 +140,12 @@ def _note_heard(endpoint: Any) -> None:
 
 
 async def _answering(endpoint: Any, call: Call, handle: Handle) -> Any:
-    return await endpoint._deadlines.answering(handle)
+    deadlines = endpoint._deadlines
+    deadlines.answer_begins()
+    try:
+        return await handle()
+    finally:
+        deadlines.answer_ends()
 
 
 def _ask_before(endpoint: Any, call: Call) -> Any:

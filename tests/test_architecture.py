@@ -14,7 +14,7 @@ ROOMS = [
     {"models", "wire", "backplanes", "server"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting", "threads", "guards"},
+    {"rooms", "collecting", "threads", "guards", "shared_limits"},
     {"endpoints"},
     {"__init__"},
     {"cli"},

@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import weakref
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
@@ -1006,3 +1007,90 @@ def test_middleware_that_is_added_meanwhile_leaves_a_handler_that_runs_alone() -
 
     assert [answer["type"] for answer in talk(Chat, {"type": "add"}, {"type": "add"}).answers] == ["add", "add"]
     assert told == ["open", "committed", "in", "open", "committed"]
+
+
+# ---- what does not take turns
+
+
+class Conversing(Endpoint):
+    async def before(self, call: Call) -> bool:
+        return call.ref != "never"
+
+    @event(guards=[note_later("asked"), RateLimit(2, per_s=3600)])
+    async def on_count(self, to: int) -> AsyncIterator[dict[str, int]]:
+        for n in range(to):
+            yield {"n": n}
+
+    @event(concurrent=2, guards=[note_later("asked")])
+    async def on_beside(self, n: int) -> Any:
+        return {"n": n}
+
+    @event(serial_by="room", guards=[note_later("asked")])
+    async def on_keyed(self, room: str) -> Any:
+        return {"room": room}
+
+
+def converse(app: Any, *frames: dict[str, Any], answers: int) -> list[Any]:
+    """What is answered until so many frames have come."""
+
+    async def main() -> list[Any]:
+        async with serving(app) as at, websockets.asyncio.client.connect(at.url) as client:
+            for frame in frames:
+                await client.send(json.dumps(frame))
+            return [json.loads(await client.recv()) for _ in range(answers)]
+
+    return run(main())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("to", [2, "2"], ids=["fast", "judged"])
+def test_a_stream_is_guarded_like_a_handler(to: Any) -> None:
+    """Before its first item; a guard that refuses is its end."""
+    frames = [{"type": "count", "to": to, "ref": ref} for ref in (1, "never")]
+    answers = converse(Conversing, *frames, answers=4)
+    assert [each for each in answers if each["ref"] == 1] == [
+        {"type": "count", "n": 0, "ref": 1},
+        {"type": "count", "n": 1, "ref": 1},
+        {"type": "complete", "ref": 1},
+    ]
+    assert [each["code"] for each in answers if each["ref"] == "never"] == ["forbidden"]
+    assert told == ["asked"]
+
+
+def test_a_stream_beyond_its_limit_is_refused() -> None:
+    """Each start counts, however many items it has."""
+    answers = converse(Conversing, *({"type": "count", "to": 0, "ref": ref} for ref in range(3)), answers=3)
+    assert sorted(each.get("code", each["type"]) for each in answers) == ["complete", "complete", "rate_limited"]
+
+
+@pytest.mark.parametrize(("name", "fields"), [("beside", {"n": 1}), ("beside", {"n": "1"}), ("keyed", {"room": "a"})])
+def test_what_runs_beside_others_is_guarded_too(name: str, fields: Any) -> None:
+    """One that is refused is answered, and its turn goes on to the next."""
+    frames = [{"type": name, **fields, "ref": ref} for ref in (1, "never", 2)]
+    answers = converse(Conversing, *frames, answers=3)
+    assert {each["ref"]: each.get("code", each["type"]) for each in answers} == {1: name, "never": "forbidden", 2: name}
+
+
+def test_cancels_count_for_the_limit_of_the_class() -> None:
+    """A storm of them is one, too."""
+
+    class Limited(Conversing):
+        rate_limit = RateLimit(3, per_s=3600)
+
+    answers = converse(Limited, *[{"type": "cancel", "ref": 1}] * 4, {"type": "count", "to": 0, "ref": 2}, answers=2)
+    assert [each["code"] for each in answers] == ["rate_limited"] * 2
+
+
+def test_middleware_is_around_the_call_that_begins_a_stream() -> None:
+    """It sees what gives the items, before the first of them."""
+
+    class Chat(Conversing): ...
+
+    @Chat.middleware
+    async def look(endpoint: Any, call: Call, handle: Any) -> Any:
+        items = await handle()
+        told.append(hasattr(items, "__aiter__"))
+        return items
+
+    answers = converse(Chat, {"type": "count", "to": 1, "ref": 1}, answers=2)
+    assert [each["type"] for each in answers] == ["count", "complete"]
+    assert told == ["asked", True]

@@ -32,6 +32,7 @@ def test_an_install_brings_what_the_package_runs_on_and_nothing_else() -> None:
     }  # fmt: skip
     assert wanted("redis") == {"redis"}
     assert wanted("nats") == {"nats-py"}
+    assert wanted("limits") == {"limits"}
 
 
 def test_the_engines_of_the_tests_come_with_the_tests() -> None:

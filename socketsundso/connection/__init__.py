@@ -38,8 +38,10 @@ from socketsundso.connection.handshake import check_handshake as check_handshake
 from socketsundso.connection.handshake import handshake_of as handshake_of
 from socketsundso.connection.kept import Kept as Kept
 from socketsundso.connection.limits import Meter as Meter
+from socketsundso.connection.limits import Named as Named
 from socketsundso.connection.limits import RateLimit as RateLimit
 from socketsundso.connection.limits import check_rate_limit as check_rate_limit
+from socketsundso.connection.limits import refuse as refuse
 from socketsundso.connection.origins import OriginPattern as OriginPattern
 from socketsundso.connection.origins import Origins as Origins
 from socketsundso.connection.origins import declared_origins as declared_origins

@@ -392,6 +392,8 @@ class Concurrent(Serial):
 
     def _launch(self, request: Request, running: Coroutine[Any, Any, None]) -> None:
         self._running[request] = None
+        if (deadlines := self.endpoint._deadlines) is not None:
+            deadlines.answer_begins()
         self._limit(request)
         self._start(running).add_done_callback(functools.partial(self._ran, request))
 
@@ -410,6 +412,8 @@ class Concurrent(Serial):
         """Its task has ended: others may have their turn."""
         self._end(request)
         self._running.pop(request, None)
+        if (deadlines := self.endpoint._deadlines) is not None:
+            deadlines.answer_ends()
         route = request.message.route
         if route.apart == "stream":
             self._streams -= 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -55,7 +55,7 @@ class Deadlines:
         within_s = endpoint.authenticate_within_s
         self._sign_in_by = None if within_s is None else now + within_s  # None once that was done in time
         self._heard = now  # when the peer last said something, or was answered
-        self._answering = 0  # messages of it whose handlers run
+        self._answering = 0  # answers that it waits for
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
@@ -81,14 +81,13 @@ class Deadlines:
         """The peer has said something."""
         self._heard = time.monotonic()
 
-    async def answering(self, handle: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a handler; whoever waits for it is not idle."""
+    def answer_begins(self) -> None:
+        """The peer waits for an answer, and is not idle until `answer_ends`."""
         self._answering += 1
-        try:
-            return await handle()
-        finally:
-            self._answering -= 1
-            self.heard()
+
+    def answer_ends(self) -> None:
+        self._answering -= 1
+        self.heard()
 
     def _lefts(self) -> Iterator[_Left]:
         endpoint, now = self._endpoint, time.monotonic()

@@ -89,25 +89,38 @@ class Meter:
     def charge(self, endpoint: Any) -> None:
         """Let a message pass. Raises `RateLimited`, and what closes 4429."""
         used = endpoint._used
-        if used is None:
-            used = endpoint._used = {}
-        try:
-            state = used[self]
-        except KeyError:
-            state = used[self] = [0, 0]  # the time that is used up, refusals in a row
+        state = used.get(self) if used is not None else None
+        if state is None:
+            state = _begin(endpoint, self)
         now = monotonic_ns()
         until = state[0]
         until = (until if until > now else now) + self._interval
         if until - now > self._ahead:
-            self._refuse(state, until - now - self._ahead)
+            _refuse(state, (until - now - self._ahead) / _SECOND)
         state[0] = until
         state[1] = 0
 
-    def _refuse(self, state: list[int], wait: int) -> None:
-        state[1] += 1
-        if state[1] >= MOST_REFUSALS:
-            raise WebSocketException(CLOSE_CODE, "rate limited")
-        raise RateLimited(math.ceil(wait / 1_000_000) / 1000)
+
+def refuse(endpoint: Any, limit: object, wait_s: float) -> None:
+    """Refuse what has to wait by a limit that counts elsewhere; 0.0 passes. Raises as a `Meter` does."""
+    state = (endpoint._used or {}).get(limit) or _begin(endpoint, limit)
+    if wait_s:
+        _refuse(state, wait_s)
+    state[1] = 0
+
+
+def _begin(endpoint: Any, limit: object) -> list[int]:
+    if endpoint._used is None:
+        endpoint._used = {}
+    state = endpoint._used[limit] = [0, 0]  # the time that is used up, refusals in a row
+    return state
+
+
+def _refuse(state: list[int], wait_s: float) -> None:
+    state[1] += 1
+    if state[1] >= MOST_REFUSALS:
+        raise WebSocketException(CLOSE_CODE, "rate limited")
+    raise RateLimited(math.ceil(wait_s * 1000) / 1000)
 
 
 def _number_of_messages(name: str, given: object) -> int:

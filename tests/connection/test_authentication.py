@@ -631,6 +631,32 @@ def test_who_waits_for_an_answer_is_not_idle(clock: Clock) -> None:
     on_asyncio(main())
 
 
+def test_who_is_being_streamed_to_is_not_idle(clock: Clock) -> None:
+    """The time begins at the stream's end."""
+
+    class Streams(Idle):
+        @event
+        async def on_stream(self) -> AsyncIterator[dict[str, int]]:
+            yield {"n": 1}
+            await self.release.wait()
+
+    async def main() -> None:
+        Idle.release = asyncio.Event()
+        async with client_of(Streams) as client:
+            assert await say(client, type="stream", ref=1) == {"type": "stream", "n": 1, "ref": 1}
+            for _ in range(3):
+                clock.jump(61)
+                await (await client.ping())
+            Idle.release.set()
+            assert json.loads(await client.recv()) == {"type": "complete", "ref": 1}
+            clock.jump(59)
+            assert await say(client, type="ping") == {"type": "ping"}
+            clock.jump(61)
+            assert await closed(client) == (4408, "idle")
+
+    on_asyncio(main())
+
+
 def test_a_subclass_may_take_the_times_away() -> None:
     """None is no bound."""
 

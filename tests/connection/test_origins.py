@@ -9,8 +9,11 @@ import aiohttp
 import pytest
 import websockets.asyncio.client
 import websockets.exceptions
+from fastapi import APIRouter, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.middleware.cors import CORSMiddleware
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from socketsundso import Endpoint, event
 from socketsundso.connection import Origins
@@ -282,6 +285,24 @@ def test_real_clients_are_answered_403_or_let_in(server: str) -> None:
             assert status.value.status == 403
 
     run(main())
+
+
+def test_fastapi_answers_the_same() -> None:
+    """Also behind a prefix, and beside its CORS middleware, which looks at no WebSocket."""
+    app, router = FastAPI(), APIRouter(prefix="/api")
+    app.add_middleware(CORSMiddleware, allow_origins=["*"])
+    router.websocket("/ws")(Chat)
+    app.include_router(router)
+    client = TestClient(app)
+    with client.websocket_connect("/api/ws", headers={"Origin": APP}) as socket:
+        socket.send_json({"type": "ping"})
+        assert socket.receive_json() == {"type": "ping", "pong": 1}
+    with (
+        pytest.raises(WebSocketDenialResponse) as denied,
+        client.websocket_connect("/api/ws", headers={"Origin": "https://evil.example"}),
+    ):
+        pass
+    assert denied.value.status_code == 403
 
 
 def test_two_headers_on_the_wire_are_refused() -> None:

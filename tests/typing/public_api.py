@@ -18,6 +18,7 @@ from socketsundso import (
     Member,
     RateLimit,
     RateLimited,
+    SharedRateLimit,
     SyncHub,
     WebSocketHandlingEndpoint,
     event,
@@ -194,5 +195,7 @@ def blocking(endpoint: Guarded, call: Call, handle: Handle) -> None: ...
 
 assert_type(RateLimited(0.5).retry_after_s, float)
 assert_type(RateLimit(1, per_s=1).burst, int)
+event(guards=[SharedRateLimit("1/second", by=lambda endpoint: endpoint.user, strategy="moving-window")])
+SharedRateLimit("1/second")  # type: ignore[call-arg]
 RateLimit(20, 1)  # type: ignore[call-arg]
 event(guards=may_write)  # type: ignore[call-overload]
