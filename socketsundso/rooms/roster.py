@@ -196,8 +196,7 @@ class Roster:
             self._apply(room, joins, news.leaves)
 
     def _apply(self, room: Room, joins: dict[str, Entry], leaves: Iterable[str]) -> None:
-        if room.view is None:
-            return
+        assert room.view is not None  # nobody is tracked before it is there
         for changes in (room.view.join(joins), room.view.leave(leaves)):
             if changes:
                 self._note(room, changes)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socketsundso import DefinitionError, Endpoint, Hub, Member, SyncHub, event
+from socketsundso.connection import Outgoing
 from socketsundso.rooms import presence
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.local import Rooms, rooms_for
@@ -727,3 +728,35 @@ def test_saying_the_same_again_is_no_news() -> None:
     assert view.of_owners(frozenset({"p"})) == ["a"]
     assert list(view.leave(["a", "b"])) == ["a"]
     assert view.leave(["a"]) == {}
+
+
+class Stalled(Peer):
+    """Takes nothing before it may."""
+
+    def __init__(self, reads: asyncio.Event) -> None:
+        self.reads = reads
+        super().__init__(wants_presence=True)
+
+    async def _send(self, event: Any) -> None:
+        await self.reads.wait()
+        await super()._send(event)
+
+
+def test_a_slow_reader_that_joins_is_told_who_is_there_when_it_reads() -> None:
+    """Not who was there when it joined: what it is told is made when it is its turn."""
+
+    async def main() -> None:
+        async with processes("memory://slow-joiner") as (rooms, _):
+            reads = asyncio.Event()
+            slow, ada = Stalled(reads), Peer()
+            for n in range(3):
+                slow.who.push(Outgoing(message(n)))
+            await until(lambda: slow.who.connection.slow, "it takes nothing")
+            await rooms.join(slow.who, "ra")
+            await rooms.join(ada.who, "ra")
+            await rooms.roster.track(ada.who, ada.who.rooms["ra"], b'"ada"')
+            reads.set()
+            await until(lambda: members_of(slow.got) == {ada.who.id: "ada"}, "it is told")
+            assert [each["type"] for each in slow.got] == ["m", "m", "m", "presence_state"]
+
+    run(main)
