@@ -83,6 +83,13 @@ class SharedRateLimit:
             raise BackplaneUnavailable(f"the storage of a SharedRateLimit: {exc.storage_error}") from exc
         return float(max(stats.reset_time - time.time(), 0.001))
 
+    async def close(self) -> None:
+        """Give back the links to Redis of this event loop: at the end of an application's lifespan."""
+        limiter = self._limiters.pop(asyncio.get_running_loop(), None)
+        bridge = getattr(getattr(limiter, "storage", None), "bridge", None)
+        if bridge is not None:
+            await bridge.storage.aclose()
+
     def _open(self, storage: str) -> Any:
         options = {"implementation": "redispy"} if storage.startswith("redis") else {}
         opened = self._limits.storage.storage_from_string(f"async+{storage}", wrap_exceptions=True, **options)

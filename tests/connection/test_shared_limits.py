@@ -33,12 +33,14 @@ def chat(limit: Any) -> type[Endpoint]:
     return Chat
 
 
-def said(app: Any, *users: str, times: int = 3, name: str = "say") -> list[list[str]]:
+def said(app: Any, *users: str) -> list[list[str]]:
     """What connections of these users are answered, all at once."""
 
     async def main() -> list[Peer]:
-        peers = [Peer(app, [{"type": name, "ref": 1}] * times, query_string=f"user={user}".encode()) for user in users]
-        return list(await asyncio.gather(*(each.run() for each in peers)))
+        peers = [Peer(app, [{"type": "say"}] * 3, query_string=f"user={user}".encode()) for user in users]
+        done = await asyncio.gather(*(each.run() for each in peers))
+        await app.handlers["say"].guards[0].close()
+        return list(done)
 
     return [[answer.get("code", answer["type"]) for answer in each.answers] for each in asyncio.run(main())]
 
