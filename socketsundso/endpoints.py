@@ -712,9 +712,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     code = cut
                 finally:
                     loop.rest()
-                await peer.close_written()
             elif peer.closed is not None:
                 code = peer.closed
+            await peer.close_written()
         except WebSocketDisconnect as exc:
             code = await peer.code_after(exc)
             await peer.close_written()

@@ -372,14 +372,17 @@ class SyncTarget:
             taken += len(some)
 
     def close(self, code: int = 1000, reason: str | None = None) -> int:
-        """As `Target.close`. TimeoutError after `timeout_s`, as of the others."""
-        return self._hub._run(self._target.close(code, reason))
+        """
+        As `Target.close`. TimeoutError after `timeout_s`, and RuntimeError where an event loop is running, as of the
+        two others: it could not answer.
+        """
+        return self._hub._ask(self._target.close(code, reason))
 
     def leave(self, *rooms: str | Iterable[str]) -> int:
-        return self._hub._run(self._target.leave(*rooms))
+        return self._hub._ask(self._target.leave(*rooms))
 
     def join(self, room: str | Iterable[str], *more: str | Iterable[str]) -> int:
-        return self._hub._run(self._target.join(room, *more))
+        return self._hub._ask(self._target.join(room, *more))
 
 
 class SyncPresence:
@@ -460,12 +463,19 @@ class SyncHub:
         return SyncTarget(self, self._hub.everyone)
 
     def members(self, room: str) -> list[Member]:
-        """As `Hub.members`. TimeoutError after `timeout_s`."""
-        return self._run(self._hub.members(room))
+        """As `Hub.members`. TimeoutError after `timeout_s`, RuntimeError where an event loop is running."""
+        return self._ask(self._hub.members(room))
 
     def history(self, room: str, limit: int = 50) -> list[dict[str, Any]]:
         """As `Hub.history`. TimeoutError after `timeout_s`."""
         return self._run(self._hub.history(room, limit))
+
+    def _ask(self, call: Coroutine[Any, Any, T]) -> T:
+        """For what all event loops of the process answer: none of them may be the one that waits."""
+        if asyncio._get_running_loop() is not None:
+            call.close()
+            raise RuntimeError("a SyncHub would stop this event loop, which is asked, too; await the same of a Hub")
+        return self._run(call)
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
         with self._lock:  # not to be closed between the two

@@ -97,7 +97,10 @@ async def rooms_of(client: Client) -> list[str]:
 @pytest.mark.usefixtures("everywhere")
 @here_and_elsewhere
 def test_a_user_is_signed_out_on_all_devices(where: str) -> None:
-    """Each of the user's connections is closed with the code and the reason, is counted, and nobody else is."""
+    """
+    Each of the user's connections is closed with the code and the reason, is counted, and nobody else is; also by a
+    process that serves none (python-socketio 684, aspnetcore 5333).
+    """
 
     async def main() -> None:
         async with serving(Chat) as client:
@@ -136,7 +139,7 @@ def test_a_room_is_closed_but_for_some(where: str) -> None:
 @here_and_elsewhere
 @pytest.mark.parametrize("room", ["plain", "doc:1"])
 def test_what_was_sent_before_a_close_arrives_before_it(where: str, room: str) -> None:
-    """A last message that says why, in rooms with history and without, however many there are."""
+    """A last message that says why, with history and without, however many there are (supabase realtime 1292)."""
 
     def dismiss(hub: Any) -> Any:
         target = hub.to(room)
@@ -162,7 +165,7 @@ def test_what_was_sent_before_a_close_arrives_before_it(where: str, room: str) -
 
 @pytest.mark.usefixtures("both_protocols", "backplane")
 def test_nothing_of_who_was_closed_is_handled_any_more() -> None:
-    """Neither what it had sent already nor what it goes on sending: it may be closed because of that."""
+    """Neither what it had sent already nor what it goes on sending, whatever the client does (aspnetcore 34481)."""
     handled: list[int] = []
     entered, go_on = asyncio.Event(), asyncio.Event()
 
@@ -199,8 +202,35 @@ def test_nothing_of_who_was_closed_is_handled_any_more() -> None:
 
 
 @pytest.mark.usefixtures("both_protocols", "backplane")
+def test_who_is_closed_while_it_still_connects_is_closed_with_that_code() -> None:
+    """Accepted, but `on_connect` goes on: nothing of it is handled."""
+    accepted, go_on = asyncio.Event(), asyncio.Event()
+
+    class Careful(Chat):
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            accepted.set()
+            await go_on.wait()
+
+    async def main() -> None:
+        async with serving(Careful) as client:
+            ada = await client()
+            await ada.send("iam", user="u1")
+            await accepted.wait()
+            assert await Careful.hub.everyone.close(4011) == 1
+            go_on.set()
+            assert await ada.closed() == 4011
+            await until(lambda: Chat.left == [4011], "on_disconnect has the code")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("both_protocols", "backplane")
 def test_a_new_device_replaces_the_one_before() -> None:
-    """A handler closes all others of its user; one that closes itself so is closed with that code, too."""
+    """
+    A handler closes all others of its user (django channels 1066); one that closes itself so is closed with that
+    code, too.
+    """
 
     class Single(Chat):
         @event
@@ -361,7 +391,10 @@ def test_who_is_in_no_room_by_its_target_needs_a_name_to_leave() -> None:
 @pytest.mark.usefixtures("everywhere")
 @here_and_elsewhere
 def test_who_was_taken_into_a_room_hears_what_is_said_at_once(where: str) -> None:
-    """When the call returns, the members are in: a message right behind it reaches all of them, in the same order."""
+    """
+    When the call returns, the members are in: a message right behind it reaches all of them (socket.io 4734, its
+    redis-adapter 502).
+    """
 
     def start(hub: Any) -> Any:
         if isinstance(hub, SyncHub):
@@ -429,7 +462,7 @@ def test_who_takes_others_in_has_decided_who_may(where: str) -> None:
 @pytest.mark.usefixtures("everywhere")
 @here_and_elsewhere
 def test_who_left_a_room_is_taken_into_it_again(where: str) -> None:
-    """As often as one likes: the last call counts."""
+    """As often as one likes: the last call counts (socket.io-redis-adapter 198)."""
 
     async def main() -> None:
         async with serving(Chat) as client:
@@ -608,6 +641,19 @@ def test_a_long_list_of_members_comes_in_parts(monkeypatch: pytest.MonkeyPatch) 
     run(main)
 
 
+@pytest.mark.usefixtures("backplane")
+def test_a_thread_hub_refuses_to_stop_the_event_loop_that_it_asks() -> None:
+    """Where one is running, its members could not answer; the error says what to do instead."""
+
+    async def main() -> None:
+        with SyncHub() as hub:
+            for act in (hub.everyone.close, hub.to("r").leave, lambda: hub.to("r").join("s"), lambda: hub.members("r")):
+                with pytest.raises(RuntimeError, match="await the same of a Hub"):
+                    act()
+
+    run(main)
+
+
 # ---- when others do not answer
 
 
@@ -660,7 +706,10 @@ def test_an_engine_that_goes_away_ends_the_wait(between_processes: str, monkeypa
 def test_a_process_that_does_not_answer_is_waited_for_once(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that was killed may be registered for a while: it is not counted, which is logged, until it answers again."""
+    """
+    One that was killed may be registered for a while: it is not counted, which is logged, until it answers again
+    (socket.io-cluster-adapter 11).
+    """
     monkeypatch.setattr(acting, "ANSWER_S", 0.05)
 
     async def main() -> None:
@@ -686,7 +735,10 @@ def test_a_process_that_does_not_answer_is_waited_for_once(
 
 
 def test_who_has_no_connections_is_asked_nothing(url: str) -> None:
-    """Hubs of scripts, and processes of an older release, are not waited for; who ends takes its registration along."""
+    """
+    Hubs of scripts, and processes of an older release, are not waited for; who ends takes its registration along
+    (socket.io-redis-streams-adapter 6, redis-adapter 506).
+    """
 
     async def main() -> None:
         async with opened(url) as (watching, _), Hub(url):
