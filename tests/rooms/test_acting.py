@@ -18,6 +18,7 @@ from socketsundso.rooms.local import Rooms, rooms_for
 from socketsundso.rooms.room import EVERYONE, Envelope, answers_topic, room_topic, seal
 
 from ..backplanes.listener import Listener, opened, until
+from . import serving as serving_module
 from .peer import cut_off
 from .serving import Client, Connect, run, serving
 
@@ -163,9 +164,16 @@ def test_what_was_sent_before_a_close_arrives_before_it(where: str, room: str) -
     run(main)
 
 
-@pytest.mark.usefixtures("both_protocols", "backplane")
-def test_nothing_of_who_was_closed_is_handled_any_more() -> None:
+@pytest.mark.filterwarnings(
+    "ignore:The `websockets` implementation is deprecated",
+    "ignore:websockets.legacy is deprecated:DeprecationWarning",
+    "ignore:remove second argument of ws_handler:DeprecationWarning",
+)
+@pytest.mark.parametrize("protocol", ["websockets", "websockets-sansio", "wsproto", serving_module.OURS])
+@pytest.mark.usefixtures("backplane")
+def test_nothing_of_who_was_closed_is_handled_any_more(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what it had sent already nor what it goes on sending, whatever the client does (aspnetcore 34481)."""
+    monkeypatch.setattr(serving_module, "protocol", protocol)
     handled: list[int] = []
     entered, go_on = asyncio.Event(), asyncio.Event()
 
