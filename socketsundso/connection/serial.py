@@ -120,6 +120,8 @@ class Serial:
                         return peer.note_departure(frame)
                     text, noted = frame.get("bytes") or b"", None
                 frame = text
+                if peer.closed is not None:  # by a hub, say, while nothing came; our own server gives nothing then
+                    return peer.closed
             try:
                 message = self.definition.decoder.decode(frame)
             except UNDECODABLE:
@@ -245,7 +247,6 @@ class Serial:
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:
         """The exact slow path, for a frame that the fast one refused; unless that has judged the frame already."""
-        peer = self.peer
         if judgement is None:
             try:
                 message = self.definition.decoder.find(frame)
@@ -256,7 +257,7 @@ class Serial:
                 await self._answer(exc)
                 return
             route, ref = message.route, message.ref
-            begin_answer((peer, route, ref, type(frame), None))
+            begin_answer((self.peer, route, ref, type(frame), None))
             try:
                 value = route.call_unread(message, self.endpoint, frame)
                 if route.awaited:
@@ -270,7 +271,7 @@ class Serial:
             except Exception as exc:
                 await self._answer(exc)
         if judgement is not None:
-            begin_answer((peer, judgement.route, judgement.ref, type(frame), judgement.error))
+            begin_answer((self.peer, judgement.route, judgement.ref, type(frame), judgement.error))
             await self._answer(judgement.error, about_message=True)
 
     async def _answer_nameless(self, frame: Frame, error: MessageError) -> None:

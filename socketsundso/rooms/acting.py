@@ -124,7 +124,7 @@ class Acting:
 
     def __init__(self, backplane: Backplane, topics: Mapping[str, Room], counters: Counters, tasks: Tasks) -> None:
         self._backplane, self._topics, self._counters, self._tasks = backplane, topics, counters, tasks
-        self.connections: dict[Reachable, None] = {}  # all of endpoints on this backplane, in rooms or not
+        self.connections: dict[Reachable, None] = {}  # all that are acted on, in rooms or not
         self._questions: dict[int, Question] = {}  # under way
         self._numbers = itertools.count(1)
         self._silent: set[str] = set()  # processes that left a question unanswered, and nothing since

@@ -258,8 +258,9 @@ class Hub:
     @property
     def everyone(self) -> Target:
         """
-        Every connection of endpoints on this backplane, in rooms or not, from its accept on; whether it is told
-        something or closed.
+        Every connection on this backplane, in rooms or not: of endpoints that declare something of rooms (`backplane`,
+        `emits`, `history`, `presence_events`, `authorize`, `on_backplane`) from the accept on, of others from the first
+        `join` or `identify` on.
         """
         return Target(self, [EVERYONE])
 

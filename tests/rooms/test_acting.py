@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from socketsundso.rooms.local import Rooms, rooms_for
 from socketsundso.rooms.room import EVERYONE, Envelope, answers_topic, room_topic, seal
 
 from ..backplanes.listener import Listener, opened, until
+from . import serving as serving_module
 from .peer import cut_off
 from .serving import Client, Connect, run, serving
 
@@ -163,9 +164,16 @@ def test_what_was_sent_before_a_close_arrives_before_it(where: str, room: str) -
     run(main)
 
 
-@pytest.mark.usefixtures("both_protocols", "backplane")
-def test_nothing_of_who_was_closed_is_handled_any_more() -> None:
+@pytest.mark.filterwarnings(
+    "ignore:The `websockets` implementation is deprecated",
+    "ignore:websockets.legacy is deprecated:DeprecationWarning",
+    "ignore:remove second argument of ws_handler:DeprecationWarning",
+)
+@pytest.mark.parametrize("protocol", ["websockets", "websockets-sansio", "wsproto", serving_module.OURS])
+@pytest.mark.usefixtures("backplane")
+def test_nothing_of_who_was_closed_is_handled_any_more(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what it had sent already nor what it goes on sending, whatever the client does (aspnetcore 34481)."""
+    monkeypatch.setattr(serving_module, "protocol", protocol)
     handled: list[int] = []
     entered, go_on = asyncio.Event(), asyncio.Event()
 
@@ -253,6 +261,42 @@ def test_a_new_device_replaces_the_one_before() -> None:
             assert await now.receive() == {"type": "bye"}
             assert await now.closed() == 4010
             await until(lambda: Chat.left == [4009, 4010], "on_disconnect has the codes")
+
+    run(main)
+
+
+@pytest.mark.usefixtures("both_protocols", "backplane")
+def test_a_close_ends_what_runs_beside_the_messages() -> None:
+    """Streams, concurrent handlers and messages that wait their turn; the code is the hub's."""
+    ended: list[str] = []
+
+    class Busy(Chat):
+        @event
+        async def on_tick(self) -> AsyncIterator[dict[str, Any]]:
+            try:
+                while True:
+                    yield {"type": "tock"}
+                    await asyncio.sleep(0.01)
+            finally:
+                ended.append("tick")
+
+        @event(concurrent=2)
+        async def on_wait(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("wait")
+
+    async def main() -> None:
+        async with serving(Busy) as client:
+            ada = await client()
+            await ada.send("wait", ref=1)
+            await ada.send("tick", ref=2)
+            assert (await ada.receive())["type"] == "tock"
+            assert await Busy.hub.everyone.close(4012) == 1
+            assert await ada.closed() == 4012
+            await until(lambda: Chat.left == [4012], "on_disconnect has the code")
+            assert sorted(ended) == ["tick", "wait"]
 
     run(main)
 
