@@ -52,6 +52,8 @@ _numbers = itertools.count(1)
         ("unix:///tmp/x?password=s3cret&presence_ttl_s=-1", "presence_ttl_s is a number"),
         ("redis://host?presence_ttl_s=nan&password=s3cret", "presence_ttl_s is a number"),
         ("redis://host?presence_ttl_s=&password=s3cret", "presence_ttl_s is a number"),
+        ("redis://:s3cret@host?prefix=my%20app", "1 to 64 letters, digits, `_` or `-`, not 'my app'"),
+        ("nats://:s3cret@host?prefix=", "1 to 64 letters"),
         ("nats://s3cret/x@host", "write @ as %40"),
         ("nats://ada:s3cret/x@host", "write @ as %40"),
         ("nats://ada:s3cret,x@host", "write @ as %40"),

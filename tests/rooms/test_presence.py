@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from socketsundso import DefinitionError, Endpoint, Hub, Member, SyncHub, event
 from socketsundso.connection import Outgoing
+from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import presence
 from socketsundso.rooms.history import Resume
 from socketsundso.rooms.local import Rooms, rooms_for
@@ -758,5 +759,27 @@ def test_a_slow_reader_that_joins_is_told_who_is_there_when_it_reads() -> None:
             reads.set()
             await until(lambda: members_of(slow.got) == {ada.who.id: "ada"}, "it is told")
             assert [each["type"] for each in slow.got] == ["m", "m", "m", "presence_state"]
+
+    run(main)
+
+
+def test_who_is_in_a_room_that_has_emptied_is_not_asked_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine could not tell while somebody was in it; afterwards nobody is to be told."""
+    asked: list[str] = []
+
+    async def away(topic: str) -> dict[str, bytes]:
+        asked.append(topic)
+        raise BackplaneUnavailable("away")
+
+    async def main() -> None:
+        async with processes("memory://emptied") as (rooms, _):
+            monkeypatch.setattr(rooms.backplane, "held", away)
+            watcher = Peer(wants_presence=True)
+            await rooms.join(watcher.who, "ra")
+            await rooms.roster._complete_views()
+            assert asked == ["ra", "ra"]
+            rooms.leave(watcher.who, "ra")
+            await rooms.roster._complete_views()
+            assert asked == ["ra", "ra"]
 
     run(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from socketsundso.server import head
 from tests.conftest import Clock
 from tests.server.serving import (
     BOUNDED_HTTP,
+    CERTIFICATE,
     TEXT,
     Peer,
     Served,
@@ -82,6 +84,22 @@ def test_head_that_trickles_is_cut(http: str, loop: str, monkeypatch: pytest.Mon
             await served.idle()
 
     run(main(), loop)
+
+
+@both
+def test_a_refusal_arrives_over_tls_too(http: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which no side can be closed alone: the connection ends with the answer."""
+    monkeypatch.setattr(head, "HEAD_TIMEOUT_S", 0.2)
+
+    async def main() -> None:
+        tls = ssl.create_default_context(cafile=CERTIFICATE)
+        async with serving(app, http=BOUNDED_HTTP[http], ssl_certfile=str(CERTIFICATE)) as served:
+            async with peer(served, GET, ssl=tls, server_hostname="localhost") as client:
+                assert await client.response() == 408
+                assert len(await client.rest()) == int(client.headers["content-length"])
+            await served.idle()
+
+    run(main())
 
 
 @both
