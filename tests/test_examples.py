@@ -592,3 +592,50 @@ def test_an_endpoint_of_an_example_is_served_as_it_is(target: str, message: dict
         connect(f"ws://127.0.0.1:{port}/") as client,
     ):
         assert ask(client, **message)["type"] == answer
+
+
+def test_llm_stream_is_stopped_by_a_cancel() -> None:
+    """Tokens come until then, `complete` once, and other streams go on."""
+    with example("llm_stream") as port, connect(f"ws://127.0.0.1:{port}/ws") as client:
+        for ref in (1, 2):
+            client.send(json.dumps({"type": "generate", "ref": ref, "prompt": "hi", "words": 50, "pace_s": 0.01}))
+        assert until(client, "token")["text"].endswith(" ")
+        client.send(json.dumps({"type": "cancel", "ref": 1}))
+        assert until(client, "complete") == {"type": "complete", "ref": 1}
+        texts = []
+        while (message := json.loads(client.recv(timeout=20)))["type"] == "token":
+            assert message["ref"] == 2
+            texts.append(message["text"])
+        assert message == {"type": "complete", "ref": 2}
+        assert texts
+        assert ask(client, type="generate", ref=3, prompt=" ")["code"] == "validation_error"
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()
+        assert "<title>socketsundso stream</title>" in page
+
+
+def test_llm_stream_of_a_slow_tab_pauses() -> None:
+    """Nothing is generated beyond what the buffers hold, while another tab's stream runs to its end."""
+    with example("llm_stream") as port, connect(f"ws://127.0.0.1:{port}/ws") as quick:
+        request = json.dumps({"type": "generate", "ref": 1, "prompt": "hi", "words": 1_000_000, "pace_s": 0}).encode()
+        with raw_connection(port) as slow:
+            slow.sendall(bytes((0x81, 0x80 | len(request), 0, 0, 0, 0)) + request)
+            before, now = -1, 0
+            while now == 0 or now != before:
+                before, now = now, ask(quick, type="status")["generated"]
+                time.sleep(0.3)
+            assert now < 1_000_000
+            quick.send(json.dumps({"type": "generate", "ref": 2, "prompt": "hi", "words": 20, "pace_s": 0}))
+            assert until(quick, "complete")["ref"] == 2
+
+
+@contextmanager
+def raw_connection(port: int) -> Iterator[socket.socket]:
+    """One that reads nothing behind its handshake."""
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        raw.connect(("127.0.0.1", port))
+        upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13"
+        key = "A" * 22 + "=="
+        raw.sendall(f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
+        assert raw.recv(12) == b"HTTP/1.1 101"
+        yield raw

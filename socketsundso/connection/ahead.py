@@ -21,12 +21,13 @@ MAX_BYTES = 64 << 10
 class ReadAhead:
     """`take` and `arrival` are those of `wire.Source`. `left` is told of the disconnect, when it comes."""
 
-    __slots__ = ("_bytes", "_left", "_ready", "_receive", "_task", "_waiter")
+    __slots__ = ("_bytes", "_heard", "_left", "_ready", "_receive", "_task", "_waiter")
 
     def __init__(self, receive: Receive, left: Callable[[Message], None]) -> None:
         self._receive, self._left = receive, left
         self._ready: deque[Message] = deque()
         self._bytes = 0  # in `_ready`
+        self._heard: Callable[[], None] | None = None  # who wants to know of the next message
         self._task: asyncio.Task[None] | None = None  # while it reads
         self._waiter: asyncio.Future[None] | None = None  # of who waits for a message
 
@@ -34,6 +35,18 @@ class ReadAhead:
         """Read until there is enough, or somebody asks for a message again."""
         if self._task is None and self._waiter is None and not self._has_ended:
             self._task = asyncio.get_running_loop().create_task(self._read())
+
+    def notify(self, callback: Callable[[], None] | None) -> None:
+        self._heard = callback
+        if callback is not None:
+            if self._ready:
+                self._tell()
+            self.begin()
+
+    def _tell(self) -> None:
+        if self._heard is not None:
+            asyncio.get_running_loop().call_soon(self._heard)
+            self._heard = None
 
     def stop(self) -> Receive:
         """Read nothing more. Gives back what it was made of."""
@@ -74,6 +87,7 @@ class ReadAhead:
                     message = await self._receive()
                     self._ready.append(message)
                     self._bytes += _size(message)
+                    self._tell()
                     if message["type"] == "websocket.disconnect":
                         self._left(message)
                         return

@@ -17,7 +17,10 @@ import asyncio
 import contextvars
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import copy_context
+from types import CoroutineType
 from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
@@ -27,7 +30,7 @@ from starlette.websockets import WebSocketDisconnect
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.current import NOTHING, answering, begin_answer
 from socketsundso.connection.peer import Peer
-from socketsundso.connection.requests import Admitted, Answer, Backlog, Call, Group, Reason, Request
+from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, Call, Group, Reason, Request
 from socketsundso.connection.serial import Answers, Serial, logger, stray
 from socketsundso.connection.stepping import rest_of
 from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
@@ -50,39 +53,43 @@ class Concurrent(Serial):
     """The loop of one connection."""
 
     __slots__ = (
-        "_active", "_arrival", "_backlog", "_context", "_groups", "_is_late", "_last", "_running", "_streams", "_tasks",
+        "_active", "_backlog", "_context", "_groups", "_heard", "_is_answered", "_running", "_streams", "_tasks",
         "_turn",
     )  # fmt: skip
 
     endpoint: Any
+    _source: Any  # from the beginning on
 
     def __init__(self, endpoint: Converses, peer: Peer, definition: Definition, responds: bool) -> None:
         super().__init__(endpoint, peer, definition, responds)
-        self._context = contextvars.copy_context()  # of which each message has a copy
+        self._context = copy_context()  # of which each message has a copy
         self._backlog = Backlog()
-        self._turn: Request | None = None  # whose handler waits, of those that take turns
-        self._is_late = False  # the one that has its turn is being answered: it cannot be stopped any more
-        self._last: Message | None = None  # the disconnect, once a callback has taken it
-        self._arrival: asyncio.Future[Any] | None = None  # of what comes next, while callbacks read
+        self._is_answered = False  # what has its turn, though its handler is not done and has not waited yet
+        self._turn = Request(NOBODY, "")  # of those that take turns, the one that waits; `over` where none does
+        self._turn.over = True
+        self._heard: Any = self._read_ahead  # the same object each time: it is given to the source whenever one waits
         self._active: dict[Ref, Request] = {}  # that run apart, or wait for it
         self._running: dict[Request, None] = {}  # apart
         self._streams = 0  # of them
         self._groups: dict[str, Group] = {}  # of concurrent requests, by event
-        self._tasks: set[asyncio.Task[Any]] = set()  # everything that ends with the loop
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # everything that ends with the loop
 
     def run(self) -> Awaitable[int]:
         if self._tells is not None:
             self._tells.watch(self)
         else:
             self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)
-            self.peer.receive_by(self._receive)
+            self.peer.receive_by(self._ahead.arrival)
         return self._converse()
 
     async def _converse(self) -> int:
-        peer, backlog, source = self.peer, self._backlog, cast(Any, self._source)
-        queue, copy = backlog.queue, self._context.copy
+        endpoint, peer, backlog, source = self.endpoint, self.peer, self._backlog, self._source
+        queue = backlog.queue
         frame: Any
         message: Any
+        context: Any
+        waits_for: Any
+        noted: Route | None = None  # the route that is noted as being answered, if it is there without a `ref`
         try:
             while True:
                 if queue:
@@ -90,117 +97,148 @@ class Concurrent(Serial):
                 else:
                     if self._tasks and backlog.full:
                         await backlog.room()
-                    arrival = self._arrival
-                    if arrival is not None:
-                        self._arrival = None  # it is not the callback's any more
-                        frame = await arrival
-                    elif (frame := self._last or source.take()) is None:
+                    if (frame := source.take()) is None:
                         frame = await source.arrival()
                     if type(frame) is not str:
                         if frame["type"] != "websocket.receive":
                             return self._left(frame)
-                        text = frame.get("text")
-                        frame = text if text is not None else frame.get("bytes") or b""
+                        frame, noted = _payload(frame), None
                     if peer.closed is not None:
                         return peer.closed
                     try:
                         message = self.definition.decoder.decode(frame)
                     except UNDECODABLE:
                         message = self._found(frame)
-                    if message.route is not None and message.route.apart is not None:
-                        if (rest := self._begin_apart(message, frame)) is not None:
-                            await rest
-                            if peer.closed is not None:
-                                return peer.closed
-                        frame = message = None
-                        continue
-                    if self._active and message.ref in self._active:
-                        message = _in_use(message)
-                self._is_late = False
-                handling = self._handle(message, frame)
-                context = copy()
-                try:
-                    waits_for = context.run(handling.send, None)
-                except StopIteration:
-                    pass
+                    else:
+                        if message.ref is not None and message.ref in self._active:
+                            message = self._unless_in_use(message)
+                route, ref, error = message.route, message.ref, message.error
+                if error is not None:
+                    noted = None
+                    await self._answer_invalid(message, frame)
+                elif route.apart is not None:
+                    if (answering_it := self._begin_apart(message, frame)) is not None:
+                        noted = None
+                        await answering_it
                 else:
-                    await self._finish(handling, waits_for, context, message, frame)
+                    if ref is not None or route is not noted:
+                        begin_answer((peer, route, ref, type(frame), None))
+                        noted = route if ref is None and type(frame) is str else None
+                    self._is_answered = False
+                    context = copy_context()  # the task's own, in which no handler ever runs
+                    try:
+                        value = context.run(message.call, endpoint, frame)
+                        if route.awaited:
+                            if type(value) is not CoroutineType:
+                                value = _awaiting(value)
+                            try:
+                                waits_for = context.run(value.send, None)
+                            except StopIteration as done:
+                                value = done.value
+                            else:
+                                value = await self._rest(value, waits_for, context, message)
+                        if value is not None:
+                            if (rest := self._reply(route, value, ref)) is not None:
+                                await rest
+                        elif ref is not None and endpoint.acknowledge and not route.signature.tears_down:
+                            await self._send(_acknowledgement(route), ref)
+                    except Refused as exc:
+                        backlog.put_first(exc.judgement or self._found(frame), frame)
+                    except asyncio.CancelledError as exc:
+                        await self._answer(stray(exc))
+                    except Exception as exc:
+                        await self._answer(exc)
                 if peer.closed is not None:
                     return peer.closed
                 # the next message may be long in coming, and this one may be large
-                frame = message = None
-                del handling, context
+                frame = message = value = context = waits_for = None
         finally:
             if self._tasks:
                 await self._wind_up()
 
     # ---- one message
 
-    async def _handle(self, message: Call, frame: Frame, request: Request | None = None) -> None:
-        """Call the handler, and answer: the whole way of a message, whoever steps it."""
-        route, ref, error = message.route, message.ref, message.error
-        begin_answer((self.peer, route, ref, type(frame), error))
-        if error is not None:
-            await self._answer_error(error, request)
-            return
+    async def _handle(self, request: Request, message: Call) -> None:
+        """Call the handler of a request that does not take turns, and answer."""
+        route, ref, frame = message.route, message.ref, request.frame
+        begin_answer((self.peer, route, ref, type(frame), None))
         try:
             value = message.call(self.endpoint, frame)
             if route.awaited:
                 value = await value
-        except Refused as exc:
-            judged = exc.judgement or self._found(frame)
-        except asyncio.CancelledError as exc:
-            if (stopped := request or self._turn) is not None and stopped.reason is not None:
-                raise
-            error = stray(exc)
-            self._end(request)
-            await self._answer(error)
-            return
-        except Exception as exc:
-            self._end(request)
-            await self._answer(exc)
-            return
-        else:
             self._end(request)  # once its answer is on its way it is too late to stop it
-            await self._reply_to(route, value, ref)
-            return
-        await self._handle(judged, frame, request)
-
-    async def _reply_to(self, route: Route, value: Any, ref: Ref | None) -> None:
-        try:
             if value is not None:
                 if (rest := self._reply(route, value, ref)) is not None:
                     await rest
             elif ref is not None and self.endpoint.acknowledge and not route.signature.tears_down:
                 await self._send(_acknowledgement(route), ref)
+            return
+        except Refused as exc:
+            judged = exc.judgement or self._found(frame)
+        except asyncio.CancelledError as exc:
+            if request.reason is not None:
+                raise
+            self._end(request)
+            await self._answer(stray(exc))
+            return
         except Exception as exc:
+            self._end(request)
             await self._answer(exc)
+            return
+        if judged.error is None:
+            await self._handle(request, judged)
+        else:
+            self._end(request)
+            await self._answer_invalid(judged, frame)
 
-    def prepare(self, value: Any) -> Any:
-        if value is not None or not self.endpoint.acknowledge:
-            return super().prepare(value)
-        _, route, ref, _, _ = answering(self.peer) or NOTHING
-        return (
-            None if route is None or ref is None else append_ref(_acknowledgement(route), self.definition.ref_key, ref)
-        )
-
-    def deliver(self, reply: Any) -> Awaitable[None] | None:
-        task = asyncio.current_task()  # that of the handler, whose dependencies are torn down behind its answer
-        self._end(next((request for request in self._running if request.task is task), None))
-        return super().deliver(reply)
-
-    async def _answer_error(self, error: Exception, request: Request | None) -> None:
-        self._end(request)
+    async def _answer_invalid(self, message: Call, frame: Frame) -> None:
+        """What is not called out: `message.error` is the answer."""
+        error = cast(Exception, message.error)
+        begin_answer((self.peer, message.route, message.ref, type(frame), error))
         await self._answer(error, about_message=True)
 
     def _found(self, frame: Frame) -> Call:
         """Whose message a frame is that was refused, for pydantic to read; or what is wrong with it."""
         try:
-            return self.definition.decoder.find(frame)
+            found = self.definition.decoder.find(frame)
         except MessageError as exc:
             return Answer(None, exc.ref, self._charge() or exc.with_traceback(None))
         except FrameError as exc:
             return Answer(None, None, exc.with_traceback(None))
+        return self._unless_in_use(found)
+
+    def _unless_in_use(self, message: Call) -> Call:
+        """The message, or the refusal of one whose answers could not be told from others'."""
+        if message.error is None and message.route.apart != "cancel" and self._is_in_use(message):
+            return Answer(message.route, message.ref, EventError("ref_in_use", "this ref is still to be answered"))
+        return message
+
+    def _is_in_use(self, message: Call) -> bool:
+        ref, turn = message.ref, self._turn
+        if ref is None:
+            return False
+        if ref in self._active or message.route.apart is None:  # those that take turns are answered in order
+            return ref in self._active
+        return (not turn.over and turn.message.ref == ref) or self._backlog.holds(ref)
+
+    def prepare(self, value: Any) -> Any:
+        if value is not None or not self.endpoint.acknowledge:
+            return super().prepare(value)
+        _, route, ref, _, _ = answering(self.peer) or NOTHING
+        if route is None or ref is None:
+            return None
+        return append_ref(_acknowledgement(route), self.definition.ref_key, ref)
+
+    def deliver(self, reply: Any) -> Awaitable[None] | None:
+        task = asyncio.current_task()  # that of the handler, whose dependencies are torn down behind its answer
+        request = next((each for each in self._running if each.task is task), None)
+        if request is not None:
+            self._end(request)
+        elif self._turn.over:
+            self._is_answered = True
+        else:
+            self._turn.settle()
+        return super().deliver(reply)
 
     async def _send(self, body: bytes, ref: Ref) -> None:
         body = append_ref(body, self.definition.ref_key, ref)
@@ -208,11 +246,9 @@ class Concurrent(Serial):
         if writer is None or not writer.write(body):
             await self.peer.send_reply(body)
 
-    def _end(self, request: Request | None) -> None:
+    def _end(self, request: Request) -> None:
         """Its last frame is about to be sent: its `ref` is free, and it cannot be stopped any more."""
-        if request is None and (request := self._turn) is None:
-            self._is_late = True
-        elif not request.over:
+        if not request.over:
             request.release()
             ref = request.message.ref
             if ref is not None and self._active.get(ref) is request:
@@ -220,75 +256,72 @@ class Concurrent(Serial):
 
     # ---- handlers that take turns
 
-    async def _finish(
-        self,
-        handling: Coroutine[Any, Any, None],
-        waits_for: Any,
-        context: contextvars.Context,
-        message: Call,
-        frame: Frame,
-    ) -> None:
-        """A handler has begun to wait: the rest of it, while callbacks read."""
-        self._turn = request = Request(message, frame)
-        self._task = request.task = asyncio.current_task()
-        if self._is_late:
-            request.over = True
-        elif message.route is not None:
-            self._limit(request)
-        self._read_ahead()
+    @types.coroutine
+    def _rest(
+        self, handling: Any, waits_for: Any, context: contextvars.Context, message: Call
+    ) -> Generator[Any, Any, Any]:
+        """
+        What a handler has left to do, which has begun to wait; meanwhile callbacks read. Gives its value.
+
+        Raises what it raises; the answer, where it was stopped.
+        """
+        turn = self._turn
+        if turn.task is None:
+            turn.task = self._task = asyncio.current_task()
+        if not self._is_answered:
+            turn.message = message
+            if message.route.timeout_s is not None:
+                self._limit(turn)
+        turn.over = False
+        self._source.notify(self._heard)
         try:
-            await rest_of(handling, waits_for, context.run)
+            return (yield from rest_of(handling, waits_for, context.run))
         except asyncio.CancelledError:
-            if request.reason is None or not request.forgive():
+            if turn.reason is None or not turn.forgive():
                 raise
+            raise self._stopped(turn, message.route) from None
         finally:
-            self._turn = None
-            is_answered = request.over
-            request.release()
-        if request.reason is not None:
-            request.forgive()
-            if not is_answered:
-                await self._answer_stopped(request)
+            turn.over, turn.message = True, NOBODY
+            self._source.notify(None)
+            if turn.timer is not None:
+                turn.release()
+            if turn.reason is not None:  # a handler that answers in spite of its cancellation is heard
+                turn.forgive()
+                turn.reason = None
+
+    def _stopped(self, request: Request, route: Route) -> EventError:
+        if request.reason == "timeout":
+            return EventError("timeout", f"not done within {route.timeout_s:g} s")
+        return EventError("cancelled", "cancelled by the client")
 
     def _read_ahead(self) -> None:
-        """Take what is there; then a callback takes what comes."""
-        while self._arrival is None and self._departure is None and not self._backlog.full:
-            frame = cast(Any, self._source).take()
-            if frame is None:
-                self._arrival = asyncio.ensure_future(cast(Any, self._source).arrival())
-                self._arrival.add_done_callback(self._arrived)
-                return
-            self._take_in(frame)
-
-    def _arrived(self, arrival: asyncio.Future[Any]) -> None:
-        if arrival is not self._arrival:  # the loop has taken it
-            return
-        self._arrival = None
+        """Called when something has come while a handler waits. Must not raise: nothing would be read any more."""
         try:
-            if not arrival.cancelled():
-                self._take_in(arrival.result())
-                self._read_ahead()
-        except Exception:  # else nothing would ever be read again
+            # the disconnect is the loop's to take: by that our server knows that nothing more will be answered
+            while self._departure is None and not self._turn.over and not self._backlog.full:
+                if (frame := self._source.take()) is None:
+                    self._source.notify(self._heard)
+                    return
+                self._take_in(frame)
+        except Exception:
             logger.exception("%s: reading from %s failed", type(self.endpoint).__name__, self.peer.name)
             self.peer.close_soon(1011, "")
 
     def _take_in(self, frame: Any) -> None:
         """A message that has come while a handler waits."""
         if type(frame) is not str:
-            if frame["type"] != "websocket.receive":
-                self._last = frame
-                self.peer_left(frame)
-                return
-            text = frame.get("text")
-            frame = text if text is not None else frame.get("bytes") or b""
+            frame = _payload(frame)
         message: Any
         try:
             message = self.definition.decoder.decode(frame)
         except UNDECODABLE:
             message = self._found(frame)
+        else:
+            message = self._unless_in_use(message)
         if message.route is None or message.route.apart is None:
-            ref = message.ref
-            self._backlog.put(_in_use(message) if ref is not None and ref in self._active else message, frame)
+            self._backlog.put(message, frame)
+        elif message.error is not None:
+            self._answer_soon(self._answer_invalid(message, frame), frame)
         elif (rest := self._begin_apart(message, frame)) is not None:
             self._answer_soon(rest, frame)
 
@@ -298,36 +331,18 @@ class Concurrent(Serial):
 
         def done(task: asyncio.Task[None]) -> None:
             self._backlog.let_go(frame)
-            self._read_on()
+            self._read_ahead()
 
         self._start(answering).add_done_callback(done)
-
-    def _read_on(self) -> None:
-        """Something that waited is done: if reading was paused for it, it goes on."""
-        if self._turn is not None and self._arrival is None:
-            self._read_ahead()
 
     # ---- handlers that do not
 
     def _begin_apart(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         """Begin what does not take turns. Gives what is to be awaited instead, where that is an answer."""
-        if message.error is not None:
-            return self._handle(message, frame, Request(message, frame))
         return _APART[message.route.apart](self, message, frame)
 
     def _refuse(self, message: Call, frame: Frame, error: Exception) -> Coroutine[Any, Any, None]:
-        answer = Answer(message.route, message.ref, error)
-        return self._handle(answer, frame, Request(answer, frame))
-
-    def _is_in_use(self, ref: Ref | None) -> bool:
-        if ref is None:
-            return False
-        turn = self._turn
-        return (
-            ref in self._active
-            or (turn is not None and not turn.over and turn.message.ref == ref)
-            or any(message.ref == ref for message, _ in self._backlog.queue)
-        )
+        return self._answer_invalid(Answer(message.route, message.ref, error), frame)
 
     def _cancel(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         ref, turn = message.ref, self._turn
@@ -337,7 +352,7 @@ class Concurrent(Serial):
             return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
         if (request := self._active.get(ref)) is not None:
             self._stop(request, "cancelled")
-        elif turn is not None and turn.message.ref == ref and not turn.over:
+        elif not turn.over and turn.message.ref == ref:
             self._stop(turn, "cancelled")
         elif (waiting := self._backlog.withdraw(ref)) is not None:
             request = Request(*waiting)
@@ -348,8 +363,6 @@ class Concurrent(Serial):
     def _begin_stream(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         if message.ref is None:
             return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
-        if self._is_in_use(message.ref):
-            return self._handle(answer := _in_use(message), frame, Request(answer, frame))
         if self._streams >= self.endpoint.max_streams:
             what = f"at most {self.endpoint.max_streams} streams run beside each other"
             return self._refuse(message, frame, EventError("too_many_streams", what))
@@ -360,13 +373,11 @@ class Concurrent(Serial):
         return None
 
     def _begin_concurrent(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
-        if self._is_in_use(message.ref):
-            return self._handle(answer := _in_use(message), frame, Request(answer, frame))
         route, key = message.route, None
         if route.conduct.key is not None:
             message = self._bound(message, frame)
             if message.error is not None:
-                return self._handle(message, frame, Request(message, frame))
+                return self._answer_invalid(message, frame)
             key = (cast(Admitted, message).key,)
         request = Request(message, frame, key)
         if message.ref is not None:
@@ -400,8 +411,8 @@ class Concurrent(Serial):
     def _start(self, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         loop = asyncio.get_running_loop()
         task = asyncio.Task(running, loop=loop, context=self._context.copy(), **_EAGER)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task
 
     def _limit(self, request: Request) -> None:
@@ -425,13 +436,13 @@ class Concurrent(Serial):
             logger.error(
                 "%s: %r of %s failed", type(self.endpoint).__name__, route.event, self.peer.name, exc_info=error
             )
-        self._read_on()
+        self._read_ahead()
 
     async def _apart(self, request: Request) -> None:
         request.task = asyncio.current_task()
         try:
             if request.reason is None:
-                await self._handle(request.message, request.frame, request)
+                await self._handle(request, request.message)
         except asyncio.CancelledError:
             if request.reason is None or not request.forgive():
                 raise
@@ -536,12 +547,10 @@ class Concurrent(Serial):
         if reason == "gone" or self.peer.is_lost:
             return
         begin_answer((self.peer, message.route, message.ref, type(request.frame), None))
-        if reason == "timeout":
-            await self._answer(EventError("timeout", f"not done within {message.route.timeout_s:g} s"))
-        elif message.route is not None and message.route.apart == "stream":
+        if reason != "timeout" and message.route.apart == "stream":
             await self._send(b'{"type":"complete"}', cast(Ref, message.ref))
         else:
-            await self._answer(EventError("cancelled", "cancelled by the client"))
+            await self._answer(self._stopped(request, message.route))
 
     async def _end_with(self, exc: WebSocketDisconnect) -> None:
         """A handler beside the loop says that the connection is over, or has found that it is."""
@@ -566,8 +575,7 @@ class Concurrent(Serial):
         if self._departure is not None:
             self.peer.closed = self.peer.note_departure(self._departure)
         self._stop_all()
-        if self._turn is not None:
-            self._stop(self._turn, "gone")
+        self._stop(self._turn, "gone")
         self._backlog.wake()
 
     def _stop_all(self) -> None:
@@ -594,25 +602,18 @@ class Concurrent(Serial):
         """Somebody reads anyway, the loop or a callback."""
 
     def release(self) -> None:
-        if self._arrival is not None:
-            self._arrival.remove_done_callback(self._arrived)
-            self._arrival.cancel()
-            self._arrival = None
-        self._turn = None
+        self._turn.task = self._heard = None
         super().release()
 
-    async def _receive(self) -> Message:
-        """ASGI's `receive` for others than the loop."""
-        arrival = self._arrival
-        if arrival is None:
-            return await cast(ReadAhead, self._ahead).arrival()
-        await asyncio.wait([arrival])
-        self._arrival = None
-        return cast(Message, arrival.result())
+
+def _payload(message: Message) -> Frame:
+    text = message.get("text")
+    return text if text is not None else message.get("bytes") or b""
 
 
-def _in_use(message: Call) -> Answer:
-    return Answer(message.route, message.ref, EventError("ref_in_use", "the answer to a message with this ref is due"))
+async def _awaiting(value: Awaitable[Any]) -> Any:
+    """A coroutine around what is none: a wrapper around an async function may give any awaitable."""
+    return await value
 
 
 _APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] | None]] = {

@@ -185,7 +185,7 @@ class Peer:
 
     def require(self) -> None:
         """Raise the quiet disconnect if the connection has ended."""
-        if self.is_lost:
+        if self.closed is not None or self.left is not None or self.gone:  # `is_lost`, unfolded: before each message
             raise WebSocketDisconnect(self.over or 1006)
 
     @property

@@ -5,10 +5,10 @@ The messages under way beside others on one connection: who runs each, why it is
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
+from socketsundso.errors import EventError
 from socketsundso.messages import Frame, Ref, Route
 
 MAX_HELD = 64
@@ -44,6 +44,10 @@ class Answer:
         raise self.error
 
 
+NOBODY = Answer(None, None, EventError("internal_error"))
+"""What nobody asked for."""
+
+
 class Admitted:
     """A message whose arguments are known already."""
 
@@ -60,16 +64,17 @@ class Admitted:
 class Request:
     """One message under way. It is the record that owns the end, whoever runs it, and if nobody ever did."""
 
-    __slots__ = ("cancels", "frame", "key", "message", "over", "reason", "task", "timer")
+    task: asyncio.Task[Any] | None = None  # that runs it, from its first step on
+    timer: asyncio.TimerHandle | None = None
+    reason: Reason | None = None  # why it is stopped
+    cancels = 0  # how often its task was cancelled for that
+    key: object = None  # equal ones of an event run one at a time
+    over = False  # its last frame is being sent: nothing stops it any more
 
     def __init__(self, message: Call, frame: Frame, key: object = None) -> None:
         self.message, self.frame = message, frame
-        self.key = key  # equal ones of an event run one at a time
-        self.task: asyncio.Task[Any] | None = None  # that runs it, from its first step on
-        self.timer: asyncio.TimerHandle | None = None
-        self.reason: Reason | None = None  # why it is stopped
-        self.cancels = 0  # how often its task was cancelled for that
-        self.over = False  # its last frame is being sent: nothing stops it any more
+        if key is not None:
+            self.key = key
 
     def cancel(self) -> None:
         """If it runs: it looks at its `reason` before its first step."""
@@ -86,6 +91,12 @@ class Request:
             self.cancels -= 1
             task.uncancel()
         return not task.cancelling()
+
+    def settle(self) -> None:
+        """It is answered, though it goes on."""
+        self.message = NOBODY
+        if self.timer is not None:
+            self.timer.cancel()
 
     def release(self) -> None:
         self.over = True
@@ -139,7 +150,8 @@ class Backlog:
     __slots__ = ("_bytes", "_messages", "_room", "queue")
 
     def __init__(self) -> None:
-        self.queue: deque[tuple[Call, Frame]] = deque()  # of the handlers that run one at a time
+        # of the handlers that run one at a time; a deque would cost every idle connection 600 bytes
+        self.queue: list[tuple[Call, Frame]] = []
         self._messages = self._bytes = 0
         self._room: asyncio.Future[None] | None = None  # of the loop, while it waits for room
 
@@ -161,10 +173,18 @@ class Backlog:
         self.hold(frame)
         self.queue.append((message, frame))
 
+    def put_first(self, message: Call, frame: Frame) -> None:
+        """It has its turn already."""
+        self.hold(frame)
+        self.queue.insert(0, (message, frame))
+
     def next(self) -> tuple[Call, Frame]:
-        message, frame = self.queue.popleft()
+        message, frame = self.queue.pop(0)
         self.let_go(frame)
         return message, frame
+
+    def holds(self, ref: Ref) -> bool:
+        return any(message.ref == ref for message, _ in self.queue)
 
     def withdraw(self, ref: Ref) -> tuple[Call, Frame] | None:
         """The first that waits with this `ref`, which does not wait any more."""

@@ -71,6 +71,14 @@ class Pull(Extension):
         """
 
     @abstractmethod
+    def notify(self, callback: Callable[[], None] | None) -> None:
+        """
+        Call it once, in a turn of its own, when there is a message that nobody waits for; None: do not.
+
+        A call that is on its way already comes all the same.
+        """
+
+    @abstractmethod
     def watch(self, watcher: Watcher | None) -> None:
         """
         Call `watcher.peer_left(message)` once, when the disconnect comes while nobody waits for a message.
@@ -88,6 +96,7 @@ class Inbox(Pull):
         "_final",
         "_first",
         "_head",
+        "_heard",
         "_loop",
         "_outbox",
         "_queue",
@@ -119,6 +128,7 @@ class Inbox(Pull):
         self._first: asyncio.Future[Item] | None = None  # that of the task in `receive`, until it goes on
         self._turn: asyncio.Lock | None = None  # once two tasks have received at the same time
         self._watcher: Watcher | None = None
+        self._heard: Callable[[], None] | None = None  # who wants to know of the next message
         self.paused = False
 
     def put(self, item: Item, size: int) -> None:
@@ -135,6 +145,8 @@ class Inbox(Pull):
                 pass
         self._outbox.eager = False
         self._queue.append(item)
+        if self._heard is not None:
+            self._tell()
         self.size += size + MESSAGE_BYTES
         if self.size > MAX_QUEUED_BYTES and not self.paused:
             self.pause()
@@ -152,6 +164,16 @@ class Inbox(Pull):
             waiter.set_result(self._last(message))
         elif self._watcher is not None:
             self._watcher.peer_left(message)
+
+    def notify(self, callback: Callable[[], None] | None) -> None:
+        self._heard = callback
+        if self._queue and callback is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._heard is not None:
+            self._loop.call_soon(self._heard)
+            self._heard = None
 
     def watch(self, watcher: Watcher | None) -> None:
         self._watcher = watcher

@@ -10,7 +10,7 @@ import pytest
 from pydantic import StringConstraints
 from websockets.asyncio.client import connect as connect_to
 
-from socketsundso import DefinitionError, Endpoint, EventError, event
+from socketsundso import DefinitionError, Depends, Endpoint, EventError, event
 from tests.harness import talk
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, Client, run, serving
@@ -641,3 +641,35 @@ def test_a_stream_is_neither_concurrent_nor_serial_by_something() -> None:
             @event(concurrent=2)
             async def on_x(self) -> Any:
                 yield {}
+
+
+def test_a_cancel_while_dependencies_are_torn_down_behind_the_answer_is_too_late() -> None:
+    """There is one answer, whether the handler has waited before it or not; the teardown runs to its end."""
+
+    async def session() -> Any:
+        yield 1
+        App.log.append("tearing down")
+        await App.gates["torn"].wait()
+        App.log.append("torn down")
+
+    class App(Working):
+        @event(timeout_s=WAIT_S)
+        async def on_save(self, wait: bool, db: Annotated[int, Depends(session)]) -> dict[str, int]:
+            if wait:
+                await asyncio.sleep(0)
+            return {"db": db}
+
+    async def main(client: Client) -> None:
+        for wait in (False, True):
+            App.log.clear()
+            App.gates["torn"].clear()
+            await client.send("save", wait=wait, ref=7)
+            assert await client.receive() == {"type": "save", "db": 1, "ref": 7}
+            await App.has("tearing down")
+            await client.send("cancel", ref=7)
+            await client.send("ping", ref=8)
+            App.gates["torn"].set()
+            assert (await client.receive())["ref"] == 8
+            assert App.log == ["tearing down", "torn down"]
+
+    talking(App, main)
