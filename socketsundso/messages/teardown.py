@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import ContextVar
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -120,39 +120,48 @@ async def fail_late(exc: BaseException, where: str, opened: Opened) -> None:
 # ---- where middleware is between the handler and its reply
 
 
-class Replies(Protocol):
-    """What a `Solving` has for replies."""
+Scopes = tuple[Opened, Opened]
+"""What is torn down before the reply, and what behind it."""
 
-    def prepare(self, value: Any, /) -> Any: ...
-    def deliver(self, reply: Any, /) -> Awaitable[None] | None: ...
-
-
-left_open: ContextVar[tuple[Opened, Opened]] = ContextVar("socketsundso_left_open")
-"""Those of function scope and those of request scope, of the message that is being handled: `finishing` ends them."""
+left_open: ContextVar[Scopes] = ContextVar("socketsundso_left_open")
+"""Of the message that is being handled: a generated function that does not reply itself adds what it leaves open."""
 
 
 def finishing(inner: Callable[..., Awaitable[Any]], where: str) -> Callable[..., Awaitable[None]]:
     """The call of a message whose value passes through middleware: sends what comes out, and tears down around that."""
 
     async def finished(message: Any, endpoint: Any, frame: Any) -> None:
-        function: Opened = []
-        request: Opened = []
-        left_open.set((function, request))
-        replies: Replies = endpoint._loop
+        scopes: Scopes = [], []
+        left_open.set(scopes)
         try:
             value = await inner(message, endpoint, frame)
-            reply = replies.prepare(value)
-            await close(function)
-            if reply is not None and (rest := replies.deliver(reply)) is not None:
-                await rest
         except BaseException as exc:
-            await unwind(exc, where, function, request)
-        try:
-            await close(request)
-        except BaseException as exc:
-            await fail_late(exc, where, request)
+            await unwind(exc, where, *scopes)
+        await conclude(scopes, where, value, endpoint._loop.prepare, endpoint._loop.deliver)
 
     return finished
+
+
+async def conclude(
+    scopes: Scopes,
+    where: str,
+    value: Any,
+    prepare: Callable[[Any], Any],
+    deliver: Callable[[Any], Awaitable[None] | None],
+) -> None:
+    """A message has been handled: its reply, and around that the teardowns. Raises what is to be answered instead."""
+    function, request = scopes
+    try:
+        reply = prepare(value)
+        await close(function)
+        if reply is not None and (rest := deliver(reply)) is not None:
+            await rest
+    except BaseException as exc:
+        await unwind(exc, where, function, request)
+    try:
+        await close(request)
+    except BaseException as exc:
+        await fail_late(exc, where, request)
 
 
 # ---- what is no async generator
