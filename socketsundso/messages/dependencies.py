@@ -32,6 +32,7 @@ from socketsundso.messages.teardown import (
     stepped_in_threads,
     stepped_inline,
     stepped_once,
+    streaming,
     unwind,
 )
 
@@ -101,19 +102,27 @@ def solved(
         handshake=MappingProxyType(graph.handshake),
         tears_down=any(map(_is_torn_down, graph.steps)),
     )
-    if signature.streams and whole.tears_down:
-        raise DefinitionError(
-            f"event {signature.event!r}: a stream cannot have dependencies that are torn down behind a handler; open "
-            "what it needs within it, or with scope='connection'"
-        )
+    where = f"event {signature.event!r}"
+    if is_stream := signature.streams and whole.tears_down:
+        _refuse_sync(where, function)
     awaited = signature.is_async or in_thread
     handler = threaded(function) if in_thread and not signature.is_async else function
     handling = f"{'await ' if awaited else ''}handler({arguments})"
-    source = _Source(f"event {signature.event!r}", graph.steps, handling, replies)
+    source = _Source(where, graph.steps, handling, replies=replies and not is_stream)
     names = {"handler": handler, **source.names}
     call: Any = codegen.function(", ".join(["endpoint", *graph.variables]), source.body, names, is_async=True)
     call.__signature__ = inspect.Signature([inspect.Parameter(name, _POSITIONAL) for name in ("self", *graph.fields)])
+    if is_stream:
+        return replace(whole, is_async=False, tears_down=False), streaming(call, where)
     return whole, call
+
+
+def _refuse_sync(where: str, function: Callable[..., Any]) -> None:
+    if inspect.isgeneratorfunction(inspect.unwrap(_without_partials(function))):
+        raise DefinitionError(
+            f"{where}: a stream with dependencies that are torn down has to be async; write it as `async def`, or open "
+            "what it needs within it, or with scope='connection'"
+        )
 
 
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
