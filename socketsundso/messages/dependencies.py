@@ -187,26 +187,30 @@ class _Graph:
         return f"endpoint._handshake[{parameter.name!r}]"
 
     def _step(self, where: str, marker: Dependency, path: tuple[_Caller, ...]) -> Step:
-        original = marker.dependency
-        assert original is not None  # it is known since the parameter was read
-        self.overridable.append(original)
-        call = _undecorated(_overridden(original, self._overrides))
-        caller = _Caller(call, marker.scope, _kind(call), f"event {self.event!r}, dependency {name_of(call)!r}")
+        caller = self._caller(marker)
         _refuse_scope(where, caller, path)
-        key = _identity(original), _cached_scope(marker, caller.kind)
+        key = _identity(marker.dependency), _cached_scope(caller)
         if marker.use_cache and key in self._values:
             return self._values[key]
-        if any(each.call is call for each in path):
-            circle = " -> ".join(name_of(each.call) for each in (*path, caller))
-            raise DefinitionError(f"{where}: it depends on itself: {circle}")
-        kind = caller.kind
+        _refuse_circle(where, (*path, caller))
+        step = self._made(caller, (*path, caller), key[0])
+        self._values.setdefault(key, step)
+        return step
+
+    def _caller(self, marker: Dependency) -> _Caller:
+        assert marker.dependency is not None  # it is known since the parameter was read
+        self.overridable.append(marker.dependency)
+        call = _undecorated(_overridden(marker.dependency, self._overrides))
+        kind = _kind(call)
         if kind in _IN_THREAD and marker.thread:
             kind = f"{kind} in a thread"
-        arguments = self.arguments(self._read(call), (*path, caller))
-        is_kept = marker.scope == "connection"
-        step = Step(f"v_{len(self.steps)}", call, kind, arguments, marker.scope, key[0] if is_kept else None)
+        return _Caller(call, marker.scope, kind, f"event {self.event!r}, dependency {name_of(call)!r}")
+
+    def _made(self, caller: _Caller, path: tuple[_Caller, ...], identity: Hashable) -> Step:
+        arguments = self.arguments(self._read(caller.call), path)
+        key = identity if caller.scope == "connection" else None
+        step = Step(f"v_{len(self.steps)}", caller.call, caller.kind, arguments, caller.scope, key)
         self.steps.append(step)
-        self._values.setdefault(key, step)
         return step
 
 
@@ -218,6 +222,10 @@ class _Caller:
     scope: str
     kind: str
     where: str
+
+    @property
+    def is_generator(self) -> bool:
+        return self.kind in _AS_GENERATOR
 
 
 def are_overridden(calls: Iterable[Callable[..., Any]], overrides: Overrides) -> bool:
@@ -232,7 +240,7 @@ def _overridden(call: Callable[..., Any], overrides: Overrides) -> Callable[...,
         return call
 
 
-def _identity(call: Callable[..., Any]) -> Hashable:
+def _identity(call: object) -> Hashable:
     try:
         hash(call)
     except TypeError:
@@ -240,9 +248,9 @@ def _identity(call: Callable[..., Any]) -> Hashable:
     return call
 
 
-def _cached_scope(marker: Dependency, kind: str) -> str:
+def _cached_scope(caller: _Caller) -> str:
     """A value without a teardown is the same one until the reply and behind it."""
-    return marker.scope if marker.scope == "connection" or "generator" in kind else "function"
+    return caller.scope if caller.scope == "connection" or caller.is_generator else "function"
 
 
 def _refuse_scope(where: str, needed: _Caller, path: tuple[_Caller, ...]) -> None:
@@ -255,11 +263,17 @@ def _refuse_scope(where: str, needed: _Caller, path: tuple[_Caller, ...]) -> Non
             f"{where}: what lives as long as the connection cannot depend on {name_of(needed.call)!r} of one message; "
             "give that one scope='connection', too"
         )
-    if taking.scope == "request" and "generator" in taking.kind and needed.scope == "function":
+    if taking.scope == "request" and taking.is_generator and needed.scope == "function":
         raise DefinitionError(
             f"{where}: {name_of(needed.call)!r} is torn down before the reply, and this one behind it; give both the "
             "same scope"
         )
+
+
+def _refuse_circle(where: str, path: tuple[_Caller, ...]) -> None:
+    if any(each.call is path[-1].call for each in path[:-1]):
+        circle = " -> ".join(name_of(each.call) for each in path)
+        raise DefinitionError(f"{where}: it depends on itself: {circle}")
 
 
 def _agree(one: Parameter, other: Parameter) -> bool:
