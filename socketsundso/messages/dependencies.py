@@ -354,8 +354,16 @@ def _is_torn_down(step: Step) -> bool:
     return step.kind in _AS_GENERATOR and step.key is None
 
 
-_AS_COROUTINE = {"coroutine": None, "value": _inline, "value in a thread": _in_thread}
-_AS_GENERATOR = {"async generator": None, "generator": stepped_inline, "generator in a thread": stepped_in_threads}
+def _as_it_is(call: Callable[..., Any]) -> Callable[..., Any]:
+    return call
+
+
+_AS_COROUTINE = {"coroutine": _as_it_is, "value": _inline, "value in a thread": _in_thread}
+_AS_GENERATOR = {
+    "async generator": _as_it_is,
+    "generator": stepped_inline,
+    "generator in a thread": stepped_in_threads,
+}
 
 
 class _Source:
@@ -388,11 +396,11 @@ class _Source:
         call = f"c{step.name[1:]}"
         if step.key is not None:
             key = f"k{step.name[1:]}"
-            self.names |= {call: self._generator(step), key: step.key}
+            self.names |= {call: _as_generator(step), key: step.key}
             opening = f"await kept.open({key}, {call}({step.arguments}))"
             return [f"{step.name} = kept.values[{key}] if {key} in kept.values else {opening}"]
         if step.kind in _AS_GENERATOR:
-            self.names[call] = self._generator(step)
+            self.names[call] = _as_generator(step)
             opened = _generator_of(step)
             return [
                 f"{opened} = {call}({step.arguments})",
@@ -402,20 +410,15 @@ class _Source:
         if step.kind == "value":
             self.names[call] = step.call
             return [f"{step.name} = {call}({step.arguments})"]
-        self.names[call] = self._coroutine(step)
+        self.names[call] = _AS_COROUTINE[step.kind](step.call)
         return [f"{step.name} = await {call}({step.arguments})"]
 
-    @staticmethod
-    def _coroutine(step: Step) -> Callable[..., Any]:
-        adapt = _AS_COROUTINE[step.kind]
-        return step.call if adapt is None else adapt(step.call)
 
-    def _generator(self, step: Step) -> Callable[..., Any]:
-        """Of what is kept, everything is one: it is closed with the connection."""
-        if step.kind not in _AS_GENERATOR:
-            return stepped_once(self._coroutine(step))
-        adapt = _AS_GENERATOR[step.kind]
-        return step.call if adapt is None else adapt(step.call)
+def _as_generator(step: Step) -> Callable[..., Any]:
+    """Of what is kept, everything is one: it is closed with the connection."""
+    if step.kind in _AS_GENERATOR:
+        return _AS_GENERATOR[step.kind](step.call)
+    return stepped_once(_AS_COROUTINE[step.kind](step.call))
 
 
 def _replying(handler: str, scopes: list[str]) -> list[str]:
