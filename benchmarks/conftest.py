@@ -23,7 +23,7 @@ from benchmarks.servers import cores
 FIGURES: dict[str, Any] = {}
 PACKAGES = [
     "socketsundso", "msgspec", "pydantic", "orjson", "picows", "uvicorn", "uvloop", "starlette", "fastapi", "litestar",
-    "chanx", "python-socketio", "channels", "aiohttp", "websockets", "socketify",
+    "chanx", "dishka", "python-socketio", "channels", "aiohttp", "websockets", "socketify",
 ]  # fmt: skip
 
 

@@ -17,10 +17,10 @@ import gc
 import json
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -29,7 +29,7 @@ import uvloop
 from pydantic import BaseModel
 from uvicorn.server import ServerState
 
-from socketsundso import WebSocketHandlingEndpoint, event
+from socketsundso import Depends, WebSocketHandlingEndpoint, event
 from socketsundso.server import WebSocketProtocol
 
 BOUNDS = Path(__file__).with_name("hot_path_bounds.json")
@@ -48,6 +48,18 @@ class Fast(msgspec.Struct, tag_field="type", tag="struct"):
     room: str
     msg: str
     sender: int | None = None
+
+
+async def settings() -> str:
+    return "settings"
+
+
+async def session(settings: Annotated[str, Depends(settings)]) -> AsyncIterator[str]:
+    yield settings
+
+
+async def user(session: Annotated[str, Depends(session)], settings: Annotated[str, Depends(settings)]) -> str:
+    return session
 
 
 class Chat(WebSocketHandlingEndpoint):
@@ -69,6 +81,16 @@ class Chat(WebSocketHandlingEndpoint):
     @event
     async def on_takes_model(self, message: Message) -> None: ...
 
+    @event
+    async def on_depends(
+        self, room: str, msg: str, settings: Annotated[str, Depends(settings)], sender: int | None = None
+    ) -> None: ...
+
+    @event
+    async def on_depends_on_three(
+        self, room: str, msg: str, user: Annotated[str, Depends(user)], sender: int | None = None
+    ) -> None: ...
+
 
 FIELDS = '"room":"lobby","msg":"hello world, this is a chat message","sender":'
 FRAMES = {
@@ -77,6 +99,8 @@ FRAMES = {
     "dict": f'{{"type":"dict",{FIELDS}42}}',
     "silent": f'{{"type":"silent",{FIELDS}42}}',
     "takes_model": f'{{"type":"takes_model","message":{{{FIELDS}42}}}}',
+    "depends": f'{{"type":"depends",{FIELDS}42}}',
+    "depends_on_three": f'{{"type":"depends_on_three",{FIELDS}42}}',
     "coerced": f'{{"type":"silent",{FIELDS}"42"}}',
     "refused": f'{{"type":"silent",{FIELDS}"x"}}',
 }

@@ -32,6 +32,7 @@ from socketsundso.messages.teardown import (
     stepped_in_threads,
     stepped_inline,
     stepped_once,
+    streaming,
     unwind,
 )
 
@@ -101,19 +102,27 @@ def solved(
         handshake=MappingProxyType(graph.handshake),
         tears_down=any(map(_is_torn_down, graph.steps)),
     )
-    if signature.streams and whole.tears_down:
-        raise DefinitionError(
-            f"event {signature.event!r}: a stream cannot have dependencies that are torn down behind a handler; open "
-            "what it needs within it, or with scope='connection'"
-        )
+    where = f"event {signature.event!r}"
+    if is_stream := signature.streams and whole.tears_down:
+        _refuse_sync(where, function)
     awaited = signature.is_async or in_thread
     handler = threaded(function) if in_thread and not signature.is_async else function
     handling = f"{'await ' if awaited else ''}handler({arguments})"
-    source = _Source(f"event {signature.event!r}", graph.steps, handling, replies)
+    source = _Source(where, graph.steps, handling, replies=replies and not is_stream)
     names = {"handler": handler, **source.names}
     call: Any = codegen.function(", ".join(["endpoint", *graph.variables]), source.body, names, is_async=True)
     call.__signature__ = inspect.Signature([inspect.Parameter(name, _POSITIONAL) for name in ("self", *graph.fields)])
+    if is_stream:
+        return replace(whole, is_async=False, tears_down=False), streaming(call, where)
     return whole, call
+
+
+def _refuse_sync(where: str, function: Callable[..., Any]) -> None:
+    if inspect.isgeneratorfunction(inspect.unwrap(_without_partials(function))):
+        raise DefinitionError(
+            f"{where}: a stream with dependencies that are torn down has to be async; write it as `async def`, or open "
+            "what it needs within it, or with scope='connection'"
+        )
 
 
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -178,26 +187,30 @@ class _Graph:
         return f"endpoint._handshake[{parameter.name!r}]"
 
     def _step(self, where: str, marker: Dependency, path: tuple[_Caller, ...]) -> Step:
-        original = marker.dependency
-        assert original is not None  # it is known since the parameter was read
-        self.overridable.append(original)
-        call = _undecorated(_overridden(original, self._overrides))
-        caller = _Caller(call, marker.scope, _kind(call), f"event {self.event!r}, dependency {name_of(call)!r}")
+        caller = self._caller(marker)
         _refuse_scope(where, caller, path)
-        key = _identity(original), _cached_scope(marker, caller.kind)
+        key = _identity(marker.dependency), _cached_scope(caller)
         if marker.use_cache and key in self._values:
             return self._values[key]
-        if any(each.call is call for each in path):
-            circle = " -> ".join(name_of(each.call) for each in (*path, caller))
-            raise DefinitionError(f"{where}: it depends on itself: {circle}")
-        kind = caller.kind
+        _refuse_circle(where, (*path, caller))
+        step = self._made(caller, (*path, caller), key[0])
+        self._values.setdefault(key, step)
+        return step
+
+    def _caller(self, marker: Dependency) -> _Caller:
+        assert marker.dependency is not None  # it is known since the parameter was read
+        self.overridable.append(marker.dependency)
+        call = _undecorated(_overridden(marker.dependency, self._overrides))
+        kind = _kind(call)
         if kind in _IN_THREAD and marker.thread:
             kind = f"{kind} in a thread"
-        arguments = self.arguments(self._read(call), (*path, caller))
-        is_kept = marker.scope == "connection"
-        step = Step(f"v_{len(self.steps)}", call, kind, arguments, marker.scope, key[0] if is_kept else None)
+        return _Caller(call, marker.scope, kind, f"event {self.event!r}, dependency {name_of(call)!r}")
+
+    def _made(self, caller: _Caller, path: tuple[_Caller, ...], identity: Hashable) -> Step:
+        arguments = self.arguments(self._read(caller.call), path)
+        key = identity if caller.scope == "connection" else None
+        step = Step(f"v_{len(self.steps)}", caller.call, caller.kind, arguments, caller.scope, key)
         self.steps.append(step)
-        self._values.setdefault(key, step)
         return step
 
 
@@ -209,6 +222,10 @@ class _Caller:
     scope: str
     kind: str
     where: str
+
+    @property
+    def is_generator(self) -> bool:
+        return self.kind in _AS_GENERATOR
 
 
 def are_overridden(calls: Iterable[Callable[..., Any]], overrides: Overrides) -> bool:
@@ -223,7 +240,7 @@ def _overridden(call: Callable[..., Any], overrides: Overrides) -> Callable[...,
         return call
 
 
-def _identity(call: Callable[..., Any]) -> Hashable:
+def _identity(call: object) -> Hashable:
     try:
         hash(call)
     except TypeError:
@@ -231,9 +248,9 @@ def _identity(call: Callable[..., Any]) -> Hashable:
     return call
 
 
-def _cached_scope(marker: Dependency, kind: str) -> str:
+def _cached_scope(caller: _Caller) -> str:
     """A value without a teardown is the same one until the reply and behind it."""
-    return marker.scope if marker.scope == "connection" or "generator" in kind else "function"
+    return caller.scope if caller.scope == "connection" or caller.is_generator else "function"
 
 
 def _refuse_scope(where: str, needed: _Caller, path: tuple[_Caller, ...]) -> None:
@@ -246,11 +263,17 @@ def _refuse_scope(where: str, needed: _Caller, path: tuple[_Caller, ...]) -> Non
             f"{where}: what lives as long as the connection cannot depend on {name_of(needed.call)!r} of one message; "
             "give that one scope='connection', too"
         )
-    if taking.scope == "request" and "generator" in taking.kind and needed.scope == "function":
+    if taking.scope == "request" and taking.is_generator and needed.scope == "function":
         raise DefinitionError(
             f"{where}: {name_of(needed.call)!r} is torn down before the reply, and this one behind it; give both the "
             "same scope"
         )
+
+
+def _refuse_circle(where: str, path: tuple[_Caller, ...]) -> None:
+    if any(each.call is path[-1].call for each in path[:-1]):
+        circle = " -> ".join(name_of(each.call) for each in path)
+        raise DefinitionError(f"{where}: it depends on itself: {circle}")
 
 
 def _agree(one: Parameter, other: Parameter) -> bool:
@@ -331,8 +354,16 @@ def _is_torn_down(step: Step) -> bool:
     return step.kind in _AS_GENERATOR and step.key is None
 
 
-_AS_COROUTINE = {"coroutine": None, "value": _inline, "value in a thread": _in_thread}
-_AS_GENERATOR = {"async generator": None, "generator": stepped_inline, "generator in a thread": stepped_in_threads}
+def _as_it_is(call: Callable[..., Any]) -> Callable[..., Any]:
+    return call
+
+
+_AS_COROUTINE = {"coroutine": _as_it_is, "value": _inline, "value in a thread": _in_thread}
+_AS_GENERATOR = {
+    "async generator": _as_it_is,
+    "generator": stepped_inline,
+    "generator in a thread": stepped_in_threads,
+}
 
 
 class _Source:
@@ -365,11 +396,11 @@ class _Source:
         call = f"c{step.name[1:]}"
         if step.key is not None:
             key = f"k{step.name[1:]}"
-            self.names |= {call: self._generator(step), key: step.key}
+            self.names |= {call: _as_generator(step), key: step.key}
             opening = f"await kept.open({key}, {call}({step.arguments}))"
             return [f"{step.name} = kept.values[{key}] if {key} in kept.values else {opening}"]
         if step.kind in _AS_GENERATOR:
-            self.names[call] = self._generator(step)
+            self.names[call] = _as_generator(step)
             opened = _generator_of(step)
             return [
                 f"{opened} = {call}({step.arguments})",
@@ -379,20 +410,15 @@ class _Source:
         if step.kind == "value":
             self.names[call] = step.call
             return [f"{step.name} = {call}({step.arguments})"]
-        self.names[call] = self._coroutine(step)
+        self.names[call] = _AS_COROUTINE[step.kind](step.call)
         return [f"{step.name} = await {call}({step.arguments})"]
 
-    @staticmethod
-    def _coroutine(step: Step) -> Callable[..., Any]:
-        adapt = _AS_COROUTINE[step.kind]
-        return step.call if adapt is None else adapt(step.call)
 
-    def _generator(self, step: Step) -> Callable[..., Any]:
-        """Of what is kept, everything is one: it is closed with the connection."""
-        if step.kind not in _AS_GENERATOR:
-            return stepped_once(self._coroutine(step))
-        adapt = _AS_GENERATOR[step.kind]
-        return step.call if adapt is None else adapt(step.call)
+def _as_generator(step: Step) -> Callable[..., Any]:
+    """Of what is kept, everything is one: it is closed with the connection."""
+    if step.kind in _AS_GENERATOR:
+        return _AS_GENERATOR[step.kind](step.call)
+    return stepped_once(_AS_COROUTINE[step.kind](step.call))
 
 
 def _replying(handler: str, scopes: list[str]) -> list[str]:

@@ -6,10 +6,11 @@ A dependency with a teardown is an async generator here, whatever it was written
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -162,6 +163,75 @@ async def conclude(
         await close(request)
     except BaseException as exc:
         await fail_late(exc, where, request)
+
+
+# ---- streams
+
+
+def streaming(
+    solve: Callable[..., Awaitable[AsyncIterator[Any]]], where: str
+) -> Callable[..., AsyncGenerator[Any, None]]:
+    """
+    The items of a handler, and around them its dependencies: opened before the first one, all torn down behind the
+    last, so that no end is told of what has failed.
+
+    What is thrown in at an item reaches the handler, as if it were stepped itself.
+    """
+
+    async def items(*arguments: Any) -> AsyncGenerator[Any, None]:
+        function, request = scopes = Opened(), Opened()
+        left_open.set(scopes)
+        source: Any = None
+        try:
+            source = aiter(await solve(*arguments))
+            step = anext(source)
+            while (item := await _item_of(step)) is not _END:
+                try:
+                    yield item
+                except Exception as exc:
+                    step = _thrown_at(source, exc)
+                except asyncio.CancelledError as exc:
+                    step = _thrown_at(source, exc)
+                else:
+                    step = anext(source)
+            await close(function)
+            await close(request)
+        except BaseException as exc:
+            await unwind(await _after_closing(source, exc), where, function, request)
+        finally:
+            source = step = None
+
+    return items
+
+
+_END: Any = object()
+
+
+async def _item_of(step: Awaitable[Any]) -> Any:
+    try:
+        return await step
+    except StopAsyncIteration:
+        return _END
+
+
+def _thrown_at(source: Any, exc: BaseException) -> Awaitable[Any]:
+    """The item that it gives in spite of that. Raises it where nothing can be thrown in."""
+    if not hasattr(source, "athrow"):
+        raise exc
+    step: Awaitable[Any] = source.athrow(exc)
+    return step
+
+
+async def _after_closing(source: Any, exc: BaseException) -> BaseException:
+    """The handler has ended before its dependencies are told: what they are told."""
+    try:
+        if hasattr(source, "aclose"):
+            await source.aclose()
+    except BaseException as other:
+        return other
+    finally:
+        del source
+    return exc
 
 
 # ---- what is no async generator

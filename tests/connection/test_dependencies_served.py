@@ -63,7 +63,7 @@ def application(pool: Pool) -> FastAPI:
         async def on_buy(
             self,
             item: str,
-            session: Annotated[str, FastAPIDepends(session, scope="function")],
+            session: Annotated[str, Depends(session, scope="function")],
             user: Annotated[str, FastAPIDepends(user)],
         ) -> Any:
             await asyncio.sleep(0)
