@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 
 from benchmarks.progress import Show
 from socketsundso import Depends, Endpoint, event
+from socketsundso.connection import Serial
 
 BOUNDS = {"fastapi": 0.05, "dishka": 0.5}
 """What ours may cost at most, as a part of the others."""
@@ -66,11 +67,16 @@ class App(Endpoint):
     ) -> None: ...
 
 
+async def unused(*_: Any) -> Any: ...
+
+
 def ours(event_name: str) -> Solve:
     """A message that is decoded already, called as the loop calls it."""
     frame = f'{{"type":"{event_name}"}}'
-    message, endpoint = App._definition.decoder.decode(frame), object.__new__(App)
-    message = App._definition.decoder.decode(frame)  # the first one is decoded while the union is built
+    endpoint = App(WebSocket({"type": "websocket", "headers": []}, unused, unused))
+    endpoint._loop = Serial(endpoint, endpoint._peer, App._definition, responds=False)
+    App._definition.decoder.decode(frame)  # while the union is built
+    message = App._definition.decoder.decode(frame)
     return lambda: message.call(endpoint, frame)  # type: ignore[no-any-return]  # a coroutine
 
 
@@ -120,8 +126,6 @@ async def fastapi_three(
 
 def fastapi(handler: Callable[..., Awaitable[Any]]) -> Solve:
     dependant = get_dependant(path="/", call=handler)
-
-    async def unused(*_: Any) -> Any: ...
 
     async def solve() -> None:
         scope: dict[str, Any] = {

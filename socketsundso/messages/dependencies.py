@@ -26,7 +26,7 @@ from socketsundso.messages.markers import Dependency, Given, Injected, are_alike
 from socketsundso.messages.route import threaded
 from socketsundso.messages.signature import Parameter, Signature, name_of, whole_message_of
 from socketsundso.messages.teardown import (
-    close,
+    end_again,
     fail_late,
     left_open,
     stepped_in_threads,
@@ -378,19 +378,20 @@ class _Source:
         if not scopes:
             self.body = [*solving, f"return {handler}"]
             return
-        self.names |= {"close": close, "fail_late": fail_late, "left_open": left_open, "unwind": unwind, "where": where}
-        value = _replying(handler, scopes) if replies else [f"return {handler}"]
-        self.body = [
-            *([f"{scope} = []" for scope in scopes] if replies else ["function, request = left_open.get()"]),
-            "try:",
-            *(f"    {line}" for line in (*solving, *value)),
-            "except BaseException as exc:",
-            f"    {' = '.join(_generator_of(step) for step in steps if _is_torn_down(step))} = None",
-            f"    await unwind(exc, where, {', '.join(scopes)})",
-        ]
+        self.names |= {
+            "end_again": end_again,
+            "fail_late": fail_late,
+            "left_open": left_open,
+            "unwind": unwind,
+            "where": where,
+        }
+        opened = [step for step in reversed(steps) if _is_torn_down(step)]
+        value = _replying(handler, opened) if replies else [f"return {handler}"]
+        lists = [f"{scope} = []" for scope in scopes] if replies else ["function, request = left_open.get()"]
+        telling = f"await unwind(exc, where, {', '.join(scopes)})"
+        self.body = [*lists, *_guarded([*solving, *value], opened, telling)]
         if replies and "request" in scopes:
-            self.body += ["try: await close(request)"]
-            self.body += ["except BaseException as exc: await fail_late(exc, where, request)"]
+            self.body += _guarded(_closing(opened, "request"), opened, "await fail_late(exc, where, request)")
 
     def _lines(self, step: Step) -> list[str]:
         call = f"c{step.name[1:]}"
@@ -421,10 +422,35 @@ def _as_generator(step: Step) -> Callable[..., Any]:
     return stepped_once(_AS_COROUTINE[step.kind](step.call))
 
 
-def _replying(handler: str, scopes: list[str]) -> list[str]:
+def _guarded(lines: list[str], opened: list[Step], telling: str) -> list[str]:
+    """The lines, and who is told of what they raise; see `unwind` for why the generators are forgotten then."""
+    return [
+        "try:",
+        *(f"    {line}" for line in lines),
+        "except BaseException as exc:",
+        f"    {' = '.join(map(_generator_of, opened))} = None",
+        f"    {telling}",
+    ]
+
+
+def _closing(opened: list[Step], scope: str) -> list[str]:
+    """What `close` does, written out: its coroutine alone is 4 % of three dependencies (benchmarks)."""
+    return [
+        line
+        for generator in (_generator_of(step) for step in opened if step.scope == scope)
+        for line in (
+            f"{scope}.pop()",
+            f"try: await {generator}.__anext__()",
+            "except StopAsyncIteration: pass",
+            f"else: await end_again({generator})",
+        )
+    ]
+
+
+def _replying(handler: str, opened: list[Step]) -> list[str]:
     return [
         f"value = {handler}",
         "reply = endpoint._loop.prepare(value)",
-        *["await close(function)"] * ("function" in scopes),
+        *_closing(opened, "function"),
         "if reply is not None and (rest := endpoint._loop.deliver(reply)) is not None: await rest",
     ]

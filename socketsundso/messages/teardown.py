@@ -39,12 +39,20 @@ async def close(opened: Opened) -> None:
         generator = opened.pop()
         try:
             await generator.__anext__()
-            await generator.aclose()
+            await end_again(generator)
         except StopAsyncIteration:
             continue
         finally:
             del generator  # see `unwind`
-        raise RuntimeError(_YIELDS_AGAIN)
+
+
+async def end_again(generator: AsyncGenerator[Any, None]) -> NoReturn:
+    """One has given a second value, which nobody wants."""
+    try:
+        await generator.aclose()
+    finally:
+        del generator
+    raise RuntimeError(_YIELDS_AGAIN)
 
 
 async def unwind(exc: BaseException, where: str, *scopes: Opened) -> NoReturn:
