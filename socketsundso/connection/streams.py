@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from threading import Lock
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -45,8 +46,22 @@ class _Stepped:
 class _Threaded(_Stepped):
     """The same in worker threads: a step that has begun is waited for, and closing comes after it."""
 
+    def __init__(self, items: Any) -> None:
+        super().__init__(items)
+        self._stepping = Lock()  # held by the thread that steps
+
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await run_in_threadpool(function, *arguments)
+        def step() -> Any:
+            with self._stepping:
+                return function(*arguments)
+
+        try:
+            return await run_in_threadpool(step)
+        except asyncio.CancelledError:  # which the thread does not hear of
+            if self._stepping.locked():
+                await run_in_threadpool(self._stepping.acquire)
+                self._stepping.release()
+            raise
 
 
 def iterator_of(items: Any, in_thread: bool) -> Any:
