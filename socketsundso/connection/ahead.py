@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 
 from starlette.types import Message, Receive
@@ -25,7 +24,7 @@ class ReadAhead:
 
     def __init__(self, receive: Receive, left: Callable[[Message], None]) -> None:
         self._receive, self._left = receive, left
-        self._ready: deque[Message] = deque()
+        self._ready: list[Message] = []
         self._bytes = 0  # in `_ready`
         self._heard: Callable[[], None] | None = None  # who wants to know of the next message
         self._task: asyncio.Task[None] | None = None  # while it reads
@@ -61,7 +60,7 @@ class ReadAhead:
     def take(self) -> Message | None:
         if not self._ready:
             return None
-        message = self._ready.popleft()
+        message = self._ready.pop(0)
         self._bytes -= _size(message)
         if message["type"] == "websocket.disconnect":
             self._ready.append(message)  # who asks again hears it again

@@ -20,7 +20,7 @@ import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import copy_context
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
@@ -39,6 +39,9 @@ from socketsundso.errors import EventError, FrameError
 from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, append_ref
 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+
+_NONE: Any = MappingProxyType({})  # nothing has been under way yet
 
 
 class Converses(Answers, Protocol):
@@ -62,17 +65,24 @@ class Concurrent(Serial):
 
     def __init__(self, endpoint: Converses, peer: Peer, definition: Definition, responds: bool) -> None:
         super().__init__(endpoint, peer, definition, responds)
-        self._context = copy_context()  # of which each message has a copy
-        self._backlog = Backlog()
         self._is_answered = False  # what has its turn, though its handler is not done and has not waited yet
+        # the rest is made once there is something under way: a connection that is idle weighs no more than another
+        self._backlog: Backlog | None = None
+        self._active: dict[Ref, Request] = _NONE  # that run apart, or wait for it
+        self._running: dict[Request, None] = _NONE  # apart
+        self._groups: dict[str, Group] = _NONE  # of concurrent requests, by event
+        self._tasks: dict[asyncio.Task[Any], None] = _NONE  # everything that ends with the loop
+        self._streams = 0  # that run
+
+    def _wake(self) -> Backlog:
+        """For the first time, something is under way."""
+        self._context = copy_context()  # as it was after `on_connect`: no handler has run in it
+        self._heard: Any = self._read_ahead  # the same object each time: it is given to the source whenever one waits
         self._turn = Request(NOBODY, "")  # of those that take turns, the one that waits; `over` where none does
         self._turn.over = True
-        self._heard: Any = self._read_ahead  # the same object each time: it is given to the source whenever one waits
-        self._active: dict[Ref, Request] = {}  # that run apart, or wait for it
-        self._running: dict[Request, None] = {}  # apart
-        self._streams = 0  # of them
-        self._groups: dict[str, Group] = {}  # of concurrent requests, by event
-        self._tasks: dict[asyncio.Task[Any], None] = {}  # everything that ends with the loop
+        self._active, self._running, self._groups, self._tasks = {}, {}, {}, {}
+        self._backlog = backlog = Backlog()
+        return backlog
 
     def run(self) -> Awaitable[int]:
         if self._tells is not None:
@@ -83,8 +93,7 @@ class Concurrent(Serial):
         return self._converse()
 
     async def _converse(self) -> int:
-        endpoint, peer, backlog, source = self.endpoint, self.peer, self._backlog, self._source
-        queue = backlog.queue
+        endpoint, peer, source = self.endpoint, self.peer, self._source
         frame: Any
         message: Any
         context: Any
@@ -92,10 +101,10 @@ class Concurrent(Serial):
         noted: Route | None = None  # the route that is noted as being answered, if it is there without a `ref`
         try:
             while True:
-                if queue:
+                if (backlog := self._backlog) is not None and backlog.queue:
                     message, frame = backlog.next()
                 else:
-                    if self._tasks and backlog.full:
+                    if backlog is not None and backlog.full:
                         await backlog.room()
                     if (frame := source.take()) is None:
                         frame = await source.arrival()
@@ -143,7 +152,7 @@ class Concurrent(Serial):
                         elif ref is not None and endpoint.acknowledge and not route.signature.tears_down:
                             await self._send(_acknowledgement(route), ref)
                     except Refused as exc:
-                        backlog.put_first(exc.judgement or self._found(frame), frame)
+                        (backlog or self._wake()).put_first(exc.judgement or self._found(frame), frame)
                     except asyncio.CancelledError as exc:
                         await self._answer(stray(exc))
                     except Exception as exc:
@@ -155,6 +164,10 @@ class Concurrent(Serial):
         finally:
             if self._tasks:
                 await self._wind_up()
+
+    @property
+    def _waiting(self) -> Backlog:
+        return cast(Backlog, self._backlog)
 
     # ---- one message
 
@@ -214,12 +227,13 @@ class Concurrent(Serial):
         return message
 
     def _is_in_use(self, message: Call) -> bool:
-        ref, turn = message.ref, self._turn
-        if ref is None:
+        ref = message.ref
+        if ref is None or self._backlog is None:
             return False
+        turn = self._turn
         if ref in self._active or message.route.apart is None:  # those that take turns are answered in order
             return ref in self._active
-        return (not turn.over and turn.message.ref == ref) or self._backlog.holds(ref)
+        return (not turn.over and turn.message.ref == ref) or self._waiting.holds(ref)
 
     def prepare(self, value: Any) -> Any:
         if value is not None or not self.endpoint.acknowledge:
@@ -234,7 +248,7 @@ class Concurrent(Serial):
         request = next((each for each in self._running if each.task is task), None)
         if request is not None:
             self._end(request)
-        elif self._turn.over:
+        elif self._backlog is None or self._turn.over:
             self._is_answered = True
         else:
             self._turn.settle()
@@ -265,6 +279,8 @@ class Concurrent(Serial):
 
         Raises what it raises; the answer, where it was stopped.
         """
+        if self._backlog is None:
+            self._wake()
         turn = self._turn
         if turn.task is None:
             turn.task = self._task = asyncio.current_task()
@@ -298,7 +314,7 @@ class Concurrent(Serial):
         """Called when something has come while a handler waits. Must not raise: nothing would be read any more."""
         try:
             # the disconnect is the loop's to take: by that our server knows that nothing more will be answered
-            while self._departure is None and not self._turn.over and not self._backlog.full:
+            while self._departure is None and not self._turn.over and not self._waiting.full:
                 if (frame := self._source.take()) is None:
                     self._source.notify(self._heard)
                     return
@@ -319,7 +335,7 @@ class Concurrent(Serial):
         else:
             message = self._unless_in_use(message)
         if message.route is None or message.route.apart is None:
-            self._backlog.put(message, frame)
+            self._waiting.put(message, frame)
         elif message.error is not None:
             self._answer_soon(self._answer_invalid(message, frame), frame)
         elif (rest := self._begin_apart(message, frame)) is not None:
@@ -327,10 +343,10 @@ class Concurrent(Serial):
 
     def _answer_soon(self, answering: Coroutine[Any, Any, None], frame: Frame) -> None:
         """Answer apart; who asks for that too often is read no more until it is done."""
-        self._backlog.hold(frame)
+        self._waiting.hold(frame)
 
         def done(task: asyncio.Task[None]) -> None:
-            self._backlog.let_go(frame)
+            self._waiting.let_go(frame)
             self._read_ahead()
 
         self._start(answering).add_done_callback(done)
@@ -339,6 +355,8 @@ class Concurrent(Serial):
 
     def _begin_apart(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         """Begin what does not take turns. Gives what is to be awaited instead, where that is an answer."""
+        if self._backlog is None:
+            self._wake()
         return _APART[message.route.apart](self, message, frame)
 
     def _refuse(self, message: Call, frame: Frame, error: Exception) -> Coroutine[Any, Any, None]:
@@ -354,7 +372,7 @@ class Concurrent(Serial):
             self._stop(request, "cancelled")
         elif not turn.over and turn.message.ref == ref:
             self._stop(turn, "cancelled")
-        elif (waiting := self._backlog.withdraw(ref)) is not None:
+        elif (waiting := self._waiting.withdraw(ref)) is not None:
             request = Request(*waiting)
             request.reason = "cancelled"
             return self._answer_stopped(request)
@@ -388,7 +406,7 @@ class Concurrent(Serial):
         if group.begins(request):
             self._launch(request, self._apart(request))
         else:
-            self._backlog.hold(frame)
+            self._waiting.hold(frame)
         return None
 
     def _bound(self, message: Call, frame: Frame) -> Call:
@@ -430,7 +448,7 @@ class Concurrent(Serial):
             self._streams -= 1
         else:
             for waiting in self._groups[route.event].end(request):
-                self._backlog.let_go(waiting.frame)
+                self._waiting.let_go(waiting.frame)
                 self._launch(waiting, self._apart(waiting))
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error(
@@ -524,7 +542,7 @@ class Concurrent(Serial):
         if group is not None and request in group.waiting:
             group.waiting.remove(request)
             self._end(request)
-            self._backlog.let_go(request.frame)
+            self._waiting.let_go(request.frame)
             self._answer_soon(self._answer_stopped(request), request.frame)
             return
         request.cancel()
@@ -564,7 +582,8 @@ class Concurrent(Serial):
         for request in tuple(self._running):
             if request.message.route.apart == "stream":
                 self._stop(request, "gone")
-        self._backlog.wake()
+        if self._backlog is not None:
+            self._backlog.wake()
 
     def _left(self, message: Message) -> int:
         if self._tasks:
@@ -574,9 +593,10 @@ class Concurrent(Serial):
     def _cut_handlers(self) -> None:
         if self._departure is not None:
             self.peer.closed = self.peer.note_departure(self._departure)
-        self._stop_all()
-        self._stop(self._turn, "gone")
-        self._backlog.wake()
+        if self._backlog is not None:
+            self._stop_all()
+            self._stop(self._turn, "gone")
+            self._backlog.wake()
 
     def _stop_all(self) -> None:
         for group in self._groups.values():
@@ -602,7 +622,8 @@ class Concurrent(Serial):
         """Somebody reads anyway, the loop or a callback."""
 
     def release(self) -> None:
-        self._turn.task = self._heard = None
+        if self._backlog is not None:
+            self._turn.task = self._heard = None
         super().release()
 
 
