@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -200,11 +201,16 @@ def _within(
         rest: Handle = validity.handle
         for each in middleware:
             rest = functools.partial(each, endpoint, call, rest)
+        is_told = False
         try:
             return await rest()
         except Exception as exc:
-            if not validity.is_told_by(exc):
+            is_told = validity.is_told_by(exc)
+            if not is_told:
                 raise
+        finally:
+            if not is_told:
+                validity.forget()
         raise validity.refusal
 
     return within
@@ -217,7 +223,12 @@ class _Validity:
 
     def __init__(self, call: Callable[[], Any], is_awaited: bool) -> None:
         self._call, self._is_awaited = call, is_awaited
+        self.forget()
+
+    def forget(self) -> None:
+        """The error's traceback has frames that know this: both would stay until the collector comes."""
         self._judgement: Judgement | None = None
+        self._traceback: TracebackType | None = None
 
     async def handle(self) -> Any:
         try:
@@ -235,9 +246,10 @@ class _Validity:
     @property
     def refusal(self) -> Refused:
         """For the receive loop; without the traceback through here, whose frames have all of this in them."""
-        judgement, self._judgement = self._judgement, None
+        judgement, traceback = self._judgement, self._traceback
+        self.forget()
         assert judgement is not None
-        judgement.error.with_traceback(self._traceback)
+        judgement.error.with_traceback(traceback)
         return Refused(judgement)
 
 
