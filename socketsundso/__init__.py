@@ -12,8 +12,12 @@ from socketsundso.connection import Current as Current
 from socketsundso.connection import RateLimit as RateLimit
 from socketsundso.endpoints import WebSocketHandlingEndpoint as WebSocketHandlingEndpoint
 from socketsundso.errors import BackplaneUnavailable as BackplaneUnavailable
+from socketsundso.errors import CallFailed as CallFailed
+from socketsundso.errors import CallRefused as CallRefused
+from socketsundso.errors import CallTimeout as CallTimeout
 from socketsundso.errors import DefinitionError as DefinitionError
 from socketsundso.errors import EventError as EventError
+from socketsundso.errors import InvalidAnswer as InvalidAnswer
 from socketsundso.errors import RateLimited as RateLimited
 from socketsundso.guards import Call as Call
 from socketsundso.guards import Handle as Handle

@@ -15,9 +15,10 @@ import sys
 from abc import ABCMeta
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, overload
 
 import anyio
+from msgspec import UNSET
 from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -27,6 +28,7 @@ from socketsundso.collecting import Handlers, check_hooks, declared, inherited, 
 from socketsundso.connection import (
     NOTHING,
     ASGIClass,
+    Calls,
     Concurrent,
     Current,
     Deadlines,
@@ -64,10 +66,12 @@ from socketsundso.messages import (
     Definition,
     ErrorPolicy,
     Overrides,
+    Questions,
     append_ref,
     are_overridden,
     cancel_route,
     error_frame,
+    reply_route,
 )
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
 from socketsundso.threads import Sync, awaited
@@ -126,6 +130,7 @@ _COMPILED = frozenset(
         "allowed_origins",
         "authenticate_within_s",
         "before",
+        "calls",
         "deflate_min",
         "disclose_events",
         "emits",
@@ -166,7 +171,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
     runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
     returns None, too. `max_streams`, `max_concurrent`: how many streams of one connection run beside each other, and
-    how many requests of an event with `concurrent=True`. Those of rooms:
+    how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of its
+    clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -196,6 +202,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     acknowledge: ClassVar[bool] = False
     max_streams: ClassVar[int] = 16
     max_concurrent: ClassVar[int] = 16
+    calls: ClassVar[Mapping[Any, Any]] = MappingProxyType({})
 
     backplane: ClassVar[str | None] = None
     emits: ClassVar[Sequence[Any]] = ()
@@ -237,6 +244,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _noted_origin: ClassVar[bool]
 
     _loop: Serial | None = None  # while it runs
+    _questions: ClassVar[Questions | None] = None  # what `calls` is compiled to
+    _calls: Calls | None = None  # of a connection whose class has some
     _handshake: Mapping[str, Any] = MappingProxyType({})  # what FastAPI took of it for dependencies
     _overridden: ClassVar[tuple[Decoder, Definition]]  # the last one with overrides, and what it was made from
     _deadlines: Deadlines | None = None  # while it is open, and where there are any
@@ -278,6 +287,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
+        cls._questions = Questions(cls.__name__, cls.calls, cls.ref_key) if cls.calls else None
         cls._own_middleware = ()
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
@@ -312,7 +322,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
-        converses = before.converses or cls.acknowledge
+        converses = before.converses or cls.acknowledge or cls._questions is not None
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
@@ -332,17 +342,21 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if converses:
             cls._refuse_controls(handlers)
             routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls.ref_key)
+        if cls._questions is not None:
+            routes["reply"] = before.routes.get("reply") or reply_route(cls.ref_key)
         decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses)
         check_handshake(cls.__name__, decoder)
         return decoder
 
     @classmethod
     def _refuse_controls(cls, handlers: Mapping[str, Any]) -> None:
-        declared = cls._declaration.types
-        for name in [each for each in ("cancel", "complete") if each in handlers or each in declared]:
+        declared, controls = cls._declaration.types, ["cancel", "complete"]
+        if cls._questions is not None:
+            declared, controls = declared | cls._questions.types, [*controls, "reply"]
+        for name in [each for each in controls if each in handlers or each in declared]:
             raise DefinitionError(
-                f"{name!r}: {cls.__name__} has streams, concurrent handlers, time limits or acknowledgements, which "
-                "reserve this name on the wire; give the handler another one with @event('name'), or the message "
+                f"{name!r}: {cls.__name__} has streams, concurrent handlers, time limits, acknowledgements or calls, "
+                "which reserve this name on the wire; give the handler another one with @event('name'), or the message "
                 "another `type`"
             )
 
@@ -536,6 +550,35 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Close the connection, once; a second call does nothing. `on_disconnect` gets `code`."""
         await self._peer.close(code, reason)
 
+    @overload
+    async def call(self, question: Any, *, returns: type[T], timeout_s: float = 30.0) -> T: ...
+    @overload
+    async def call(self, question: Any, *, timeout_s: float = 30.0) -> Any: ...
+    @awaited  # type: ignore[misc]  # whose `self` has no name
+    async def call(self, question: Any, *, returns: Any = UNSET, timeout_s: float = 30.0) -> Any:
+        """
+        Ask the client, and wait for its answer: `await self.call(Ask(question="sure?"), returns=Answer)`.
+
+            {"type":"ask","ref":"s:1","question":"sure?"}
+            {"type":"reply","ref":"s:1","answer":{"yes":true}}
+
+        `calls` of the class lists what may be asked; `returns` repeats the type of the answer, for type checkers. May
+        be called from any task of the connection's event loop, and several times at once. Where nobody waits any more,
+        the client is told: `{"type":"cancel","ref":"s:1"}`.
+
+        Raises `CallRefused` if the client refuses, `CallTimeout` if it has not answered after `timeout_s` seconds,
+        `InvalidAnswer` if the answer is not valid, `WebSocketDisconnect` at once when the peer leaves; TypeError for a
+        question that is not listed, RuntimeError before the connection is accepted and while `on_connect` runs: what is
+        asked there is asked by a task, with `self.spawn`.
+        """
+        calls, cls = self._calls, type(self)
+        if cls._questions is None:
+            raise RuntimeError(f"{cls.__name__} asks nothing: list the question and its answer in `calls`")
+        self._peer.require()
+        if calls is None or not self._peer.accepted:
+            raise RuntimeError("call after the connection is accepted, in a handler or in a task of `self.spawn`")
+        return await calls.ask(question, returns, timeout_s)
+
     @property
     def gone(self) -> Departure:
         """
@@ -577,7 +620,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         The same calls for handlers that are `def`, which run in threads: `self.sync.broadcast(...)`, without `await`.
 
-        It has `send`, `respond`, `close`, `join`, `leave`, `broadcast`, `identify`, `track` and `untrack`.
+        It has `send`, `call`, `respond`, `close`, `join`, `leave`, `broadcast`, `identify`, `track` and `untrack`.
         """
         return Sync(self, self._peer.loop)
 
@@ -730,6 +773,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     async def _connected(self) -> bool:
         peer, step = self._peer, "authenticate"
+        if (questions := type(self)._questions) is not None:
+            self._calls = Calls(peer, questions, self.ref_key)
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
@@ -851,6 +896,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if self._loop is not None:
             self._loop.release()
             self._loop = None
+        if self._calls is not None:
+            self._calls.fail(code)
+            self._calls = None
         self._peer.release(code)
         if self._deadlines is not None:
             self._deadlines.end()
@@ -873,9 +921,11 @@ _RESUME: Handler[..., Any] = event_decorator("resume")(_resume)
 
 
 def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
-    """A room that is added to the history later would have none; so nothing can be added."""
+    """A room that is added to the history later would have none, nor is a new question asked; so none can be added."""
     if isinstance(cls.history, dict):
         cls.history = MappingProxyType(dict(cls.history))
+    if isinstance(cls.calls, dict):
+        cls.calls = MappingProxyType(dict(cls.calls))
 
 
 def _check_admission(cls: type[WebSocketHandlingEndpoint]) -> None:

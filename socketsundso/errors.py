@@ -1,10 +1,11 @@
 """
 Every exception of the package, with the `code` it has on the wire and the close code it causes.
 
-Three kinds, by whose fault it is and whether the connection goes on:
+Four kinds, by whose fault it is and whether the connection goes on:
 
 * `DefinitionError`: a mistake of the programmer. It surfaces at import, with the remedy in its text.
 * `EventError` and its subclasses: the answer to one message. The connection lives on.
+* `CallFailed` and its subclasses: what the client was asked has no answer; handlers get it.
 * `FrameError` and its subclasses: what a peer sent cannot be read at all. The connection is closed.
 
 This module knows no other module of the package.
@@ -113,6 +114,58 @@ class RateLimited(EventError):
         super().__init__(self.code)
         self.retry_after_s = retry_after_s
         self.details = {"retry_after_s": retry_after_s}
+
+
+class CallFailed(SocketsundsoError):
+    """
+    A call to the client has no answer. A message whose handler does not catch it is answered with `wire_code`, and
+    nothing is logged: clients can do that at will.
+    """
+
+    wire_code = "call_failed"
+
+
+class CallRefused(CallFailed):
+    """
+    The client does not answer. That of `{"type":"reply","ref":"s:1","error":{"code":"declined","message":"no"}}` has
+    the `code` "declined" and the `message` "no", which may be None: words of the client.
+
+    The server's own: `overrun`, where so much is queued before the answer that it could not be read.
+    """
+
+    wire_code = "call_refused"
+
+    def __init__(self, code: str, message: str | None = None) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return self.code if self.message is None else f"{self.code}: {self.message}"
+
+
+class CallTimeout(CallFailed, TimeoutError):
+    """The client has not answered within `timeout_s`."""
+
+    wire_code = "call_timeout"
+
+
+class InvalidAnswer(CallFailed):
+    """
+    The client's answer is not of the declared type.
+
+    `errors` is pydantic's list, with places such as ["answer", "text"]; the client is told the same.
+    """
+
+    wire_code = "invalid_answer"
+
+    def __init__(self, validation: Exception) -> None:
+        super().__init__(str(validation))
+        self.validation: Any = validation  # pydantic is not known here
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.validation.errors(include_url=False)
+        return found
 
 
 class FrameError(SocketsundsoError):

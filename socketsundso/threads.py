@@ -11,7 +11,9 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, wait
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+
+from msgspec import UNSET
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,19 +85,26 @@ class Sync:
     def untrack(self, room: str | None = None) -> None:
         self._run(lambda: self._endpoint.untrack(room))
 
-    def _run(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    @overload
+    def call(self, question: Any, *, returns: type[T], timeout_s: float = 30.0) -> T: ...
+    @overload
+    def call(self, question: Any, *, timeout_s: float = 30.0) -> Any: ...
+    def call(self, question: Any, *, returns: Any = UNSET, timeout_s: float = 30.0) -> Any:
+        return self._run(lambda: self._endpoint.call(question, returns=returns, timeout_s=timeout_s))
+
+    def _run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("`self.sync` waits, which would stop this event loop; await the call of `self` instead")
         if self._loop is None:
             raise RuntimeError("`self.sync` is for connections that are being served, in an event loop of asyncio")
-        _wait_in(self._loop, call)
+        return _wait_in(self._loop, call)
 
 
-def _wait_in(loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _wait_in(loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Have it run in the loop, with the context of this thread, until its end or that of the loop."""
 
-    async def run() -> None:
-        await call()
+    async def run() -> T:
+        return await call()
 
     coroutine = run()
     try:
@@ -107,6 +116,6 @@ def _wait_in(loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, 
         if loop.is_closed():
             raise RuntimeError(ENDED)
     try:
-        running.result()
+        return running.result()
     except CancelledError:
         raise RuntimeError(ENDED) from None

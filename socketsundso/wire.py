@@ -56,6 +56,9 @@ class Arrivals(Protocol):
 class Source(Arrivals, Protocol):
     """`scope["extensions"]["socketsundso.pull"]`."""
 
+    @property
+    def holds(self) -> bool: ...
+
     def notify(self, callback: Callable[[], None] | None, /) -> None: ...
 
     def stands_for(self, receive: Receive, /) -> bool: ...

@@ -34,14 +34,14 @@ WINGS = {
         {"route", "writers"},
         {"decoder", "dependencies", "replies"},
         {"definition", "pushes"},
-        {"items"},
+        {"items", "questions"},
     ],
     "connection": [
         {"queue", "limits", "origins", "stepping", "ahead", "streams", "requests"},
         {"outbound", "application", "handshake", "kept"},
         {"peer"},
         {"current", "refusal", "deadlines", "tasks"},
-        {"serial"},
+        {"serial", "calls"},
         {"concurrent"},
     ],
     "rooms": [

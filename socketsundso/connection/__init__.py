@@ -5,6 +5,7 @@ The life of one connection.
     peer          what is known of the other side, and sending to it in order; the one owner of that state
     serial        the receive loop: one message at a time
     concurrent    the receive loop of endpoints that converse: streams, concurrent handlers, cancel
+    calls         what the server has asked, and who waits for the answers
     requests      what is under way on one connection, and whose turn it is
     streams       items of a handler, one by one
     ahead         what is read while a handler runs, on servers that do not tell when a peer leaves
@@ -23,6 +24,7 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.calls import Calls as Calls
 from socketsundso.connection.concurrent import Concurrent as Concurrent
 from socketsundso.connection.current import NOTHING as NOTHING
 from socketsundso.connection.current import Current as Current

@@ -57,6 +57,11 @@ class ReadAhead:
     def _has_ended(self) -> bool:
         return bool(self._ready) and self._ready[-1]["type"] == "websocket.disconnect"
 
+    @property
+    def holds(self) -> bool:
+        """Is there a message that has not been taken, other than the disconnect?"""
+        return bool(self._ready) and self._ready[0]["type"] != "websocket.disconnect"
+
     def take(self) -> Message | None:
         if not self._ready:
             return None

@@ -28,15 +28,16 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
+from socketsundso.connection.calls import Calls, answer_of
 from socketsundso.connection.current import NOTHING, answering, begin_answer
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, Call, Group, Reason, Request
-from socketsundso.connection.serial import Answers, Serial, logger, stray
+from socketsundso.connection.serial import Answers, Serial, logger, only, stray
 from socketsundso.connection.stepping import rest_of
 from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
 from socketsundso.connection.tasks import ended
 from socketsundso.errors import EventError, FrameError
-from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, append_ref
+from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread, append_ref
 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
@@ -50,14 +51,15 @@ class Converses(Answers, Protocol):
     acknowledge: ClassVar[bool]
     max_streams: ClassVar[int]
     max_concurrent: ClassVar[int]
+    _calls: Calls | None
 
 
 class Concurrent(Serial):
     """The loop of one connection."""
 
     __slots__ = (
-        "_active", "_backlog", "_context", "_groups", "_heard", "_is_answered", "_running", "_streams", "_tasks",
-        "_turn",
+        "_active", "_backlog", "_calls", "_context", "_groups", "_heard", "_is_answered", "_running", "_streams",
+        "_tasks", "_turn",
     )  # fmt: skip
 
     endpoint: Any
@@ -73,6 +75,9 @@ class Concurrent(Serial):
         self._groups: dict[str, Group] = _NONE  # of concurrent requests, by event
         self._tasks: dict[asyncio.Task[Any], None] = _NONE  # everything that ends with the loop
         self._streams = 0  # that run
+        self._calls: Calls | None = endpoint._calls  # of classes that ask
+        if self._calls is not None:
+            self._calls.serve(self._wake(), self._read_ahead)
 
     def _wake(self) -> Backlog:
         """For the first time, something is under way."""
@@ -105,6 +110,7 @@ class Concurrent(Serial):
                     message, frame = backlog.next()
                 else:
                     if backlog is not None and backlog.full:
+                        self._overrun()
                         await backlog.room()
                     if (frame := source.take()) is None:
                         frame = await source.arrival()
@@ -162,6 +168,8 @@ class Concurrent(Serial):
                 # the next message may be long in coming, and this one may be large
                 frame = message = value = context = waits_for = None
         finally:
+            if self._calls is not None:
+                self._calls.fail(peer.over)
             if self._tasks:
                 await self._wind_up()
 
@@ -222,7 +230,7 @@ class Concurrent(Serial):
 
     def _unless_in_use(self, message: Call) -> Call:
         """The message, or the refusal of one whose answers could not be told from others'."""
-        if message.error is None and message.route.apart != "cancel" and self._is_in_use(message):
+        if message.error is None and message.route.apart not in ("cancel", "reply") and self._is_in_use(message):
             return Answer(message.route, message.ref, EventError("ref_in_use", "this ref is still to be answered"))
         return message
 
@@ -290,6 +298,8 @@ class Concurrent(Serial):
                 self._limit(turn)
         turn.over = False
         self._source.notify(self._heard)
+        if self._calls is not None and self._departure is not None:
+            asyncio.get_running_loop().call_soon(self._read_ahead)
         try:
             return (yield from rest_of(handling, waits_for, context.run))
         except asyncio.CancelledError:
@@ -314,7 +324,10 @@ class Concurrent(Serial):
         """Called when something has come while a handler waits. Must not raise: nothing would be read any more."""
         try:
             # the disconnect is the loop's to take: by that our server knows that nothing more will be answered
-            while self._departure is None and not self._turn.over and not self._waiting.full:
+            while not self._turn.over and (self._departure is None or self._hears_last()):
+                if self._waiting.full:
+                    self._overrun()
+                    return
                 if (frame := self._source.take()) is None:
                     self._source.notify(self._heard)
                     return
@@ -340,6 +353,19 @@ class Concurrent(Serial):
             self._answer_soon(self._answer_invalid(message, frame), frame)
         elif (rest := self._begin_apart(message, frame)) is not None:
             self._answer_soon(rest, frame)
+
+    def _hears_last(self) -> bool:
+        """The peer has left: what came before that may hold an answer; behind it there are none any more."""
+        if self._calls is None or self._departure is None:
+            return False
+        if not self._source.holds:
+            self._calls.fail(self._departure.get("code"))
+        return bool(self._source.holds)
+
+    def _overrun(self) -> None:
+        """Nothing is read any more for now: answers that are behind that will not come."""
+        if self._calls is not None:
+            self._calls.overrun()
 
     def _answer_soon(self, answering: Coroutine[Any, Any, None], frame: Frame) -> None:
         """Answer apart; who asks for that too often is read no more until it is done."""
@@ -377,6 +403,22 @@ class Concurrent(Serial):
             request.reason = "cancelled"
             return self._answer_stopped(request)
         return None
+
+    def _hear_reply(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        calls = cast(Calls, self._calls)
+        if message.ref not in calls.waiting or isinstance(message, Unread):  # late, or nobody's
+            if (refusal := self._charge()) is not None:
+                return self._refuse(message, frame, refusal)
+            if message.ref is None:
+                return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
+            return None
+        if self.endpoint._deadlines is not None:
+            self.endpoint._deadlines.heard()
+        if (wrong := calls.settle(message)) is None:
+            return None
+        if type(frame) is not str and (found := self._found(frame)).error is not None:  # it is no UTF-8
+            wrong = cast(Answer, found)
+        return self._answer_invalid(wrong, frame)
 
     def _begin_stream(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         if message.ref is None:
@@ -572,13 +614,15 @@ class Concurrent(Serial):
 
     async def _end_with(self, exc: WebSocketDisconnect) -> None:
         """A handler beside the loop says that the connection is over, or has found that it is."""
-        if not self.peer.is_lost:
+        if not self.peer.is_lost and self._departure is None:
             await self.peer.close(exc.code if exc.code == 1000 or exc.code >= 3000 else 1000)
 
     def peer_left(self, message: Message) -> None:
         if self._departure is not None:
             return
         super().peer_left(message)
+        if self._calls is not None:
+            asyncio.get_running_loop().call_soon(self._read_ahead)
         for request in tuple(self._running):
             if request.message.route.apart == "stream":
                 self._stop(request, "gone")
@@ -618,6 +662,14 @@ class Concurrent(Serial):
         while self._tasks and (left_s := until - loop.time()) > 0:
             await asyncio.wait(self._tasks, timeout=left_s)
 
+    async def _answer(self, exc: Exception, about_message: bool = False) -> None:
+        await super()._answer(answer_of(only(exc)), about_message)
+
+    async def _end_connection(self, exc: Exception) -> None:
+        if self._departure is not None and isinstance(exc, WebSocketDisconnect):
+            self.peer.note_departure(self._departure)
+        await super()._end_connection(exc)
+
     def watch(self) -> None:
         """Somebody reads anyway, the loop or a callback."""
 
@@ -641,6 +693,7 @@ _APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] 
     "stream": Concurrent._begin_stream,
     "concurrent": Concurrent._begin_concurrent,
     "cancel": Concurrent._cancel,
+    "reply": Concurrent._hear_reply,
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from socketsundso.errors import EventError
-from socketsundso.messages import Frame, Ref, Route
+from socketsundso.messages import Expected, Frame, Ref, Route
 
 MAX_HELD = 64
 """So many messages wait for their turn, at most; then nothing is read."""
@@ -33,11 +33,11 @@ class Call(Protocol):
 
 
 class Answer:
-    """A message that is not called out: it is answered with an error. `route` is None where there is no handler."""
+    """A message that is not called out: an error answers it. `route` is None where nothing is declared for it."""
 
     __slots__ = ("error", "ref", "route")
 
-    def __init__(self, route: Route | None, ref: Ref | None, error: Exception) -> None:
+    def __init__(self, route: Route | Expected | None, ref: Ref | None, error: Exception) -> None:
         self.route, self.ref, self.error = route, ref, error
 
     def call(self, endpoint: Any, frame: Frame) -> Any:
@@ -147,17 +147,22 @@ class Group:
 class Backlog:
     """What waits for its turn, in messages and bytes: when there is too much of it, nothing is read."""
 
-    __slots__ = ("_bytes", "_messages", "_room", "queue")
+    __slots__ = ("_bytes", "_messages", "_most", "_most_bytes", "_room", "queue")
 
     def __init__(self) -> None:
         # of the handlers that run one at a time; a deque would cost every idle connection 600 bytes
         self.queue: list[tuple[Call, Frame]] = []
         self._messages = self._bytes = 0
+        self._most, self._most_bytes = MAX_HELD, MAX_HELD_BYTES  # from so much on it is full
         self._room: asyncio.Future[None] | None = None  # of the loop, while it waits for room
 
     @property
     def full(self) -> bool:
-        return self._messages >= MAX_HELD or self._bytes >= MAX_HELD_BYTES
+        return self._messages >= self._most or self._bytes >= self._most_bytes
+
+    def widen(self, times: int) -> None:
+        """So many times as much may wait from now on; 1: as much as ever."""
+        self._most, self._most_bytes = MAX_HELD * times, MAX_HELD_BYTES * times
 
     def hold(self, frame: Frame) -> None:
         self._messages += 1

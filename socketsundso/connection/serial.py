@@ -291,7 +291,7 @@ class Serial:
 
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
-        exc, peer = _only(exc), self.peer
+        exc, peer = only(exc), self.peer
         if isinstance(exc, _ENDS):
             await self._end_connection(exc)
             return
@@ -340,10 +340,10 @@ def stray(exc: asyncio.CancelledError) -> Exception:
     return error
 
 
-def _only(exc: Exception) -> Exception:
+def only(exc: Exception) -> Exception:
     """The exception that a task group wrapped, if it is the only one, or if all say that the peer is gone."""
     while isinstance(exc, ExceptionGroup) and (
-        len(exc.exceptions) == 1 or all(isinstance(_only(each), WebSocketDisconnect) for each in exc.exceptions)
+        len(exc.exceptions) == 1 or all(isinstance(only(each), WebSocketDisconnect) for each in exc.exceptions)
     ):
         exc = exc.exceptions[0]
     return exc

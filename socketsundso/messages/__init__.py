@@ -23,6 +23,7 @@ Knows no connection. One module per question:
     replies       values -> JSON with a `type`, as the response model declares it
     pushes        the same for messages that answer nothing
     items         the same for what a stream gives, one by one
+    questions     what the server asks of its clients, and how their answers are read
     values        the same for values that nothing was declared about
     response_errors  what is told of a value that is no valid reply
     definition    what an endpoint makes of frames and exceptions, compiled
@@ -57,6 +58,9 @@ from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.questions import Expected as Expected
+from socketsundso.messages.questions import Questions as Questions
+from socketsundso.messages.questions import Refusal as Refusal
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model
@@ -67,7 +71,9 @@ from socketsundso.messages.route import Encodes as Encodes
 from socketsundso.messages.route import Judgement as Judgement
 from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
+from socketsundso.messages.route import Unread as Unread
 from socketsundso.messages.route import cancel_route as cancel_route
+from socketsundso.messages.route import reply_route as reply_route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
 from socketsundso.messages.teardown import Opened as Opened

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.messages.signature import Signature
 
-Apart = Literal["stream", "concurrent", "cancel"]
+Apart = Literal["stream", "concurrent", "cancel", "reply"]
 
 
 @dataclass(frozen=True, slots=True)

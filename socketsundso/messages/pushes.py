@@ -46,20 +46,20 @@ class Emitted:
 
     `declared` are classes of messages, generic ones with arguments too, behind aliases or in unions. `classes` are
     those whose instances may be pushed, each as the nearest of its bases that is listed. `types` is what they all are
-    called.
+    called. `attribute` is that of the endpoint in which they are listed.
 
     Raises `DefinitionError` for what is no class, and for a class whose instances are no messages.
     """
 
-    def __init__(self, declared: Iterable[Any], ref_key: str = "ref") -> None:
+    def __init__(self, declared: Iterable[Any], ref_key: str = "ref", attribute: str = "emits") -> None:
         try:
             kinds = [member for each in declared for member in members(each)]
             for kind in kinds:
-                _check_class(kind)
+                _check_class(kind, attribute)
             self.types = frozenset(map(pushed_type, kinds))
             self.fields = {kind_of(kind): pushed_fields(kind) for kind in kinds}
         except NameError as exc:
-            raise DefinitionError(f"emits {declared!r}: {exc}; define the name before the endpoint") from exc
+            raise DefinitionError(f"{attribute} {declared!r}: {exc}; define the name before the endpoint") from exc
         self.classes = tuple(kind for kind in map(kind_of, kinds) if not is_typed_dict(kind))
         by_type: dict[str, list[Any]] = {}
         by_class: dict[type, list[Any]] = {}
@@ -67,8 +67,10 @@ class Emitted:
             if is_model_class(kind_of(kind)):
                 by_type.setdefault(pushed_type(kind), []).append(kind)
                 by_class.setdefault(kind_of(kind), []).append(kind)
-        self._dicts = {name: _declared_encoder(name, alike, ref_key) for name, alike in by_type.items()}
-        self._instances = {cls: _declared_encoder(pushed_type(cls), alike, ref_key) for cls, alike in by_class.items()}
+        self._dicts = {name: _declared_encoder(name, alike, ref_key, attribute) for name, alike in by_type.items()}
+        self._instances = {
+            cls: _declared_encoder(pushed_type(cls), alike, ref_key, attribute) for cls, alike in by_class.items()
+        }
         self._typed = {name for name, alike in by_type.items() if any(map(_takes_type, alike))}
         self._ref_key = ref_key
 
@@ -87,20 +89,21 @@ class Emitted:
         return next((self._instances[cls] for cls in type(message).__mro__ if cls in self._instances), None)
 
 
-def _check_class(kind: Any) -> None:
+def _check_class(kind: Any, attribute: str) -> None:
     if not isinstance(kind_of(kind), type) or issubclass(kind_of(kind), _NO_MESSAGES):
         raise DefinitionError(
-            f"emits {kind!r}: that is no class of messages; list models, dataclasses, TypedDicts or Structs"
+            f"{attribute} {kind!r}: that is no class of messages; list models, dataclasses, TypedDicts or Structs"
         )
 
 
-def _declared_encoder(name: str, kinds: list[Any], ref_key: str) -> Encoder:
+def _declared_encoder(name: str, kinds: list[Any], ref_key: str, attribute: str) -> Encoder:
     try:
         return encoder_for(name, Union[tuple(kinds)], ResponseOptions(), ref_key)
     except DefinitionError as exc:
         if isinstance(exc.__cause__, PydanticUserError):  # `typing.TypedDict` in Python 3.11, a field of any class
             return StructEncoder(name, Union[tuple(kinds)], ref_key)
-        raise DefinitionError(f"emits {', '.join(kind_of(kind).__name__ for kind in kinds)}: {exc}") from exc
+        names = ", ".join(kind_of(kind).__name__ for kind in kinds)
+        raise DefinitionError(f"{attribute} {names}: {exc}") from exc
 
 
 def _takes_type(kind: Any) -> bool:

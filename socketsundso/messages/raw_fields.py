@@ -51,7 +51,7 @@ def complete_error(
         if _is_unparsable(failure, bytes(raw)):
             return None  # so is the whole frame, for pydantic
         failures[field.key] = failure
-    return _gathered(failures)
+    return gathered(failures)
 
 
 def _failure(field: RawField, raw: Any) -> ValidationError | None:
@@ -64,7 +64,7 @@ def _failure(field: RawField, raw: Any) -> ValidationError | None:
     return None
 
 
-def _gathered(failures: Mapping[str, ValidationError]) -> Exception | None:
+def gathered(failures: Mapping[str, ValidationError]) -> Exception | None:
     """The errors of several fields as one, each at its key."""
     fields = {
         key: core_schema.typed_dict_field(core_schema.with_info_plain_validator_function(_raise_failure))

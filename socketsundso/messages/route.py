@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
 from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
-from socketsundso.messages.conduct import Conduct, binding
+from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.judge import (
     REF_TYPE,
@@ -210,13 +210,38 @@ def _complete(fast: CallMessage, unread: CallMessage) -> CallMessage:
 
 def cancel_route(ref_key: str) -> Route:
     """That of `{"type":"cancel","ref":7}`, which is no handler's."""
-
-    async def cancel() -> None: ...
-
-    return Route(read("cancel", cancel), cancel, _NoReply(), ref_key=ref_key, in_thread=False, conduct=_CANCEL)
+    return _control_route("cancel", ref_key)
 
 
-_CANCEL = Conduct("cancel")
+def reply_route(ref_key: str) -> Route:
+    """
+    That of `{"type":"reply","ref":"s:1","answer":{}}`, or with an `error`, which is no handler's either.
+
+    Both stay raw, since it is the `ref` that says of what type an answer is. Further keys are not looked at.
+    """
+    route = _control_route("reply", ref_key)
+    optional = Raw | UnsetType
+    route.struct = msgspec.defstruct(
+        "Message_reply",
+        [
+            ("answer", optional, UNSET),
+            ("refusal", optional, msgspec.field(name="error", default=UNSET)),
+            ("ref", REF_TYPE, msgspec.field(name=ref_key, default=None)),
+        ],
+        namespace={"route": route, "error": None},
+        tag_field="type",
+        tag="reply",
+        kw_only=True,
+        gc=False,
+        eq=False,
+    )
+    return route
+
+
+def _control_route(name: Apart, ref_key: str) -> Route:
+    async def control() -> None: ...
+
+    return Route(read(name, control), control, _NoReply(), ref_key=ref_key, in_thread=False, conduct=Conduct(name))
 
 
 class _NoReply:
@@ -282,9 +307,11 @@ class _Plan:
         if signature.message_model is not None:
             self._take_whole(signature.message_model)
             return
-        kinds = [_native_kind(parameter.annotation) for parameter in signature.parameters]
+        kinds = [native_kind(parameter.annotation) for parameter in signature.parameters]
         adapters = [
-            _adapter(signature.event, parameter) if kind is None else None
+            adapter_for(f"event {signature.event!r}, parameter {parameter.name!r}", parameter.annotation)
+            if kind is None
+            else None
             for parameter, kind in zip(signature.parameters, kinds, strict=True)
         ]
         if any(p.exact_only for p in signature.parameters) or any(
@@ -349,7 +376,7 @@ class _Plan:
         return codegen.function(arguments, body, self.names)
 
 
-def _native_kind(annotation: Any) -> Any | None:
+def native_kind(annotation: Any) -> Any | None:
     """What msgspec decodes while it decodes the frame: not what calls the application's code, which is called once."""
     kind = native(annotation)
     return None if kind is None or runs_user_code(kind) else kind
@@ -363,21 +390,20 @@ def _native_field(parameter: Parameter) -> Any:
     return msgspec.field(name=parameter.key, default_factory=parameter.default)
 
 
-def _adapter(event: str, parameter: Parameter) -> TypeAdapter[Any]:
-    where = f"event {event!r}, parameter {parameter.name!r}"
+def adapter_for(where: str, annotation: Any) -> TypeAdapter[Any]:
+    """What validates it. Raises `DefinitionError`, which names `where` it stands, if that cannot be built."""
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(pydantic_form(parameter.annotation))
+        adapter: TypeAdapter[Any] = TypeAdapter(pydantic_form(annotation))
         adapter.rebuild(raise_errors=True)
     except UnsupportedAnnotation as exc:
         raise DefinitionError(f"{where}: {exc}") from exc
     except NameError as exc:  # in the fields of a class
         raise DefinitionError(
-            f"{where}: {parameter.annotation!r} cannot be resolved: {_first_line(exc)}. Define the name "
-            "before the endpoint"
+            f"{where}: {annotation!r} cannot be resolved: {_first_line(exc)}. Define the name before the endpoint"
         ) from exc
     except Exception as exc:
         raise DefinitionError(
-            f"{where}: pydantic cannot build a validator for {parameter.annotation!r}: {_first_line(exc)} "
+            f"{where}: pydantic cannot build a validator for {annotation!r}: {_first_line(exc)} "
             "Annotate it with what JSON can hold, or keep it on self"
         ) from exc
     return adapter

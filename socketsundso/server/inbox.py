@@ -70,6 +70,11 @@ class Pull(Extension):
         Who is cancelled while it waits may lose the message that has just come; with ASGI's `receive` nothing is lost.
         """
 
+    @property
+    @abstractmethod
+    def holds(self) -> bool:
+        """Is there a message that has not been taken, other than the disconnect?"""
+
     @abstractmethod
     def notify(self, callback: Callable[[], None] | None) -> None:
         """
@@ -164,6 +169,10 @@ class Inbox(Pull):
             waiter.set_result(self._last(message))
         elif self._watcher is not None:
             self._watcher.peer_left(message)
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._queue)
 
     def notify(self, callback: Callable[[], None] | None) -> None:
         self._heard = callback

@@ -1,0 +1,208 @@
+"""
+What the server has asked one client, and who waits for the answers.
+
+    {"type":"ask","ref":"s:1","question":"sure?"}        out
+    {"type":"reply","ref":"s:1","answer":{"yes":true}}   in, and nobody waits any more
+    {"type":"cancel","ref":"s:1"}                        out, where nobody waits though no answer has come
+
+A question has its end at once: with the reply, the time, the peer's leaving, or when so much comes before the answer
+that it could not be read. While one waits, the loop's backlog is wider, since the answer may be behind all of it.
+
+Reads no frames, which the receive loop does; starts no task but for a cancel that a slow peer holds up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+from pydantic_core import ValidationError
+from starlette.websockets import WebSocketDisconnect
+
+from socketsundso.connection.peer import Peer
+from socketsundso.connection.requests import Answer, Backlog
+from socketsundso.errors import CallFailed, CallRefused, CallTimeout, EventError, InvalidAnswer
+from socketsundso.messages import Expected, Questions, Refusal, append_ref
+
+TIMES = 16
+"""How much more than else may wait for its turn while an answer is awaited."""
+
+_CANCEL = b'{"type":"cancel"}'
+
+
+class Question:
+    """One that waits."""
+
+    __slots__ = ("answer", "expected", "timer")
+
+    def __init__(self, expected: Expected, answer: asyncio.Future[Any], timer: asyncio.TimerHandle) -> None:
+        self.expected, self.answer, self.timer = expected, answer, timer
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def end(self) -> None:
+        self.timer.cancel()
+        if not self.answer.cancel() and not self.answer.cancelled():
+            self.answer.exception()  # it may have come too late for anybody
+
+
+class Calls:
+    """Those of one connection, by their `ref`."""
+
+    __slots__ = (
+        "_backlog", "_cancels", "_number", "_opener", "_over", "_peer", "_questions", "_read_on", "_ref_key", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, peer: Peer, questions: Questions, ref_key: str) -> None:
+        self._peer, self._questions, self._ref_key = peer, questions, ref_key
+        self.waiting: dict[Any, Question] = {}
+        self._number = 0  # of the last one
+        self._opener = asyncio.current_task()  # until messages are taken, by this very task
+        self._backlog: Backlog | None = None  # from then on
+        self._read_on: Callable[[], None] | None = None
+        self._over: int | None = None  # the code, once no answer can come any more
+        self._cancels: set[asyncio.Future[None]] = set()  # that a slow peer holds up
+
+    def serve(self, backlog: Backlog, read_on: Callable[[], None]) -> None:
+        """From now on messages are taken; `read_on` is to be called when more may wait than before."""
+        self._opener, self._backlog, self._read_on = None, backlog, read_on
+        if self.waiting:
+            backlog.widen(TIMES)
+
+    async def ask(self, question: Any, returns: Any, timeout_s: float) -> Any:
+        """As `call` of endpoints, of a peer that is there."""
+        expected = self._questions.expected(question, returns)
+        body = self._questions.encode(question)
+        self._check(timeout_s)
+        self._number += 1
+        ref = f"s:{self._number}"
+        asked = self._begin(ref, expected, timeout_s)
+        try:
+            await self._send(append_ref(body, self._ref_key, ref), ref, asked, timeout_s)
+            return await asked.answer
+        finally:
+            if self._take(ref) is not None:
+                self._withdraw(ref)
+            asked.end()
+            del asked  # its answer may be an exception, which keeps this frame
+
+    def _check(self, timeout_s: float) -> None:
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+            raise ValueError(f"timeout_s is {timeout_s!r}; it is a number of seconds, more than 0")
+        if self._over is not None:
+            raise WebSocketDisconnect(self._over)
+        if asyncio.get_running_loop() is not self._peer.loop:
+            raise RuntimeError("a client is asked in the event loop that serves it")
+        if self._opener is not None and asyncio.current_task() is self._opener:
+            raise RuntimeError(
+                "no answer is read before `on_connect` is done; ask in a task: `self.spawn(self.welcome())`"
+            )
+
+    # ---- one question
+
+    def _begin(self, ref: str, expected: Expected, timeout_s: float) -> Question:
+        loop = asyncio.get_running_loop()
+        if not self.waiting:
+            self._widen(loop)
+        timer = loop.call_later(timeout_s, self._expire, ref, timeout_s)
+        asked = self.waiting[ref] = Question(expected, loop.create_future(), timer)
+        if self._backlog is not None and self._backlog.full:
+            self.overrun()
+        return asked
+
+    def _widen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Where too much waits already, reading is to go on now."""
+        if (backlog := self._backlog) is None:
+            return
+        was_full = backlog.full
+        backlog.widen(TIMES)
+        if was_full and not backlog.full and self._read_on is not None:
+            backlog.wake()
+            loop.call_soon(self._read_on)
+
+    async def _send(self, body: bytes, ref: str, asked: Question, timeout_s: float) -> None:
+        writer = self._peer.writer
+        if asked.answer.done() or (writer is not None and writer.write(body)):
+            return
+        try:
+            async with asyncio.timeout_at(asked.timer.when()):  # the peer may read slowly
+                await self._peer.send_body(body)
+        except TimeoutError:
+            self._expire(ref, timeout_s)
+
+    def _take(self, ref: Any) -> Question | None:
+        """It does not wait any more."""
+        asked = self.waiting.pop(ref, None)
+        if asked is not None and not self.waiting and self._backlog is not None:
+            self._backlog.widen(1)
+        return asked
+
+    def _withdraw(self, ref: str) -> None:
+        """The client need not answer."""
+        body, peer = append_ref(_CANCEL, self._ref_key, ref), self._peer
+        if peer.is_lost or self._over is not None or (peer.writer is not None and peer.writer.write(body)):
+            return
+        sending = asyncio.ensure_future(peer.send_reply(body))
+        self._cancels.add(sending)
+        sending.add_done_callback(self._withdrawn)
+
+    def _withdrawn(self, sending: asyncio.Future[None]) -> None:
+        self._cancels.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # that it cannot be sent any more is no news
+
+    # ---- the ends
+
+    def settle(self, message: Any) -> Answer | None:
+        """A reply to a question that waits. Gives what is wrong with it, which the client is told."""
+        asked = self._take(message.ref)
+        assert asked is not None
+        try:
+            answer = asked.expected.read(message)
+        except ValidationError as exc:
+            asked.fail(InvalidAnswer(exc))
+            return Answer(asked.expected, message.ref, exc.with_traceback(None))
+        except Exception as exc:  # a validator's bug
+            asked.fail(exc)
+            return None
+        if isinstance(answer, Refusal):
+            asked.fail(CallRefused(answer.code, answer.message))
+        elif not asked.answer.done():
+            asked.answer.set_result(answer)
+        return None
+
+    def _expire(self, ref: str, timeout_s: float) -> None:
+        if (asked := self._take(ref)) is not None:
+            self._withdraw(ref)
+            asked.fail(CallTimeout(f"the client has not answered {asked.expected.question!r} in {timeout_s:g} s"))
+
+    def overrun(self) -> None:
+        """So much waits that nothing more is read: what is asked now has no answer."""
+        for ref in tuple(self.waiting):
+            if (asked := self._take(ref)) is not None:
+                self._withdraw(ref)
+                asked.fail(CallRefused("overrun", "too many messages came before the answer"))
+
+    def fail(self, code: int | None) -> None:
+        """The peer has left, or the connection has ended otherwise."""
+        if self._over is None:
+            self._over = 1005 if code is None else code
+        for ref in tuple(self.waiting):
+            if (asked := self._take(ref)) is not None:
+                asked.fail(WebSocketDisconnect(self._over))
+        for sending in tuple(self._cancels):
+            sending.cancel()
+        self._opener = self._backlog = self._read_on = None
+
+
+def answer_of(exc: Exception) -> Exception:
+    """What a message is answered with whose handler did not catch that its call has failed; else `exc` itself."""
+    if not isinstance(exc, CallFailed):
+        return exc
+    error = EventError(exc.wire_code)
+    error.__cause__ = exc
+    return error

@@ -1,0 +1,152 @@
+"""
+What the server asks of its clients: `calls`, compiled, and how an answer is read.
+
+    Ask(question="sure?")                     ->   {"type":"ask","question":"sure?"}
+    {"type":"reply","ref":"s:1","answer":{}}  ->   what was declared for `Ask`; or what the client refuses it with
+
+A question is written as a push of its class is. An answer is what pydantic says that it is: msgspec decodes it where it
+does so alike.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from pydantic_core import ValidationError
+
+from socketsundso.errors import DefinitionError
+from socketsundso.messages.declared import is_hashable, kind_of, members
+from socketsundso.messages.disclosure import declared_names
+from socketsundso.messages.judge import TITLE
+from socketsundso.messages.pushes import Emitted, pushed_type
+from socketsundso.messages.raw_fields import gathered
+from socketsundso.messages.route import adapter_for, native_kind
+from socketsundso.messages.structs import by_pydantic
+from socketsundso.messages.values import own_type
+
+NO_QUESTIONS = frozenset({"error"})
+"""What no question may be called: the answer to an answer that is not valid."""
+
+
+@dataclass
+class Refusal:
+    """`{"code":"declined","message":"no"}`: the client does not answer."""
+
+    code: str
+    message: str | None = None
+
+
+class Field:
+    """One key of a reply. Raises `DefinitionError` for what pydantic cannot validate; `where` it is declared."""
+
+    def __init__(self, key: str, annotation: Any, where: str) -> None:
+        self._key, self._adapter = key, adapter_for(where, annotation)
+        kind = native_kind(annotation)
+        self._decode = None if kind is None else msgspec.json.Decoder(kind, dec_hook=by_pydantic).decode
+
+    def read(self, raw: bytes) -> Any:
+        """Raises pydantic's `ValidationError`, with the key in its places, and whatever validators raise."""
+        if self._decode is not None:
+            try:
+                return self._decode(raw)
+            except Exception:  # pydantic may take it all the same, and tells what is wrong
+                pass
+        try:
+            return self._adapter.validator.validate_json(raw)
+        except ValidationError as exc:
+            failure = exc
+        raise gathered({self._key: failure}) or failure
+
+    @functools.cached_property
+    def declared(self) -> frozenset[str]:
+        """The names that may stand in the `loc` of an error."""
+        return declared_names(self._adapter.core_schema) | {self._key}
+
+
+_REFUSAL = Field("error", Refusal, "Refusal")
+
+
+class Expected:
+    """What is expected as the answer to one kind of question. Like a route, it says which names errors may tell."""
+
+    event = "reply"
+
+    def __init__(self, question: str, returns: Any, ref_key: str) -> None:
+        self.question, self.returns, self._ref_key = question, returns, ref_key
+        self._answer = Field("answer", returns, f"calls, the answer to {question!r}")
+
+    def read(self, message: Any) -> Any:
+        """
+        The answer in a reply, or a `Refusal`.
+
+        Raises pydantic's `ValidationError` for one that is not valid, and whatever validators of the application raise.
+        """
+        refusal, answer = message.refusal, message.answer
+        if refusal is not UNSET and bytes(refusal) != b"null":
+            return _REFUSAL.read(bytes(refusal))
+        if answer is UNSET:
+            given = {"type": "reply", self._ref_key: message.ref}
+            missing: Any = {"type": "missing", "loc": ("answer",), "input": given}
+            raise ValidationError.from_exception_data(TITLE, [missing], input_type="json")
+        return self._answer.read(bytes(answer))
+
+    @property
+    def declared(self) -> frozenset[str]:
+        return self._answer.declared | _REFUSAL.declared
+
+
+class Questions:
+    """
+    `{Ask: Answer}` of one class. `types` is what the questions are called.
+
+    Raises `DefinitionError` for what is no class of messages, for two of one name, and for an answer that cannot come
+    from JSON.
+    """
+
+    def __init__(self, owner: str, calls: Mapping[Any, Any], ref_key: str) -> None:
+        if not isinstance(calls, Mapping):
+            raise DefinitionError(f"{owner}.calls is {calls!r}; it maps questions to the types of their answers")
+        if ref_key in ("answer", "error"):
+            raise DefinitionError(f"{owner}.ref_key is {ref_key!r}, which is a key of a reply; choose another one")
+        self._owner, self._ref_key = owner, ref_key
+        self._pushes = Emitted(calls, ref_key, "calls")
+        self._by_class: dict[Any, Expected] = {}
+        self._by_type: dict[str, Expected] = {}
+        for declared, returns in calls.items():
+            for kind in members(declared):
+                self._add(kind, returns)
+        self.types = frozenset(self._by_type)
+
+    def _add(self, kind: Any, returns: Any) -> None:
+        name = pushed_type(kind)
+        if name in self._by_type:
+            raise DefinitionError(f"{self._owner}.calls: two questions are called {name!r}; give one another `type`")
+        if name in NO_QUESTIONS:
+            raise DefinitionError(f"{self._owner}.calls: a question cannot be called {name!r}; give it another `type`")
+        self._by_type[name] = self._by_class[kind_of(kind)] = Expected(name, returns, self._ref_key)
+
+    def expected(self, question: Any, returns: Any) -> Expected:
+        """What answers it. Raises TypeError for a question that is not declared, or not with this answer."""
+        if isinstance(question, Mapping):
+            name = own_type(question)
+            found = self._by_type.get(name) if is_hashable(name) else None
+        else:
+            found = next((self._by_class[cls] for cls in type(question).__mro__ if cls in self._by_class), None)
+        if found is None:
+            shown = f"a message of type {name!r}" if isinstance(question, Mapping) else type(question).__name__
+            known = ", ".join(sorted(self.types))
+            raise TypeError(f"{self._owner} does not ask {shown}; its `calls` lists {known}")
+        if returns is not UNSET and returns != found.returns:
+            raise TypeError(
+                f"{self._owner}.calls: the answer to {found.question!r} is {found.returns!r}, not {returns!r}"
+            )
+        return found
+
+    def encode(self, question: Any) -> bytes:
+        """Raises `ResponseError` for one that is not as its class declares it."""
+        return self._pushes.encode(question)
