@@ -9,12 +9,14 @@ from pydantic import BaseModel
 
 from socketsundso import (
     Call,
+    CallRefused,
     Depends,
     Endpoint,
     EventError,
     Handle,
     Handler,
     Hub,
+    InvalidAnswer,
     Member,
     RateLimit,
     RateLimited,
@@ -199,3 +201,14 @@ event(guards=[SharedRateLimit("1/second", by=lambda endpoint: endpoint.user, str
 SharedRateLimit("1/second")  # type: ignore[call-arg]
 RateLimit(20, 1)  # type: ignore[call-arg]
 event(guards=may_write)  # type: ignore[call-overload]
+
+
+async def calls(app: App) -> None:
+    assert_type(await app.call(Pong(time=1), returns=Pong, timeout_s=30), Pong)
+    assert_type(await app.call(Pong(time=1), returns=bool), bool)
+    assert_type(await app.call(Pong(time=1), returns=list[str]), list[str])
+    assert_type(await app.call(Pong(time=1)), Any)
+    assert_type(app.sync.call(Pong(time=1), returns=int), int)
+    assert_type(CallRefused("declined").message, str | None)
+    assert_type(InvalidAnswer(ValueError()).errors, list[dict[str, Any]])
+    await app.call(Pong(time=1), returns=Pong, timeout_s="30")  # type: ignore[call-overload]
