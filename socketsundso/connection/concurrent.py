@@ -322,13 +322,14 @@ class Concurrent(Serial):
 
     def _read_ahead(self) -> None:
         """Called when something has come while a handler waits. Must not raise: nothing would be read any more."""
+        backlog, turn, take = self._waiting, self._turn, self._source.take
         try:
             # the disconnect is the loop's to take: by that our server knows that nothing more will be answered
-            while not self._turn.over and (self._departure is None or self._hears_last()):
-                if self._waiting.full:
+            while not turn.over and (self._departure is None or self._hears_last()):
+                if backlog.full:
                     self._overrun()
                     return
-                if (frame := self._source.take()) is None:
+                if (frame := take()) is None:
                     self._source.notify(self._heard)
                     return
                 self._take_in(frame)
@@ -346,7 +347,8 @@ class Concurrent(Serial):
         except UNDECODABLE:
             message = self._found(frame)
         else:
-            message = self._unless_in_use(message)
+            if message.ref is not None:
+                message = self._unless_in_use(message)
         if message.route is None or message.route.apart is None:
             self._waiting.put(message, frame)
         elif message.error is not None:

@@ -175,7 +175,8 @@ class Backlog:
             self.wake()
 
     def put(self, message: Call, frame: Frame) -> None:
-        self.hold(frame)
+        self._messages += 1
+        self._bytes += len(frame)
         self.queue.append((message, frame))
 
     def put_first(self, message: Call, frame: Frame) -> None:

@@ -160,7 +160,7 @@ def test_a_cancelled_request_is_answered() -> None:
 
 
 def test_a_handler_may_start_another_of_the_same_connection() -> None:
-    """One that waits for what a later message brings, if that may run beside it (python-socketio #813)."""
+    """One that waits for what a later message brings, if that may run beside it."""
 
     class App(Endpoint):
         came: asyncio.Event
