@@ -758,6 +758,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 code = peer.closed
             await peer.close_written()
         except WebSocketDisconnect as exc:
+            exc.with_traceback(None)  # of frames that know it: they would keep the endpoint until the collector comes
             code = await peer.code_after(exc)
             await peer.close_written()
         except asyncio.CancelledError:

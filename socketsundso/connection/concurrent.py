@@ -151,7 +151,9 @@ class Concurrent(Serial):
                             except StopIteration as done:
                                 value = done.value
                             else:
-                                value = await self._rest(value, waits_for, context, message)
+                                # the name is taken again: a future that will fail would keep this frame
+                                waits_for = self._rest(value, waits_for, context, message)
+                                value = await waits_for
                         if value is not None:
                             if (rest := self._reply(route, value, ref)) is not None:
                                 await rest
@@ -300,8 +302,10 @@ class Concurrent(Serial):
         self._source.notify(self._heard)
         if self._calls is not None and self._departure is not None:
             asyncio.get_running_loop().call_soon(self._read_ahead)
+        rest = rest_of(handling, waits_for, context.run)
+        del waits_for  # a future that will fail would keep this frame
         try:
-            return (yield from rest_of(handling, waits_for, context.run))
+            return (yield from rest)
         except asyncio.CancelledError:
             if turn.reason is None or not turn.forgive():
                 raise
@@ -374,6 +378,9 @@ class Concurrent(Serial):
         self._waiting.hold(frame)
 
         def done(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, WebSocketDisconnect):  # who has left is told nothing
+                self._log(cast(Exception, error))
             self._waiting.let_go(frame)
             self._read_ahead()
 

@@ -31,12 +31,13 @@ def noting(coroutine: Coroutine[Any, Any, Any], note: Callable[[], None]) -> Gen
             step, value = coroutine.throw, exc
         else:
             step = coroutine.send
+        waits_for = None  # a future that has failed, and below an exception, would keep this frame
         try:
             waits_for = step(value)
         except StopIteration as done:
             return done.value
         finally:
-            del value  # of an exception, which would keep this frame
+            del value
         note()
 
 
@@ -50,6 +51,7 @@ def rest_of(begun: Any, waits_for: Any, run: Run) -> Generator[Any, Any, Any]:
             step, value = begun.throw, exc
         else:
             step = begun.send
+        waits_for = None  # as above
         try:
             waits_for = run(step, value)
         except StopIteration as done:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
@@ -936,3 +938,28 @@ def test_a_question_that_cannot_be_written_is_the_handlers_error() -> None:
 
     answers = talk(App, {"type": "wrong", "ref": 1}, {"type": "ping", "ref": 2}).answers
     assert [each.get("code") for each in answers] == ["response_error", None]
+
+
+@pytest.mark.parametrize("reply", [{"answer": {"yes": True}}, {"answer": 5}, {"error": {"code": "no"}}, {}, None])
+def test_no_call_keeps_an_endpoint_alive(reply: Any) -> None:
+    """However it ends, nothing waits for the collector: no exception keeps the frames that it came through."""
+    kept: list[Any] = []
+
+    class App(Endpoint):
+        calls = {Ask: Answer}
+
+        async def on_connect(self) -> None:
+            kept.append(weakref.ref(self))
+            await super().on_connect()
+
+        @event
+        async def on_pay(self) -> None:
+            await self.call(Ask(question="?"), returns=Answer)
+
+    replies = [] if reply is None else [{"type": "reply", "ref": "s:1", **reply}]
+    gc.disable()
+    try:
+        talk(App, {"type": "pay", "ref": 7}, *replies)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
