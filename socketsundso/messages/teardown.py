@@ -7,7 +7,6 @@ A dependency with a teardown is an async generator here, whatever it was written
 from __future__ import annotations
 
 import asyncio
-import asyncio
 import functools
 import logging
 import threading

@@ -354,6 +354,33 @@ def test_a_teardown_that_never_ends_is_cut_when_its_peer_has_left(kind: str, mon
     talking(App, main)
 
 
+@pytest.mark.parametrize("kind", ["serial", "stream", "cancel"])
+@pytest.mark.parametrize(("ref", "error"), [([], "ref_type"), (None, "missing")])
+def test_a_ref_that_is_none_is_told_from_one_that_is_missing(kind: str, ref: Any, error: str) -> None:
+    """In the same words for all that can be asked; who needs none may leave it out."""
+
+    class App(Whole):
+        acknowledge = True
+
+        @event
+        async def on_serial(self) -> None: ...
+
+        @event
+        async def on_stream(self) -> AsyncIterator[dict[str, int]]:
+            yield {"n": 1}
+
+    async def main(client: Client) -> None:
+        await client.send(kind, ref=ref)
+        await client.send("ping")
+        answer = await client.receive()
+        if (kind, ref) == ("serial", None):
+            assert answer["type"] == "ping"
+        else:
+            assert [(each["type"], each["loc"]) for each in answer["errors"]] == [(error, ["ref"])]
+
+    talking(App, main)
+
+
 # ---- limits
 
 
