@@ -295,18 +295,25 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
-        cls._definition.decoder = cls._compiled(cls._definition.decoder, handlers, changed)
+        mine = cls._definition
+        decoder = cls._compiled(mine.decoder, handlers, changed)
+        if decoder.converses and not mine.decoder.converses:
+            cls._definition = mine.copy(decoder)  # connections that are open cannot learn that
+        else:
+            mine.decoder = decoder
 
     def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
         mine = self._definition
         changed = list(changed)
-        decoder = self._compiled(mine.decoder, handlers, changed, mine.overrides)
+        websocket = getattr(self, "websocket", None)
+        overrides = self._overrides(None if websocket is None else websocket.scope.get("app"))
+        decoder = self._compiled(mine.decoder, handlers, changed, overrides)
         if decoder.converses and not mine.decoder.converses:
             raise DefinitionError(
                 f"event {', '.join(changed)!r}: an open connection of {type(self).__name__}, which has no streams and "
                 "nothing concurrent, cannot learn that; attach the handler to the class"
             )
-        self._definition = Definition(decoder, mine.error_policy, overrides=mine.overrides, charge=mine.charge)
+        self._definition = mine.copy(decoder, overrides)
         if self._loop is not None:
             self._loop.definition = self._definition
 
@@ -363,18 +370,21 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     @classmethod
     def _with_overrides(cls, app: Any) -> Definition:
         """The class's definition, or what it is with the overrides of today."""
-        plain = cls._definition
-        overrides = dict(getattr(app, "dependency_overrides", None) or {})
-        for base in reversed(cls.__mro__):
-            overrides.update(vars(base).get("dependency_overrides", {}))
+        plain, overrides = cls._definition, cls._overrides(app)
         if not are_overridden(plain.decoder.overridable, overrides):
             return plain
         known = vars(cls).get("_overridden")
         if known is None or known[0] is not plain.decoder or known[1].overrides != overrides:
             decoder = cls._compiled(Decoder({}), cls._handlers, cls._handlers, overrides)
-            definition = Definition(decoder, plain.error_policy, overrides=overrides, charge=plain.charge)
-            known = cls._overridden = plain.decoder, definition
+            known = cls._overridden = plain.decoder, plain.copy(decoder, overrides)
         return known[1]
+
+    @classmethod
+    def _overrides(cls, app: Any) -> dict[Any, Callable[..., Any]]:
+        overrides = dict(getattr(app, "dependency_overrides", None) or {})
+        for base in reversed(cls.__mro__):
+            overrides.update(vars(base).get("dependency_overrides", {}))
+        return overrides
 
     @classmethod
     def _gate(cls) -> Gate:
@@ -864,6 +874,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Which are overridden, and what they take of the handshake. Raises what FastAPI refuses that with."""
         cls, websocket = type(self), self.websocket
         self._definition = cls._with_overrides(websocket.scope.get("app"))
+        if (own := self.__dict__.get("_own_handlers")) is not None:
+            of_class = cls._handlers
+            self._recompile(
+                own, [event for event in {**of_class, **own} if unbound(own.get(event)) is not of_class.get(event)]
+            )
         handshake = handshake_of(self._definition.decoder)
         if handshake is not None:
             self._handshake = await handshake.solve(websocket, cls.__name__)

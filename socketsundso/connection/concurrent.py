@@ -21,7 +21,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import copy_context
 from types import CoroutineType, MappingProxyType
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import msgspec
 from starlette.types import Message
@@ -233,7 +233,8 @@ class Concurrent(Serial):
     def _unless_in_use(self, message: Call) -> Call:
         """The message, or the refusal of one whose answers could not be told from others'."""
         if message.error is None and message.route.apart not in ("cancel", "reply") and self._is_in_use(message):
-            return Answer(message.route, message.ref, EventError("ref_in_use", "this ref is still to be answered"))
+            refusal = EventError("ref_in_use", "this ref is still to be answered")
+            return Answer(message.route, message.ref, self._charge() or refusal)
         return message
 
     def _is_in_use(self, message: Call) -> bool:
@@ -249,9 +250,7 @@ class Concurrent(Serial):
         if value is not None or not self.endpoint.acknowledge:
             return super().prepare(value)
         _, route, ref, _, _ = answering(self.peer) or NOTHING
-        if route is None or ref is None:
-            return None
-        return append_ref(_acknowledgement(route), self.definition.ref_key, ref)
+        return None if route is None or ref is None else _Acknowledged(route, ref)
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         task = asyncio.current_task()  # that of the handler, whose dependencies are torn down behind its answer
@@ -262,6 +261,8 @@ class Concurrent(Serial):
             self._is_answered = True
         else:
             self._turn.settle()
+        if type(reply) is _Acknowledged:  # an overridden `respond` is for what handlers give
+            return self._send(_acknowledgement(reply.route), reply.ref)
         return super().deliver(reply)
 
     async def _send(self, body: bytes, ref: Ref) -> None:
@@ -337,6 +338,8 @@ class Concurrent(Serial):
                     self._source.notify(self._heard)
                     return
                 self._take_in(frame)
+            if self._ahead is not None:  # nothing more is taken, but the peer's leaving is to be known
+                self._ahead.begin()
         except Exception:
             logger.exception("%s: reading from %s failed", type(self.endpoint).__name__, self.peer.name)
             self.peer.close_soon(1011, "")
@@ -395,14 +398,15 @@ class Concurrent(Serial):
         return _APART[message.route.apart](self, message, frame)
 
     def _refuse(self, message: Call, frame: Frame, error: Exception) -> Coroutine[Any, Any, None]:
-        return self._answer_invalid(Answer(message.route, message.ref, error), frame)
+        """One whose fields are not looked at. It counts nevertheless."""
+        return self._answer_invalid(Answer(message.route, message.ref, self._charge() or error), frame)
 
     def _cancel(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         ref, turn = message.ref, self._turn
-        if (refusal := self._charge()) is not None:
-            return self._refuse(message, frame, refusal)
         if ref is None:
             return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
+        if (refusal := self._charge()) is not None:
+            return self._answer_invalid(Answer(message.route, ref, refusal), frame)
         if (request := self._active.get(ref)) is not None:
             self._stop(request, "cancelled")
         elif not turn.over and turn.message.ref == ref:
@@ -553,11 +557,11 @@ class Concurrent(Serial):
     async def _items(self, message: Call, frame: Frame) -> Any:
         try:
             items = message.call(self.endpoint, frame)
+            if hasattr(items, "__await__"):
+                items = await items
         except Refused as exc:
             judged = exc.judgement or self._found(frame)
         else:
-            if hasattr(items, "__await__"):
-                items = await items
             return iterator_of(items, message.route.conduct.in_thread)
         if judged.error is None:
             return await self._items(judged, frame)
@@ -704,6 +708,13 @@ _APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] 
     "cancel": Concurrent._cancel,
     "reply": Concurrent._hear_reply,
 }
+
+
+class _Acknowledged(NamedTuple):
+    """The reply of a handler that gave none."""
+
+    route: Route
+    ref: Ref
 
 
 def _acknowledgement(route: Route) -> bytes:

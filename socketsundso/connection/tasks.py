@@ -58,7 +58,7 @@ class Tasks:
 
 
 async def ended(tasks: Iterable[asyncio.Task[Any]], what: str) -> None:
-    """Wait for tasks that were cancelled; whoever takes longer than `END_S` is left alone, and told of."""
+    """Wait for tasks that are to end; whoever takes longer than `END_S` is told of, cancelled again and left alone."""
     waiting = set(tasks) - {asyncio.current_task()}
     if not waiting:
         return
@@ -67,3 +67,4 @@ async def ended(tasks: Iterable[asyncio.Task[Any]], what: str) -> None:
     for task in waiting:
         if not task.done():
             logger.error("%s does not end, %g s after it was cancelled: %r", what, END_S, task.get_coro())
+            task.cancel()

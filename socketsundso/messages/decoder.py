@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Raw
 
 from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent
-from socketsundso.messages.judge import REF_TYPE, UNREADABLE, Frame, Ref, check_syntax, read_ref, text_of
+from socketsundso.messages.judge import BAD_REF, REF_TYPE, UNREADABLE, Frame, Ref, check_syntax, read_ref, text_of
 from socketsundso.messages.route import Refused, Route, Unread
 from socketsundso.messages.structs import by_pydantic
 
@@ -101,9 +101,12 @@ class Decoder:
             return self._envelope(text)
 
     def missing_ref(self, frame: Frame) -> MessageError:
-        """The error for a message that needs a `ref` and has none."""
+        """The error for a message that needs a `ref` and has none, or none that is valid."""
         text = frame if isinstance(frame, str) else text_of(frame)
-        missing = {**_detail("missing", [self.ref_key], "Field required"), "input": _shown(text)}
+        given = _shown(text)
+        if isinstance(given, dict) and given.get(self.ref_key) is not None:
+            return MessageError("validation_error", [_detail(BAD_REF.type, [self.ref_key], BAD_REF.message())])
+        missing = {**_detail("missing", [self.ref_key], "Field required"), "input": given}
         return MessageError("validation_error", [missing])
 
     def _envelope(self, text: str) -> Unread:

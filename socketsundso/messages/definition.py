@@ -38,3 +38,7 @@ class Definition:
         self.ref_key = error_policy.ref_key
         # of an answer to a message that no handler is for
         self.encode_nameless = encoder_for("error", None, ResponseOptions(), self.ref_key).encode
+
+    def copy(self, decoder: Decoder, overrides: Overrides = _NONE) -> Definition:
+        """The same of other handlers."""
+        return Definition(decoder, self.error_policy, overrides=overrides, charge=self.charge)

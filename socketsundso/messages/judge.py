@@ -131,14 +131,14 @@ def _whole_validator(signature: Signature, model: type[BaseModel], ref_key: str)
         ref = envelope.pop(ref_key, None)
         if ref is not None and not read_ref(ref)[1]:
             raise ValidationError.from_exception_data(
-                TITLE, [{"type": _BAD_REF, "loc": (ref_key,), "input": None}], input_type="json"
+                TITLE, [{"type": BAD_REF, "loc": (ref_key,), "input": None}], input_type="json"
             )
         return {parameter.name: validate(frame if ref is None else msgspec.json.encode(envelope))}
 
     return whole
 
 
-_BAD_REF = PydanticCustomError("ref_type", "Input should be an integer of 64 bits or a string of at most 64 characters")
+BAD_REF = PydanticCustomError("ref_type", "Input should be an integer of 64 bits or a string of at most 64 characters")
 
 
 def _check_ref(value: Any) -> Any:
@@ -148,7 +148,7 @@ def _check_ref(value: Any) -> Any:
         else isinstance(value, int) and not isinstance(value, bool) and value in _INT64
     )
     if not fits:
-        raise _BAD_REF
+        raise BAD_REF
     return value
 
 

@@ -120,10 +120,18 @@ async def fail_late(exc: BaseException, where: str, opened: Opened) -> None:
         await unwind(exc, where, opened)
     except WebSocketDisconnect:
         raise
-    except Exception:
+    except (Exception, asyncio.CancelledError) as late:
+        if isinstance(late, asyncio.CancelledError) and _is_cancelled():
+            raise
         logger.exception("%s: the teardown of a dependency failed", where)
     finally:
         del exc
+
+
+def _is_cancelled() -> bool:
+    """Is this task? It may as well have awaited something that was."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 # ---- where middleware is between the handler and its reply
