@@ -333,7 +333,7 @@ class Concurrent(Serial):
             while not turn.over and (self._departure is None or self._hears_last()):
                 if backlog.full:
                     self._overrun()
-                    return
+                    break
                 if (frame := take()) is None:
                     self._source.notify(self._heard)
                     return
