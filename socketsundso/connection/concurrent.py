@@ -401,12 +401,18 @@ class Concurrent(Serial):
         """One whose fields are not looked at. It counts nevertheless."""
         return self._answer_invalid(Answer(message.route, message.ref, self._charge() or error), frame)
 
-    def _cancel(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
-        ref, turn = message.ref, self._turn
-        if ref is None:
+    def _uncalled(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        """What answers a message about another one that no handler is called for: it has no `ref`, or is too much."""
+        if message.ref is None:
             return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
         if (refusal := self._charge()) is not None:
-            return self._answer_invalid(Answer(message.route, ref, refusal), frame)
+            return self._answer_invalid(Answer(message.route, message.ref, refusal), frame)
+        return None
+
+    def _cancel(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if (refusal := self._uncalled(message, frame)) is not None:
+            return refusal
+        ref, turn = cast(Ref, message.ref), self._turn
         if (request := self._active.get(ref)) is not None:
             self._stop(request, "cancelled")
         elif not turn.over and turn.message.ref == ref:
@@ -420,11 +426,7 @@ class Concurrent(Serial):
     def _hear_reply(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         calls = cast(Calls, self._calls)
         if message.ref not in calls.waiting or isinstance(message, Unread):  # late, or nobody's
-            if (refusal := self._charge()) is not None:
-                return self._refuse(message, frame, refusal)
-            if message.ref is None:
-                return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
-            return None
+            return self._uncalled(message, frame)
         if self.endpoint._deadlines is not None:
             self.endpoint._deadlines.heard()
         if (wrong := calls.settle(message)) is None:

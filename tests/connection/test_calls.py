@@ -636,6 +636,18 @@ def test_replies_that_nobody_waits_for_count_for_the_rate_limit() -> None:
     talking(App, main)
 
 
+@pytest.mark.parametrize(("late", "closed"), [(24, None), (25, 4429)])
+def test_a_late_reply_counts_once(late: int, closed: int | None) -> None:
+    """Five pass and the 20th refusal in a row closes, as with every other frame."""
+
+    class App(Asking):
+        rate_limit = RateLimit(5, per_s=3600)
+
+    peer = talk(App, *[{"type": "reply", "ref": "s:1", "answer": 1}] * late)
+    assert [each["code"] for each in peer.answers] == ["rate_limited"] * 19
+    assert peer.closed == closed
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: (
