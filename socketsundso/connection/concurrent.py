@@ -14,13 +14,11 @@ after `on_connect`.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import sys
-import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import copy_context
-from types import CoroutineType, MappingProxyType
+from contextvars import Context, copy_context
+from types import CoroutineType, MappingProxyType, coroutine
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import msgspec
@@ -35,7 +33,7 @@ from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, 
 from socketsundso.connection.serial import Answers, Serial, logger, only, stray
 from socketsundso.connection.stepping import rest_of
 from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
-from socketsundso.connection.tasks import ended
+from socketsundso.connection.tasks import ended, failure_of
 from socketsundso.errors import EventError, FrameError
 from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread, append_ref
 
@@ -281,10 +279,8 @@ class Concurrent(Serial):
 
     # ---- handlers that take turns
 
-    @types.coroutine
-    def _rest(
-        self, handling: Any, waits_for: Any, context: contextvars.Context, message: Call
-    ) -> Generator[Any, Any, Any]:
+    @coroutine
+    def _rest(self, handling: Any, waits_for: Any, context: Context, message: Call) -> Generator[Any, Any, Any]:
         """
         What a handler has left to do, which has begun to wait; meanwhile callbacks read. Gives its value.
 
@@ -327,15 +323,15 @@ class Concurrent(Serial):
 
     def _read_ahead(self) -> None:
         """Called when something has come while a handler waits. Must not raise: nothing would be read any more."""
-        backlog, turn, take = self._waiting, self._turn, self._source.take
+        backlog, turn, source = self._waiting, self._turn, self._source  # no source any more, once all is over
         try:
             # the disconnect is the loop's to take: by that our server knows that nothing more will be answered
             while not turn.over and (self._departure is None or self._hears_last()):
                 if backlog.full:
                     self._overrun()
                     break
-                if (frame := take()) is None:
-                    self._source.notify(self._heard)
+                if (frame := source.take()) is None:
+                    source.notify(self._heard)
                     return
                 self._take_in(frame)
             if self._ahead is not None:  # nothing more is taken, but the peer's leaving is to be known
@@ -381,8 +377,7 @@ class Concurrent(Serial):
         self._waiting.hold(frame)
 
         def done(task: asyncio.Task[None]) -> None:
-            error = None if task.cancelled() else task.exception()
-            if error is not None and not isinstance(error, WebSocketDisconnect):  # who has left is told nothing
+            if (error := failure_of(task)) is not None:
                 self._log(cast(Exception, error))
             self._waiting.let_go(frame)
             self._read_ahead()
@@ -507,7 +502,7 @@ class Concurrent(Serial):
             for waiting in self._groups[route.event].end(request):
                 self._waiting.let_go(waiting.frame)
                 self._launch(waiting, self._apart(waiting))
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := failure_of(task)) is not None:
             logger.error(
                 "%s: %r of %s failed", type(self.endpoint).__name__, route.event, self.peer.name, exc_info=error
             )

@@ -45,8 +45,7 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, WebSocketDisconnect):
+        if (error := failure_of(task)) is not None:
             what = self._owner, task.get_name(), self._peer.name
             logger.error("%s: the task %s of %s failed", *what, exc_info=error)
 
@@ -55,6 +54,12 @@ class Tasks:
         for task in tuple(self._running):
             task.cancel()
         await ended(self._running, f"{self._owner}: a spawned task of {self._peer.name}")
+
+
+def failure_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """What a task that is done raised. That it was cancelled, or found the peer gone, is no failure."""
+    error = None if task.cancelled() else task.exception()
+    return None if isinstance(error, WebSocketDisconnect) else error
 
 
 async def ended(tasks: Iterable[asyncio.Task[Any]], what: str) -> None:

@@ -14,6 +14,8 @@ from socketsundso import DefinitionError, Depends, Endpoint, EventError, event
 from tests.harness import talk
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, Client, run, serving
+from tests.server.serving import TEXT, masked
+from tests.server.serving import peer as raw_peer
 from tests.server.serving import serving as stopping
 
 
@@ -673,3 +675,20 @@ def test_a_cancel_while_dependencies_are_torn_down_behind_the_answer_is_too_late
             assert App.log == ["tearing down", "torn down"]
 
     talking(App, main)
+
+
+def test_who_is_told_of_a_message_after_the_end_reads_nothing(server: str) -> None:
+    """It comes in the turn in which the handler goes on, which then is faster: the loop takes it, and ends."""
+
+    class App(Working): ...
+
+    async def main() -> None:
+        async with stopping(App, ws=server) as served, raw_peer(served) as peer:
+            peer.say(masked(TEXT, b'{"type":"serial","name":"a"}'))
+            await App.has(("begin", "a"))
+            peer.say(masked(TEXT, b"{nonsense"))
+            await asyncio.sleep(0)  # the loop looks what has come, behind this turn of ours
+            App.gates["a"].set()
+            await App.has(1003)
+
+    run(main)  # `stopping` asserts that nothing was raised into the event loop
