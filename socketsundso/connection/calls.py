@@ -14,7 +14,6 @@ Reads no frames, which the receive loop does; starts no task but for a cancel th
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from starlette.websockets import WebSocketDisconnect
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import Answer, Backlog
 from socketsundso.errors import CallFailed, CallRefused, CallTimeout, EventError, InvalidAnswer
-from socketsundso.messages import Expected, Questions, Refusal, append_ref
+from socketsundso.messages import Expected, Questions, Refusal, append_ref, is_duration
 
 TIMES = 16
 """How much more than else may wait for its turn while an answer is awaited."""
@@ -91,7 +90,7 @@ class Calls:
             del asked  # its answer may be an exception, which keeps this frame
 
     def _check(self, timeout_s: float) -> None:
-        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        if not is_duration(timeout_s):
             raise ValueError(f"timeout_s is {timeout_s!r}; it is a number of seconds, more than 0")
         if self._over is not None:
             raise WebSocketDisconnect(self._over)

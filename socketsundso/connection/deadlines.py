@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from socketsundso.connection.peer import Peer
 from socketsundso.errors import DefinitionError
+from socketsundso.messages import is_duration
 
 _LONGEST_WAIT_S = 24 * 3600.0
 """The wall clock may be set meanwhile, and no event loop promises more."""
@@ -127,7 +128,5 @@ _MOST_SECONDS = 1e11
 
 def check_seconds(owner: str, name: str, given: object) -> None:
     """Raises `DefinitionError` for what is no time to wait."""
-    if given is None:
-        return
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+    if given is not None and not is_duration(given):
         raise DefinitionError(f"{owner}.{name} is {given!r}; it is a number of seconds above 0, or None for no bound")

@@ -39,6 +39,7 @@ from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of
+from socketsundso.messages.conduct import is_duration as is_duration
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.definition import Definition as Definition

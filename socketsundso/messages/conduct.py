@@ -52,10 +52,15 @@ def conduct_of(
     return None if timeout_s is None else Conduct(timeout_s=timeout_s)
 
 
+def is_duration(given: object) -> bool:
+    """Is it a number of seconds that end, and more than 0?"""
+    return isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < math.inf
+
+
 def _check_timeout(where: str, given: object) -> None:
     if given is None:
         return
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+    if not is_duration(given):
         raise DefinitionError(f"{where}: timeout_s is {given!r}; it is a number of seconds, more than 0")
 
 
