@@ -102,8 +102,7 @@ class Decoder:
 
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""
-        text = frame if isinstance(frame, str) else text_of(frame)
-        given = _shown(text)
+        given = _shown(text_of(frame))
         if isinstance(given, dict) and given.get(self.ref_key) is not None:
             return MessageError("validation_error", [_detail(BAD_REF.type, [self.ref_key], BAD_REF.message())])
         missing = {**_detail("missing", [self.ref_key], "Field required"), "input": given}

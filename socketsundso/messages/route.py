@@ -130,17 +130,7 @@ class Route:
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
         plan = _Plan(signature, target)
-        self.struct: type = msgspec.defstruct(
-            f"Message_{_identifier(self.event)}",
-            [*plan.fields, ("ref", REF_TYPE, msgspec.field(name=ref_key, default=None))],
-            namespace={"call": plan.call(), "route": self, "error": None},
-            tag_field="type",
-            tag=self.event,
-            forbid_unknown_fields=not plan.takes_any,
-            kw_only=True,
-            gc=False,
-            eq=False,
-        )
+        self.struct = _struct(self, plan.fields, forbid_unknown_fields=not plan.takes_any, call=plan.call())
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
         self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
@@ -221,20 +211,8 @@ def reply_route(ref_key: str) -> Route:
     """
     route = _control_route("reply", ref_key)
     optional = Raw | UnsetType
-    route.struct = msgspec.defstruct(
-        "Message_reply",
-        [
-            ("answer", optional, UNSET),
-            ("refusal", optional, msgspec.field(name="error", default=UNSET)),
-            ("ref", REF_TYPE, msgspec.field(name=ref_key, default=None)),
-        ],
-        namespace={"route": route, "error": None},
-        tag_field="type",
-        tag="reply",
-        kw_only=True,
-        gc=False,
-        eq=False,
-    )
+    refusal = ("refusal", optional, msgspec.field(name="error", default=UNSET))
+    route.struct = _struct(route, [("answer", optional, UNSET), refusal], forbid_unknown_fields=False)
     return route
 
 
@@ -245,6 +223,8 @@ def _control_route(name: Apart, ref_key: str) -> Route:
 
 
 class _NoReply:
+    """The encoder of what no handler answers: nothing calls it."""
+
     def encode(self, value: Any) -> bytes:
         raise NotImplementedError
 
@@ -277,6 +257,21 @@ def _first_keys(parameter: Parameter) -> list[str]:
         return [alias]
     paths = alias if alias and isinstance(alias[0], list) else [alias]
     return [str(path[0]) for path in paths]
+
+
+def _struct(route: Route, fields: list[tuple[str, Any, Any]], *, forbid_unknown_fields: bool, **own: Any) -> type:
+    """What the frames of a route are decoded to; `own` are further names of the class."""
+    return msgspec.defstruct(
+        f"Message_{_identifier(route.event)}",
+        [*fields, ("ref", REF_TYPE, msgspec.field(name=route.ref_key, default=None))],
+        namespace={"route": route, "error": None, **own},
+        tag_field="type",
+        tag=route.event,
+        forbid_unknown_fields=forbid_unknown_fields,
+        kw_only=True,
+        gc=False,
+        eq=False,
+    )
 
 
 def _identifier(event: str) -> str:
