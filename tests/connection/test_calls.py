@@ -27,6 +27,7 @@ from socketsundso import (
     RateLimit,
     event,
 )
+from tests.connection.conversing import talking
 from tests.harness import talk
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, Client, run, serving
@@ -102,16 +103,6 @@ class Asking(Endpoint):
         async with asyncio.timeout(WAIT_S):
             while not condition(cls.log):
                 await asyncio.sleep(0.002)
-
-
-def talking(app: type[Endpoint], main: Any) -> None:
-    """Run `main` with one connected client."""
-
-    async def whole() -> None:
-        async with serving(app) as connect:
-            await main(await connect())
-
-    run(whole)
 
 
 async def asked(client: Client, type_: str, **fields: Any) -> dict[str, Any]:

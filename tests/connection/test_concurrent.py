@@ -11,9 +11,10 @@ from pydantic import StringConstraints
 from websockets.asyncio.client import connect as connect_to
 
 from socketsundso import DefinitionError, Depends, Endpoint, EventError, event
+from tests.connection.conversing import talking
 from tests.harness import talk
 from tests.rooms import serving as servers
-from tests.rooms.serving import WAIT_S, Client, run, serving
+from tests.rooms.serving import WAIT_S, Client, run
 from tests.server.serving import TEXT, masked
 from tests.server.serving import peer as raw_peer
 from tests.server.serving import serving as stopping
@@ -83,16 +84,6 @@ class Working(Endpoint):
     @classmethod
     def begun(cls) -> list[Any]:
         return [entry[1] for entry in cls.log if isinstance(entry, tuple) and entry[0] == "begin"]
-
-
-def talking(app: type[Working], main: Any) -> None:
-    """Run `main` with one connected client."""
-
-    async def whole() -> None:
-        async with serving(app) as connect:
-            await main(await connect())
-
-    run(whole)
 
 
 # ---- order

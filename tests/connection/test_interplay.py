@@ -12,23 +12,15 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from socketsundso import Depends, Endpoint, EventError, Handler, RateLimit, event
+from tests.connection.conversing import Log, talking, until_end
 from tests.rooms import serving as servers
-from tests.rooms.serving import WAIT_S, Client, run, serving
+from tests.rooms.serving import Client, run, serving
 
 
 @pytest.fixture(autouse=True, params=["websockets-sansio", servers.OURS], ids=["uvicorn", "ours"])
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(servers, "protocol", request.param)
     return str(request.param)
-
-
-class Log(list[Any]):
-    """What happened, and a way to wait for it."""
-
-    async def has(self, *entries: Any) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while not all(entry in self for entry in entries):
-                await asyncio.sleep(0.002)
 
 
 log = Log()
@@ -40,23 +32,6 @@ def fresh() -> None:
     global go
     log.clear()
     go = asyncio.Event()
-
-
-def talking(app: type[Endpoint], main: Any) -> None:
-    """Run `main` with one connected client."""
-
-    async def whole() -> None:
-        async with serving(app) as connect:
-            await main(await connect())
-
-    run(whole)
-
-
-async def until_end(client: Client, ref: Any) -> list[dict[str, Any]]:
-    messages = [await client.receive()]
-    while messages[-1]["type"] not in ("complete", "error") or messages[-1].get("ref") != ref:
-        messages.append(await client.receive())
-    return messages
 
 
 async def session() -> AsyncIterator[str]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from websockets.asyncio.client import connect
 
 from socketsundso import DefinitionError, Endpoint, EventError, event
+from tests.connection.conversing import Log, talking, until_end
 from tests.harness import ask
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, Client, run, serving
@@ -27,15 +28,6 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 class Token(BaseModel):
     text: str
-
-
-class Log(list[Any]):
-    """What happened, and a way to wait for it."""
-
-    async def has(self, *entries: Any) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while not all(entry in self for entry in entries):
-                await asyncio.sleep(0.002)
 
 
 class Streaming(Endpoint):
@@ -71,23 +63,6 @@ class Streaming(Endpoint):
 
     async def on_disconnect(self, close_code: int) -> None:
         self.log.append(close_code)
-
-
-def talking(app: type[Streaming], main: Any) -> None:
-    """Run `main` with one connected client."""
-
-    async def whole() -> None:
-        async with serving(app) as connect:
-            await main(await connect())
-
-    run(whole)
-
-
-async def until_end(client: Client, ref: Any) -> list[dict[str, Any]]:
-    messages = [await client.receive()]
-    while messages[-1]["type"] not in ("complete", "error") or messages[-1].get("ref") != ref:
-        messages.append(await client.receive())
-    return messages
 
 
 def test_items_and_their_end_carry_the_ref() -> None:
