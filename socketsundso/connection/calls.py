@@ -124,8 +124,7 @@ class Calls:
             loop.call_soon(self._read_on)
 
     async def _send(self, body: bytes, ref: str, asked: Question, timeout_s: float) -> None:
-        writer = self._peer.writer
-        if asked.answer.done() or (writer is not None and writer.write(body)):
+        if asked.answer.done() or self._peer.write(body):
             return
         try:
             async with asyncio.timeout_at(asked.timer.when()):  # the peer may read slowly
@@ -143,7 +142,7 @@ class Calls:
     def _withdraw(self, ref: str) -> None:
         """The client need not answer."""
         body, peer = append_ref(_CANCEL, self._ref_key, ref), self._peer
-        if peer.is_lost or self._over is not None or (peer.writer is not None and peer.writer.write(body)):
+        if peer.is_lost or self._over is not None or peer.write(body):
             return
         sending = asyncio.ensure_future(peer.send_reply(body))
         self._cancels.add(sending)

@@ -265,8 +265,7 @@ class Concurrent(Serial):
 
     async def _send(self, body: bytes, ref: Ref) -> None:
         body = append_ref(body, self.definition.ref_key, ref)
-        writer = self.peer.writer
-        if writer is None or not writer.write(body):
+        if not self.peer.write(body):
             await self.peer.send_reply(body)
 
     def _end(self, request: Request) -> None:

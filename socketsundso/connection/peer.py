@@ -311,6 +311,10 @@ class Peer:
             self._lose()
             raise WebSocketDisconnect(1006) from exc
 
+    def write(self, body: bytes) -> bool:
+        """Write a text if that needs no waiting; False: it is still to be sent."""
+        return self.writer is not None and self.writer.write(body)
+
     async def send_reply(self, body: bytes) -> None:
         """The same for a reply, whose handler does not care whether the peer is still there."""
         if self.closed is None and not self.gone:

@@ -224,7 +224,7 @@ class Serial:
         if ref is not None:
             body = append_ref(body, self.definition.ref_key, ref)
         peer = self.peer
-        writer = peer.writer
+        writer = peer.writer  # `peer.write`, unfolded: for each reply
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
 
     def prepare(self, value: Any) -> Any:
@@ -242,8 +242,7 @@ class Serial:
         """Send it. None: it is sent, else what is to be awaited for that."""
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
-        writer = self.peer.writer
-        return None if writer is not None and writer.write(reply) else self.peer.send_reply(reply)
+        return None if self.peer.write(reply) else self.peer.send_reply(reply)
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:
         """The exact slow path, for a frame that the fast one refused; unless that has judged the frame already."""
