@@ -15,6 +15,7 @@ ROOMS = [
     {"messages"},
     {"connection", "handler"},
     {"rooms", "collecting", "threads", "guards", "shared_limits"},
+    {"contract"},
     {"endpoints"},
     {"__init__"},
     {"cli"},
@@ -52,6 +53,9 @@ WINGS = {
         {"hub"},
         {"declaration"},
         {"membership"},
+    ],
+    "contract": [
+        {"model"},
     ],
     "cli": [{"run"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],

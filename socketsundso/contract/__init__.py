@@ -1,0 +1,1 @@
+"""What an API is, for those who are not its Python code: one neutral model (`model`), and what is made of it."""
