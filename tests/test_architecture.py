@@ -18,6 +18,7 @@ ROOMS = [
     {"contract"},
     {"endpoints"},
     {"__init__"},
+    {"testing"},
     {"cli"},
     {"__main__"},
 ]
@@ -56,6 +57,14 @@ WINGS = {
     ],
     "contract": [
         {"model"},
+    ],
+    "testing": [
+        {"peer", "mailbox"},
+        {"kinds"},
+        {"connection", "broadcasts"},
+        {"synchronous"},
+        {"connecting"},
+        {"plugin"},
     ],
     "cli": [{"run"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],

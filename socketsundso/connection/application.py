@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
@@ -65,10 +65,16 @@ class ASGIClass:
         if init.injected or (scope["type"] == "lifespan" and cls._refusal()):
             return _not_served(cls, scope, receive, send)
         if scope["type"] == "websocket":  # no coroutine around the one that lives as long as the connection
-            websocket = WebSocket(scope, receive, send)
-            endpoint: ASGIClass = cls(websocket) if init.keyword is None else cls(**{init.keyword: websocket})
-            return endpoint.dispatch()
+            return cls.of_websocket(WebSocket(scope, receive, send)).dispatch()
         return _without_websocket(scope, receive, send)
+
+    @classmethod
+    def of_websocket(cls, websocket: WebSocket) -> Self:
+        """The endpoint of one connection, made as a server has it made. Raises `DefinitionError` if FastAPI has to."""
+        init = cls._init
+        if init.injected:
+            raise DefinitionError(cls._refusal())
+        return cls(websocket) if init.keyword is None else cls(**{init.keyword: websocket})
 
     @classmethod
     def _asgi2(cls, scope: Scope) -> Callable[[Receive, Send], Awaitable[None]]:

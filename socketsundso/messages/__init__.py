@@ -40,6 +40,8 @@ from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of
 from socketsundso.messages.conduct import is_duration as is_duration
+from socketsundso.messages.declared import is_struct as is_struct
+from socketsundso.messages.declared import members as members
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.definition import Definition as Definition
@@ -59,6 +61,8 @@ from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.pushes import pushed_fields as pushed_fields
+from socketsundso.messages.pushes import pushed_type as pushed_type
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions
 from socketsundso.messages.questions import Refusal as Refusal

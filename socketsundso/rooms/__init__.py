@@ -20,6 +20,8 @@ from socketsundso.rooms.history import Resume as Resume
 from socketsundso.rooms.hub import Hub as Hub
 from socketsundso.rooms.hub import Presence as Presence
 from socketsundso.rooms.hub import SyncHub as SyncHub
+from socketsundso.rooms.local import Rooms as Rooms
 from socketsundso.rooms.membership import Membership as Membership
 from socketsundso.rooms.presence import Member as Member
+from socketsundso.rooms.room import EVERYONE as EVERYONE
 from socketsundso.rooms.room import InvalidRoomName as InvalidRoomName

@@ -1,0 +1,67 @@
+"""
+What a test names messages by: a `type`, or a class whose instances it expects.
+
+    Kind("posted").matches({"type": "posted", "msg": "hi"})   ->   True
+    Kind(Posted).read({"type": "posted", "msg": "hi"})        ->   Posted(msg="hi")
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from pydantic import TypeAdapter
+
+from socketsundso.messages import is_struct, members, pushed_fields, pushed_type
+from socketsundso.testing.mailbox import Message
+
+T = TypeVar("T")
+
+_ENVELOPE = ("type", "ref", "room", "seq")
+"""Keys beside a message's own fields: the envelope's, and those of rooms with history."""
+
+
+class Kind(Generic[T]):
+    """One `type`, or one class or union of classes; `fields` have to be equal, as they are on the wire."""
+
+    def __init__(self, wanted: type[T] | str, fields: dict[str, Any]) -> None:
+        self._wanted, self._fields = wanted, fields
+        self._by_type: dict[str, Any] = {}
+        if isinstance(wanted, str):
+            self._by_type[wanted] = None
+        else:
+            self._by_type.update({pushed_type(each): each for each in members(wanted)})
+
+    def matches(self, message: Message) -> bool:
+        return message.get("type") in self._by_type and all(
+            key in message and message[key] == value for key, value in self._fields.items()
+        )
+
+    def read(self, message: Message) -> Any:
+        """An instance of the class, or the message itself. Raises what the class refuses it with."""
+        cls = self._by_type[message["type"]]
+        return message if cls is None else read_as(cls, message)
+
+    @property
+    def is_union(self) -> bool:
+        return len(self._by_type) > 1
+
+    def __str__(self) -> str:
+        names = " or ".join(map(repr, self._by_type))
+        return f"{names} with {self._fields!r}" if self._fields else names
+
+
+def read_as(cls: Any, message: Message) -> Any:
+    """The message as an instance of a class, without what its envelope has beside the class's fields."""
+    own = pushed_fields(cls)
+    given = {key: value for key, value in message.items() if key in own or key not in _ENVELOPE}
+    if is_struct(cls):
+        tag_field = cls.__struct_config__.tag_field
+        return msgspec.convert(given if tag_field is None else {**given, tag_field: message.get(tag_field)}, cls)
+    return _adapter(cls).validate_json(msgspec.json.encode(given))
+
+
+@functools.lru_cache(maxsize=256)
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
