@@ -223,9 +223,9 @@ class Concurrent(Serial):
         try:
             found = self.definition.decoder.find(frame)
         except MessageError as exc:
-            return Answer(None, exc.ref, self._charge() or exc.with_traceback(None))
+            return Answer(None, exc.ref, self._charge() or _alone(exc))
         except FrameError as exc:
-            return Answer(None, None, exc.with_traceback(None))
+            return Answer(None, None, _alone(exc))
         return self._unless_in_use(found)
 
     def _unless_in_use(self, message: Call) -> Call:
@@ -430,6 +430,8 @@ class Concurrent(Serial):
         return self._answer_invalid(wrong, frame)
 
     def _begin_stream(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if self._departure is not None:  # nobody would hear its items
+            return None
         if message.ref is None:
             return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
         if self._streams >= self.endpoint.max_streams:
@@ -686,6 +688,12 @@ class Concurrent(Serial):
         if self._backlog is not None:
             self._turn.task = self._heard = None
         super().release()
+
+
+def _alone(error: Exception) -> Exception:
+    """Without what led to it, whose frames keep the endpoint for as long as the error is kept."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _payload(message: Message) -> Frame:
