@@ -70,7 +70,9 @@ from socketsundso.messages import (
     append_ref,
     are_overridden,
     cancel_route,
+    complete_route,
     error_frame,
+    item_route,
     reply_route,
 )
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
@@ -170,9 +172,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
     None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
     runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
-    returns None, too. `max_streams`, `max_concurrent`: how many streams of one connection run beside each other, and
-    how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of its
-    clients, with the types of the answers (docs/calls.md). Those of rooms:
+    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
+    other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
+    its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -330,6 +332,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
         converses = before.converses or cls.acknowledge or cls._questions is not None
+        uploads = before.uploads
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
@@ -344,27 +347,34 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
                 gate.stand_before(route, own)
                 converses = converses or route.conduct is not None
+                uploads = uploads or route.items is not None
             else:
                 del routes[event]
         if converses:
-            cls._refuse_controls(handlers)
+            cls._refuse_controls(handlers, uploads)
             routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls.ref_key)
         if cls._questions is not None:
             routes["reply"] = before.routes.get("reply") or reply_route(cls.ref_key)
-        decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses)
+        if uploads and not before.uploads:
+            routes |= {"item": item_route(cls.ref_key), "complete": complete_route(cls.ref_key)}
+        decoder = Decoder(
+            routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
+        )
         check_handshake(cls.__name__, decoder)
         return decoder
 
     @classmethod
-    def _refuse_controls(cls, handlers: Mapping[str, Any]) -> None:
+    def _refuse_controls(cls, handlers: Mapping[str, Any], uploads: bool) -> None:
         declared, controls = cls._declaration.types, ["cancel", "complete"]
+        if uploads:
+            controls += ["item", "more"]
         if cls._questions is not None:
             declared, controls = declared | cls._questions.types, [*controls, "reply"]
         for name in [each for each in controls if each in handlers or each in declared]:
             raise DefinitionError(
-                f"{name!r}: {cls.__name__} has streams, concurrent handlers, time limits, acknowledgements or calls, "
-                "which reserve this name on the wire; give the handler another one with @event('name'), or the message "
-                "another `type`"
+                f"{name!r}: {cls.__name__} has streams, uploads, concurrent handlers, time limits, acknowledgements or "
+                "calls, which reserve this name on the wire; give the handler another one with @event('name'), or the "
+                "message another `type`"
             )
 
     @classmethod

@@ -10,23 +10,18 @@ does so alike.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 from pydantic_core import ValidationError
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import is_hashable, kind_of, members
-from socketsundso.messages.disclosure import declared_names
+from socketsundso.messages.fields import Field
 from socketsundso.messages.judge import TITLE
 from socketsundso.messages.pushes import Emitted, pushed_type
-from socketsundso.messages.raw_fields import gathered
-from socketsundso.messages.route import adapter_for, native_kind
-from socketsundso.messages.structs import by_pydantic
 from socketsundso.messages.values import own_type
 
 NO_QUESTIONS = frozenset({"error"})
@@ -39,33 +34,6 @@ class Refusal:
 
     code: str
     message: str | None = None
-
-
-class Field:
-    """One key of a reply. Raises `DefinitionError` for what pydantic cannot validate; `where` it is declared."""
-
-    def __init__(self, key: str, annotation: Any, where: str) -> None:
-        self._key, self._adapter = key, adapter_for(where, annotation)
-        kind = native_kind(annotation)
-        self._decode = None if kind is None else msgspec.json.Decoder(kind, dec_hook=by_pydantic).decode
-
-    def read(self, raw: bytes) -> Any:
-        """Raises pydantic's `ValidationError`, with the key in its places, and whatever validators raise."""
-        if self._decode is not None:
-            try:
-                return self._decode(raw)
-            except Exception:  # pydantic may take it all the same, and tells what is wrong
-                pass
-        try:
-            return self._adapter.validator.validate_json(raw)
-        except ValidationError as exc:
-            failure = exc
-        raise gathered({self._key: failure}) or failure
-
-    @functools.cached_property
-    def declared(self) -> frozenset[str]:
-        """The names that may stand in the `loc` of an error."""
-        return declared_names(self._adapter.core_schema) | {self._key}
 
 
 _REFUSAL = Field("error", Refusal, "Refusal")
