@@ -1,7 +1,7 @@
 """What a type checker sees of the public API. Checked by mypy, never run."""
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any, assert_type
 
@@ -212,3 +212,21 @@ async def calls(app: App) -> None:
     assert_type(CallRefused("declined").message, str | None)
     assert_type(InvalidAnswer(ValueError()).errors, list[dict[str, Any]])
     await app.call(Pong(time=1), returns=Pong, timeout_s="30")  # type: ignore[call-overload]
+
+
+class Uploading(Endpoint):
+    @event
+    async def on_import(self, name: str, rows: AsyncIterator[Pong]) -> Pong:
+        async for row in rows:
+            assert_type(row, Pong)
+        return Pong(time=1)
+
+    @event
+    async def on_double(self, rows: AsyncIterator[int]) -> AsyncIterator[Pong]:
+        async for n in rows:
+            yield Pong(time=2 * n)
+
+
+async def uploads(app: Uploading, rows: AsyncIterator[Pong]) -> None:
+    assert_type(await app.on_import("a", rows), Pong)
+    await app.on_import("a", [Pong(time=1)])  # type: ignore[arg-type]
