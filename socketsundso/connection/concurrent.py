@@ -704,14 +704,9 @@ class Concurrent(Serial):
             self._backlog.wake()
 
     def _left(self, message: Message) -> int:
-        """Everything that came before the disconnect has been read."""
         if self._tasks:
             self.peer_left(message)
-        code = self.peer.note_departure(message)
-        for request in self._running:
-            if request.upload is not None:
-                request.upload.leave(code)
-        return code
+        return self.peer.note_departure(message)
 
     def _cut_handlers(self) -> None:
         if self._departure is not None:
@@ -729,6 +724,11 @@ class Concurrent(Serial):
 
     async def _wind_up(self) -> None:
         """Nothing is read any more: those who may still run may finish, the others are stopped."""
+        if self._departure is not None:
+            code = self.peer.note_departure(self._departure)
+            for request in self._running:
+                if request.upload is not None:
+                    request.upload.leave(code)
         try:
             if self._departure is not None and self._grace is not None and self.peer.closed is None:
                 await self._grant(self._grace.when())
