@@ -59,7 +59,10 @@ def test_leaving_amid_items_is_no_error(how: str, caplog: pytest.LogCaptureFixtu
                 await client.send("flow", ref=ref)
             await client.receives(20)
             if how == "close":
-                await client.connection.close()
+                closing = asyncio.create_task(client.connection.close())
+                async for _ in client.connection:  # one that does not read waits for its time to be over
+                    pass
+                await closing
             else:
                 client.connection.transport.abort()
             await until(lambda: "left" in log)
