@@ -75,7 +75,7 @@ from socketsundso.messages import (
     item_route,
     reply_route,
 )
-from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
+from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, asks_nothing
 from socketsundso.threads import Sync, awaited
 
 logger = logging.getLogger("socketsundso")
@@ -277,9 +277,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         restore_methods(cls, WebSocketHandlingEndpoint)
         check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
+        cls._questions = Questions(cls.__name__, cls.calls, cls.ref_key) if cls.calls else None
         cls._declaration = Declaration(
             cls,
             handlers,
+            questions=cls._questions,
             hears_backplane=cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane,
             authorizes=cls.authorize is not WebSocketHandlingEndpoint.authorize,
         )
@@ -289,7 +291,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
-        cls._questions = Questions(cls.__name__, cls.calls, cls.ref_key) if cls.calls else None
         cls._own_middleware = ()
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
@@ -593,7 +594,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         calls, cls = self._calls, type(self)
         if cls._questions is None:
-            raise RuntimeError(f"{cls.__name__} asks nothing: list the question and its answer in `calls`")
+            raise asks_nothing(cls)
         self._peer.require()
         if calls is None or not self._peer.accepted:
             raise RuntimeError("call after the connection is accepted, in a handler or in a task of `self.spawn`")

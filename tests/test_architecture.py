@@ -50,6 +50,7 @@ WINGS = {
     "rooms": [
         {"presence", "history"},
         {"room"},
+        {"calling"},
         {"acting", "recovery", "roster", "watchers", "agreement"},
         {"local"},
         {"hub"},

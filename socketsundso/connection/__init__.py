@@ -26,6 +26,7 @@ The life of one connection.
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
 from socketsundso.connection.calls import Calls as Calls
+from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
 from socketsundso.connection.current import NOTHING as NOTHING
 from socketsundso.connection.current import Current as Current

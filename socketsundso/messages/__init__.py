@@ -61,9 +61,12 @@ from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions
 from socketsundso.messages.questions import Refusal as Refusal
+from socketsundso.messages.questions import asked_by_anybody as asked_by_anybody
+from socketsundso.messages.questions import revived as revived
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model

@@ -10,12 +10,14 @@ does so alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
-from pydantic_core import ValidationError
+from pydantic_core import PydanticCustomError, ValidationError
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import is_hashable, kind_of, members
@@ -37,6 +39,9 @@ class Refusal:
 
 
 _REFUSAL = Field("error", Refusal, "Refusal")
+
+Asks = Callable[[Any, Any], tuple["Expected", bytes]]
+"""Of a question and what it `returns`, what is expected and the question as JSON. Raises TypeError, `ResponseError`."""
 
 
 class Expected:
@@ -62,6 +67,10 @@ class Expected:
             missing: Any = {"type": "missing", "loc": ("answer",), "input": given}
             raise ValidationError.from_exception_data(TITLE, [missing], input_type="json")
         return self._answer.read(bytes(answer))
+
+    def value(self, answer: bytes) -> Any:
+        """What an answer says that was found valid elsewhere. Raises as `read`, for who expects something else."""
+        return self._answer.read(answer)
 
     @property
     def declared(self) -> frozenset[str]:
@@ -98,6 +107,10 @@ class Questions:
             raise DefinitionError(f"{self._owner}.calls: a question cannot be called {name!r}; give it another `type`")
         self._by_type[name] = self._by_class[kind_of(kind)] = Expected(name, returns, self._ref_key)
 
+    def asked(self, question: Any, returns: Any) -> tuple[Expected, bytes]:
+        """What answers it, and the question as JSON. Raises as `expected` and `encode`."""
+        return self.expected(question, returns), self.encode(question)
+
     def expected(self, question: Any, returns: Any) -> Expected:
         """What answers it. Raises TypeError for a question that is not declared, or not with this answer."""
         if isinstance(question, Mapping):
@@ -115,6 +128,33 @@ class Questions:
             )
         return found
 
+    def named(self, name: str) -> Expected | None:
+        """What answers the question that is called so."""
+        return self._by_type.get(name)
+
     def encode(self, question: Any) -> bytes:
         """Raises `ResponseError` for one that is not as its class declares it."""
         return self._pushes.encode(question)
+
+
+class _Named(msgspec.Struct):
+    type: str
+
+
+def asked_by_anybody(question: Any, returns: Any, encode: Callable[[Any], bytes]) -> tuple[Expected, bytes]:
+    """As `Questions.asked`, of who lists no questions. Raises `DefinitionError` for what can be no answer."""
+    body = encode(question)
+    name = msgspec.json.decode(body, type=_Named).type
+    returns = Any if returns is UNSET else returns
+    return (_expected if is_hashable(returns) else Expected)(name, returns, "ref"), body
+
+
+_expected = functools.lru_cache(maxsize=256)(Expected)  # a validator takes longer than most answers
+
+
+def revived(errors: list[dict[str, Any]]) -> ValidationError:
+    """Pydantic's error about an answer again, from its list of `type`, `loc` and `msg`."""
+    found: list[Any] = [
+        {"type": PydanticCustomError(each["type"], each["msg"]), "loc": tuple(each["loc"])} for each in errors
+    ]
+    return ValidationError.from_exception_data(TITLE, found, input_type="json", hide_input=True)

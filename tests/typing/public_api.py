@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from socketsundso import (
     Call,
+    CallFailed,
     CallRefused,
     Depends,
     Endpoint,
@@ -143,6 +144,15 @@ async def acting(app: App, hub: Hub, sync: SyncHub) -> None:
     assert_type(sync.members("a"), list[Member])
     await hub.everyone.close("4001")  # type: ignore[arg-type]
     await hub.to("a").join()  # type: ignore[call-arg]
+
+
+async def calls_of_hubs(hub: Hub, sync: SyncHub) -> None:
+    assert_type(await hub.to_user("u1").call({"type": "x"}, returns=Pong), Pong)
+    assert_type(await hub.to_user("u1").call({"type": "x"}, timeout_s=1), Any)
+    assert_type(await hub.everyone.call_all({"type": "x"}, returns=Pong), list[tuple[str, Pong | CallFailed]])
+    assert_type(sync.to("a").call({"type": "x"}, returns=Pong), Pong)
+    assert_type(sync.to("a").call_all({"type": "x"}, returns=Pong), list[tuple[str, Pong | CallFailed]])
+    await hub.everyone.call({"type": "x"}, 5)  # type: ignore[call-overload]
 
 
 def threads(app: App) -> None:
