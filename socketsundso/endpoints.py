@@ -98,7 +98,7 @@ class _HandlersAttribute:
         own = instance.__dict__.get("_own_handlers")
         if own is None:
             bound = {event: handler.bound_to(instance) for event, handler in owner._handlers.items()}
-            own = instance.__dict__["_own_handlers"] = Handlers(bound, instance._recompile)
+            own = instance.__dict__["_own_handlers"] = Handlers(bound, instance._attach)
         return own  # type: ignore[no-any-return]  # from __dict__
 
 
@@ -305,7 +305,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         else:
             mine.decoder = decoder
 
-    def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
+    def _attach(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
+        is_served = "_peer" in vars(self) and self._peer.loop is not None
+        self._recompile(handlers, changed, taken=is_served)
+
+    def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str], taken: bool) -> None:
+        """`taken`: FastAPI has been asked for what dependencies take of the handshake."""
         mine = self._definition
         changed = list(changed)
         websocket = getattr(self, "websocket", None)
@@ -315,6 +320,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             raise DefinitionError(
                 f"event {', '.join(changed)!r}: an open connection of {type(self).__name__}, which has no streams and "
                 "nothing concurrent, cannot learn that; attach the handler to the class"
+            )
+        if taken and (unknown := sorted(decoder.handshake.keys() - self._handshake.keys())):
+            raise DefinitionError(
+                f"event {', '.join(changed)!r}: a dependency takes {', '.join(map(repr, unknown))} of the handshake, "
+                "which is over; attach the handler in `__init__` or to the class"
             )
         self._definition = mine.copy(decoder, overrides)
         if self._loop is not None:
@@ -887,9 +897,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         self._definition = cls._with_overrides(websocket.scope.get("app"))
         if (own := self.__dict__.get("_own_handlers")) is not None:
             of_class = cls._handlers
-            self._recompile(
-                own, [event for event in {**of_class, **own} if unbound(own.get(event)) is not of_class.get(event)]
-            )
+            changed = [event for event in {**of_class, **own} if unbound(own.get(event)) is not of_class.get(event)]
+            self._recompile(own, changed, taken=False)
         handshake = handshake_of(self._definition.decoder)
         if handshake is not None:
             self._handshake = await handshake.solve(websocket, cls.__name__)

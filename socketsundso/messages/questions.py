@@ -24,6 +24,7 @@ from socketsundso.messages.declared import is_hashable, kind_of, members
 from socketsundso.messages.fields import Field
 from socketsundso.messages.judge import TITLE
 from socketsundso.messages.pushes import Emitted, pushed_type
+from socketsundso.messages.signature import check_annotation
 from socketsundso.messages.values import own_type
 
 NO_QUESTIONS = frozenset({"error"})
@@ -51,7 +52,9 @@ class Expected:
 
     def __init__(self, question: str, returns: Any, ref_key: str) -> None:
         self.question, self.returns, self._ref_key = question, returns, ref_key
-        self._answer = Field("answer", returns, f"calls, the answer to {question!r}")
+        where = f"calls, the answer to {question!r}"
+        check_annotation(where, returns)
+        self._answer = Field("answer", returns, where)
 
     def read(self, message: Any) -> Any:
         """

@@ -286,7 +286,7 @@ def _specialised_injected(event: str, injected: Injected, arguments: Mapping[Any
     if isinstance(source, Uploaded):
         where = f"event {event!r}, parameter {injected.name!r}"
         item = given_types(where, source.item, arguments)
-        _check(where, item)
+        check_annotation(where, item)
         return replace(injected, source=replace(source, item=item))
     if not isinstance(source, Dependency) or typing.get_origin(source.dependency) is None:
         return injected
@@ -297,7 +297,7 @@ def _specialised_injected(event: str, injected: Injected, arguments: Mapping[Any
 def _specialised_parameter(event: str, parameter: Parameter, arguments: Mapping[Any, Any]) -> Parameter:
     where = f"event {event!r}, parameter {parameter.name!r}"
     annotation = given_types(where, parameter.annotation, arguments)
-    _check(where, annotation)
+    check_annotation(where, annotation)
     return replace(parameter, annotation=annotation)
 
 
@@ -361,12 +361,12 @@ def _parameter(
     annotation = Any if annotation is EMPTY else annotation
     source = source_of(where, annotation, parameter, endpoint)
     if isinstance(source, Uploaded):
-        _check(where, source.item)
+        check_annotation(where, source.item)
     if source is not None:
         return Injected(parameter.name, parameter.kind, position, source)
     if parameter.default is None:
         annotation = Optional[annotation]  # `a: int = None` has always meant Optional[int]
-    _check(where, annotation)
+    check_annotation(where, annotation)
     if isinstance(parameter.default, FieldInfo):
         field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
     else:
@@ -385,7 +385,8 @@ def _parameter(
     )
 
 
-def _check(where: str, annotation: Any) -> None:
+def check_annotation(where: str, annotation: Any) -> None:
+    """Raises `DefinitionError`, which names `where` it stands, for what can never come from JSON."""
     try:
         check(annotation)
     except UnsupportedAnnotation as exc:
