@@ -104,7 +104,10 @@ async def refuse(client: Client, ref: str, code: str, message: str | None = None
 @pytest.mark.usefixtures("everywhere")
 @here_and_elsewhere
 def test_the_first_answer_is_the_users(where: str) -> None:
-    """All devices of the user are asked; those that have not answered are told, and nobody else hears of it."""
+    """
+    All devices of the user are asked; those that have not answered are told, and nobody else hears of it. Who asked
+    hears the answer in whichever process it is (Flask-SocketIO #1533).
+    """
 
     async def main() -> None:
         async with serving(Desk) as client:
