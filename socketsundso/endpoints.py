@@ -70,10 +70,12 @@ from socketsundso.messages import (
     append_ref,
     are_overridden,
     cancel_route,
+    complete_route,
     error_frame,
+    item_route,
     reply_route,
 )
-from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume
+from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, asks_nothing
 from socketsundso.threads import Sync, awaited
 
 logger = logging.getLogger("socketsundso")
@@ -96,7 +98,7 @@ class _HandlersAttribute:
         own = instance.__dict__.get("_own_handlers")
         if own is None:
             bound = {event: handler.bound_to(instance) for event, handler in owner._handlers.items()}
-            own = instance.__dict__["_own_handlers"] = Handlers(bound, instance._recompile)
+            own = instance.__dict__["_own_handlers"] = Handlers(bound, instance._attach)
         return own  # type: ignore[no-any-return]  # from __dict__
 
 
@@ -170,9 +172,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
     None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
     runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
-    returns None, too. `max_streams`, `max_concurrent`: how many streams of one connection run beside each other, and
-    how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of its
-    clients, with the types of the answers (docs/calls.md). Those of rooms:
+    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
+    other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
+    its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -275,9 +277,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         restore_methods(cls, WebSocketHandlingEndpoint)
         check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
+        cls._questions = Questions(cls.__name__, cls.calls, cls.ref_key) if cls.calls else None
         cls._declaration = Declaration(
             cls,
             handlers,
+            questions=cls._questions,
             hears_backplane=cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane,
             authorizes=cls.authorize is not WebSocketHandlingEndpoint.authorize,
         )
@@ -287,7 +291,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
-        cls._questions = Questions(cls.__name__, cls.calls, cls.ref_key) if cls.calls else None
         cls._own_middleware = ()
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
@@ -302,7 +305,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         else:
             mine.decoder = decoder
 
-    def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
+    def _attach(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
+        is_served = "_peer" in vars(self) and self._peer.loop is not None
+        self._recompile(handlers, changed, taken=is_served)
+
+    def _recompile(self, handlers: Mapping[str, Any], changed: Iterable[str], taken: bool) -> None:
+        """`taken`: FastAPI has been asked for what dependencies take of the handshake."""
         mine = self._definition
         changed = list(changed)
         websocket = getattr(self, "websocket", None)
@@ -312,6 +320,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             raise DefinitionError(
                 f"event {', '.join(changed)!r}: an open connection of {type(self).__name__}, which has no streams and "
                 "nothing concurrent, cannot learn that; attach the handler to the class"
+            )
+        if taken and (unknown := sorted(decoder.handshake.keys() - self._handshake.keys())):
+            raise DefinitionError(
+                f"event {', '.join(changed)!r}: a dependency takes {', '.join(map(repr, unknown))} of the handshake, "
+                "which is over; attach the handler in `__init__` or to the class"
             )
         self._definition = mine.copy(decoder, overrides)
         if self._loop is not None:
@@ -330,6 +343,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
         converses = before.converses or cls.acknowledge or cls._questions is not None
+        uploads = before.uploads
         for event in changed:
             if event in handlers:
                 own = unbound(handlers[event])
@@ -344,27 +358,34 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
                 gate.stand_before(route, own)
                 converses = converses or route.conduct is not None
+                uploads = uploads or route.items is not None
             else:
                 del routes[event]
         if converses:
-            cls._refuse_controls(handlers)
+            cls._refuse_controls(handlers, uploads)
             routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls.ref_key)
         if cls._questions is not None:
             routes["reply"] = before.routes.get("reply") or reply_route(cls.ref_key)
-        decoder = Decoder(routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses)
+        if uploads and not before.uploads:
+            routes |= {"item": item_route(cls.ref_key), "complete": complete_route(cls.ref_key)}
+        decoder = Decoder(
+            routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
+        )
         check_handshake(cls.__name__, decoder)
         return decoder
 
     @classmethod
-    def _refuse_controls(cls, handlers: Mapping[str, Any]) -> None:
+    def _refuse_controls(cls, handlers: Mapping[str, Any], uploads: bool) -> None:
         declared, controls = cls._declaration.types, ["cancel", "complete"]
+        if uploads:
+            controls += ["item", "more"]
         if cls._questions is not None:
             declared, controls = declared | cls._questions.types, [*controls, "reply"]
         for name in [each for each in controls if each in handlers or each in declared]:
             raise DefinitionError(
-                f"{name!r}: {cls.__name__} has streams, concurrent handlers, time limits, acknowledgements or calls, "
-                "which reserve this name on the wire; give the handler another one with @event('name'), or the message "
-                "another `type`"
+                f"{name!r}: {cls.__name__} has streams, uploads, concurrent handlers, time limits, acknowledgements or "
+                "calls, which reserve this name on the wire; give the handler another one with @event('name'), or the "
+                "message another `type`"
             )
 
     @classmethod
@@ -583,7 +604,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         calls, cls = self._calls, type(self)
         if cls._questions is None:
-            raise RuntimeError(f"{cls.__name__} asks nothing: list the question and its answer in `calls`")
+            raise asks_nothing(cls)
         self._peer.require()
         if calls is None or not self._peer.accepted:
             raise RuntimeError("call after the connection is accepted, in a handler or in a task of `self.spawn`")
@@ -876,9 +897,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         self._definition = cls._with_overrides(websocket.scope.get("app"))
         if (own := self.__dict__.get("_own_handlers")) is not None:
             of_class = cls._handlers
-            self._recompile(
-                own, [event for event in {**of_class, **own} if unbound(own.get(event)) is not of_class.get(event)]
-            )
+            changed = [event for event in {**of_class, **own} if unbound(own.get(event)) is not of_class.get(event)]
+            self._recompile(own, changed, taken=False)
         handshake = handshake_of(self._definition.decoder)
         if handshake is not None:
             self._handshake = await handshake.solve(websocket, cls.__name__)

@@ -63,8 +63,9 @@ class Handler(Generic[P, R]):
 
     `thread=False` runs a function that is not async right in the event loop: only for functions that never block.
     `guards` are asked in order before a message's fields are looked at, each `guard(endpoint, call)`.
-    A generator, or what returns an `AsyncIterator[T]`, is a stream of `T`. `timeout_s`: it is cancelled then, and
-    answered `timeout`. `concurrent`: so many run at once, beside all else; True for the class's `max_concurrent`.
+    A generator, or what returns an `AsyncIterator[T]`, is a stream of `T`; a parameter that is one is an upload.
+    `timeout_s`: it is cancelled then, and answered `timeout`. `concurrent`: so many run at once, beside
+    all else; True for the class's `max_concurrent`.
     `serial_by`: beside everything else, but one at a time for each value of that parameter, in order.
     The `response_model_*` arguments mean what they mean in FastAPI. Raises `DefinitionError` for what can never
     work.
@@ -255,8 +256,9 @@ class Handler(Generic[P, R]):
         Raises pydantic's `ValidationError` for the message, `ResponseError` for the reply.
         """
         route = self.compile({}, ref_key="ref")
-        if route.signature.overridable:
-            raise DefinitionError(f"event {self.event!r}: dependencies are solved for messages of a connection only")
+        if route.signature.overridable or route.items is not None:
+            what = "an upload comes" if route.items is not None else "dependencies are solved for messages"
+            raise DefinitionError(f"event {self.event!r}: {what} of a connection only")
         values = route.exact(message.model_dump_json(by_alias=True))
         value = route.call_exact(values, instance[0] if instance else None)
         value = await value if route.awaited else value

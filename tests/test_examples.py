@@ -628,6 +628,37 @@ def test_llm_stream_of_a_slow_tab_pauses() -> None:
             assert until(quick, "complete")["ref"] == 2
 
 
+def test_upload_is_fed_as_far_as_it_asks() -> None:
+    """All rows of a client that heeds its credit are written, with the ones that are not valid told at the end."""
+    with example("upload") as port, connect(f"ws://127.0.0.1:{port}/ws") as client:
+        client.send(json.dumps({"type": "import", "ref": 1, "account": "ada"}))
+        credit, progress = 16, []
+        for n in range(250):
+            while not credit:
+                message = json.loads(client.recv(timeout=20))
+                credit += message.get("items", 0)
+                progress += [message["rows"]] if message["type"] == "progress" else []
+            credit -= 1
+            row = {"day": "2026-03-01", "amount": "x" if n == 2 else "0.10"}
+            client.send(json.dumps({"type": "item", "ref": 1, "item": row}))
+        client.send(json.dumps({"type": "complete", "ref": 1}))
+        assert until(client, "imported") == {
+            "type": "imported", "ref": 1, "rows": 249, "total": "24.90",
+            "refused": [{"row": 3, "msg": "Input should be a valid decimal"}],
+        }  # fmt: skip
+        assert progress == [100, 200]
+        assert ask(client, type="status", account="ada")["rows"] == 249
+
+
+def test_upload_of_too_many_rows_that_are_not_valid_ends() -> None:
+    """With the error of the one that was too many."""
+    with example("upload") as port, connect(f"ws://127.0.0.1:{port}/ws") as client:
+        client.send(json.dumps({"type": "import", "ref": 1, "account": "bob"}))
+        for _ in range(11):
+            client.send(json.dumps({"type": "item", "ref": 1, "item": {}}))
+        assert until(client, "error")["code"] == "validation_error"
+
+
 @contextmanager
 def raw_connection(port: int) -> Iterator[socket.socket]:
     """One that reads nothing behind its handshake."""

@@ -27,8 +27,8 @@ def wanted(extra: str | None = None) -> set[str]:
 def test_an_install_brings_what_the_package_runs_on_and_nothing_else() -> None:
     """No engine, no browser, no test suite of WebSockets comes with it; redis and nats bring clients only."""
     assert wanted() == {
-        "anyio", "httptools", "msgspec", "orjson", "picows", "pydantic", "starlette", "typing-extensions", "uvicorn", "uvloop",
-        "websockets",
+        "anyio", "httptools", "msgspec", "orjson", "picows", "pydantic", "starlette", "typing-extensions", "uvicorn",
+        "uvloop", "websockets",
     }  # fmt: skip
     assert wanted("redis") == {"redis"}
     assert wanted("nats") == {"nats-py"}

@@ -8,6 +8,7 @@ The life of one connection.
     calls         what the server has asked, and who waits for the answers
     requests      what is under way on one connection, and whose turn it is
     streams       items of a handler, one by one
+    uploads       items for a handler, one by one
     ahead         what is read while a handler runs, on servers that do not tell when a peer leaves
     stepping      coroutines taken step by step in the task that awaits them
     tasks         those that belong to a connection, and end with it
@@ -25,6 +26,7 @@ The life of one connection.
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
 from socketsundso.connection.calls import Calls as Calls
+from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
 from socketsundso.connection.current import NOTHING as NOTHING
 from socketsundso.connection.current import Current as Current

@@ -14,7 +14,7 @@ Reads no frames, which the receive loop does; starts no task but for a cancel th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pydantic_core import ValidationError
@@ -34,10 +34,13 @@ _CANCEL = b'{"type":"cancel"}'
 class Question:
     """One that waits."""
 
-    __slots__ = ("answer", "expected", "timer")
+    __slots__ = ("answer", "as_json", "expected", "timer")
 
-    def __init__(self, expected: Expected, answer: asyncio.Future[Any], timer: asyncio.TimerHandle) -> None:
+    def __init__(
+        self, expected: Expected, as_json: bool, answer: asyncio.Future[Any], timer: asyncio.TimerHandle
+    ) -> None:
         self.expected, self.answer, self.timer = expected, answer, timer
+        self.as_json = as_json  # the answer is for who waits in another process, and stays as it is
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
@@ -72,14 +75,27 @@ class Calls:
         if self.waiting:
             backlog.widen(TIMES)
 
-    async def ask(self, question: Any, returns: Any, timeout_s: float) -> Any:
+    def ask(self, question: Any, returns: Any, timeout_s: float) -> Coroutine[Any, Any, Any]:
         """As `call` of endpoints, of a peer that is there."""
-        expected = self._questions.expected(question, returns)
-        body = self._questions.encode(question)
+        expected, body = self._questions.asked(question, returns)
+        return self._ask(body, expected, timeout_s)
+
+    def asks(self, name: str) -> bool:
+        """Whether there is a question that is called so."""
+        return self._questions.named(name) is not None
+
+    async def relay(self, name: str, body: bytes, timeout_s: float) -> bytes:
+        """As `ask`, for a question that is asked elsewhere: its valid answer as JSON."""
+        expected = self._questions.named(name)
+        assert expected is not None
+        answer: bytes = await self._ask(body, expected, timeout_s, as_json=True)
+        return answer
+
+    async def _ask(self, body: bytes, expected: Expected, timeout_s: float, as_json: bool = False) -> Any:
         self._check(timeout_s)
         self._number += 1
         ref = f"s:{self._number}"
-        asked = self._begin(ref, expected, timeout_s)
+        asked = self._begin(ref, expected, timeout_s, as_json)
         try:
             await self._send(append_ref(body, self._ref_key, ref), ref, asked, timeout_s)
             return await asked.answer
@@ -90,8 +106,7 @@ class Calls:
             del asked  # its answer may be an exception, which keeps this frame
 
     def _check(self, timeout_s: float) -> None:
-        if not is_duration(timeout_s):
-            raise ValueError(f"timeout_s is {timeout_s!r}; it is a number of seconds, more than 0")
+        require_timeout(timeout_s)
         if self._over is not None:
             raise WebSocketDisconnect(self._over)
         if asyncio.get_running_loop() is not self._peer.loop:
@@ -103,12 +118,12 @@ class Calls:
 
     # ---- one question
 
-    def _begin(self, ref: str, expected: Expected, timeout_s: float) -> Question:
+    def _begin(self, ref: str, expected: Expected, timeout_s: float, as_json: bool) -> Question:
         loop = asyncio.get_running_loop()
         if not self.waiting:
             self._widen(loop)
         timer = loop.call_later(timeout_s, self._expire, ref, timeout_s)
-        asked = self.waiting[ref] = Question(expected, loop.create_future(), timer)
+        asked = self.waiting[ref] = Question(expected, as_json, loop.create_future(), timer)
         if self._backlog is not None and self._backlog.full:
             self.overrun()
         return asked
@@ -170,7 +185,7 @@ class Calls:
         if isinstance(answer, Refusal):
             asked.fail(CallRefused(answer.code, answer.message))
         elif not asked.answer.done():
-            asked.answer.set_result(answer)
+            asked.answer.set_result(bytes(message.answer) if asked.as_json else answer)
         return None
 
     def _expire(self, ref: str, timeout_s: float) -> None:
@@ -195,6 +210,12 @@ class Calls:
         for sending in tuple(self._cancels):
             sending.cancel()
         self._opener = self._backlog = self._read_on = None
+
+
+def require_timeout(given: object) -> None:
+    """Raises ValueError for what is no time to wait for an answer."""
+    if not is_duration(given):
+        raise ValueError(f"timeout_s is {given!r}; it is a number of seconds, more than 0")
 
 
 def answer_of(exc: Exception) -> Exception:

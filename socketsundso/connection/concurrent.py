@@ -34,6 +34,7 @@ from socketsundso.connection.serial import Answers, Serial, logger, only, stray
 from socketsundso.connection.stepping import rest_of
 from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
 from socketsundso.connection.tasks import ended, failure_of
+from socketsundso.connection.uploads import Upload, item_in, overrun, uploading
 from socketsundso.errors import EventError, FrameError
 from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread, append_ref
 
@@ -188,6 +189,8 @@ class Concurrent(Serial):
             if route.awaited:
                 value = await value
             self._end(request)  # once its answer is on its way it is too late to stop it
+            if request.reason == "answered":
+                return
             if value is not None:
                 if (rest := self._reply(route, value, ref)) is not None:
                     await rest
@@ -204,11 +207,14 @@ class Concurrent(Serial):
             return
         except Exception as exc:
             self._end(request)
-            await self._answer(exc)
+            if request.reason == "answered":
+                self._log(exc)
+            else:
+                await self._answer(exc)
             return
         if judged.error is None:
             await self._handle(request, judged)
-        else:
+        elif request.reason != "answered":
             self._end(request)
             await self._answer_invalid(judged, frame)
 
@@ -223,14 +229,14 @@ class Concurrent(Serial):
         try:
             found = self.definition.decoder.find(frame)
         except MessageError as exc:
-            return Answer(None, exc.ref, self._charge() or exc.with_traceback(None))
+            return Answer(None, exc.ref, self._charge() or _alone(exc))
         except FrameError as exc:
-            return Answer(None, None, exc.with_traceback(None))
+            return Answer(None, None, _alone(exc))
         return self._unless_in_use(found)
 
     def _unless_in_use(self, message: Call) -> Call:
         """The message, or the refusal of one whose answers could not be told from others'."""
-        if message.error is None and message.route.apart not in ("cancel", "reply") and self._is_in_use(message):
+        if message.error is None and message.route.apart not in _FOLLOWING and self._is_in_use(message):
             refusal = EventError("ref_in_use", "this ref is still to be answered")
             return Answer(message.route, message.ref, self._charge() or refusal)
         return message
@@ -255,6 +261,8 @@ class Concurrent(Serial):
         request = next((each for each in self._running if each.task is task), None)
         if request is not None:
             self._end(request)
+            if request.reason == "answered":
+                return None
         elif self._backlog is None or self._turn.over:
             self._is_answered = True
         else:
@@ -262,6 +270,10 @@ class Concurrent(Serial):
         if type(reply) is _Acknowledged:  # an overridden `respond` is for what handlers give
             return self._send(_acknowledgement(reply.route), reply.ref)
         return super().deliver(reply)
+
+    def upload(self) -> Upload | None:
+        """The items that follow the message that is being handled."""
+        return uploading.get()
 
     async def _send(self, body: bytes, ref: Ref) -> None:
         body = append_ref(body, self.definition.ref_key, ref)
@@ -430,6 +442,8 @@ class Concurrent(Serial):
         return self._answer_invalid(wrong, frame)
 
     def _begin_stream(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if self._departure is not None and message.route.apart == "stream":  # nobody would hear its items
+            return None
         if message.ref is None:
             return self._refuse(message, frame, self.definition.decoder.missing_ref(frame))
         if self._streams >= self.endpoint.max_streams:
@@ -437,9 +451,54 @@ class Concurrent(Serial):
             return self._refuse(message, frame, EventError("too_many_streams", what))
         self._streams += 1
         request = Request(message, frame)
+        if (items := message.route.items) is not None:
+            request.upload = Upload(items, functools.partial(self._grant_items, request), self._hold_items)
         self._active[message.ref] = request
-        self._launch(request, self._stream(request))
+        self._launch(request, self._stream(request) if message.route.apart == "stream" else self._apart(request))
         return None
+
+    # ---- uploads
+
+    def _take_item(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if (request := self._followed(message)) is None:
+            return self._uncalled(message, frame)
+        if (refusal := self._charge()) is None and cast(Upload, request.upload).feed(item_in(message)):
+            return None
+        return self._break_off(request, refusal or overrun())
+
+    def _complete(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if (refusal := self._uncalled(message, frame)) is not None:
+            return refusal
+        if (request := self._followed(message)) is not None:
+            cast(Upload, request.upload).complete()
+        return None
+
+    def _followed(self, message: Call) -> Request | None:
+        """The request whose upload this belongs to; None where there is none: it races with the handler's end."""
+        request = self._active.get(message.ref) if message.ref is not None else None
+        return request if request is not None and request.upload is not None else None
+
+    def _break_off(self, request: Request, error: Exception) -> Coroutine[Any, Any, None]:
+        """Answer an error at once. The `ref` is free then, whatever the handler still does."""
+        request.reason = "answered"
+        self._end(request)
+        request.cancel()
+        self._insist_later(request)
+        message = request.message
+        return self._answer_invalid(Answer(message.route, message.ref, error), request.frame)
+
+    async def _grant_items(self, request: Request, items: int) -> None:
+        if not request.over:
+            await self._send(b'{"type":"more","items":%d}' % items, cast(Ref, request.message.ref))
+
+    def _hold_items(self, size: int) -> None:
+        backlog = self._waiting
+        was_full = backlog.full
+        backlog.hold_items(size)
+        if was_full and not backlog.full:
+            asyncio.get_running_loop().call_soon(self._read_ahead, context=self._context)
+
+    # ---- handlers that are concurrent
 
     def _begin_concurrent(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         route, key = message.route, None
@@ -475,11 +534,14 @@ class Concurrent(Serial):
         if (deadlines := self.endpoint._deadlines) is not None:
             deadlines.answer_begins()
         self._limit(request)
-        self._start(running).add_done_callback(functools.partial(self._ran, request))
+        context = self._context.copy()
+        if request.upload is not None:
+            context.run(uploading.set, request.upload)
+        self._start(running, context).add_done_callback(functools.partial(self._ran, request))
 
-    def _start(self, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, running: Coroutine[Any, Any, None], context: Context | None = None) -> asyncio.Task[None]:
         loop = asyncio.get_running_loop()
-        task = asyncio.Task(running, loop=loop, context=self._context.copy(), **_EAGER)
+        task = asyncio.Task(running, loop=loop, context=context or self._context.copy(), **_EAGER)
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
         return task
@@ -491,11 +553,14 @@ class Concurrent(Serial):
     def _ran(self, request: Request, task: asyncio.Task[None]) -> None:
         """Its task has ended: others may have their turn."""
         self._end(request)
+        request.release()
         self._running.pop(request, None)
         if (deadlines := self.endpoint._deadlines) is not None:
             deadlines.answer_ends()
         route = request.message.route
-        if route.apart == "stream":
+        if request.upload is not None:
+            request.upload.close()
+        if route.apart != "concurrent":
             self._streams -= 1
         else:
             for waiting in self._groups[route.event].end(request):
@@ -516,7 +581,7 @@ class Concurrent(Serial):
             if request.reason is None or not request.forgive():
                 raise
         except WebSocketDisconnect as exc:
-            await self._end_with(exc)
+            await self._end_with(exc.with_traceback(None))  # whose frames have it in them
         if not request.over:
             await self._answer_stopped(request)
 
@@ -613,7 +678,7 @@ class Concurrent(Serial):
         """What the client is told of a request that did not end by itself, or of a stream that did."""
         message, reason = request.message, request.reason
         self._end(request)
-        if reason == "gone" or self.peer.is_lost:
+        if reason in ("gone", "answered") or self.peer.is_lost:
             return
         begin_answer((self.peer, message.route, message.ref, type(request.frame), None))
         if reason != "timeout" and message.route.apart == "stream":
@@ -659,6 +724,11 @@ class Concurrent(Serial):
 
     async def _wind_up(self) -> None:
         """Nothing is read any more: those who may still run may finish, the others are stopped."""
+        if self._departure is not None:
+            code = self.peer.note_departure(self._departure)
+            for request in self._running:
+                if request.upload is not None:
+                    request.upload.leave(code)
         try:
             if self._departure is not None and self._grace is not None and self.peer.closed is None:
                 await self._grant(self._grace.when())
@@ -672,7 +742,12 @@ class Concurrent(Serial):
             await asyncio.wait(self._tasks, timeout=left_s)
 
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
-        await super()._answer(answer_of(only(exc)), about_message)
+        exc, upload = only(exc), uploading.get()
+        if upload is not None and upload.raised is exc and (record := answering(self.peer)) is not None:
+            # what is wrong with an item is about the message, too; its traceback has the task that it is noted in
+            begin_answer((*record[:4], exc.with_traceback(None)))
+            about_message = True
+        await super()._answer(answer_of(exc), about_message)
 
     async def _end_connection(self, exc: Exception) -> None:
         if self._departure is not None and isinstance(exc, WebSocketDisconnect):
@@ -688,6 +763,12 @@ class Concurrent(Serial):
         super().release()
 
 
+def _alone(error: Exception) -> Exception:
+    """Without what led to it, whose frames keep the endpoint for as long as the error is kept."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def _payload(message: Message) -> Frame:
     text = message.get("text")
     return text if text is not None else message.get("bytes") or b""
@@ -700,10 +781,15 @@ async def _awaiting(value: Awaitable[Any]) -> Any:
 
 _APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] | None]] = {
     "stream": Concurrent._begin_stream,
+    "upload": Concurrent._begin_stream,
+    "item": Concurrent._take_item,
+    "complete": Concurrent._complete,
     "concurrent": Concurrent._begin_concurrent,
     "cancel": Concurrent._cancel,
     "reply": Concurrent._hear_reply,
 }
+
+_FOLLOWING = ("cancel", "reply", "item", "complete")  # the `ref` is that of what they follow
 
 
 class _Acknowledged(NamedTuple):

@@ -307,9 +307,9 @@ class Peer:
         self.require()
         try:
             await self.send({"type": "websocket.send", "text": body.decode()})
-        except OSError as exc:
-            self._lose()
-            raise WebSocketDisconnect(1006) from exc
+        except (OSError, RuntimeError) as exc:
+            self._note_unsent(exc)
+            raise WebSocketDisconnect(self.over or 1006) from exc
 
     def write(self, body: bytes) -> bool:
         """Write a text if that needs no waiting; False: it is still to be sent."""
@@ -320,8 +320,15 @@ class Peer:
         if self.closed is None and not self.gone:
             try:
                 await self.send({"type": "websocket.send", "text": body.decode()})
-            except OSError:
-                self._lose()  # the next receive tells the code
+            except (OSError, RuntimeError) as exc:
+                self._note_unsent(exc)  # the next receive tells the code
+
+    def _note_unsent(self, exc: Exception) -> None:
+        """Raises what a send raised, unless the peer is gone, or this side has closed while the send waited for it."""
+        if isinstance(exc, OSError):
+            self._lose()
+        elif self.closed is None:
+            raise exc
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close the connection, once; a second call does nothing, nor does one after the peer has left."""

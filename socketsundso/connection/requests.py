@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
+from socketsundso.connection.uploads import Upload
 from socketsundso.errors import EventError
 from socketsundso.messages import Expected, Frame, Ref, Route
 
@@ -16,7 +17,11 @@ MAX_HELD = 64
 
 MAX_HELD_BYTES = 64 << 10
 
-Reason = Literal["cancelled", "timeout", "gone"]
+MAX_ITEM_BYTES = 4 << 20
+"""So many bytes of items wait for the handlers of uploads, at most; then nothing is read."""
+
+Reason = Literal["cancelled", "timeout", "gone", "answered"]
+"""Why a request is stopped; `answered`: since it has had its error."""
 
 
 class Call(Protocol):
@@ -69,6 +74,7 @@ class Request:
     reason: Reason | None = None  # why it is stopped
     cancels = 0  # how often its task was cancelled for that
     key: object = None  # equal ones of an event run one at a time
+    upload: Upload | None = None  # the items that follow it
     over = False  # its last frame is being sent: nothing stops it any more
 
     def __init__(self, message: Call, frame: Frame, key: object = None) -> None:
@@ -147,18 +153,19 @@ class Group:
 class Backlog:
     """What waits for its turn, in messages and bytes: when there is too much of it, nothing is read."""
 
-    __slots__ = ("_bytes", "_messages", "_most", "_most_bytes", "_room", "queue")
+    __slots__ = ("_bytes", "_item_bytes", "_messages", "_most", "_most_bytes", "_room", "queue")
 
     def __init__(self) -> None:
         # of the handlers that run one at a time; a deque would cost every idle connection 600 bytes
         self.queue: list[tuple[Call, Frame]] = []
-        self._messages = self._bytes = 0
+        self._messages = self._bytes = self._item_bytes = 0
         self._most, self._most_bytes = MAX_HELD, MAX_HELD_BYTES  # from so much on it is full
         self._room: asyncio.Future[None] | None = None  # of the loop, while it waits for room
 
     @property
     def full(self) -> bool:
-        return self._messages >= self._most or self._bytes >= self._most_bytes
+        held = self._messages >= self._most or self._bytes >= self._most_bytes
+        return held or self._item_bytes >= MAX_ITEM_BYTES
 
     def widen(self, times: int) -> None:
         """So many times as much may wait from now on; 1: as much as ever."""
@@ -171,6 +178,14 @@ class Backlog:
     def let_go(self, frame: Frame) -> None:
         self._messages -= 1
         self._bytes -= len(frame)
+        self._make_room()
+
+    def hold_items(self, size: int) -> None:
+        """So many bytes more of items, or fewer."""
+        self._item_bytes += size
+        self._make_room()
+
+    def _make_room(self) -> None:
         if self._room is not None and not self.full:
             self.wake()
 

@@ -13,6 +13,7 @@ Knows no connection. One module per question:
     annotations   which annotations msgspec decodes exactly as pydantic would, and which can never come from JSON
     conduct       how the requests of an event stand beside others: in turn, or apart
     route         one event, compiled: its Struct and the calls that unpack it
+    fields        what reads a value of one annotation, and one that a frame keeps raw
     raw_fields    what pydantic takes from raw JSON, and the complete error where it refuses that
     judge         what pydantic says of a whole frame that the fast path refused
     decoder       routes -> one union of Structs: a frame in, a message ready to be called out
@@ -52,6 +53,7 @@ from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.error_frames import http_code as http_code
+from socketsundso.messages.fields import Field as Field
 from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
@@ -63,14 +65,18 @@ from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
 from socketsundso.messages.pushes import pushed_fields as pushed_fields
 from socketsundso.messages.pushes import pushed_type as pushed_type
+from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions
 from socketsundso.messages.questions import Refusal as Refusal
+from socketsundso.messages.questions import asked_by_anybody as asked_by_anybody
+from socketsundso.messages.questions import revived as revived
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model
 from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
+from socketsundso.messages.route import ITEM_KEY as ITEM_KEY
 from socketsundso.messages.route import CallMessage as CallMessage
 from socketsundso.messages.route import Encodes as Encodes
 from socketsundso.messages.route import Judgement as Judgement
@@ -78,6 +84,8 @@ from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
 from socketsundso.messages.route import Unread as Unread
 from socketsundso.messages.route import cancel_route as cancel_route
+from socketsundso.messages.route import complete_route as complete_route
+from socketsundso.messages.route import item_route as item_route
 from socketsundso.messages.route import reply_route as reply_route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable

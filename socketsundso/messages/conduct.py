@@ -13,7 +13,7 @@ from typing import Any, Literal
 from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.messages.signature import Signature
 
-Apart = Literal["stream", "concurrent", "cancel", "reply"]
+Apart = Literal["stream", "upload", "concurrent", "cancel", "reply", "item", "complete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,14 @@ def conduct_of(
     if serial_by is not None:
         _check_key(where, signature, serial_by)
     apart = bool(concurrent) or serial_by is not None
-    if signature.streams and apart:
-        raise DefinitionError(f"{where}: a stream runs beside all else anyway; leave out `concurrent` and `serial_by`")
+    if (signature.streams or signature.upload) and apart:
+        what = "a stream" if signature.streams else "an upload"
+        raise DefinitionError(f"{where}: {what} runs beside all else anyway; leave out `concurrent` and `serial_by`")
     limit = None if isinstance(concurrent, bool) else concurrent
     if signature.streams:
         return Conduct("stream", timeout_s=timeout_s, in_thread=thread)
+    if signature.upload:
+        return Conduct("upload", timeout_s=timeout_s)
     if apart:
         return Conduct("concurrent", limit, serial_by, timeout_s)
     return None if timeout_s is None else Conduct(timeout_s=timeout_s)

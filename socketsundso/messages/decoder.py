@@ -55,9 +55,11 @@ class Decoder:
         ref_key: str = "ref",
         disclose_events: bool = True,
         converses: bool = False,
+        uploads: bool = False,
     ) -> None:
         self.routes = dict(routes)
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
+        self.uploads = uploads  # handlers that take items are among them
         self.ref_key = ref_key
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode

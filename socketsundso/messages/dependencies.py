@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
-from socketsundso.messages.markers import Dependency, Given, Injected, are_alike
+from socketsundso.messages.markers import Dependency, Given, Injected, Uploaded, are_alike
 from socketsundso.messages.route import threaded
 from socketsundso.messages.signature import Parameter, Signature, name_of, whole_message_of
 from socketsundso.messages.teardown import (
@@ -50,7 +50,10 @@ class Solving(Protocol):
     """What lives as long as the connection: `values` by key, and `open(key, generator)` for one that is not there."""
 
     _loop: Any
-    """`prepare(value)` makes a reply, `deliver(reply)` sends it: None, or what is to be awaited for that."""
+    """
+    `prepare(value)` makes a reply, `deliver(reply)` sends it: None, or what is to be awaited for that. `upload()` gives
+    the items that follow the message.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,10 @@ class _Graph:
         source = parameter.source
         if isinstance(source, Given):
             return str(source.value)
+        if isinstance(source, Uploaded):
+            if path:
+                raise DefinitionError(f"{where}: only the handler itself takes an upload; hand it what it needs")
+            return "endpoint._loop.upload()"
         if isinstance(source, inspect.Parameter):
             return self._of_handshake(where, source)
         return self._step(where, source, path).name

@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import inspect
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.aliases import unwrap
+from socketsundso.messages.aliases import UNIONS, unwrap
 
 DependencyScope = Literal["function", "request", "connection"]
 
@@ -84,23 +84,31 @@ class Given(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The items that follow a message, as its handler's parameter `name` gives them: each is an `item`."""
+
+    name: str
+    item: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Injected:
     """
     One parameter that no message fills; `position` is its place among all but `self`.
 
-    `source` is a `Dependency` whose `dependency` is known, something `Given`, or, for what FastAPI takes from the
-    handshake, the parameter as FastAPI is to see it.
+    `source` is a `Dependency` whose `dependency` is known, something `Given`, what is `Uploaded`, or, for what FastAPI
+    takes from the handshake, the parameter as FastAPI is to see it.
     """
 
     name: str
     kind: Any
     position: int
-    source: Dependency | Given | inspect.Parameter
+    source: Dependency | Given | Uploaded | inspect.Parameter
 
 
 def source_of(
     where: str, annotation: Any, parameter: inspect.Parameter, endpoint: type | None = None
-) -> Dependency | Given | inspect.Parameter | None:
+) -> Dependency | Given | Uploaded | inspect.Parameter | None:
     """
     What fills this parameter, whose annotation is resolved; None: the message.
 
@@ -116,6 +124,10 @@ def source_of(
         return parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY)
     if endpoint is not None and base in endpoint.__mro__[:-1]:
         return Given.ENDPOINT
+    if _is_async_iterator(base):
+        return _upload(where, base, parameter)
+    if typing.get_origin(base) in UNIONS and any(_is_async_iterator(each) for each in typing.get_args(base)):
+        raise DefinitionError(f"{where}: an upload is always there, it may have no items; write `AsyncIterator[...]`")
     if isinstance(base, type):
         _refuse_absent(where, base)
         if issubclass(base, HTTPConnection):
@@ -133,6 +145,20 @@ def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
         return annotation, ()
     base, *metadata = typing.get_args(annotation)
     return base, tuple(metadata)
+
+
+def _is_async_iterator(annotation: Any) -> bool:
+    return (typing.get_origin(annotation) or annotation) in (AsyncIterator, AsyncIterable, AsyncGenerator)
+
+
+def _upload(where: str, annotation: Any, parameter: inspect.Parameter) -> Uploaded:
+    if (typing.get_origin(annotation) or annotation) is AsyncGenerator:
+        raise DefinitionError(f"{where}: what a client uploads is no generator; annotate it `AsyncIterator[...]`")
+    if parameter.default is not inspect.Parameter.empty:
+        raise DefinitionError(
+            f"{where}: an upload has no default, it may have no items at all; leave `= {parameter.default!r}` out"
+        )
+    return Uploaded(parameter.name, next(iter(typing.get_args(annotation)), Any))
 
 
 def _is_dependency(marker: Any) -> bool:

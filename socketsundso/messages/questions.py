@@ -11,22 +11,20 @@ does so alike.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from pydantic_core import ValidationError
+from pydantic_core import PydanticCustomError, ValidationError
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import is_hashable, kind_of, members
-from socketsundso.messages.disclosure import declared_names
+from socketsundso.messages.fields import Field
 from socketsundso.messages.judge import TITLE
 from socketsundso.messages.pushes import Emitted, pushed_type
-from socketsundso.messages.raw_fields import gathered
-from socketsundso.messages.route import adapter_for, native_kind
-from socketsundso.messages.structs import by_pydantic
+from socketsundso.messages.signature import check_annotation
 from socketsundso.messages.values import own_type
 
 NO_QUESTIONS = frozenset({"error"})
@@ -41,34 +39,10 @@ class Refusal:
     message: str | None = None
 
 
-class Field:
-    """One key of a reply. Raises `DefinitionError` for what pydantic cannot validate; `where` it is declared."""
-
-    def __init__(self, key: str, annotation: Any, where: str) -> None:
-        self._key, self._adapter = key, adapter_for(where, annotation)
-        kind = native_kind(annotation)
-        self._decode = None if kind is None else msgspec.json.Decoder(kind, dec_hook=by_pydantic).decode
-
-    def read(self, raw: bytes) -> Any:
-        """Raises pydantic's `ValidationError`, with the key in its places, and whatever validators raise."""
-        if self._decode is not None:
-            try:
-                return self._decode(raw)
-            except Exception:  # pydantic may take it all the same, and tells what is wrong
-                pass
-        try:
-            return self._adapter.validator.validate_json(raw)
-        except ValidationError as exc:
-            failure = exc
-        raise gathered({self._key: failure}) or failure
-
-    @functools.cached_property
-    def declared(self) -> frozenset[str]:
-        """The names that may stand in the `loc` of an error."""
-        return declared_names(self._adapter.core_schema) | {self._key}
-
-
 _REFUSAL = Field("error", Refusal, "Refusal")
+
+Asks = Callable[[Any, Any], tuple["Expected", bytes]]
+"""Of a question and what it `returns`, what is expected and the question as JSON. Raises TypeError, `ResponseError`."""
 
 
 class Expected:
@@ -78,7 +52,9 @@ class Expected:
 
     def __init__(self, question: str, returns: Any, ref_key: str) -> None:
         self.question, self.returns, self._ref_key = question, returns, ref_key
-        self._answer = Field("answer", returns, f"calls, the answer to {question!r}")
+        where = f"calls, the answer to {question!r}"
+        check_annotation(where, returns)
+        self._answer = Field("answer", returns, where)
 
     def read(self, message: Any) -> Any:
         """
@@ -94,6 +70,10 @@ class Expected:
             missing: Any = {"type": "missing", "loc": ("answer",), "input": given}
             raise ValidationError.from_exception_data(TITLE, [missing], input_type="json")
         return self._answer.read(bytes(answer))
+
+    def value(self, answer: bytes) -> Any:
+        """What an answer says that was found valid elsewhere. Raises as `read`, for who expects something else."""
+        return self._answer.read(answer)
 
     @property
     def declared(self) -> frozenset[str]:
@@ -130,6 +110,10 @@ class Questions:
             raise DefinitionError(f"{self._owner}.calls: a question cannot be called {name!r}; give it another `type`")
         self._by_type[name] = self._by_class[kind_of(kind)] = Expected(name, returns, self._ref_key)
 
+    def asked(self, question: Any, returns: Any) -> tuple[Expected, bytes]:
+        """What answers it, and the question as JSON. Raises as `expected` and `encode`."""
+        return self.expected(question, returns), self.encode(question)
+
     def expected(self, question: Any, returns: Any) -> Expected:
         """What answers it. Raises TypeError for a question that is not declared, or not with this answer."""
         if isinstance(question, Mapping):
@@ -147,6 +131,33 @@ class Questions:
             )
         return found
 
+    def named(self, name: str) -> Expected | None:
+        """What answers the question that is called so."""
+        return self._by_type.get(name)
+
     def encode(self, question: Any) -> bytes:
         """Raises `ResponseError` for one that is not as its class declares it."""
         return self._pushes.encode(question)
+
+
+class _Named(msgspec.Struct):
+    type: str
+
+
+def asked_by_anybody(question: Any, returns: Any, encode: Callable[[Any], bytes]) -> tuple[Expected, bytes]:
+    """As `Questions.asked`, of who lists no questions. Raises `DefinitionError` for what can be no answer."""
+    body = encode(question)
+    name = msgspec.json.decode(body, type=_Named).type
+    returns = Any if returns is UNSET else returns
+    return (_expected if is_hashable(returns) else Expected)(name, returns, "ref"), body
+
+
+_expected = functools.lru_cache(maxsize=256)(Expected)  # a validator takes longer than most answers
+
+
+def revived(errors: list[dict[str, Any]]) -> ValidationError:
+    """Pydantic's error about an answer again, from its list of `type`, `loc` and `msg`."""
+    found: list[Any] = [
+        {"type": PydanticCustomError(each["type"], each["msg"]), "loc": tuple(each["loc"])} for each in errors
+    ]
+    return ValidationError.from_exception_data(TITLE, found, input_type="json", hide_input=True)

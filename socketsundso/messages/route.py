@@ -20,9 +20,9 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
-from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
 from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
+from socketsundso.messages.fields import Field, adapter_for, native_kind
 from socketsundso.messages.judge import (
     REF_TYPE,
     Frame,
@@ -35,7 +35,6 @@ from socketsundso.messages.judge import (
 )
 from socketsundso.messages.raw_fields import RawField, complete_error
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
-from socketsundso.messages.structs import runs_user_code
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -70,6 +69,9 @@ def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: d
         return Refused(Judgement(message.route, message.ref, bug))
     return Refused(None if error is None else Judgement(message.route, message.ref, error))
 
+
+ITEM_KEY = "item"
+"""Where an item stands in its frame, and what the places of errors in it begin with."""
 
 CallMessage = Callable[[Any, Any, Frame], Any]
 """`call(message, endpoint, frame)`: reads the fields and calls the handler. Raises `Refused`."""
@@ -122,6 +124,7 @@ class Route:
         self.conduct = conduct
         self.apart = conduct.apart if conduct is not None else None
         self.timeout_s = conduct.timeout_s if conduct is not None else None
+        self.items = _items(signature)  # reads what follows the message, one by one
         self.ref_key = ref_key
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         if not signature.message_model:
@@ -160,7 +163,15 @@ class Route:
     @functools.cached_property
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
-        return declared_names(whole_adapter(self.signature, self.ref_key).core_schema) | {"type", self.ref_key}
+        names = declared_names(whole_adapter(self.signature, self.ref_key).core_schema) | {"type", self.ref_key}
+        return names if self.items is None else names | self.items.declared
+
+
+def _items(signature: Signature) -> Field | None:
+    upload = signature.upload
+    if upload is None:
+        return None
+    return Field(ITEM_KEY, upload.item, f"event {signature.event!r}, parameter {upload.name!r}")
 
 
 def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
@@ -203,6 +214,27 @@ def cancel_route(ref_key: str) -> Route:
     return _control_route("cancel", ref_key)
 
 
+def complete_route(ref_key: str) -> Route:
+    """That of `{"type":"complete","ref":7}`: an upload has no more items."""
+    return _control_route("complete", ref_key)
+
+
+def item_route(ref_key: str) -> Route:
+    """
+    That of `{"type":"item","ref":7,"item":{}}`. The item stays raw, since it is the `ref` that says of what type it is.
+
+    Raises `DefinitionError` where the keys of uploads are not free.
+    """
+    if ref_key in (ITEM_KEY, "items"):
+        raise DefinitionError(f"ref_key is {ref_key!r}, which is a key of uploads; take another one")
+
+    async def control(item: Any) -> None: ...
+
+    route = _control_route("item", ref_key, control)
+    route.struct = _struct(route, [(ITEM_KEY, Raw, msgspec.field())], forbid_unknown_fields=True)
+    return route
+
+
 def reply_route(ref_key: str) -> Route:
     """
     That of `{"type":"reply","ref":"s:1","answer":{}}`, or with an `error`, which is no handler's either.
@@ -216,9 +248,10 @@ def reply_route(ref_key: str) -> Route:
     return route
 
 
-def _control_route(name: Apart, ref_key: str) -> Route:
-    async def control() -> None: ...
+async def _control() -> None: ...
 
+
+def _control_route(name: Apart, ref_key: str, control: Callable[..., Any] = _control) -> Route:
     return Route(read(name, control), control, _NoReply(), ref_key=ref_key, in_thread=False, conduct=Conduct(name))
 
 
@@ -371,37 +404,12 @@ class _Plan:
         return codegen.function(arguments, body, self.names)
 
 
-def native_kind(annotation: Any) -> Any | None:
-    """What msgspec decodes while it decodes the frame: not what calls the application's code, which is called once."""
-    kind = native(annotation)
-    return None if kind is None or runs_user_code(kind) else kind
-
-
 def _native_field(parameter: Parameter) -> Any:
     if parameter.default is None:
         return msgspec.field(name=parameter.key)
     if parameter.constant is not EMPTY:
         return msgspec.field(name=parameter.key, default=parameter.constant)
     return msgspec.field(name=parameter.key, default_factory=parameter.default)
-
-
-def adapter_for(where: str, annotation: Any) -> TypeAdapter[Any]:
-    """What validates it. Raises `DefinitionError`, which names `where` it stands, if that cannot be built."""
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(pydantic_form(annotation))
-        adapter.rebuild(raise_errors=True)
-    except UnsupportedAnnotation as exc:
-        raise DefinitionError(f"{where}: {exc}") from exc
-    except NameError as exc:  # in the fields of a class
-        raise DefinitionError(
-            f"{where}: {annotation!r} cannot be resolved: {_first_line(exc)}. Define the name before the endpoint"
-        ) from exc
-    except Exception as exc:
-        raise DefinitionError(
-            f"{where}: pydantic cannot build a validator for {annotation!r}: {_first_line(exc)} "
-            "Annotate it with what JSON can hold, or keep it on self"
-        ) from exc
-    return adapter
 
 
 _ON_THEIR_OWN = frozenset({"model", "dataclass", "typed-dict", "call", "arguments"})
@@ -417,10 +425,3 @@ def _asks_for_info(schema: Any) -> bool:
     if isinstance(function, dict) and function.get("type") == "with-info":
         return True
     return any(_asks_for_info(part) for key, part in schema.items() if key not in ("serialization", "metadata"))
-
-
-def _first_line(exc: Exception) -> str:
-    """What an exception says, in one line; of one that ends in a colon the reason stands in the next."""
-    first, _, rest = (str(exc).strip() or type(exc).__name__).partition("\n")
-    reason = rest.strip().partition("\n")[0]
-    return f"{first} {reason}." if first.endswith(":") and reason else first

@@ -28,7 +28,7 @@ from socketsundso.errors import DefinitionError
 from socketsundso.messages.aliases import optional_item, substituted, unwrap
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
 from socketsundso.messages.declared import kind_of
-from socketsundso.messages.markers import Dependency, Injected, source_of
+from socketsundso.messages.markers import Dependency, Injected, Uploaded, source_of
 from socketsundso.models import EventMessage
 
 EMPTY: Any = inspect.Parameter.empty
@@ -66,7 +66,7 @@ class Signature:
 
     `parameters` are what a message fills, `injected` what something else does. `self_position` is the index of `self`
     among the positional parameters; -1 if it is keyword-only, None without one. `streams`: it gives items one by one,
-    and `returns` is what one of them is; `is_generator`: by `yield`.
+    and `returns` is what one of them is; `is_generator`: by `yield`. `upload`: it takes items one by one.
 
     Where the dependencies are solved, nothing is injected any more: `overridable` are those that were found on the way,
     `handshake` what FastAPI is to take from the handshake, by name, and `tears_down` says that there is something to do
@@ -82,6 +82,7 @@ class Signature:
     message_model: type[EventMessage] | None
     streams: bool = False
     is_generator: bool = False
+    upload: Uploaded | None = None
     injected: tuple[Injected, ...] = ()
     overridable: tuple[Callable[..., Any], ...] = ()
     handshake: Mapping[str, inspect.Parameter] = field(default_factory=dict)
@@ -173,7 +174,24 @@ def read(
             f"event {event!r}: contextlib makes no handler of a generator; write @event above the function itself, and "
             "`with` or `async with` within it"
         )
-    return _read(f"event {event!r}", event, function, _scope(function, namespaces), returns=returns)
+    where = f"event {event!r}"
+    found = _read(where, event, function, _scope(function, namespaces), returns=returns)
+    uploads = _uploads(found.injected)
+    if len(uploads) > 1:
+        names = " and ".join(repr(each.name) for each in uploads)
+        raise DefinitionError(
+            f"{where}: {names} are AsyncIterators, and a message is followed by the items of one; take items of a "
+            "union, `AsyncIterator[Row | Column]`, or a list for what is short"
+        )
+    if uploads and not (found.is_async or found.streams):
+        raise DefinitionError(
+            f"{where}: its upload {uploads[0].name!r} is awaited item by item; write it as `async def`"
+        )
+    return found
+
+
+def _uploads(injected: Iterable[Injected]) -> list[Uploaded]:
+    return [each.source for each in injected if isinstance(each.source, Uploaded)]
 
 
 def read_dependency(
@@ -230,6 +248,7 @@ def _read(
         message_model=whole_message_of(event, parameters),
         streams=streams,
         is_generator=generates,
+        upload=next(iter(_uploads(injected)), None),
         injected=tuple(injected),
     )
 
@@ -255,14 +274,20 @@ def specialised(signature: Signature, arguments: Mapping[Any, Any]) -> Signature
     if not arguments:
         return signature
     parameters = tuple(_specialised_parameter(signature.event, each, arguments) for each in signature.parameters)
-    injected = tuple(_specialised_dependency(signature.event, each, arguments) for each in signature.injected)
+    injected = tuple(_specialised_injected(signature.event, each, arguments) for each in signature.injected)
     returns = given_types(f"event {signature.event!r}, the return annotation", signature.returns, arguments)
-    return replace(signature, parameters=parameters, injected=injected, returns=returns)
+    upload = next(iter(_uploads(injected)), None)
+    return replace(signature, parameters=parameters, injected=injected, returns=returns, upload=upload)
 
 
-def _specialised_dependency(event: str, injected: Injected, arguments: Mapping[Any, Any]) -> Injected:
-    """`Annotated[Repository[T], Depends()]`: with the endpoint's types."""
+def _specialised_injected(event: str, injected: Injected, arguments: Mapping[Any, Any]) -> Injected:
+    """`Annotated[Repository[T], Depends()]`, `AsyncIterator[T]`: with the endpoint's types."""
     source = injected.source
+    if isinstance(source, Uploaded):
+        where = f"event {event!r}, parameter {injected.name!r}"
+        item = given_types(where, source.item, arguments)
+        check_annotation(where, item)
+        return replace(injected, source=replace(source, item=item))
     if not isinstance(source, Dependency) or typing.get_origin(source.dependency) is None:
         return injected
     call = given_types(f"event {event!r}, parameter {injected.name!r}", source.dependency, arguments)
@@ -272,7 +297,7 @@ def _specialised_dependency(event: str, injected: Injected, arguments: Mapping[A
 def _specialised_parameter(event: str, parameter: Parameter, arguments: Mapping[Any, Any]) -> Parameter:
     where = f"event {event!r}, parameter {parameter.name!r}"
     annotation = given_types(where, parameter.annotation, arguments)
-    _check(where, annotation)
+    check_annotation(where, annotation)
     return replace(parameter, annotation=annotation)
 
 
@@ -335,11 +360,13 @@ def _parameter(
     annotation = _resolve(owner, f"the annotation of parameter {parameter.name!r}", parameter.annotation, scope)
     annotation = Any if annotation is EMPTY else annotation
     source = source_of(where, annotation, parameter, endpoint)
+    if isinstance(source, Uploaded):
+        check_annotation(where, source.item)
     if source is not None:
         return Injected(parameter.name, parameter.kind, position, source)
     if parameter.default is None:
         annotation = Optional[annotation]  # `a: int = None` has always meant Optional[int]
-    _check(where, annotation)
+    check_annotation(where, annotation)
     if isinstance(parameter.default, FieldInfo):
         field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
     else:
@@ -358,7 +385,8 @@ def _parameter(
     )
 
 
-def _check(where: str, annotation: Any) -> None:
+def check_annotation(where: str, annotation: Any) -> None:
+    """Raises `DefinitionError`, which names `where` it stands, for what can never come from JSON."""
     try:
         check(annotation)
     except UnsupportedAnnotation as exc:

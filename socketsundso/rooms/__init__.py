@@ -5,6 +5,7 @@ Many connections: who is where, and who hears what.
     membership    the rooms of one connection
     declaration   what an endpoint class declares of rooms
     local         who hears what in this event loop, and the bridge to the backplane
+    calling       questions to others, in all processes, and their answers
     acting        closing others, moving them, and who is there, in all processes
     recovery      from an engine's log to live messages, without a hole
     roster        who is tracked in which room, in all processes
@@ -16,6 +17,7 @@ Many connections: who is where, and who hears what.
 """
 
 from socketsundso.rooms.declaration import Declaration as Declaration
+from socketsundso.rooms.declaration import asks_nothing as asks_nothing
 from socketsundso.rooms.history import Resume as Resume
 from socketsundso.rooms.hub import Hub as Hub
 from socketsundso.rooms.hub import Presence as Presence

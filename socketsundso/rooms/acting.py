@@ -4,13 +4,15 @@ Acting on others, in all processes: closing connections, taking them into rooms 
 Who acts asks every process that has connections, its own included, and waits until each has said what it did: an act
 that has returned is done, and counted. A question goes to the topic of `everyone`, with whom it is about; the answers
 come to the asker's own topic. Which processes there are to wait for is held on the backplane, by each while it has
-that topic. Knows no endpoint: a connection is a `Reachable`.
+that topic. A call of clients goes the same way, and its answers come as the clients give them (`calling`). Knows no
+endpoint: a connection is a `Reachable`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -22,6 +24,7 @@ from msgspec import Struct
 from socketsundso.backplanes import PROCESSES, Backplane
 from socketsundso.connection import Counters
 from socketsundso.errors import BackplaneUnavailable
+from socketsundso.rooms.calling import Ask, Poll, Said, Told, inquire
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.room import (
     EVERYONE,
@@ -76,11 +79,13 @@ Seen = tuple[str, bytes | None]
 
 
 class Answer(Struct, array_like=True):
-    """What one process did; a long list of members comes in several."""
+    """What one process did; a long list of members comes in several, and so does what clients say."""
 
     count: int = 0
     seen: list[Seen] = []
     last: bool = True
+    asked: list[str] = []
+    said: list[Said] = []
 
 
 class Whom(NamedTuple):
@@ -125,7 +130,8 @@ class Acting:
     def __init__(self, backplane: Backplane, topics: Mapping[str, Room], counters: Counters, tasks: Tasks) -> None:
         self._backplane, self._topics, self._counters, self._tasks = backplane, topics, counters, tasks
         self.connections: dict[Reachable, None] = {}  # all that are acted on, in rooms or not
-        self._questions: dict[int, Question] = {}  # under way
+        self._questions: dict[int, Question | Poll] = {}  # under way
+        self._inquiries: dict[tuple[str, int], asyncio.Task[None]] = {}  # what others ask of clients, by their question
         self._numbers = itertools.count(1)
         self._silent: set[str] = set()  # processes that left a question unanswered, and nothing since
         self._registering: asyncio.Task[None] | None = None  # or registered, when it is done
@@ -214,6 +220,53 @@ class Acting:
             del self._questions[number]
         return [own, *question.answers], problem or self._silence_of(question)
 
+    async def call(self, ask: Ask, whom: Whom, first: bool, must_publish: bool) -> Poll:
+        """
+        What the connections say, when all have, or the time is over; of the `first` one that answers, at once.
+
+        Raises `BackplaneUnavailable`, and nobody is asked, where the others could not be, if they must be.
+        """
+        poll = None
+        try:
+            async with asyncio.timeout(ask.timeout_s):
+                poll = Poll(self._owner, await self._others(), first)
+                await self._call(poll, ask, whom, must_publish)
+        except TimeoutError:
+            poll = poll or Poll(self._owner, None, first)
+            poll.timed_out = True
+        return poll
+
+    async def _call(self, poll: Poll, ask: Ask, whom: Whom, must_publish: bool) -> None:
+        number = next(self._numbers)
+        self._questions[number] = poll
+        own = timer = None
+        try:
+            if (problem := await self._publish(number, ask, whom)) is not None:
+                self._counters.refused += 1
+                if must_publish:
+                    raise problem
+                poll.give_up()
+            own = self._tasks.spawn(inquire(ask, self._reached(whom), functools.partial(self._told, poll)), "a call")
+            wait_s = BLIND_S if poll.unheard is None else ANSWER_S
+            timer = asyncio.get_running_loop().call_later(wait_s, self._no_longer_wait, poll)
+            await poll.over()
+        finally:
+            del self._questions[number]
+            if own is not None:
+                own.cancel()
+            if timer is not None:
+                timer.cancel()
+            if poll.waits_elsewhere:
+                self._publish_quietly((EVERYONE,), Envelope("withdraw", self._owner, serial=number), b"")
+
+    def _told(self, poll: Poll, told: Told) -> bool:
+        poll.hear(self._owner, told)
+        return True
+
+    def _no_longer_wait(self, poll: Poll) -> None:
+        if silent := poll.be_content():
+            self._leave_out(silent)
+
     async def _others(self) -> set[str] | None:
         """The processes to wait for; None: nobody knows them."""
         try:
@@ -224,7 +277,7 @@ class Acting:
         self._silent &= owners
         return owners - self._silent - {self._owner}
 
-    async def _publish(self, number: int, act: Act, whom: Whom) -> BackplaneUnavailable | None:
+    async def _publish(self, number: int, act: Act | Ask, whom: Whom) -> BackplaneUnavailable | None:
         """Why it could not be, if so."""
         if self._listening is None:
             self._listening = asyncio.ensure_future(self._backplane.subscribe(answers_topic(self._owner)))
@@ -243,9 +296,12 @@ class Acting:
         if missing and self._backplane.state != "connected":
             return BackplaneUnavailable("the engine went away before all processes had answered")
         if missing:
-            logger.warning("%d processes have not answered within %g s, and are not counted", len(missing), ANSWER_S)
-            self._silent |= missing
+            self._leave_out(missing)
         return None
+
+    def _leave_out(self, silent: set[str]) -> None:
+        logger.warning("%d processes have not answered within %g s, and are not counted", len(silent), ANSWER_S)
+        self._silent |= silent
 
     def on_lost(self) -> None:
         """No answer comes any more."""
@@ -257,7 +313,14 @@ class Acting:
     def on_payload(self, envelope: Envelope, payload: bytes) -> None:
         """A question to everyone, or an answer to us."""
         if envelope.kind == "ask":
-            self._tasks.spawn(self._answer(envelope, payload), "an answer to another process")
+            key = envelope.origin, envelope.serial
+            self._inquiries[key] = task = self._tasks.spawn(
+                self._answer(envelope, payload), "an answer to another process"
+            )
+            task.add_done_callback(lambda _: self._inquiries.pop(key, None))
+        elif envelope.kind == "withdraw":
+            if (inquiry := self._inquiries.get((envelope.origin, envelope.serial))) is not None:
+                inquiry.cancel()
         elif envelope.kind == "answer":
             self._hear(envelope, payload)
         else:
@@ -270,22 +333,37 @@ class Acting:
 
     async def _answer(self, envelope: Envelope, payload: bytes) -> None:
         """Whatever becomes of it, so that nobody waits for us."""
-        answer = Answer()
+        answer, whom = Answer(), Whom(envelope.topics, frozenset(envelope.excluded))
         try:
-            act = msgspec.msgpack.decode(payload, type=Act)
-            answer = await self._do(act, Whom(envelope.topics, frozenset(envelope.excluded)))
+            act = msgspec.msgpack.decode(payload, type=Act | Ask)
+            if isinstance(act, Ask):
+                await inquire(act, self._reached(whom), functools.partial(self._tell_said, envelope))
+            else:
+                answer = await self._do(act, whom)
         except (msgspec.MsgspecError, InvalidRoomName) as error:
             self.puzzle_over(error)
         finally:
             self._tell(envelope, answer)
 
     def _tell(self, asked: Envelope, answer: Answer) -> None:
-        envelope = Envelope("answer", self._owner, serial=asked.serial)
         for part in _parts(answer):
-            try:
-                self._backplane.publish((answers_topic(asked.origin),), seal(envelope, msgspec.msgpack.encode(part)))
-            except BackplaneUnavailable as error:
-                logger.debug("an answer is lost: %s", error)
+            self._tell_part(asked, part)
+
+    def _tell_said(self, asked: Envelope, told: Told) -> bool:
+        return told.last or self._tell_part(asked, Answer(last=False, asked=told.asked, said=told.said))
+
+    def _tell_part(self, asked: Envelope, part: Answer) -> bool:
+        envelope = Envelope("answer", self._owner, serial=asked.serial)
+        return self._publish_quietly((answers_topic(asked.origin),), envelope, msgspec.msgpack.encode(part))
+
+    def _publish_quietly(self, topics: tuple[str, ...], envelope: Envelope, payload: bytes) -> bool:
+        """False: it is lost."""
+        try:
+            self._backplane.publish(topics, seal(envelope, payload))
+        except BackplaneUnavailable as error:
+            logger.debug("what is told to another process is lost: %s", error)
+            return False
+        return True
 
     def puzzle_over(self, problem: object) -> None:
         """What somebody else has published on our topics, or a later release, which is told once."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from socketsundso.backplanes import Keep, default_url
 from socketsundso.connection import POLICIES, Conflate, SlowPolicy
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import Emitted, encode_push
+from socketsundso.messages import Asks, Emitted, Questions, encode_push
 from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
 
@@ -42,14 +42,21 @@ class Declaration:
     """
     What one class declares of rooms. Raises `DefinitionError` for what cannot work.
 
-    `events` are the names of its handlers. It `hears_backplane` if it has an `on_backplane` of its own, and
-    `authorizes` if it has such an `authorize`; the others pay nothing for it.
+    `events` are the names of its handlers, `questions` what its `calls` is compiled to. It `hears_backplane` if it has
+    an `on_backplane` of its own, and `authorizes` if it has such an `authorize`; the others pay nothing for it.
     """
 
     def __init__(
-        self, cls: type[Declares], events: Iterable[str], *, hears_backplane: bool = False, authorizes: bool = False
+        self,
+        cls: type[Declares],
+        events: Iterable[str],
+        *,
+        questions: Questions | None = None,
+        hears_backplane: bool = False,
+        authorizes: bool = False,
     ) -> None:
         self._cls = cls
+        self._questions = questions
         self._hub: Hub | None = None
         _check_policy(cls)
         self._emitted = Emitted(cls.emits, cls.ref_key)
@@ -90,7 +97,9 @@ class Declaration:
         hub = self._hub
         if hub is None or hub.url != self.url:
             callbacks = hub.callbacks() if hub is not None else ()
-            hub = self._hub = Hub(self.url, history=self.history, on_unavailable="count", encode=self.encode_push)
+            hub = self._hub = Hub(
+                self.url, history=self.history, on_unavailable="count", encode=self.encode_push, asks=self._asks
+            )
             for callback in callbacks:
                 hub.on_status(callback)
         return hub
@@ -102,12 +111,23 @@ class Declaration:
             return self._emitted.encode(message)
         return encode_push(message, self._cls.ref_key)
 
+    @property
+    def _asks(self) -> Asks:
+        return self._asks_nothing if self._questions is None else self._questions.asked
+
+    def _asks_nothing(self, question: Any, returns: Any) -> NoReturn:
+        raise asks_nothing(self._cls)
+
     def _check_emitted(self, message: Any) -> None:
         given = message.get("type") if isinstance(message, Mapping) else None
         if given not in self._emitted.types and not isinstance(message, self._emitted.classes):
             shown = f"a message of type {given!r}" if given else type(message).__name__
             known = ", ".join(sorted(self._emitted.types))
             raise TypeError(f"{self._cls.__name__} does not push {shown}; its `emits` lists {known}")
+
+
+def asks_nothing(cls: type) -> RuntimeError:
+    return RuntimeError(f"{cls.__name__} asks nothing: list the question and its answer in `calls`")
 
 
 def _check_policy(cls: type[Declares]) -> None:

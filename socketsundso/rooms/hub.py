@@ -16,19 +16,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import CancelledError
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
+from msgspec import UNSET
+from pydantic_core import ValidationError
 
 from socketsundso.backplanes import Keep, default_url, ended
-from socketsundso.connection import SENDABLE_CODES, fitting_reason
-from socketsundso.errors import BackplaneUnavailable
-from socketsundso.messages import encode_push
+from socketsundso.connection import SENDABLE_CODES, fitting_reason, require_timeout
+from socketsundso.errors import BackplaneUnavailable, CallFailed, InvalidAnswer
+from socketsundso.messages import Asks, Expected, asked_by_anybody, encode_push
 from socketsundso.rooms.acting import Act, Close, Join, Leave, Whom
+from socketsundso.rooms.calling import Ask, Poll, Said
 from socketsundso.rooms.history import declaration, valid_count
 from socketsundso.rooms.local import Rooms, known_rooms, rooms_for
 from socketsundso.rooms.presence import Member
@@ -137,6 +141,62 @@ class Target:
         """
         return await self._hub._act(self, Join([name for each in (room, *more) for name in names_of(each)]))
 
+    @overload
+    async def call(self, question: Any, *, returns: type[T], timeout_s: float = 30.0) -> T: ...
+    @overload
+    async def call(self, question: Any, *, timeout_s: float = 30.0) -> Any: ...
+    async def call(self, question: Any, *, returns: Any = UNSET, timeout_s: float = 30.0) -> Any:
+        """
+        Ask all of these connections, and take the first valid answer; the others are told that nobody waits any more.
+
+            yes = await Chat.hub.to_user("u1").call(Confirm(order=1), returns=bool, timeout_s=10)
+
+        A connection is asked what its class lists in `calls`, and its answer is validated there; others are passed
+        over. Who refuses, leaves or answers what is not valid is out of it, while somebody else may answer.
+
+        Where nobody is left, raises what a client refused with, `CallRefused`, else `InvalidAnswer`; `CallTimeout`
+        after `timeout_s` seconds; `CallRefused` with the code `gone` at once where nobody is there or all have left.
+        Raises `BackplaneUnavailable`, before anybody is asked, while the engine is away; a hub that counts instead, as
+        the one of a class does, asks those of this process.
+        """
+        expected, poll = await self._hub._call(self, question, returns, timeout_s, first=True)
+        if poll.answers:
+            return _value(expected, poll.answers[0])
+        raise poll.failure()
+
+    @overload
+    async def call_all(
+        self, question: Any, *, returns: type[T], timeout_s: float = 30.0
+    ) -> list[tuple[str, T | CallFailed]]: ...
+    @overload
+    async def call_all(self, question: Any, *, timeout_s: float = 30.0) -> list[tuple[str, Any]]: ...
+    async def call_all(self, question: Any, *, returns: Any = UNSET, timeout_s: float = 30.0) -> list[tuple[str, Any]]:
+        """
+        Ask all of these connections, and wait for all, `timeout_s` seconds at most: `[(id, answer), ...]`, with the
+        exception that `call` would raise in place of an answer that a connection has not given.
+
+        Nobody there: an empty list. Raises as `call` what concerns no single connection.
+        """
+        expected, poll = await self._hub._call(self, question, returns, timeout_s, first=False)
+        return [(said.connection, _outcome(expected, said)) for said in poll.said]
+
+
+def _value(expected: Expected, said: Said) -> Any:
+    assert said.answer is not None
+    try:
+        return expected.value(said.answer)
+    except ValidationError as exc:  # what is expected here is something else
+        raise InvalidAnswer(exc) from None
+
+
+def _outcome(expected: Expected, said: Said) -> Any:
+    if said.answer is None:
+        return said.failure
+    try:
+        return _value(expected, said)
+    except InvalidAnswer as exc:
+        return exc
+
 
 def ids_of(connections: Iterable[Any]) -> frozenset[str]:
     return frozenset(each if isinstance(each, str) else each.id for each in connections)
@@ -160,11 +220,13 @@ class Hub:
         history: Mapping[str, Keep] | None = None,
         on_unavailable: OnUnavailable = "raise",
         encode: Callable[[Any], bytes] = encode_push,
+        asks: Asks | None = None,
     ) -> None:
         self._url = url
         self._history = declaration("Hub", history or {})
         self._on_unavailable = on_unavailable
         self._encode = encode
+        self._asks = asks or functools.partial(asked_by_anybody, encode=encode)
         self._used: dict[asyncio.AbstractEventLoop, Rooms] = {}  # of each event loop that uses the hub; the latest last
         self._released = False  # closed, and not used again since
         self._callbacks: dict[Callback, None] = {}  # of `on_status`
@@ -298,6 +360,18 @@ class Hub:
             if self._on_unavailable == "raise":
                 raise
 
+    async def _call(
+        self, target: Target, question: Any, returns: Any, timeout_s: float, first: bool
+    ) -> tuple[Expected, Poll]:
+        require_timeout(timeout_s)
+        expected, body = self._asks(question, returns)
+        rooms, must_publish = await self._opened(), self._on_unavailable == "raise"
+        ask, whom = Ask(expected.question, body, timeout_s), Whom(target._topics, target._excluded)
+        poll = await rooms.acting.call(ask, whom, first, must_publish)
+        if must_publish and poll.was_cut_off and not (first and poll.answers):
+            raise BackplaneUnavailable("the engine went away before all processes had answered")
+        return expected, poll
+
     async def _act(self, target: Target, act: Act) -> int:
         rooms = await self._opened()
         whom = Whom(target._topics, target._excluded)
@@ -385,6 +459,23 @@ class SyncTarget:
     def join(self, room: str | Iterable[str], *more: str | Iterable[str]) -> int:
         return self._hub._ask(self._target.join(room, *more))
 
+    @overload
+    def call(self, question: Any, *, returns: type[T], timeout_s: float = 30.0) -> T: ...
+    @overload
+    def call(self, question: Any, *, timeout_s: float = 30.0) -> Any: ...
+    def call(self, question: Any, *, returns: Any = UNSET, timeout_s: float = 30.0) -> Any:
+        """As `Target.call`. RuntimeError where an event loop is running, which would have to answer."""
+        return self._hub._ask(self._target.call(question, returns=returns, timeout_s=timeout_s), timeout_s)
+
+    @overload
+    def call_all(
+        self, question: Any, *, returns: type[T], timeout_s: float = 30.0
+    ) -> list[tuple[str, T | CallFailed]]: ...
+    @overload
+    def call_all(self, question: Any, *, timeout_s: float = 30.0) -> list[tuple[str, Any]]: ...
+    def call_all(self, question: Any, *, returns: Any = UNSET, timeout_s: float = 30.0) -> list[tuple[str, Any]]:
+        return self._hub._ask(self._target.call_all(question, returns=returns, timeout_s=timeout_s), timeout_s)
+
 
 class SyncPresence:
     def __init__(self, hub: SyncHub, presence: Presence) -> None:
@@ -471,18 +562,19 @@ class SyncHub:
         """As `Hub.history`. TimeoutError after `timeout_s`."""
         return self._run(self._hub.history(room, limit))
 
-    def _ask(self, call: Coroutine[Any, Any, T]) -> T:
+    def _ask(self, call: Coroutine[Any, Any, T], longer_s: float = 0) -> T:
         """For what all event loops of the process answer: none of them may be the one that waits."""
         if asyncio._get_running_loop() is not None:
             call.close()
             raise RuntimeError("a SyncHub would stop this event loop, which is asked, too; await the same of a Hub")
-        return self._run(call)
+        return self._run(call, longer_s)
 
-    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+    def _run(self, call: Coroutine[Any, Any, T], longer_s: float = 0) -> T:
+        """Wait for `timeout_s`, and for as long as the call itself waits."""
         with self._lock:  # not to be closed between the two
             running = asyncio.run_coroutine_threadsafe(call, self._running_loop())
         try:
-            return running.result(self._timeout_s)
+            return running.result(self._timeout_s + longer_s)
         except CancelledError:
             raise RuntimeError("the hub was closed while it was called") from None
         finally:

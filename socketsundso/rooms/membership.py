@@ -14,14 +14,14 @@ import inspect
 import logging
 import re
 from collections.abc import Collection, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.backplanes import State
-from socketsundso.connection import OutboundQueue, Peer
+from socketsundso.connection import Calls, OutboundQueue, Peer
 from socketsundso.errors import BackplaneUnavailable, DefinitionError, EventError
 from socketsundso.messages import http_code
 from socketsundso.rooms import history
@@ -50,6 +50,9 @@ class Joins(Declares, Protocol):
 
     def authorize(self, room: str) -> Any: ...
     async def on_backplane(self, status: State) -> None: ...
+
+    _calls: Calls | None
+
     async def respond(self, response: Any) -> None: ...
 
 
@@ -136,6 +139,14 @@ class Membership:
         for topic in topics:
             self._all.leave(who, topic)
         return True
+
+    def asks(self, name: str) -> bool:
+        calls = self._endpoint._calls
+        return calls is not None and calls.asks(name) and self._peer.accepted and not self._peer.is_lost
+
+    async def ask(self, name: str, question: bytes, timeout_s: float) -> bytes:
+        self._peer.require()
+        return await cast(Calls, self._endpoint._calls).relay(name, question, timeout_s)
 
     async def enter(self, topics: list[str]) -> bool:
         try:

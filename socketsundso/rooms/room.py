@@ -84,7 +84,7 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     """What goes before a message between processes."""
 
     kind: str
-    """"message", "presence", "ask" or "answer"; what a later release may send is none of our business."""
+    """"message", "presence", "ask", "answer" or "withdraw"; what a later release may send is none of our business."""
 
     origin: str
     """The `Rooms` that sent it, which has delivered it to its own participants already."""
@@ -99,7 +99,7 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     """Rooms with history, whose participants get a numbered copy of their own."""
 
     serial: int = 0
-    """With `origin`, names a broadcast to several topics. Of an "ask" and its answers: which question it is."""
+    """With `origin`, names a broadcast to several topics. Of an "ask", its answers, its end: which question it is."""
 
     ttl_s: float | None = None
 
@@ -136,6 +136,12 @@ class Reachable(Protocol):
 
     def leave_now(self, topics: Collection[str]) -> bool:
         """False: it was in none of them."""
+
+    def asks(self, name: str) -> bool:
+        """Whether it can be asked what is called so."""
+
+    async def ask(self, name: str, question: bytes, timeout_s: float) -> bytes:
+        """Its valid answer, as JSON. Raises as `call` of endpoints."""
 
     async def enter(self, topics: list[str]) -> bool:
         """Be in all of them, whatever the endpoint would have said. False: it is not, and the log says why."""

@@ -13,8 +13,11 @@ class Log(list[Any]):
     """What happened, and a way to wait for it."""
 
     async def has(self, *entries: Any) -> None:
+        await self.satisfies(lambda: all(entry in self for entry in entries))
+
+    async def satisfies(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S):
-            while not all(entry in self for entry in entries):
+            while not condition():
                 await asyncio.sleep(0.002)
 
 

@@ -834,6 +834,8 @@ def test_a_client_that_reads_nothing_is_not_waited_for() -> None:
         ({type("Error", (BaseModel,), {}): int}, {}, "cannot be called 'error'"),
         ({type("Reply", (BaseModel,), {}): int}, {}, "'reply'"),
         ({Ask: int}, {"ref_key": "answer"}, "ref_key"),
+        ({Ask: Callable[[], int]}, {}, "the answer to 'ask': .*cannot come from JSON"),
+        ({Ask: list[type[int]]}, {}, "the answer to 'ask': .*cannot come from JSON"),
         ({Ask: int}, {"emits": [type("Reply", (BaseModel,), {})]}, "'reply'"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import weakref
 from typing import Annotated, Any
 
 import pytest
@@ -664,6 +666,27 @@ def test_a_cancel_while_dependencies_are_torn_down_behind_the_answer_is_too_late
             App.gates["torn"].set()
             assert (await client.receive())["ref"] == 8
             assert App.log == ["tearing down", "torn down"]
+
+    talking(App, main)
+
+
+def test_a_frame_that_is_no_message_keeps_nothing_of_its_connection() -> None:
+    """Neither does the timer of the close, which a loop keeps until it would be due, though it was cancelled."""
+    made: list[weakref.ref[Any]] = []
+
+    class App(Working):
+        def __init__(self, websocket: Any) -> None:
+            super().__init__(websocket)
+            made.append(weakref.ref(self))
+
+    async def main(client: Client) -> None:
+        await client.connection.send("{nonsense")
+        assert await client.closed() == 1003
+        await App.has(1003)
+        async with asyncio.timeout(WAIT_S / 8):
+            while made[0]() is not None:
+                gc.collect()
+                await asyncio.sleep(0.01)
 
     talking(App, main)
 

@@ -618,7 +618,7 @@ def test_a_teardown_that_fails_behind_the_reply_is_logged(caplog: pytest.LogCapt
 
 
 def test_a_teardown_that_fails_before_the_reply_is_the_answer() -> None:
-    """`scope="function"`: a commit that fails is an error, and no reply that lies."""
+    """`scope="function"`, as in FastAPI (#14262): a commit that fails is an error, and no reply that lies."""
 
     async def session() -> AsyncIterator[None]:
         yield

@@ -144,7 +144,7 @@ async def items(client: Client) -> list[Any]:
 
 
 def test_a_stream_has_its_dependencies_until_its_end(server: Any) -> None:
-    """They are torn down behind the handler, and before its end is told."""
+    """They are torn down behind the handler, and before its end is told (fastapi #14099 had it the other way)."""
 
     async def main(client: Client) -> None:
         await client.send("count", ref=1, to=2)

@@ -434,6 +434,43 @@ def test_one_name_of_the_handshake_has_one_declaration() -> None:
             async def on_b(self, b: Annotated[str, Depends(other)]) -> None: ...
 
 
+@pytest.mark.parametrize("when", ["__init__", "on_connect"])
+def test_what_one_connection_alone_takes_of_the_handshake_is_declared_before_it(when: str) -> None:
+    """By then FastAPI has taken what was asked for; `__init__` is early enough."""
+
+    async def token(x_token: Annotated[str, Header()]) -> str:
+        return x_token
+
+    @event
+    async def on_x(token: Annotated[str, Depends(token)]) -> Any:
+        return {"token": token}
+
+    refused: list[DefinitionError] = []
+
+    class App(Endpoint):
+        def __init__(self, websocket: WebSocket) -> None:
+            super().__init__(websocket)
+            if when == "__init__":
+                self.handlers["x"] = on_x
+
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            if when == "on_connect":
+                try:
+                    self.handlers["x"] = on_x
+                except DefinitionError as exc:
+                    refused.append(exc)
+
+    application = FastAPI()
+    application.websocket("/")(App)
+    (answer,) = talk(application, {"type": "x"}, headers=headers(x_token="t")).answers
+    if when == "__init__":
+        assert answer == {"type": "x", "token": "t"}
+    else:
+        assert answer["code"] == "unknown_event"
+        assert "'x_token' of the handshake, which is over" in str(refused[0])
+
+
 @pytest.mark.skipif("HTTPConnection" not in str(signature(HTTPBearer.__call__)), reason="its classes take a Request")
 def test_fastapis_security_classes_take_the_connection() -> None:
     """Those of FastAPI that take an HTTPConnection; what they raise is an answer to the message."""

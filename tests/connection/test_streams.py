@@ -17,6 +17,8 @@ from tests.connection.conversing import Log, talking, until_end
 from tests.harness import ask
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, Client, run, serving
+from tests.server.serving import TEXT, closing, masked
+from tests.server.serving import peer as raw_peer
 from tests.server.serving import serving as stopping
 
 
@@ -718,3 +720,76 @@ def test_one_connection_cannot_learn_to_stream() -> None:
             assert [each["type"] for each in await client.receives(2)] == ["token", "complete"]
 
     run(main)
+
+
+# ---- the connection ends meanwhile
+
+
+def test_a_stream_that_its_peer_leaves_behind_is_not_waited_for(server: str) -> None:
+    """It was asked for and left in one segment; the grace is for other handlers, since nobody hears the items."""
+
+    class App(Streaming):
+        disconnect_grace_s = 1000.0
+
+        @event
+        async def on_never(self) -> AsyncIterator[Token]:
+            await self.go.wait()
+            yield Token(text="")
+
+    async def main() -> None:
+        async with stopping(App, ws=server) as served, raw_peer(served) as peer:
+            peer.say(masked(TEXT, b'{"type":"never","ref":1}'), closing(4000))
+            await App.log.has(4000)
+
+    run(main)
+
+
+def test_what_waits_for_a_slow_peer_is_dropped_when_this_side_closes(caplog: pytest.LogCaptureFixture) -> None:
+    """A reply, an error and the end of a stream: none of them is an error in the log."""
+
+    class App(Streaming):
+        opened: App
+
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            type(self).opened = self
+
+        @event
+        async def on_fill(self) -> AsyncIterator[Token]:
+            while True:
+                yield Token(text="x" * 100_000)
+
+        @event(concurrent=True)
+        async def on_answer(self, how: str) -> dict[str, str]:
+            await self.go.wait()
+            self.log.append(how)
+            if how == "wrong":
+                raise EventError("wrong")
+            return {"how": how}
+
+        @event(timeout_s=0.01)
+        async def on_limited(self) -> AsyncIterator[Token]:
+            try:
+                await asyncio.Event().wait()
+                yield Token(text="")
+            finally:
+                self.log.append("limited")
+
+    async def main(client: Client) -> None:
+        client.stop_reading()
+        await client.send("answer", how="right", ref=1)
+        await client.send("answer", how="wrong", ref=2)
+        await client.send("fill", ref=3)
+        await client.send("limited", ref=4)
+        await App.log.has("limited")
+        App.go.set()
+        await App.log.has("right", "wrong")
+        closing = asyncio.create_task(App.opened.close(4000))  # some servers wait for the peer, too
+        await asyncio.sleep(0)
+        client.read_again()
+        assert await client.closed() == 4000
+        await closing
+        await App.log.has(4000)
+
+    talking(App, main)
+    assert [record.getMessage() for record in caplog.records] == []

@@ -1,7 +1,7 @@
 """What a type checker sees of the public API. Checked by mypy, never run."""
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any, assert_type
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from socketsundso import (
     Call,
+    CallFailed,
     CallRefused,
     Depends,
     Endpoint,
@@ -145,6 +146,15 @@ async def acting(app: App, hub: Hub, sync: SyncHub) -> None:
     await hub.to("a").join()  # type: ignore[call-arg]
 
 
+async def calls_of_hubs(hub: Hub, sync: SyncHub) -> None:
+    assert_type(await hub.to_user("u1").call({"type": "x"}, returns=Pong), Pong)
+    assert_type(await hub.to_user("u1").call({"type": "x"}, timeout_s=1), Any)
+    assert_type(await hub.everyone.call_all({"type": "x"}, returns=Pong), list[tuple[str, Pong | CallFailed]])
+    assert_type(sync.to("a").call({"type": "x"}, returns=Pong), Pong)
+    assert_type(sync.to("a").call_all({"type": "x"}, returns=Pong), list[tuple[str, Pong | CallFailed]])
+    await hub.everyone.call({"type": "x"}, 5)  # type: ignore[call-overload]
+
+
 def threads(app: App) -> None:
     assert_type(app.sync.broadcast({"type": "x"}, ["a", "b"], exclude_self=True, ttl_s=1), None)
     assert_type(app.sync.send({"type": "x"}), None)
@@ -212,3 +222,21 @@ async def calls(app: App) -> None:
     assert_type(CallRefused("declined").message, str | None)
     assert_type(InvalidAnswer(ValueError()).errors, list[dict[str, Any]])
     await app.call(Pong(time=1), returns=Pong, timeout_s="30")  # type: ignore[call-overload]
+
+
+class Uploading(Endpoint):
+    @event
+    async def on_import(self, name: str, rows: AsyncIterator[Pong]) -> Pong:
+        async for row in rows:
+            assert_type(row, Pong)
+        return Pong(time=1)
+
+    @event
+    async def on_double(self, rows: AsyncIterator[int]) -> AsyncIterator[Pong]:
+        async for n in rows:
+            yield Pong(time=2 * n)
+
+
+async def uploads(app: Uploading, rows: AsyncIterator[Pong]) -> None:
+    assert_type(await app.on_import("a", rows), Pong)
+    await app.on_import("a", [Pong(time=1)])  # type: ignore[arg-type]
