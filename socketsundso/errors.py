@@ -35,6 +35,10 @@ class DefinitionError(SocketsundsoError, TypeError, AssertionError):
     """
 
 
+class DefinitionWarning(UserWarning):
+    """A handler or endpoint that works, but whose contract cannot say all that it does. The text has the remedy."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about a name that is not known: "; did you mean 'response_model'?", or nothing."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)

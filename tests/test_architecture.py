@@ -60,6 +60,11 @@ WINGS = {
     ],
     "contract": [
         {"model"},
+        {"names", "patterns", "sharing", "keys", "selection"},
+        {"constraints"},
+        {"canonical"},
+        {"by_pydantic", "by_msgspec"},
+        {"schemas"},
     ],
     "testing": [
         {"peer", "mailbox"},

@@ -37,12 +37,27 @@ Knows no connection. One module per question:
 
 from socketsundso.messages import signature as signature
 from socketsundso.messages.aliases import substituted as substituted
+from socketsundso.messages.annotations import pydantic_form as pydantic_form
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of
 from socketsundso.messages.conduct import is_duration as is_duration
+from socketsundso.messages.core_schemas import is_of_application as is_of_application
+from socketsundso.messages.core_schemas import is_silent as is_silent
+from socketsundso.messages.declared import bare as bare
+from socketsundso.messages.declared import field_types as field_types
+from socketsundso.messages.declared import holds as holds
+from socketsundso.messages.declared import is_mapping as is_mapping
+from socketsundso.messages.declared import is_model_class as is_model_class
+from socketsundso.messages.declared import is_named_tuple as is_named_tuple
+from socketsundso.messages.declared import is_pydantic as is_pydantic
 from socketsundso.messages.declared import is_struct as is_struct
+from socketsundso.messages.declared import is_typed_dict as is_typed_dict
+from socketsundso.messages.declared import item_types as item_types
+from socketsundso.messages.declared import kind_of as kind_of
 from socketsundso.messages.declared import members as members
+from socketsundso.messages.declared import required_keys as required_keys
+from socketsundso.messages.declared import settled as settled
 from socketsundso.messages.decoder import UNDECODABLE as UNDECODABLE
 from socketsundso.messages.decoder import Decoder as Decoder
 from socketsundso.messages.definition import Definition as Definition
@@ -89,6 +104,7 @@ from socketsundso.messages.route import item_route as item_route
 from socketsundso.messages.route import reply_route as reply_route
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
+from socketsundso.messages.structs import union_members as union_members
 from socketsundso.messages.teardown import Opened as Opened
 from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late

@@ -64,6 +64,7 @@ _NO_TEXTS = frozenset(
     {"int", "float", "bool", "complex", "list", "set", "frozenset", "tuple", "dict", "model-fields", "typed-dict",
      "dataclass"}
 )  # fmt: skip
+_LIBRARIES = ("pydantic", "pydantic_core", "annotated_types", "msgspec", "socketsundso")
 _SEEN_THROUGH = ("default", "model", "function-before")  # what a validator gives after it is not known
 
 
@@ -114,6 +115,24 @@ def nests_fields(schema: Any) -> bool:
         "dict",
     )
     return sum(part.get("type") in nesting or part.get("root_model") is True for part in _parts(schema)) > 1
+
+
+def is_of_application(function: Any) -> bool:
+    """Was it written by users, not by one of the libraries?"""
+    module = getattr(getattr(function, "func", function), "__module__", None) or ""
+    return str(module).partition(".")[0] not in _LIBRARIES
+
+
+def is_silent(serialization: Any) -> bool:
+    """Is it a serializer of the application that does not say what it gives?"""
+    is_function = serialization.get("type") in ("function-plain", "function-wrap")
+    return is_function and "return_schema" not in serialization and is_of_application(serialization["function"])
+
+
+def silent_serializers(schema: Any) -> list[str]:
+    """The names of those in a core schema."""
+    found = [part["serialization"]["function"] for part in _parts(schema) if is_silent(part.get("serialization", {}))]
+    return [getattr(function, "__qualname__", repr(function)) for function in found]
 
 
 def declared_names(schema: Any) -> frozenset[str]:

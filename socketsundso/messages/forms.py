@@ -169,7 +169,8 @@ class _Forms:
         kind: Any = typing.get_origin(annotation) or annotation
         if is_typeddict(kind):
             return _typed_dict(kind, forms)
-        twin = type(kind.__name__, (kind,), {"__annotations__": forms, "__module__": kind.__module__})
+        namespace = {"__annotations__": forms, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        twin = type(kind.__name__, (kind,), {**namespace, "__doc__": kind.__doc__})
         if dataclasses.is_dataclass(kind):
             twin.__dataclass_fields__ = {  # type: ignore[attr-defined]  # what makes it a dataclass
                 name: _typed(field, forms.get(name, field.type)) for name, field in kind.__dataclass_fields__.items()
@@ -237,10 +238,20 @@ def _demands(meta: Meta) -> list[Any]:
     names = (*_NUMERIC, *_SIZES, "title", "description", "examples")
     demands: list[Any] = [Field(**{name: getattr(meta, name) for name in names if getattr(meta, name) is not None})]
     if meta.pattern is not None:  # Python's own regular expressions, which know more than pydantic's
-        demands.append(AfterValidator(_matching(meta.pattern)))
+        demands.append(AfterValidator(_Demanded(Meta(pattern=meta.pattern), _matching(meta.pattern))))
     if meta.tz is not None:
-        demands.append(AfterValidator(_aware if meta.tz else _naive))
+        demands.append(AfterValidator(_Demanded(Meta(tz=meta.tz), _aware if meta.tz else _naive)))
     return demands
+
+
+class _Demanded:
+    """A check that tells what it asks for."""
+
+    def __init__(self, demanded: Meta, check: Callable[[Any], Any]) -> None:
+        self.demanded, self._check = demanded, check
+
+    def __call__(self, value: Any) -> Any:
+        return self._check(value)
 
 
 def _applicable(meta: Meta, kind: Any) -> Meta:

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import inspect
 import typing
+import warnings
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
@@ -24,8 +25,15 @@ from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, ValidationError
 
-from socketsundso.errors import DefinitionError
-from socketsundso.messages.core_schemas import may_write_nan, nests_fields, writes_no_text, written_as, written_keys
+from socketsundso.errors import DefinitionError, DefinitionWarning
+from socketsundso.messages.core_schemas import (
+    may_write_nan,
+    nests_fields,
+    silent_serializers,
+    writes_no_text,
+    written_as,
+    written_keys,
+)
 from socketsundso.messages.declared import (
     as_dict,
     field_types,
@@ -224,6 +232,13 @@ def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
     except (PydanticUserError, NameError, TypeError) as exc:
         text = str(exc).splitlines()[0]
         raise DefinitionError(f"event {event!r}: pydantic cannot build the response model {model!r}: {text}") from exc
+    for function in silent_serializers(adapter.core_schema):
+        warnings.warn(
+            f"event {event!r}: {function} has no return annotation, so nobody is told what it writes; add "
+            "one, or write `return_type=`",
+            DefinitionWarning,
+            stacklevel=2,
+        )
     return adapter
 
 

@@ -13,8 +13,10 @@ from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import msgspec
-from pydantic import PlainSerializer, PlainValidator, TypeAdapter, WithJsonSchema
-from pydantic_core import PydanticCustomError, PydanticSerializationError, ValidationError, to_json
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, PlainValidator, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationError, ValidationError, to_json
 
 from socketsundso.messages.aliases import UNIONS, unwrap
 from socketsundso.messages.disclosure import reason_of
@@ -91,8 +93,27 @@ def shim(kind: Any) -> Any:
         Any,
         PlainValidator(convert),
         PlainSerializer(msgspec.to_builtins, when_used="json"),
-        WithJsonSchema(_struct_schema(kind)),
+        _JudgedByMsgspec(kind),
     ]
+
+
+class _JudgedByMsgspec:
+    """Tells a core schema which type it stands for, in its `metadata`, and JSON schemas what that looks like."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        metadata = {**schema.get("metadata", {}), "judged_by_msgspec": self._kind}
+        return typing.cast("CoreSchema", {**schema, "metadata": metadata})
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        try:
+            found = handler(schema)  # of a generator that reads the metadata
+        except PydanticInvalidForJsonSchema:
+            found = {}
+        return found or _struct_schema(self._kind)
 
 
 def _remedy(exc: Exception) -> str:

@@ -1,0 +1,88 @@
+"""
+What is demanded of a value beside its type: as keywords of JSON Schema where there is one, else in words.
+
+    demanding({"anyOf": [{"type": "string"}, {"type": "integer"}]}, {"min_length": 2, "gt": 0})
+    ->   {"anyOf": [{"type": "string", "minLength": 2}, {"type": "integer", "exclusiveMinimum": 0}]}
+
+Demands have annotated-types' names: gt, ge, lt, le, multiple_of, min_length, max_length, pattern.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+TOLD = "x-told"
+"""What no keyword says, in words; it ends in the description."""
+IF_AWARE = "x-if-aware"
+"""The format of a time that is known to have an offset: RFC 3339 has none without."""
+
+_NUMBERS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum",
+            "multiple_of": "multipleOf"}  # fmt: skip
+_BY_TYPE: dict[str, dict[str, str]] = {
+    "integer": _NUMBERS,
+    "number": _NUMBERS,
+    "string": {"min_length": "minLength", "max_length": "maxLength", "pattern": "pattern"},
+    "array": {"min_length": "minItems", "max_length": "maxItems"},
+    "object": {"min_length": "minProperties", "max_length": "maxProperties"},
+}
+_WORDS = {
+    "gt": "greater than {}", "ge": "at least {}", "lt": "less than {}", "le": "at most {}",
+    "multiple_of": "a multiple of {}", "min_length": "at least {} long", "max_length": "at most {} long",
+    "pattern": "matching the regular expression `{}`",
+}  # fmt: skip
+_KEYWORDS = {keyword: demand for names in _BY_TYPE.values() for demand, keyword in names.items()}
+DEMANDS = frozenset(_WORDS)
+
+
+def demanding(schema: Mapping[str, Any], demands: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with these demands, in each of its alternatives those that its type can have."""
+    found = dict(schema)
+    if "anyOf" in found:
+        found["anyOf"] = [demanding(each, demands) for each in found["anyOf"]]
+    keywords = {} if "contentEncoding" in found else _BY_TYPE.get(str(found.get("type")), {})
+    for demand, keyword in keywords.items():
+        if demand in demands:
+            found[keyword] = demands[demand]
+    return found
+
+
+def aware(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of times that have an offset."""
+    found = dict(schema)
+    if "anyOf" in found:
+        found["anyOf"] = [aware(each) for each in found["anyOf"]]
+    if IF_AWARE in found:
+        found["format"] = found.pop(IF_AWARE)
+    return found
+
+
+def is_exact(bound: Any) -> bool:
+    """Do all who compute with it in floats come to one result? 0.3 is no multiple of 0.1 to some."""
+    if not isinstance(bound, float):
+        return True
+    return math.isfinite(bound) and Decimal(bound) == Decimal(repr(bound))
+
+
+def told(schema: Mapping[str, Any], demands: Mapping[str, Any], when: str = "") -> dict[str, Any]:
+    """The schema with these demands in words; `when` they are made."""
+    said = ", ".join(_WORDS[name].format(value) for name, value in demands.items())
+    sentence = f"{when}{said}."
+    return {**schema, TOLD: [*schema.get(TOLD, ()), sentence[:1].upper() + sentence[1:]]} if said else dict(schema)
+
+
+def taken_off(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema without the keywords at its top that bound a value, and these as demands."""
+    bounds = {_KEYWORDS[key]: value for key, value in schema.items() if key in _KEYWORDS}
+    return {key: value for key, value in schema.items() if key not in _KEYWORDS}, bounds
+
+
+def settled_demands(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema without demands that stand where they say nothing, and these: `gt`, `minLength` of an array."""
+    meant = _BY_TYPE.get(str(schema.get("type")), {}).values()
+    stray = {key: value for key, value in schema.items() if key in DEMANDS - {"pattern"}}
+    stray |= {_KEYWORDS[key]: value for key, value in schema.items() if key in _KEYWORDS and key not in meant}
+    rest = {key: value for key, value in schema.items() if key not in DEMANDS - {"pattern"}}
+    return {key: value for key, value in rest.items() if key not in _KEYWORDS or key in meant}, stray
