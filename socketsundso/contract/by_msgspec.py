@@ -73,6 +73,8 @@ class MsgspecSchemas:
             return {"enum": [getattr(each, "value", each) for each in typing.get_args(found)]}
         if kind in _ATOMS:
             return dict(_ATOMS[kind])
+        if not isinstance(kind, type):
+            return dict(self._by_pydantic(found))
         if issubclass(kind, enum.Enum):
             return self._defined(kind, kind, self._enum)
         if is_pydantic(kind) and not is_struct(kind) and not self._reads_fields(kind):

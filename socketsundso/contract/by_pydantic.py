@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
-from socketsundso.contract.constraints import IF_AWARE, aware, demanding, settled_demands, taken_off, told
-from socketsundso.contract.keys import as_key
+from socketsundso.contract.constraints import IF_AWARE, TELLABLE, aware, demanding, settled_demands, taken_off, told
+from socketsundso.contract.keys import as_key, require, taken_from
 from socketsundso.messages import is_of_application, is_silent
 
 Refer = Callable[[Any], dict[str, Any]]
@@ -28,8 +28,8 @@ _THEN = "behind a validator: "
 class PydanticSchemas(GenerateJsonSchema):
     """
     Schemas in one mode. Their `$ref`s are `VARIANT pydantic IDENTITY`, the keys of `definitions` and of what is `known`
-    already; where they are of types that msgspec judges, what `refer` gives. `tags` are the keys that tell the
-    alternatives of unions apart, with those alternatives: pydantic refuses one without its tag, default or not.
+    already; where they are of types that msgspec judges, what `refer` gives. `tags` are keys that tell the alternatives
+    of unions apart, with the refs of those: pydantic refuses one without its tag, default or not.
 
     Raises pydantic's `PydanticInvalidForJsonSchema`.
     """
@@ -47,9 +47,10 @@ class PydanticSchemas(GenerateJsonSchema):
         lacks_defaults: bool = False,
     ) -> None:
         super().__init__(by_alias=by_alias, ref_template="{model}")
-        self._mode, self._variant, self._refer, self._known = mode, variant, refer, known
+        self._mode = mode  # which `generate` would set, and put all that it finds into one document
+        self._variant, self._refer, self._known = variant, refer, known
         self._lacks_defaults = lacks_defaults
-        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.tags: list[tuple[str, str]] = []
 
     def of(self, annotation: Any) -> dict[str, Any]:
         """The schema of what an annotation says."""
@@ -172,7 +173,7 @@ class PydanticSchemas(GenerateJsonSchema):
         if "$ref" in found or "properties" in found or not is_of_application(schema["function"]["function"]):
             return found
         if self.mode == mode and "json_schema_input_schema" not in schema:
-            found = _loosened(found)
+            found = _loosened(found, tells=mode == "validation")
         return {**found, _CHANGED: True} if self.mode == "validation" else found
 
     def chain_schema(self, schema: Any) -> dict[str, Any]:
@@ -187,24 +188,19 @@ class PydanticSchemas(GenerateJsonSchema):
     # ---------------------------------------------------------------------- keys
 
     def model_fields_schema(self, schema: Any) -> dict[str, Any]:
-        return self._with_paths(schema, super().model_fields_schema)
-
-    def _with_paths(self, schema: Any, make: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Fields that are taken from within something else (`AliasPath`): the key of that."""
-        paths = {
+        """Of fields that are taken from within something else (`AliasPath`), the key of that."""
+        outer = {
             name: key
             for name, field in schema["fields"].items()
-            if self.mode == "validation" and (key := _key_around(field.get("validation_alias")))
+            for key, is_whole in [taken_from(field.get("validation_alias", name))]
+            if self.mode == "validation" and not is_whole
         }
-        if not paths:
-            return make(schema)
-        rest = {name: field for name, field in schema["fields"].items() if name not in paths}
-        found = make({**schema, "fields": rest})
-        for name, key in paths.items():
+        own: Any = {name: field for name, field in schema["fields"].items() if name not in outer}
+        found = super().model_fields_schema(schema | {"fields": own})
+        for name, key in outer.items():
             found["properties"].setdefault(key, {})
-            required = found.setdefault("required", [])
-            if self.field_is_required(schema["fields"][name], True) and key not in required:
-                required.append(key)
+            if self.field_is_required(schema["fields"][name], True):
+                require(found, key)
         return found
 
     def dict_schema(self, schema: Any) -> dict[str, Any]:
@@ -221,8 +217,13 @@ class PydanticSchemas(GenerateJsonSchema):
 
     def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
         found = super().tagged_union_schema(schema)
-        if self.mode == "validation":
-            self.tags += [(key, each) for each in found["oneOf"] for key in _tag_keys(schema["discriminator"])]
+        keys = _tag_keys(schema["discriminator"]) if self.mode == "validation" else []
+        for choice in found["oneOf"]:
+            for key in keys:
+                if "$ref" in choice:
+                    self.tags.append((key, choice["$ref"]))
+                else:
+                    require(choice, key)
         return found
 
 
@@ -241,26 +242,18 @@ def _aware_only(found: dict[str, Any], schema: Any) -> dict[str, Any]:
 
 def _bounded(found: dict[str, Any], schema: Any) -> dict[str, Any]:
     """With bounds that no keyword says, or only for numbers."""
-    demands = {name: schema[name] for name in ("gt", "ge", "lt", "le", "multiple_of") if schema.get(name) is not None}
-    return told(found, demands) if demands else found
+    return told(found, {name: schema[name] for name in TELLABLE if schema.get(name) is not None})
 
 
-def _loosened(found: dict[str, Any]) -> dict[str, Any]:
+def _loosened(found: dict[str, Any], *, tells: bool) -> dict[str, Any]:
     rest, demands = taken_off(found)
     if "anyOf" in rest:
-        rest["anyOf"] = [each if "$ref" in each else _loosened(each) for each in rest["anyOf"]]
-    return told(rest, demands, _THEN)
+        rest["anyOf"] = [each if "$ref" in each else _loosened(each, tells=tells) for each in rest["anyOf"]]
+    return told(rest, demands, _THEN) if tells else rest
 
 
 def _source(pattern: Any) -> str:
     return str(getattr(pattern, "pattern", pattern))
-
-
-def _key_around(alias: Any) -> str | None:
-    """The key of what a field is taken from within, where it has none of its own."""
-    paths = alias if isinstance(alias, list) else []
-    paths = [paths] if paths and not isinstance(paths[0], list) else paths
-    return str(paths[0][0]) if paths and all(len(path) > 1 for path in paths) else None
 
 
 def _tag_keys(discriminator: Any) -> list[str]:

@@ -130,6 +130,8 @@ def _objects(schema: dict[str, Any]) -> None:
             schema.update(told(schema, {"pattern": " or ".join(given)}, "with keys "))
     if schema.get("additionalProperties") in (True, {}):
         del schema["additionalProperties"]
+    if schema.get("propertyNames") in (True, {}, {"type": "string"}):
+        del schema["propertyNames"]
     for key in ("properties", "required"):
         if not schema.get(key, True):
             del schema[key]

@@ -31,22 +31,37 @@ _BY_TYPE: dict[str, dict[str, str]] = {
 _WORDS = {
     "gt": "greater than {}", "ge": "at least {}", "lt": "less than {}", "le": "at most {}",
     "multiple_of": "a multiple of {}", "min_length": "at least {} long", "max_length": "at most {} long",
-    "pattern": "matching the regular expression `{}`",
+    "pattern": "matching the regular expression `{}`", "max_digits": "of at most {} digits",
+    "decimal_places": "of at most {} decimal places",
 }  # fmt: skip
 _KEYWORDS = {keyword: demand for names in _BY_TYPE.values() for demand, keyword in names.items()}
-DEMANDS = frozenset(_WORDS)
+_STRAY = frozenset({"gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "max_digits", "decimal_places"})
+DEMANDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
+TELLABLE = ("gt", "ge", "lt", "le", "multiple_of", "max_digits", "decimal_places")
+"""What may be demanded of a value that is a text and no number in JSON."""
 
 
 def demanding(schema: Mapping[str, Any], demands: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with these demands, in each of its alternatives those that its type can have."""
     found = dict(schema)
     if "anyOf" in found:
-        found["anyOf"] = [demanding(each, demands) for each in found["anyOf"]]
-    keywords = {} if "contentEncoding" in found else _BY_TYPE.get(str(found.get("type")), {})
-    for demand, keyword in keywords.items():
-        if demand in demands:
-            found[keyword] = demands[demand]
-    return found
+        found["anyOf"] = [{**each, **_keywords(each, demands)} for each in found["anyOf"]]
+        return found
+    keywords = _keywords(found, demands)
+    unsaid = {
+        name: value for name, value in demands.items() if _BY_TYPE.get(_type(found), {}).get(name) not in keywords
+    }
+    return told({**found, **keywords}, unsaid)
+
+
+def _keywords(schema: Mapping[str, Any], demands: Mapping[str, Any]) -> dict[str, Any]:
+    known = _BY_TYPE.get(_type(schema), {})
+    return {known[name]: value for name, value in demands.items() if name in known}
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """Of a value whose length is that of another one, none."""
+    return "" if "contentEncoding" in schema else str(schema.get("type"))
 
 
 def aware(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +97,6 @@ def taken_off(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 def settled_demands(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The schema without demands that stand where they say nothing, and these: `gt`, `minLength` of an array."""
     meant = _BY_TYPE.get(str(schema.get("type")), {}).values()
-    stray = {key: value for key, value in schema.items() if key in DEMANDS - {"pattern"}}
-    stray |= {_KEYWORDS[key]: value for key, value in schema.items() if key in _KEYWORDS and key not in meant}
-    rest = {key: value for key, value in schema.items() if key not in DEMANDS - {"pattern"}}
-    return {key: value for key, value in rest.items() if key not in _KEYWORDS or key in meant}, stray
+    stray = {key: _KEYWORDS.get(key, key) for key in schema if key in _STRAY or (key in _KEYWORDS and key not in meant)}
+    rest = {key: value for key, value in schema.items() if key not in stray}
+    return rest, {demand: schema[key] for key, demand in stray.items()}

@@ -1,11 +1,9 @@
-"""What the keys of a JSON object look like, which are texts whatever they are in Python: `{1: "a"}` is `{"1": "a"}`."""
+"""Keys of JSON objects: texts, whatever they are in Python (`{1: "a"}` is `{"1": "a"}`), and which a field is at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from pydantic import AliasChoices, AliasPath
 
 _INTEGER = "^-?[0-9]+$"
 
@@ -29,9 +27,20 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def taken_from(alias: AliasPath | AliasChoices) -> str:
-    """The key that a field with such an alias is taken from: of a path, its first."""
-    paths = [alias] if isinstance(alias, AliasPath) else alias.choices
-    keys = [each if isinstance(each, str) else each.path[0] for each in paths]
-    whole = [key for key, each in zip(keys, paths, strict=True) if isinstance(each, str) or len(each.path) == 1]
-    return str((whole or keys)[0])
+def taken_from(alias: str | Sequence[Any]) -> tuple[str, bool]:
+    """
+    The key that a field with this alias of pydantic's core schemas is taken from, and whether it is all that is there.
+
+    Of `["names", 0]`, a path, the first key; of several aliases the first that is a key of its own.
+    """
+    if isinstance(alias, str):
+        return alias, True
+    paths = [alias] if isinstance(alias[0], str) else list(alias)
+    whole = [path for path in paths if len(path) == 1]
+    return str((whole or paths)[0][0]), bool(whole)
+
+
+def require(schema: dict[str, Any], key: str) -> None:
+    """One of its properties has to be there."""
+    if key in schema.get("properties", ()) and key not in schema.get("required", ()):
+        schema["required"] = [*schema.get("required", ()), key]

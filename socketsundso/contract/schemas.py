@@ -13,21 +13,21 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import AliasChoices, AliasPath
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from socketsundso.contract.by_msgspec import MsgspecSchemas
 from socketsundso.contract.by_pydantic import PydanticSchemas
 from socketsundso.contract.canonical import canonical
-from socketsundso.contract.keys import taken_from
+from socketsundso.contract.keys import require, taken_from
 from socketsundso.contract.names import free, names
 from socketsundso.contract.selection import is_whole, lacking_null, selected
-from socketsundso.contract.sharing import groups, refs_within
+from socketsundso.contract.sharing import groups, referring, refs_of_choices, refs_within, renamed
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import (
     ResponseOptions,
     Signature,
+    core_alias,
     field_types,
     holds,
     is_model_class,
@@ -65,7 +65,7 @@ class Components:
         self._definitions: dict[str, Any] = {}
         self._given: list[dict[str, Any]] = []
         self._unfinished: list[tuple[dict[str, Any], Finish]] = []
-        self._tags: list[tuple[str, Mapping[str, Any]]] = []
+        self._tags: list[tuple[str, str]] = []
         self._msgspec: dict[Mode, MsgspecSchemas] = {
             "validation": MsgspecSchemas("validation", self._definitions, self._validated),
             "serialization": MsgspecSchemas("serialization", self._definitions, self._written),
@@ -95,7 +95,8 @@ class Components:
         def schema_of(annotation: Any) -> dict[str, Any]:
             return self._written(annotation, options)
 
-        found = self._give(self._or_refused(schema_of, settled(annotation), where), without)
+        annotation = settled(annotation)
+        found = self._give(self._or_refused(schema_of, annotation, where), without)
         if not is_whole(options):
             kind = kind_of(annotation)
             self._unfinished.append((found, lambda schema: selected(self._opened(schema), kind, options)))
@@ -110,10 +111,8 @@ class Components:
         required: list[str] = []
         for parameter in signature.parameters:
             schema = self._or_refused(self._validated, parameter.annotation, f"{where}, parameter {parameter.name!r}")
-            key = _key_of(parameter)
-            if isinstance(parameter.field.validation_alias, AliasPath):
-                schema = {}
-            properties[key] = _described(schema, parameter)
+            key, is_whole = taken_from(core_alias(parameter))
+            properties[key] = _described(schema, parameter) if is_whole else {}
             if parameter.default is None and key not in required:
                 required.append(key)
         return self._give(
@@ -166,28 +165,27 @@ class Components:
         definitions = {str(ref): each for ref, each in generator.definitions.items()}
         if lacks_null:
             definitions = {ref: lacking_null(each, definitions) for ref, each in definitions.items()}
-        self._tags += generator.tags
-        return self._adopt(schema, definitions)
+        other = self._adopt(definitions)
+        self._tags += [(key, other.get(ref, ref)) for key, ref in generator.tags]
+        return dict(renamed(schema, other))
 
-    def _adopt(self, schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    def _adopt(self, definitions: dict[str, Any]) -> dict[str, str]:
         """
-        `schema` with its definitions among those that are known.
+        Definitions are known from here on; those that are called otherwise here, with that name.
 
         One class may look different elsewhere: a plain dataclass follows the config of the model that it is within.
         Then it is another component, and so is all that refers to it.
         """
-        different = {ref for ref, each in definitions.items() if self._definitions.get(ref, each) != each}
-        number = 1
-        while different:
+        other: dict[str, str] = {}
+        number, found = 1, definitions
+        while different := {ref for ref, each in found.items() if self._definitions.get(ref, each) != each}:
             number += 1
-            different |= _referring(definitions, different)
+            back = {new: ref for ref, new in other.items()}
+            different = referring(definitions, {back.get(ref, ref) for ref in different} | set(other))
             other = {ref: ref.replace(" ", f"~{number} ", 1) for ref in different}
-            renamed = {other.get(ref, ref): _renamed(each, other) for ref, each in definitions.items()}
-            if all(self._definitions.get(ref, each) == each for ref, each in renamed.items()):
-                definitions, schema = renamed, _renamed(schema, other)
-                break
-        self._definitions.update(definitions)
-        return schema
+            found = {other.get(ref, ref): renamed(each, other) for ref, each in definitions.items()}
+        self._definitions.update(found)
+        return other
 
     def _or_refused(self, schema_of: Callable[[Any], dict[str, Any]], annotation: Any, where: str) -> dict[str, Any]:
         try:
@@ -236,17 +234,14 @@ class Components:
 
     def _require_tags(self) -> None:
         """The alternatives of a discriminated union need their tags in what clients send."""
-        for key, choice in self._tags:
-            todo, seen = [choice], set()
+        for key, ref in self._tags:
+            todo, seen = [ref], set[str]()
             while todo:
-                schema: Any = todo.pop()
-                if "$ref" in schema:
-                    if schema["$ref"] not in seen:
-                        seen.add(schema["$ref"])
-                        todo.append(self._definitions[schema["$ref"]])
-                elif key in schema.get("properties", ()) and key not in schema.get("required", ()):
-                    schema["required"] = [*schema.get("required", ()), key]
-                todo += [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
+                ref = todo.pop()
+                if ref not in seen:
+                    seen.add(ref)
+                    require(self._definitions[ref], key)
+                    todo += refs_of_choices(self._definitions[ref])
 
     def _reached(self) -> list[str]:
         """The definitions that something refers to, in the order in which they were met."""
@@ -258,11 +253,6 @@ class Components:
                 found[ref] = None
                 todo += refs_within(self._definitions[ref])
         return [ref for ref in self._definitions if ref in found]
-
-
-def _key_of(parameter: Any) -> str:
-    alias = parameter.field.validation_alias
-    return taken_from(alias) if isinstance(alias, AliasPath | AliasChoices) else str(parameter.key)
 
 
 def _described(schema: Mapping[str, Any], parameter: Any) -> dict[str, Any]:
@@ -308,22 +298,6 @@ def _named(used: Iterable[str], group_of: Mapping[str, int]) -> dict[str, str]:
                 by_group[group] = name
                 taken.add(name)
     return {ref: by_group[group_of[ref]] for ref in used}
-
-
-def _referring(definitions: Mapping[str, Any], wanted: set[str]) -> set[str]:
-    """What refers to one of these, over however many others."""
-    found = set(wanted)
-    while more := {ref for ref, each in definitions.items() if ref not in found and found & set(refs_within(each))}:
-        found |= more
-    return found
-
-
-def _renamed(schema: Any, other: Mapping[str, str]) -> Any:
-    if isinstance(schema, Mapping):
-        ref = schema.get("$ref")
-        found = {key: _renamed(each, other) for key, each in schema.items()}
-        return {**found, "$ref": other.get(ref, ref)} if isinstance(ref, str) else found
-    return [_renamed(each, other) for each in schema] if isinstance(schema, list) else schema
 
 
 def _refer(schema: Any, name_of: Mapping[str, str]) -> None:

@@ -70,6 +70,27 @@ def refs_within(schema: Any) -> Iterator[str]:
             yield from refs_within(each)
 
 
+def refs_of_choices(schema: Mapping[str, Any]) -> list[str]:
+    """What it stands for, or each of its alternatives does."""
+    choices = [schema, *schema.get("oneOf", ()), *schema.get("anyOf", ())]
+    return [each["$ref"] for each in choices if "$ref" in each]
+
+
 def _is_ref(key: str, value: Any) -> bool:
     """A property may have this name, too."""
     return key == "$ref" and isinstance(value, str)
+
+
+def referring(definitions: Mapping[str, Any], wanted: set[str]) -> set[str]:
+    """These, and what refers to one of them, over however many others."""
+    found = set(wanted)
+    while more := {ref for ref, each in definitions.items() if ref not in found and found & set(refs_within(each))}:
+        found |= more
+    return found
+
+
+def renamed(schema: Any, other: Mapping[str, str]) -> Any:
+    """The schema with other refs."""
+    if isinstance(schema, Mapping):
+        return {key: other.get(v, v) if _is_ref(key, v) else renamed(v, other) for key, v in schema.items()}
+    return [renamed(each, other) for each in schema] if isinstance(schema, list) else schema

@@ -72,6 +72,7 @@ from socketsundso.messages.fields import Field as Field
 from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import Ref as Ref
+from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends

@@ -428,6 +428,11 @@ TABLE = [
     Case(Wrapped, [{"n": 1}, {"n": 1, "leaf": {"id": 1, "label": "", "blob": ""}}], [{"n": -1}, {"n": 1, "leaf": 2}]),
     Case(list[Leaf], [[{"id": 1, "label": "", "blob": ""}]], [[{}]]),
     Case(Annotated[int, Meta(gt=0, description="d")], [1], [0]),
+    Case(Annotated[Alias, at.Len(1)], [[1]], [["x"]], lax=[[]]),
+    Case(Annotated[decimal.Decimal, AfterValidator(lambda d: d), Field(gt=0)], ["1.5"], [None], lax=["-1"]),
+    Case(Annotated[Union[Optional[Plain], str], Field(description="d")], [None, "a", {"x": 1, "name": "a"}], [[]]),
+    Case(dict[bool, int], [{"true": 1}], [{"true": "x"}]),
+    Case(dict[uuid.UUID, int], [{_UUID: 1}], [{_UUID: "x"}]),
     Case(Annotated[str, Meta(pattern="^a+$")], ["a"], ["b"]),
     Case(Annotated[datetime.datetime, Meta(tz=True)], [_AWARE], [None], lax=[_NAIVE]),
 ]  # fmt: skip

@@ -45,7 +45,7 @@ LEAVES = [
     Kind(str, TEXTS),
     Kind(bool, st.booleans()),
     Kind(None, st.none()),
-    Kind(bytes, TEXTS),
+    Kind(bytes, st.sampled_from(["", "YQ==", "YWI="])),  # a text for pydantic, base64 for msgspec
     Kind(Any, st.none() | TEXTS | st.lists(st.integers(0, 3), max_size=2)),
     Kind(datetime.date, written(st.dates())),
     Kind(datetime.datetime, written(TIMES)),
@@ -99,10 +99,10 @@ def of_fields(maker: str, a: Kind, b: Kind) -> Kind:
     return Kind(kind, st.fixed_dictionaries({"a": a.values, "b": b.values | st.none()}))
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(st.recursive(st.sampled_from(LEAVES), nested, max_leaves=5), st.data())
 def test_what_is_taken_and_sent_passes_what_is_published(kind: Kind, data: st.DataObject) -> None:
-    """For any type, the schema of what clients send takes what the endpoint takes, and that of replies what it sends."""
+    """For any type, what the endpoint takes passes the schema of what clients send, what it sends that of replies."""
     try:
         echo = Echo(Case(kind.annotation, []))
     except DefinitionError:  # two Structs without tags in a union, say
@@ -112,10 +112,6 @@ def test_what_is_taken_and_sent_passes_what_is_published(kind: Kind, data: st.Da
     table = components.table()
     values = data.draw(st.lists(kind.values, min_size=1, max_size=4))
     for value, answer in zip(values, echo.answers(values), strict=True):
-        if answer["type"] == "error":
-            continue
+        assert answer.pop("type") == "echo", answer
         assert not list(map(str, Draft202012Validator(whole(taken, table)).iter_errors(value)))
-        del answer["type"]
         assert not list(map(str, Draft202012Validator(whole(sent, table)).iter_errors(answer)))
-
-

@@ -9,6 +9,7 @@ let text = "";
 for await (const part of process.stdin) text += part;
 const { schemas, formats } = JSON.parse(text);
 const wrong = [];
+const ajv = new Ajv({ strict: true, allErrors: true, formats: Object.fromEntries(formats.map((f) => [f, true])) });
 
 const zodReads = (schema) => JSON.parse(JSON.stringify(schema), (key, value) =>
   value && typeof value === "object" && value.format === "uuid" ? { ...value, format: undefined } : value);
@@ -16,7 +17,6 @@ const zodReads = (schema) => JSON.parse(JSON.stringify(schema), (key, value) =>
 for (const { name, schema, accepted, refused } of schemas) {
   const judges = {
     ajv: () => {
-      const ajv = new Ajv({ strict: true, allErrors: true, formats: Object.fromEntries(formats.map((f) => [f, true])) });
       const validate = ajv.compile(schema);
       return (value) => (validate(value) ? null : ajv.errorsText(validate.errors));
     },
