@@ -193,23 +193,21 @@ def _fields_of(kind: Any, types: Mapping[str, Any]) -> dict[str, _Field]:
         return {name: _Field(name, name in required) for name in types}
     if is_named_tuple(kind):
         return {name: _Field(name, name not in kind._field_defaults) for name in kind._fields}
-    if hasattr(kind, "__attrs_attrs__"):
-        import attrs  # there, since a class of its own is
+    if hasattr(kind, "__attrs_attrs__"):  # msgspec leaves out what is private
+        names = [field.name for field in kind.__attrs_attrs__ if not field.name.startswith("_")]
+        return {name: _Field(name, name in _parameters_without_default(kind)) for name in names}
+    return {field.name: _of_dataclass(field) for field in dataclasses.fields(kind)}
 
-        return {
-            f.name: _Field(f.name, f.default is attrs.NOTHING)
-            for f in kind.__attrs_attrs__
-            if not f.name.startswith("_")
-        }
+
+def _parameters_without_default(kind: Any) -> set[str]:
+    parameters = inspect.signature(kind).parameters.items()
+    return {name for name, parameter in parameters if parameter.default is inspect.Parameter.empty}
+
+
+def _of_dataclass(field: dataclasses.Field[Any]) -> _Field:
     without = dataclasses.MISSING
-    return {
-        f.name: _Field(
-            f.name,
-            f.default is without and f.default_factory is without,
-            msgspec.NODEFAULT if f.default is without else f.default,
-        )
-        for f in dataclasses.fields(kind)
-    }
+    default = msgspec.NODEFAULT if field.default is without else field.default
+    return _Field(field.name, field.default is without and field.default_factory is without, default)
 
 
 def _metas(annotation: Any) -> list[Meta]:
