@@ -37,6 +37,7 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     Tag,
+    WrapValidator,
     computed_field,
     conint,
     conlist,
@@ -170,6 +171,9 @@ class Defaults(BaseModel):
     one: Plain = Plain(x=1)
 
 
+UserId = NewType("UserId", int)
+
+
 @dataclasses.dataclass
 class Point:
     x: int
@@ -211,6 +215,29 @@ class Omits(Struct, omit_defaults=True):
 class Row(Struct, array_like=True):
     a: int
     b: str = "b"
+
+
+class TaggedRow(Struct, array_like=True, tag="row"):
+    a: int
+
+
+class Nested(Struct):
+    pair: Pair
+    point: tuple[int, str]
+    tags: set[str]
+    anything: dict
+    members: Annotated[list[int], Meta(max_length=2)]
+    user: UserId
+    checked: Checked
+    td: TD
+    kind: Literal["a", "b"] = "a"
+    lacks: None = None
+    times: list[datetime.time] = []
+
+
+class Base64(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+    blob: bytes
 
 
 class Circle(Struct, tag="circle"):
@@ -256,7 +283,6 @@ class Wrapped(TypedDict):
 Alias = TypeAliasType("Alias", list[int])
 Maybe = TypeAliasType("Maybe", Union[T, None], type_params=(T,))
 JsonLike = TypeAliasType("JsonLike", "Union[bool, int, str, list[JsonLike], dict[str, JsonLike], None]")  # type: ignore[misc]
-UserId = NewType("UserId", int)
 Upper = Annotated[str, AfterValidator(str.upper)]
 Absolute = Annotated[int, AfterValidator(abs), Field(gt=0)]
 ByShape = Annotated[
@@ -423,6 +449,19 @@ TABLE = [
         }],
         [{}],
     ),
+    Case(TaggedRow, [["row", 1]], [["row"], ["other", 1], {}]),
+    Case(
+        Nested,
+        [{
+            "pair": [1, "a"], "point": [1, "a"], "tags": ["a"], "anything": {"a": 1}, "members": [1], "user": 1,
+            "checked": {"x": 1}, "td": {"x": 1}, "kind": "b", "lacks": None, "times": ["03:04:05"],
+        }],
+        [{}],
+    ),
+    Case(Base64, [{"blob": "YQ=="}], [{"blob": 1}]),
+    Case(Annotated[int, WrapValidator(lambda value, handler: handler(value)), Field(gt=0)], [1], ["x"], lax=[0]),
+    Case(Annotated[int, Field(gt=0), WrapValidator(lambda value, handler: handler(value))], [1], ["x"], lax=[0]),
+    Case(Annotated[Union[int, str], BeforeValidator(lambda value: value)], [1, "a"], [None]),
     Case(Attrs, [{"x": 1, "y": "abc"}], [{"x": 1, "y": "abcd"}, {}]),
     Case(Mixture, [{"leaf": {"id": 1, "label": "", "blob": ""}, "plain": {"x": 1, "name": ""}, "shapes": []}], [{}]),
     Case(Wrapped, [{"n": 1}, {"n": 1, "leaf": {"id": 1, "label": "", "blob": ""}}], [{"n": -1}, {"n": 1, "leaf": 2}]),
