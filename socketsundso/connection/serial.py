@@ -26,7 +26,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
-from socketsundso.connection.peer import Peer
+from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
@@ -52,9 +52,6 @@ _ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wron
 
 WATCH_S = 0.1
 """How long a handler waits before a server without `watch` is asked for what comes next, which costs a task."""
-
-SHUTDOWN_CODE = 1012
-"""The server's own end: nobody is waited for."""
 
 
 class Answers(Protocol):
