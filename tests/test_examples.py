@@ -698,6 +698,30 @@ def test_remote_control_asks_devices_for_people_who_may() -> None:
         assert ask(adam, type="read", device="fridge", ref=2)["code"] == "gone"
 
 
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_remote_control_over_two_processes(kind: str) -> None:
+    """Unchanged, with `--backplane`: a device answers who is on another process, and is gone when its process is."""
+    with engine(kind) as server, ExitStack() as stack:
+        ports = [free_port(), free_port()]
+        commands = [
+            ["-m", "socketsundso", "run", "--backplane", server.url, "--port", str(port), "examples.remote_control:app"]
+            for port in ports
+        ]
+        stack.enter_context(serving(*commands[0], port=ports[0]))
+        adam = stack.enter_context(connect(f"ws://127.0.0.1:{ports[0]}/person"))
+        adam.send(json.dumps({"type": "sign_in", "token": "t-adam"}))
+        until(adam, "welcome")
+        with serving(*commands[1], port=ports[1]), connect(f"ws://127.0.0.1:{ports[1]}/device") as lamp:
+            lamp.send(json.dumps({"type": "hello", "name": "lamp", "key": "let-me-in"}))
+            until(lamp, "welcome")
+            adam.send(json.dumps({"type": "switch", "device": "lamp", "on": True, "ref": 1}))
+            lamp.send(json.dumps({"type": "reply", "ref": until(lamp, "switch")["ref"], "answer": {"on": True}}))
+            assert until(adam, "switch") == {"type": "switch", "on": True, "ref": 1}
+            adam.send(json.dumps({"type": "switch", "device": "lamp", "on": False, "ref": 2}))
+            until(lamp, "switch")
+        assert until(adam, "error")["code"] == "gone"
+
+
 @in_a_browser
 def test_remote_control_page_in_a_browser(tmp_path: Path) -> None:
     """Its device is asked, and answers; who may only look is refused; what is unplugged is not there any more."""
