@@ -43,6 +43,7 @@ from socketsundso.connection import (
     Serial,
     SlowPolicy,
     Tasks,
+    UnlessGone,
     answering,
     check_deflate_min,
     check_handshake,
@@ -859,8 +860,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if type(self).authenticate is WebSocketHandlingEndpoint.authenticate:
             return True
         try:
-            async with asyncio.timeout(self.authenticate_within_s) as within:
-                self.user = await self.authenticate()
+            with UnlessGone(self._peer, self.disconnect_grace_s):
+                async with asyncio.timeout(self.authenticate_within_s) as within:
+                    self.user = await self.authenticate()
         except TimeoutError as exc:
             if not within.expired():
                 raise

@@ -44,7 +44,7 @@ WINGS = {
         {"requests"},
         {"outbound", "application", "handshake", "kept"},
         {"peer"},
-        {"current", "refusal", "deadlines", "tasks"},
+        {"current", "refusal", "deadlines", "tasks", "leaving"},
         {"serial", "calls"},
         {"concurrent"},
     ],

@@ -670,3 +670,99 @@ def raw_connection(port: int) -> Iterator[socket.socket]:
         raw.sendall(f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
         assert raw.recv(12) == b"HTTP/1.1 101"
         yield raw
+
+
+def test_remote_control_asks_devices_for_people_who_may() -> None:
+    """Each question goes to the device that is meant, its answer to who asked; scopes say who may ask what."""
+    with example("remote_control") as port, ExitStack() as stack:
+        lamp, vera, adam = (
+            stack.enter_context(connect(f"ws://127.0.0.1:{port}/{path}")) for path in ("device", "person", "person")
+        )
+        assert ask(lamp, type="hello", name="lamp", key="wrong")["code"] == "unauthorized"
+        lamp.send(json.dumps({"type": "hello", "name": "lamp", "key": "let-me-in"}))
+        assert until(lamp, "welcome")["name"] == "lamp"
+        assert ask(vera, type="read", device="lamp")["code"] == "unauthorized"
+        for person, token in ((vera, "t-vera"), (adam, "t-adam")):
+            person.send(json.dumps({"type": "sign_in", "token": token}))
+            assert until(person, "presence_state")["members"] == {"lamp": "lamp"}
+            until(person, "welcome")
+        assert ask(vera, type="switch", device="lamp", on=True, ref=1)["code"] == "forbidden"
+        vera.send(json.dumps({"type": "read", "device": "lamp", "ref": 2}))
+        adam.send(json.dumps({"type": "switch", "device": "lamp", "on": True, "ref": 1}))
+        questions = {each["type"]: each for each in (until(lamp, "read"), until(lamp, "switch"))}
+        assert (questions["read"]["who"], questions["switch"]["who"]) == ("vera", "adam")
+        for kind, answer in (("switch", {"on": True}), ("read", {"on": False})):
+            lamp.send(json.dumps({"type": "reply", "ref": questions[kind]["ref"], "answer": answer}))
+        assert until(vera, "read") == {"type": "read", "on": False, "ref": 2}
+        assert until(adam, "switch") == {"type": "switch", "on": True, "ref": 1}
+        assert ask(adam, type="read", device="fridge", ref=2)["code"] == "gone"
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_remote_control_over_two_processes(kind: str) -> None:
+    """Unchanged, with `--backplane`: a device answers who is on another process, and is gone when its process is."""
+    with engine(kind) as server, ExitStack() as stack:
+        ports = [free_port(), free_port()]
+        commands = [
+            ["-m", "socketsundso", "run", "--backplane", server.url, "--port", str(port), "examples.remote_control:app"]
+            for port in ports
+        ]
+        stack.enter_context(serving(*commands[0], port=ports[0]))
+        adam = stack.enter_context(connect(f"ws://127.0.0.1:{ports[0]}/person"))
+        adam.send(json.dumps({"type": "sign_in", "token": "t-adam"}))
+        until(adam, "welcome")
+        with serving(*commands[1], port=ports[1]), connect(f"ws://127.0.0.1:{ports[1]}/device") as lamp:
+            lamp.send(json.dumps({"type": "hello", "name": "lamp", "key": "let-me-in"}))
+            until(lamp, "welcome")
+            adam.send(json.dumps({"type": "switch", "device": "lamp", "on": True, "ref": 1}))
+            lamp.send(json.dumps({"type": "reply", "ref": until(lamp, "switch")["ref"], "answer": {"on": True}}))
+            assert until(adam, "switch") == {"type": "switch", "on": True, "ref": 1}
+            adam.send(json.dumps({"type": "switch", "device": "lamp", "on": False, "ref": 2}))
+            until(lamp, "switch")
+        assert until(adam, "error")["code"] == "gone"
+
+
+@in_a_browser
+def test_remote_control_page_in_a_browser(tmp_path: Path) -> None:
+    """Its device is asked, and answers; who may only look is refused; what is unplugged is not there any more."""
+    with example("remote_control") as port, browser(f"http://127.0.0.1:{port}/", tmp_path) as page:
+        text_with(page, "no device is plugged in")
+        run_script(page, "$('device').requestSubmit()")
+        text_with(page, "plugged in as lamp")
+        state = "document.querySelector('#devices small').textContent"
+        wait_for(page, f"{state} === ''", True)
+        run_script(page, "document.querySelectorAll('#devices button')[1].click()")
+        text_with(page, "adam: switch on?", "asking…")
+        run_script(page, "document.querySelector('#questions .yes').click()")
+        wait_for(page, state, "on")
+        run_script(page, "document.querySelectorAll('#devices button')[2].click()")
+        text_with(page, "adam: switch off?")
+        run_script(page, "document.querySelectorAll('#questions button')[1].click()")
+        wait_for(page, state, "not now")
+        run_script(page, "$('token').value = 't-vera'; $('token').onchange()")
+        run_script(page, "document.querySelectorAll('#devices button')[2].click()")
+        wait_for(page, state, "needs the scopes device:switch")
+        run_script(page, "document.querySelectorAll('#devices button')[0].click()")
+        wait_for(page, state, "on")
+        run_script(page, "$('device').requestSubmit()")
+        text_with(page, "no device is plugged in", "not plugged in")
+        assert complaints(page) == []
+
+
+@in_a_browser
+def test_llm_stream_page_in_a_browser(tmp_path: Path) -> None:
+    """Tokens appear as they come, beside each other's; a stream is stopped by its button, and goes on elsewhere."""
+    with example("llm_stream") as port, browser(f"http://127.0.0.1:{port}/", tmp_path) as page:
+        wait_for(page, "$('ask').disabled", False)
+        for prompt in ("one", "   ", "two"):
+            run_script(page, f"$('prompt').value = {json.dumps(prompt)}; $('form').requestSubmit()")
+        text = "[...document.querySelectorAll('article p')].map(p => p.textContent.length > 0).join()"
+        wait_for(page, text, "true,true")
+        run_script(page, "document.querySelector('article button').click()")
+        wait_for(page, "[...document.querySelectorAll('article small')].map(s => s.textContent).join()", "stopped,…")
+        length = "document.querySelectorAll('article p')[1].textContent.length"
+        before = run_script(page, length)
+        wait_for(page, f"{length} > {before}", True)
+        run_script(page, "socket.close()")
+        wait_for(page, "document.querySelectorAll('article small')[1].textContent", "connection lost")
+        assert complaints(page) == []

@@ -11,6 +11,7 @@ The life of one connection.
     uploads       items for a handler, one by one
     ahead         what is read while a handler runs, on servers that do not tell when a peer leaves
     stepping      coroutines taken step by step in the task that awaits them
+    leaving       a peer that leaves before messages are taken
     tasks         those that belong to a connection, and end with it
     current       which message is being answered
     kept          what lives as long as the connection: dependencies with scope="connection"
@@ -41,6 +42,7 @@ from socketsundso.connection.deadlines import seconds_since_1970 as seconds_sinc
 from socketsundso.connection.handshake import check_handshake as check_handshake
 from socketsundso.connection.handshake import handshake_of as handshake_of
 from socketsundso.connection.kept import Kept as Kept
+from socketsundso.connection.leaving import UnlessGone as UnlessGone
 from socketsundso.connection.limits import Meter as Meter
 from socketsundso.connection.limits import Named as Named
 from socketsundso.connection.limits import RateLimit as RateLimit

@@ -142,7 +142,7 @@ class Calls:
         if asked.answer.done() or self._peer.write(body):
             return
         try:
-            async with asyncio.timeout_at(asked.timer.when()):  # the peer may read slowly
+            async with asyncio.timeout(timeout_s):  # the peer may read slowly
                 await self._peer.send_body(body)
         except TimeoutError:
             self._expire(ref, timeout_s)

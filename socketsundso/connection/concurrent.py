@@ -731,7 +731,7 @@ class Concurrent(Serial):
                     request.upload.leave(code)
         try:
             if self._departure is not None and self._grace is not None and self.peer.closed is None:
-                await self._grant(self._grace.when())
+                await self._grant(self._until)
         finally:
             self._stop_all()
             await ended(self._tasks, f"{type(self.endpoint).__name__}: a handler of {self.peer.name}")

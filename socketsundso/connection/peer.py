@@ -37,6 +37,9 @@ CODE_S = 1.0
 CLOSING_S = 10.0
 """How long a connection that is over goes on for a peer that does not read what was sent before its close."""
 
+SHUTDOWN_CODE = 1012
+"""The server's own end: nobody is waited for."""
+
 PRIVATE_CODES = {1001: 4503, 1003: 4400, 1007: 4400, 1008: 4403, 1009: 4413, 1011: 4500, 1012: 4503, 1013: 4429}
 """
 What stands for a code that the server cannot send (daphne sends 1000 and those from 3000 on): 4000 + what HTTP would

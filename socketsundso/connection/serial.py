@@ -26,7 +26,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
-from socketsundso.connection.peer import Peer
+from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
@@ -53,9 +53,6 @@ _ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wron
 WATCH_S = 0.1
 """How long a handler waits before a server without `watch` is asked for what comes next, which costs a task."""
 
-SHUTDOWN_CODE = 1012
-"""The server's own end: nobody is waited for."""
-
 
 class Answers(Protocol):
     """What the loop asks of an endpoint beside its handlers."""
@@ -75,8 +72,8 @@ class Serial:
     """
 
     __slots__ = (
-        "_ahead", "_cut", "_departure", "_glance", "_grace", "_receiving", "_source", "_task", "_tells", "definition",
-        "endpoint", "peer", "responds",
+        "_ahead", "_cut", "_departure", "_glance", "_grace", "_receiving", "_source", "_task", "_tells", "_until",
+        "definition", "endpoint", "peer", "responds",
     )  # fmt: skip
 
     def __init__(self, endpoint: Answers, peer: Peer, definition: Definition, responds: bool) -> None:
@@ -89,6 +86,7 @@ class Serial:
         self._glance: asyncio.TimerHandle | None = None  # looks whether a handler waits still
         self._departure: Message | None = None  # the disconnect, once it is known
         self._grace: asyncio.TimerHandle | None = None  # from then on, until the handlers are cancelled
+        self._until = 0.0  # when that is; not every loop's timers tell
         self._cut = False  # they were
 
     def run(self) -> Awaitable[int]:
@@ -159,7 +157,9 @@ class Serial:
         self.peer.tell_departure()
         self._departure = message
         grace_s = 0 if message.get("code") == SHUTDOWN_CODE else self.endpoint.disconnect_grace_s
-        self._grace = asyncio.get_running_loop().call_later(grace_s, self._cut_handlers)
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + grace_s
+        self._grace = loop.call_at(self._until, self._cut_handlers)
 
     def _cut_handlers(self) -> None:
         """The handler is cancelled; what the peer had sent behind its message is not handled any more."""

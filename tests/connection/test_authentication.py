@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException, WebSocketException
 from socketsundso import DefinitionError, Endpoint, event
 from tests.conftest import Clock
 from tests.harness import Peer, talk
-from tests.server.serving import CLOSE, TEXT, closing, masked, peer, run, serving
+from tests.server.serving import CLOSE, TEXT, closing, masked, peer, request, run, serving, until
 
 SERVERS = ["ours", "websockets-sansio"]
 
@@ -194,6 +194,41 @@ def test_a_peer_that_leaves_meanwhile_is_no_error(caplog: pytest.LogCaptureFixtu
     connection = Peer(Slow)
     asyncio.run(connection.run())
     assert (ends, caplog.text) == ([], "")
+
+
+@pytest.mark.parametrize(("grace_s", "log"), [(1000.0, ["gone", "done"]), (0.0, ["gone", "cancelled"])])
+def test_nobody_is_authenticated_for_ever_who_has_left(grace_s: float, log: list[str]) -> None:
+    """It hears of that at once, and may end what it does within `disconnect_grace_s`."""
+    seen: list[str] = []
+
+    class Slow(Endpoint):
+        disconnect_grace_s = grace_s
+
+        async def authenticate(self) -> Any:
+            await self.gone
+            seen.append("gone")
+            try:
+                if grace_s:
+                    seen.append("done")
+                else:
+                    await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+        async def on_disconnect(self, close_code: int) -> None:
+            seen.append("never let in")
+
+    async def main() -> None:
+        async with served(Slow, "ours") as at:
+            _, writer = await asyncio.open_connection("127.0.0.1", at.port)
+            writer.write(request())
+            await until(lambda: at.connections)
+            writer.transport.abort()
+            await at.idle()
+
+    run(main())
+    assert seen == log
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -17,8 +17,9 @@ from tests.connection.conversing import talking
 from tests.harness import talk
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, Client, run
-from tests.server.serving import TEXT, masked
+from tests.server.serving import TEXT, both_loops, closing, masked
 from tests.server.serving import peer as raw_peer
+from tests.server.serving import run as run_in
 from tests.server.serving import serving as stopping
 
 
@@ -457,6 +458,24 @@ def test_requests_may_finish_within_the_grace() -> None:
         assert App.log[-1] == 4321
 
     talking(App, main)
+
+
+@both_loops
+def test_requests_without_a_grace_are_cancelled_at_once(loop: str, caplog: pytest.LogCaptureFixture) -> None:
+    """In either event loop: a timer that is due is no timer in uvloop."""
+
+    class App(Working):
+        disconnect_grace_s = 0.0
+
+    async def main() -> None:
+        async with stopping(App) as served, raw_peer(served) as peer:
+            peer.say(masked(TEXT, b'{"type":"two","name":1}'))
+            await App.has(("begin", 1))
+            peer.say(closing(4321))
+            await App.has(("cancelled", 1), 4321)
+
+    run_in(main(), loop)
+    assert caplog.text == ""
 
 
 def test_requests_are_cancelled_after_the_grace() -> None:

@@ -324,6 +324,8 @@ def test_items_that_come_with_their_request_find_it() -> None:
     """In one segment, however much runs already (dotnet/aspnetcore #23535, whose items could be first)."""
 
     class App(Endpoint):
+        disconnect_grace_s = 0.0
+
         @event
         async def on_sum(self, rows: AsyncIterator[int]) -> dict[str, int]:
             return {"sum": sum([row async for row in rows])}

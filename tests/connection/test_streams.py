@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -793,3 +796,39 @@ def test_what_waits_for_a_slow_peer_is_dropped_when_this_side_closes(caplog: pyt
 
     talking(App, main)
     assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize("server", [servers.OURS], indirect=True)
+def test_an_open_stream_weighs_six_kilobytes_at_most() -> None:
+    """All that it adds to an idle connection: its task, its record, the handler's frame, and what the loop makes."""
+    count = 50
+
+    class App(Streaming):
+        @event
+        async def on_open(self) -> AsyncIterator[Token]:
+            yield Token(text="")
+            await self.go.wait()
+
+    async def main() -> None:
+        async with stopping(App, ws=servers.protocol, ws_ping_interval=None) as served, AsyncExitStack() as stack:
+            peers = [await stack.enter_async_context(raw_peer(served)) for _ in range(count)]
+            await opened(peers[0])  # what is made once
+            gc.collect()
+            tracemalloc.start(1)
+            try:
+                for peer in peers[1:]:
+                    await opened(peer)
+                gc.collect()
+                snapshot = tracemalloc.take_snapshot().filter_traces(
+                    [tracemalloc.Filter(False, __file__), tracemalloc.Filter(False, "*/asyncio/streams.py")]
+                )
+            finally:
+                tracemalloc.stop()
+            assert sum(trace.size for trace in snapshot.traces) / (count - 1) < 6 << 10
+            App.go.set()
+
+    async def opened(peer: Any) -> None:
+        peer.say(masked(TEXT, b'{"type":"open","ref":1}'))
+        await peer.frame()
+
+    run(main)
