@@ -13,15 +13,23 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
-from socketsundso.contract.constraints import IF_AWARE, TELLABLE, aware, demanding, settled_demands, taken_off, told
+from socketsundso.contract.constraints import (
+    CHANGED,
+    IF_AWARE,
+    TELLABLE,
+    aware,
+    bounds_of,
+    demanding,
+    settled_demands,
+    taken_off,
+    told,
+)
 from socketsundso.contract.keys import as_key, require, taken_from
 from socketsundso.messages import is_of_application, is_silent
 
 Refer = Callable[[Any], dict[str, Any]]
 """What stands for a type that msgspec judges."""
 
-_CHANGED = "x-changed"
-"""Marks what a validator of the application may have made another value of; what is demanded later is of that one."""
 _THEN = "behind a validator: "
 
 
@@ -140,17 +148,18 @@ class PydanticSchemas(GenerateJsonSchema):
             if ref in self._known:
                 return found
         found = super().generate_inner(schema)
+        if CHANGED in found:
+            rest, demands = taken_off(found, kept=found[CHANGED])
+            return told(rest, demands, _THEN)
         rest, demands = settled_demands(found)
-        if not demands:
-            return found
-        return told(rest, demands, _THEN) if rest.get(_CHANGED) else demanding(rest, demands)
+        return demanding(rest, demands) if demands else found
 
     def function_after_schema(self, schema: Any) -> dict[str, Any]:
         found = super().function_after_schema(schema)
         meta = getattr(schema["function"]["function"], "demanded", None)  # msgspec's `Meta`, in pydantic's words
         if meta is None:
             return self._behind(schema, found, "serialization")
-        if found.get(_CHANGED):
+        if CHANGED in found:
             return told(found, {"pattern": meta.pattern}, _THEN) if meta.pattern else found
         found = demanding(found, {"pattern": meta.pattern}) if meta.pattern else found
         return aware(found) if meta.tz else found
@@ -174,14 +183,14 @@ class PydanticSchemas(GenerateJsonSchema):
             return found
         if self.mode == mode and "json_schema_input_schema" not in schema:
             found = _loosened(found, tells=mode == "validation")
-        return {**found, _CHANGED: True} if self.mode == "validation" else found
+        return {CHANGED: bounds_of(found), **found} if self.mode == "validation" else found
 
     def chain_schema(self, schema: Any) -> dict[str, Any]:
         """`str | int` with a `pattern`: a chain of both, and then a text with the pattern."""
         found = self.generate_inner(schema["steps"][0])
         for step in schema["steps"][1:]:
             inner = step.get("schema", step)
-            if inner["type"] == "str" and "pattern" in inner and not found.get(_CHANGED):
+            if inner["type"] == "str" and "pattern" in inner and CHANGED not in found:
                 found = demanding(found, {"pattern": _source(inner["pattern"])})
         return found
 

@@ -12,10 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
+Schema = dict[str, Any]
 TOLD = "x-told"
 """What no keyword says, in words; it ends in the description."""
+CHANGED = "x-changed"
+"""
+Marks what a validator of the application may have made another value of, with the bounds that came before: what is
+demanded later is of that other value.
+"""
+
 IF_AWARE = "x-if-aware"
 """The format of a time that is known to have an offset: RFC 3339 has none without."""
 
@@ -45,23 +53,19 @@ def demanding(schema: Mapping[str, Any], demands: Mapping[str, Any]) -> dict[str
     """The schema with these demands, in each of its alternatives those that its type can have."""
     found = dict(schema)
     if "anyOf" in found:
-        found["anyOf"] = [{**each, **_keywords(each, demands)} for each in found["anyOf"]]
+        found["anyOf"] = [each if CHANGED in each else {**each, **_keywords(each, demands)} for each in found["anyOf"]]
         return found
-    keywords = _keywords(found, demands)
-    unsaid = {
-        name: value for name, value in demands.items() if _BY_TYPE.get(_type(found), {}).get(name) not in keywords
-    }
-    return told({**found, **keywords}, unsaid)
+    unsaid = {name: value for name, value in demands.items() if name not in _words_for(found)}
+    return told({**found, **_keywords(found, demands)}, unsaid)
 
 
 def _keywords(schema: Mapping[str, Any], demands: Mapping[str, Any]) -> dict[str, Any]:
-    known = _BY_TYPE.get(_type(schema), {})
-    return {known[name]: value for name, value in demands.items() if name in known}
+    return {keyword: demands[name] for name, keyword in _words_for(schema).items() if name in demands}
 
 
-def _type(schema: Mapping[str, Any]) -> str:
-    """Of a value whose length is that of another one, none."""
-    return "" if "contentEncoding" in schema else str(schema.get("type"))
+def _words_for(schema: Mapping[str, Any]) -> dict[str, str]:
+    """The keywords that its type can have; none for a text whose length is that of what it encodes."""
+    return {} if "contentEncoding" in schema else _BY_TYPE.get(str(schema.get("type")), {})
 
 
 def aware(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,15 +92,20 @@ def told(schema: Mapping[str, Any], demands: Mapping[str, Any], when: str = "") 
     return {**schema, TOLD: [*schema.get(TOLD, ()), sentence[:1].upper() + sentence[1:]]} if said else dict(schema)
 
 
-def taken_off(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schema without the keywords at its top that bound a value, and these as demands."""
-    bounds = {_KEYWORDS[key]: value for key, value in schema.items() if key in _KEYWORDS}
-    return {key: value for key, value in schema.items() if key not in _KEYWORDS}, bounds
+def taken_off(schema: Mapping[str, Any], kept: Mapping[str, Any] = MappingProxyType({})) -> tuple[Schema, Schema]:
+    """The schema with none of the bounds at its top but those that are `kept`, and the others as demands."""
+    bounds = {key: value for key, value in schema.items() if key in _KEYWORDS or key in _STRAY}
+    rest = {key: value for key, value in schema.items() if key not in bounds}
+    gone = {_KEYWORDS.get(key, key): value for key, value in bounds.items() if kept.get(key) != value}
+    return {**rest, **kept}, gone
 
 
-def settled_demands(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def bounds_of(schema: Mapping[str, Any]) -> Schema:
+    """The keywords at its top that bound a value."""
+    return {key: value for key, value in schema.items() if key in _KEYWORDS}
+
+
+def settled_demands(schema: Mapping[str, Any]) -> tuple[Schema, Schema]:
     """The schema without demands that stand where they say nothing, and these: `gt`, `minLength` of an array."""
     meant = _BY_TYPE.get(str(schema.get("type")), {}).values()
-    stray = {key: _KEYWORDS.get(key, key) for key in schema if key in _STRAY or (key in _KEYWORDS and key not in meant)}
-    rest = {key: value for key, value in schema.items() if key not in stray}
-    return rest, {demand: schema[key] for key, demand in stray.items()}
+    return taken_off(schema, {key: value for key, value in bounds_of(schema).items() if key in meant})
