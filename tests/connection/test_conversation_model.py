@@ -447,7 +447,10 @@ class History:
         if peer.has_left:
             return None
         heard = {each["ref"] for each in ends_of(peer) if each.get("ref", 0) >= FRESH}
-        under_way = [each for each in peer.asked if self.world.plans[each].ref not in heard]
+        under_way = [
+            # the handler of what was overrun may clean up still, though its end is known
+            each for each in peer.asked if self.world.plans[each].ref not in heard or each in peer.overran
+        ]  # fmt: skip
         if sum(self.world.plans[each].kind in STREAMS | UPLOADS for each in under_way) >= MAX_STREAMS:
             peer.crowded.add(n)
         if plan.kind in UPLOADS:
@@ -654,7 +657,8 @@ def expected(world: World, peer: Talker, n: int) -> set[str]:
         ends.add("complete" if streams else "cancelled")
     if is_late:
         ends.add("timeout")
-    if (is_cancelled or is_late) and not streams:
+    is_cut = peer.left_early and n in peer.hurried  # behind its grace: what it says then may still be on its way
+    if (is_cancelled or is_late or is_cut) and not streams:
         ends |= {"answers": {"replies"}, "fails": {"internal_error"}}.get(plan.stopped, set())
     return ends
 
