@@ -60,11 +60,12 @@ WINGS = {
     ],
     "contract": [
         {"model"},
-        {"names", "patterns", "sharing", "keys", "selection"},
-        {"constraints"},
-        {"canonical"},
-        {"by_pydantic", "by_msgspec"},
-        {"schemas"},
+        {"names", "patterns", "sharing", "keys", "selection", "drafts", "protocol"},
+        {"constraints", "nodes", "payloads"},
+        {"canonical", "parameters", "judging", "bounds"},
+        {"by_pydantic", "by_msgspec", "containment"},
+        {"schemas", "asyncapi", "reading", "diff"},
+        {"report"},
     ],
     "testing": [
         {"peer", "mailbox"},
@@ -74,7 +75,7 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "cli": [{"run"}],
+    "cli": [{"target"}, {"run", "schema"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},

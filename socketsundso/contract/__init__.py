@@ -1,1 +1,27 @@
-"""What an API is, for those who are not its Python code: one neutral model (`model`), and what is made of it."""
+"""
+What an API is, for those who are not its Python code: one neutral model, and what is made of it.
+
+    model         an API as plain data
+    drafts        the JSON Schemas of the model, and those of AsyncAPI
+    protocol      the messages of the protocol itself
+    nodes         places in documents that anybody may have written
+    payloads      a message's envelope and fields as one flat object, and back
+    judging       whether a schema takes a value
+    bounds        whether a keyword permits more than another one
+    parameters    what the handshake takes, in AsyncAPI's words
+    asyncapi      an API -> an AsyncAPI document
+    reading       a document, ours or anybody's -> the API
+    containment   whether a schema takes all that another one does
+    diff          what changed between two APIs, and for whom it breaks something
+    report        changes -> text, JSON, annotations of GitHub
+"""
+
+from socketsundso.contract.asyncapi import document as document
+from socketsundso.contract.asyncapi import dump as dump
+from socketsundso.contract.diff import Change as Change
+from socketsundso.contract.diff import compare as compare
+from socketsundso.contract.model import Api as Api
+from socketsundso.contract.reading import read as read
+from socketsundso.contract.report import FORMATS as FORMATS
+from socketsundso.contract.report import report as report
+from socketsundso.errors import ContractError as ContractError
