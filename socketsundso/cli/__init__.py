@@ -2,6 +2,8 @@
 The command line, one module per command.
 
     run           `socketsundso run MODULE:APP`
+    schema        `socketsundso schema TARGET`: the AsyncAPI document, and what breaks clients of an older one
+    target        what a command is about: `app:app`, a file, a URL
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import click
 
 import socketsundso
-from socketsundso.cli import run
+from socketsundso.cli import run, schema
 from socketsundso.cli.run import load_app as load_app
 
 
@@ -20,3 +22,4 @@ def main() -> None:
 
 
 main.add_command(run.command)
+main.add_command(schema.command)

@@ -18,9 +18,7 @@ import socket
 import ssl
 import stat
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, cast
 
 import click
@@ -29,7 +27,6 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
-from uvicorn import importer
 from uvicorn.config import HTTP_PROTOCOLS as UVICORN_HTTP_PROTOCOLS
 from uvicorn.config import LOOP_FACTORIES, WS_PROTOCOLS
 from uvicorn.importer import ImportFromStringError, import_from_string
@@ -37,6 +34,7 @@ from uvicorn.main import main as uvicorn_command
 from uvicorn.supervisors import Multiprocess
 
 from socketsundso.backplanes import default_url, open_url
+from socketsundso.cli.target import called, imported, is_coroutine_function, is_factory, takes
 from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.environment import (
     BACKPLANE_VARIABLE,
@@ -345,7 +343,7 @@ def _as_uvicorn_takes_it(app: Any, name: str) -> Any:
     """
     if os.environ[INTERFACE_VARIABLE] != "auto" or _is_asgi3_to_uvicorn(app):
         return app
-    if _takes(app, 1) and not _is_coroutine_function(app):
+    if takes(app, 1) and not is_coroutine_function(app):
         click.echo(f"Warning: {name} is served as an ASGI 2 application, as with --interface asgi2", err=True)
         return app
 
@@ -363,19 +361,10 @@ def _is_asgi3_to_uvicorn(app: Any) -> bool:
 
 def _found(name: str) -> Any:
     """The application, or factory, called `name`; ClickException if it cannot be one."""
-    if name.startswith("."):
-        raise click.ClickException(f"cannot serve {name}: {name.partition(':')[0]!r} is not the name of a module")
-    try:
-        app = import_from_string(name)
-    except ImportFromStringError as exc:
-        raise click.ClickException(f"cannot serve {name}: {exc}") from None
-    except KeyboardInterrupt:
-        raise
-    except BaseException as exc:  # SystemExit too: a script that ends is no server
-        raise _blamed(exc, f"cannot serve {name}: importing it raised {type(exc).__name__}") from None
+    app = imported(name, "serve")
     if not callable(app):
         raise click.ClickException(f"cannot serve {name}: it is {app!r}, not an ASGI application or an endpoint class")
-    if not (_is_application(app) or _is_factory(app)):
+    if not (_is_application(app) or is_factory(app)):
         raise click.ClickException(
             f"cannot serve {name}: {app!r} does not take (scope, receive, send): not an ASGI application"
         )
@@ -383,12 +372,7 @@ def _found(name: str) -> Any:
 
 
 def _called(factory: Callable[[], Any], name: str) -> Any:
-    try:
-        app = factory()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as exc:
-        raise _blamed(exc, f"cannot serve {name}: calling it raised {type(exc).__name__}") from None
+    app = called(factory, name, "serve")
     if not (callable(app) and _is_application(app)):
         raise click.ClickException(f"cannot serve {name}: calling it gave {app!r}, not an ASGI application")
     return app
@@ -402,51 +386,14 @@ def _is_application(app: Any) -> bool:
     """Whether `app` may be an application, as far as its signature tells: of ASGI 3, ASGI 2, or WSGI if chosen."""
     wsgi = os.environ[INTERFACE_VARIABLE] == "wsgi"
     if inspect.isclass(app):
-        return hasattr(app, "__await__") or (_takes(app, 2) if wsgi else _takes(app, 1) and _takes_the_rest(app))
+        return hasattr(app, "__await__") or (takes(app, 2) if wsgi else takes(app, 1) and _takes_the_rest(app))
     # ASGI 2: a function that is no coroutine takes the scope
-    return _takes(app, 3) or (_takes(app, 2) if wsgi else _takes(app, 1) and not _is_coroutine_function(app))
+    return takes(app, 3) or (takes(app, 2) if wsgi else takes(app, 1) and not is_coroutine_function(app))
 
 
 def _takes_the_rest(app: type) -> bool:
     """Whether instances of `app` can be called with receive and send: whether it may be of ASGI 2."""
-    return any("__call__" in vars(each) for each in app.__mro__) and _takes(app.__call__, 3)
-
-
-def _is_factory(app: Any) -> bool:
-    return _takes(app, 0) and not _is_coroutine_function(app)
-
-
-def _is_coroutine_function(app: Any) -> bool:
-    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
-
-
-def _takes(app: Any, count: int) -> bool:
-    """Whether `app` can be called with so many arguments; yes if it does not say, as compiled code may not."""
-    try:
-        signature = inspect.signature(app)
-    except (TypeError, ValueError):
-        return True
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
-
-
-def _blamed(error: BaseException, said: str) -> click.ClickException:
-    """`said`, behind the traceback of `error` from the first line on that is the user's."""
-    first = error.__traceback__
-    while first is not None and _is_ours(first):
-        first = first.tb_next
-    if first is None and not isinstance(error, SyntaxError):  # such as the package of a module that is not there
-        return click.ClickException(f"{said}: {error}")
-    traceback.print_exception(error.with_traceback(first))
-    return click.ClickException(said)
-
-
-def _is_ours(entry: TracebackType) -> bool:
-    file = entry.tb_frame.f_code.co_filename
-    return file in (__file__, importer.__file__, importlib.__file__) or file.startswith("<frozen importlib")
+    return any("__call__" in vars(each) for each in app.__mro__) and takes(app.__call__, 3)
 
 
 def _websocket_protocol() -> str:
