@@ -14,6 +14,7 @@ from typing import Any
 
 from socketsundso.errors import DefinitionError
 from socketsundso.handler import Handler, gives_awaitable, lost_handler, takes
+from socketsundso.messages import refuse_alike
 
 
 class Handlers(MutableMapping[str, Any]):
@@ -133,6 +134,11 @@ def restore_methods(cls: type, root: type) -> None:
             delattr(cls, name)
         if isinstance(inspect.getattr_static(cls, name), Handler):
             setattr(cls, name, inspect.getattr_static(root, name))
+
+
+def check_errors(owner: str, handlers: Mapping[str, Any]) -> None:
+    """A client has one class for a code, whatever it asks for."""
+    refuse_alike(f"class {owner}", (kind for handler in handlers.values() for kind in unbound(handler).errors))
 
 
 _HOOKS = {

@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.backplanes import Keep, State
-from socketsundso.collecting import Handlers, check_hooks, declared, inherited, restore_methods, unbound
+from socketsundso.collecting import Handlers, check_errors, check_hooks, declared, inherited, restore_methods, unbound
 from socketsundso.connection import (
     NOTHING,
     ASGIClass,
@@ -60,7 +60,7 @@ from socketsundso.connection import (
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
-from socketsundso.handler import Handler, type_arguments
+from socketsundso.handler import Handler, checked_tags, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
     Decoder,
@@ -75,8 +75,10 @@ from socketsundso.messages import (
     error_frame,
     item_route,
     reply_route,
+    written,
 )
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, asks_nothing
+from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
 
 logger = logging.getLogger("socketsundso")
@@ -139,6 +141,7 @@ _COMPILED = frozenset(
         "emits",
         "history",
         "idle_timeout_s",
+        "include_in_schema",
         "include_input",
         "legacy_errors",
         "max_error_bytes",
@@ -149,7 +152,9 @@ _COMPILED = frozenset(
         "presence_interval_s",
         "rate_limit",
         "ref_key",
+        "security",
         "subprotocols",
+        "tags",
     }
 )
 
@@ -191,6 +196,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     `rate_limit = RateLimit(100, per_s=10)` counts every frame of a connection. A connection is closed with 4401 where
     `self.user` is still None after `authenticate_within_s` seconds, with 4408 where the client has said nothing for
     `idle_timeout_s` seconds and waits for no answer.
+
+    Those that only tell (docs/contract.md): `tags` are put before those of each event; `security` lists how the
+    handshake may sign in, `[HTTPBearer()]` (socketsundso.security) or FastAPI's; `include_in_schema=False` leaves the
+    class out of the contract of an application.
     """
 
     ref_key: ClassVar[str] = "ref"
@@ -228,6 +237,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     rate_limit: ClassVar[RateLimit | None] = None
     authenticate_within_s: ClassVar[float | None] = None
     idle_timeout_s: ClassVar[float | None] = None
+
+    tags: ClassVar[Sequence[str]] = ()
+    security: ClassVar[Sequence[Any]] = ()
+    include_in_schema: ClassVar[bool] = True
 
     user: Any = None
     """Who is signed in: what `authenticate` has given, or a handler has set."""
@@ -292,6 +305,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
+        cls.tags = checked_tags(f"class {cls.__name__}", cls.tags)
+        cls.security = check_security(cls.__name__, cls.security)
         cls._own_middleware = ()
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
@@ -357,6 +372,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     overrides=overrides,
                     replies=not gate.is_around,
                 )
+                route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None
@@ -369,6 +385,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             routes["reply"] = before.routes.get("reply") or reply_route(cls.ref_key)
         if uploads and not before.uploads:
             routes |= {"item": item_route(cls.ref_key), "complete": complete_route(cls.ref_key)}
+        if any(unbound(handlers[event]).errors for event in changed if event in handlers):
+            check_errors(cls.__name__, handlers)
         decoder = Decoder(
             routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
         )
@@ -473,6 +491,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 f"event {handler.event!r}: duplicate handler; overwrite_existing=True replaces the other one"
             )
         cls._handlers[handler.event] = handler
+
+    @classmethod
+    def asyncapi(cls, *, title: str | None = None, version: str | None = None, path: str = "/") -> dict[str, Any]:
+        """
+        The AsyncAPI 3.0 document of this class alone, as it is served at `path`: plain JSON values.
+
+        `title` is the class's name unless given, `version` "0.1.0". Raises `ContractError` for what cannot be told.
+        """
+        from socketsundso.contract import api_of, document  # here: who publishes nothing does not pay for it
+
+        return document(api_of(cls, title=title, version=version, path=path))
 
     # ------------------------------------------------------------------ what users override and call
 
@@ -645,6 +674,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         _, route, ref, _, wrong = answering(peer) or NOTHING
         if exc is not wrong and isinstance(exc, ValidationError):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
+        elif isinstance(exc, EventError) and exc.detail_names:
+            exc = written(exc)
         await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))
 
     @property

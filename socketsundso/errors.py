@@ -14,10 +14,13 @@ This module knows no other module of the package.
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, get_origin
+
+from typing_extensions import Format, dataclass_transform, get_annotations
 
 ErrorDetail = Mapping[str, Any]
 """One entry of an error frame's `errors`: pydantic's `{"type", "loc", "msg", "input", "ctx"}`."""
@@ -54,6 +57,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False)
 class EventError(SocketsundsoError):
     """
     Raise it in a handler to answer the message with an error frame; the connection lives on.
@@ -64,6 +68,21 @@ class EventError(SocketsundsoError):
 
     and, where the message brought a `ref`, with that `ref`. `errors` replaces the list; each entry is a
     mapping, ideally with pydantic's keys `type`, `loc` and `msg`.
+
+    A subclass names its code, and may have details, which clients get as `ctx`; `@event(errors=[SoldOut])` declares it:
+
+        class SoldOut(EventError):
+            code = "sold_out"
+            msg = "only {left} left"
+            left: int
+
+        raise SoldOut(left=3)
+
+        {"type":"error","code":"sold_out","errors":[
+            {"type":"sold_out","loc":[],"msg":"only 3 left","ctx":{"left":3}}]}
+
+    `msg` may be left out. A subclass with an `__init__` of its own has no details. Raises TypeError for details that
+    are not as they are named.
     """
 
     # What a subclass has that does not call `super().__init__`.
@@ -75,7 +94,16 @@ class EventError(SocketsundsoError):
     quiet = False
     """The errors are about values that are not for the peer: no part of their texts that quotes one is told."""
 
-    def __init__(self, code: str, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None) -> None:
+    detail_names: ClassVar[tuple[str, ...]] = ()
+    """The details that a subclass has, as they are written in it, those of its bases first."""
+
+    def __init__(
+        self, code: str | None = None, msg: str | None = None, *, errors: Iterable[ErrorDetail] | None = None
+    ) -> None:
+        if code is None:
+            code = self._own_code()
+        if msg is None:
+            msg = self.msg
         super().__init__(code, msg)
         self.code = code
         self.msg = msg
@@ -85,6 +113,24 @@ class EventError(SocketsundsoError):
             self.errors = [{"type": code, "loc": [], "msg": msg}]
         else:
             self.errors = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__init__ not in (EventError.__init__, _init_details):
+            cls.detail_names = ()
+        elif own := _own_details(cls):
+            cls.detail_names = tuple(dict.fromkeys((*cls.detail_names, *own)))
+            cls.__init__ = _init_details  # type: ignore[assignment,method-assign]  # as of a dataclass
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it is: an `__init__` of a subclass takes what it likes."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # not in typeshed
+
+    @classmethod
+    def _own_code(cls) -> str:
+        if cls.code == EventError.code:
+            raise TypeError(f"{cls.__name__} needs a code: {cls.__name__}('not_found'), or `code` in a subclass")
+        return cls.code
 
     @classmethod
     def from_validation(cls, exc: Exception, *, include_input: bool = False) -> EventError:
@@ -112,6 +158,69 @@ class EventError(SocketsundsoError):
 
     def __str__(self) -> str:
         return self.code if self.msg is None else f"{self.code}: {self.msg}"
+
+
+PACKAGE_CODES: Mapping[str, str] = MappingProxyType(
+    {
+        "malformed_message": "It is JSON, but no object with a string `type`.",
+        "unknown_event": "There is no such event.",
+        "validation_error": "The fields are not what the event takes: pydantic's list.",
+        "response_error": "What the server made is no valid reply.",
+        "internal_error": "The server failed.",
+        "rate_limited": "More messages than may be sent; the next one may after `retry_after_s` seconds.",
+        "unauthorized": "Nobody is signed in.",
+        "forbidden": "It is not allowed.",
+        "cancelled": "The client cancelled the request.",
+        "timeout": "It took longer than it may.",
+        "ref_in_use": "The ref is that of a request which is still to be answered.",
+        "too_many_streams": "As many streams run as may at once.",
+        "overrun": "More items of an upload than the server has asked for.",
+        "call_refused": "The client did not answer what it was asked.",
+        "call_timeout": "The client did not answer in time what it was asked.",
+        "invalid_answer": "The client's answer is not of the declared type.",
+    }
+)
+"""The codes that this package answers with on its own account, and when."""
+
+SHARED_CODES = frozenset({"unauthorized", "forbidden"})
+"""Those of them that an application may declare as its own, without details."""
+
+
+def _own_details(cls: type[EventError]) -> list[str]:
+    """What the class annotates that its bases do not have."""
+    own = get_annotations(cls, format=Format.FORWARDREF)
+    names = [name for name, hint in own.items() if not (hasattr(EventError, name) or _is_of_class(hint))]
+    for name in names:
+        if name.startswith("_"):
+            raise DefinitionError(f"{cls.__name__}.{name}: a detail is told to clients; name it without an underscore")
+    return names
+
+
+def _is_of_class(hint: Any) -> bool:
+    if isinstance(hint, str):  # `from __future__ import annotations`
+        return hint.startswith(("ClassVar", "typing.ClassVar", "t.ClassVar"))
+    return hint is ClassVar or get_origin(hint) is ClassVar
+
+
+def _init_details(self: EventError, **details: Any) -> None:
+    """`SoldOut(left=3)`: the `__init__` of a class with details."""
+    cls = type(self)
+    given = {name: getattr(cls, name) for name in cls.detail_names if hasattr(cls, name)} | details
+    if missing := [name for name in cls.detail_names if name not in given]:
+        raise TypeError(f"{cls.__name__} needs {', '.join(f'{name}=...' for name in missing)}")
+    for name in details:
+        if name not in cls.detail_names:
+            raise TypeError(f"{cls.__name__} has no detail {name!r}{did_you_mean(name, cls.detail_names)}")
+    code = cls._own_code()
+    text = code.replace("_", " ") if cls.msg is None else cls.msg.format_map(given)
+    EventError.__init__(
+        self,
+        code,
+        text,
+        errors=[{"type": code, "loc": [], "msg": text, "ctx": {n: given[n] for n in cls.detail_names}}],
+    )
+    for name, value in given.items():
+        setattr(self, name, value)
 
 
 class RateLimited(EventError):

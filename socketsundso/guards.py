@@ -54,23 +54,29 @@ def scopes(*names: str) -> Guard:
 
     The user's are `self.user.scopes`, or the keys `scopes` or `scope` of a mapping, such as the claims of a JWT: names,
     or one text with spaces between them. Where nobody is signed in, those that Starlette's AuthenticationMiddleware has
-    found. Answers `unauthorized` where there is neither, `forbidden` where one is missing.
+    found. Answers `unauthorized` where there is neither, `forbidden` where one is missing. The contract tells them.
     """
     for name in names or ("",):
         if not isinstance(name, str) or not name or " " in name:
             raise DefinitionError(
                 f"scopes: {name!r} is no scope; name each by itself: scopes('chat:read', 'chat:write')"
             )
-    needed = frozenset(names)
+    return Scopes(names)
 
-    def has_scopes(endpoint: Any, call: Call) -> None:
+
+class Scopes:
+    """What `scopes` gives."""
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        self.scopes = scopes
+        self._needed = frozenset(scopes)
+
+    def __call__(self, endpoint: Any, call: Call) -> None:
         granted = _scopes_of(endpoint)
         if granted is None:
             raise EventError("unauthorized", "nobody is signed in")
-        if not needed <= granted:
-            raise EventError("forbidden", f"needs the scopes {' '.join(names)}")
-
-    return has_scopes
+        if not self._needed <= granted:
+            raise EventError("forbidden", f"needs the scopes {' '.join(self.scopes)}")
 
 
 def _scopes_of(endpoint: Any) -> frozenset[str] | None:

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_
 from pydantic import BaseModel, ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
 
-from socketsundso.errors import DefinitionError, did_you_mean
+from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.messages import (
     Encodes,
     Overrides,
@@ -26,6 +26,7 @@ from socketsundso.messages import (
     Route,
     Signature,
     Unresolvable,
+    check_errors,
     conduct_of,
     encoder_for,
     is_model,
@@ -67,6 +68,8 @@ class Handler(Generic[P, R]):
     `timeout_s`: it is cancelled then, and answered `timeout`. `concurrent`: so many run at once, beside
     all else; True for the class's `max_concurrent`.
     `serial_by`: beside everything else, but one at a time for each value of that parameter, in order.
+    `errors` are the application's own that it may be answered with. `summary`, `description` (else those of the
+    docstring), `tags` and `deprecated` are for the contract, from which `include_in_schema=False` leaves the event out.
     The `response_model_*` arguments mean what they mean in FastAPI. Raises `DefinitionError` for what can never
     work.
     """
@@ -88,6 +91,12 @@ class Handler(Generic[P, R]):
         response_model_exclude_defaults: bool = False,
         response_model_exclude_none: bool = False,
         response_model_by_alias: bool = True,
+        errors: Sequence[type[EventError]] = (),
+        summary: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        deprecated: bool = False,
+        include_in_schema: bool = True,
         _frame: FrameType | None = None,
     ) -> None:
         if isinstance(method, Handler):
@@ -106,9 +115,13 @@ class Handler(Generic[P, R]):
         self.is_coroutine = signature.is_async(self.method)
         self.thread = thread
         self.guards = _checked_guards(self.event, guards)
+        self.errors = check_errors(f"event {self.event!r}", errors)
+        self.tags = checked_tags(f"event {self.event!r}", tags)
+        self.summary, self.description = summary, description
+        self.deprecated, self.include_in_schema = deprecated, include_in_schema
         self._timeout_s, self._concurrent, self._serial_by = timeout_s, concurrent, serial_by
         self._wanted = response_model
-        self._options = ResponseOptions(
+        self.response_options = ResponseOptions(
             include=response_model_include,
             exclude=response_model_exclude,
             by_alias=response_model_by_alias,
@@ -197,7 +210,7 @@ class Handler(Generic[P, R]):
             read = dataclasses.replace(read, event=event)
         read = signature.specialised(read, arguments)
         encode = item_encoder if read.streams else encoder_for
-        encoder: Encodes = encode(read.event, self._model_for(read, arguments), self._options, ref_key)
+        encoder: Encodes = encode(read.event, self._model_for(read, arguments), self.response_options, ref_key)
         whole, function = self._solved(read, namespace, arguments, endpoint, overrides, replies)
         conduct = conduct_of(
             read,
@@ -231,11 +244,16 @@ class Handler(Generic[P, R]):
             read, self.method, read_one, in_thread=self._runs_in_thread(read), overrides=overrides, replies=replies
         )
 
-    def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
-        """What replies are validated by. `read` has types for type variables: only then is a `T` a model, or none."""
+    def said_of_replies(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
+        """The return annotation, or the response model that was given; `read` has types for type variables."""
         if isinstance(self._wanted, _Unset):
-            return returned_model(read.returns)
+            return read.returns
         return signature.given_types(f"event {read.event!r}, the response model", self._wanted, arguments)
+
+    def _model_for(self, read: Signature, arguments: Mapping[Any, Any]) -> Any:
+        """What replies are validated by: only with types for its variables is a `T` a model, or none."""
+        said = self.said_of_replies(read, arguments)
+        return returned_model(said) if isinstance(self._wanted, _Unset) else said
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in a worker thread if it is not async. Nothing is validated."""
@@ -292,6 +310,13 @@ def _checked_guards(event: str, guards: Any) -> tuple[Callable[[Any, Any], Any],
                 "`def guard(endpoint, call)`"
             )
     return asked
+
+
+def checked_tags(where: str, tags: Any) -> tuple[str, ...]:
+    """Raises `DefinitionError`, which says `where`."""
+    if isinstance(tags, str) or not isinstance(tags, Iterable) or not all(isinstance(tag, str) for tag in tags):
+        raise DefinitionError(f"{where}: tags is {tags!r}; it is a list of texts: tags=['orders']")
+    return tuple(tags)
 
 
 def takes(function: Callable[..., Any], *given: Any) -> bool:
@@ -455,6 +480,12 @@ def event(
     response_model_exclude_defaults: bool = False,
     response_model_exclude_none: bool = False,
     response_model_by_alias: bool = True,
+    errors: Sequence[type[EventError]] = (),
+    summary: str | None = None,
+    description: str | None = None,
+    tags: Sequence[str] = (),
+    deprecated: bool = False,
+    include_in_schema: bool = True,
 ) -> EventDecorator: ...
 def event(event: Any = None, response_model: Any = UNSET, **options: Any) -> Any:
     """

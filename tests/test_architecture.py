@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "socketsundso"
 
 ROOMS = [
     {"errors", "environment"},
-    {"models", "wire", "backplanes", "server"},
+    {"models", "wire", "backplanes", "server", "security"},
     {"messages"},
     {"connection", "handler"},
     {"rooms", "collecting", "threads", "guards", "shared_limits"},
@@ -36,7 +36,7 @@ WINGS = {
         {"fields"},
         {"route", "writers"},
         {"decoder", "dependencies", "replies"},
-        {"definition", "pushes"},
+        {"definition", "pushes", "details"},
         {"items", "questions"},
     ],
     "connection": [
@@ -60,12 +60,13 @@ WINGS = {
     ],
     "contract": [
         {"model"},
-        {"names", "patterns", "sharing", "keys", "selection", "drafts", "protocol"},
+        {"names", "patterns", "sharing", "keys", "selection", "drafts", "protocol", "docstrings", "codes", "sent"},
         {"constraints", "nodes", "payloads"},
         {"canonical", "parameters", "judging", "bounds"},
         {"by_pydantic", "by_msgspec", "containment"},
         {"schemas", "asyncapi", "reading", "diff"},
-        {"report"},
+        {"describe", "handshake", "report"},
+        {"routes"},
     ],
     "testing": [
         {"peer", "mailbox"},

@@ -12,6 +12,12 @@ What an API is, for those who are not its Python code: one neutral model, and wh
     asyncapi      an API -> an AsyncAPI document
     reading       a document, ours or anybody's -> the API
     containment   whether a schema takes all that another one does
+    docstrings    what docstrings tell
+    codes         which of the package's codes an endpoint answers with
+    sent          which messages an endpoint sends, and what they are called
+    handshake     what the handshake of an endpoint takes
+    describe      an endpoint class -> its channel
+    routes        an application -> its API
     diff          what changed between two APIs, and for whom it breaks something
     report        changes -> text, JSON, annotations of GitHub
 """
@@ -24,4 +30,5 @@ from socketsundso.contract.model import Api as Api
 from socketsundso.contract.reading import read as read
 from socketsundso.contract.report import FORMATS as FORMATS
 from socketsundso.contract.report import report as report
+from socketsundso.contract.routes import api_of as api_of
 from socketsundso.errors import ContractError as ContractError

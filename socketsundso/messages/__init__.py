@@ -22,6 +22,7 @@ Knows no connection. One module per question:
     writers       the other way: Structs written with their declared fields alone
     exact_json    what is no instance of what is declared, within one that nobody has validated
     replies       values -> JSON with a `type`, as the response model declares it
+    details       what an application's own errors tell, as JSON
     pushes        the same for messages that answer nothing
     items         the same for what a stream gives, one by one
     questions     what the server asks of its clients, and how their answers are read
@@ -64,6 +65,10 @@ from socketsundso.messages.definition import Definition as Definition
 from socketsundso.messages.dependencies import Overrides as Overrides
 from socketsundso.messages.dependencies import are_overridden as are_overridden
 from socketsundso.messages.dependencies import solved as solved
+from socketsundso.messages.details import check_errors as check_errors
+from socketsundso.messages.details import details_of as details_of
+from socketsundso.messages.details import refuse_alike as refuse_alike
+from socketsundso.messages.details import written as written
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
 from socketsundso.messages.error_frames import error_frame as error_frame
@@ -79,6 +84,7 @@ from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.pushes import own_types as own_types
 from socketsundso.messages.pushes import pushed_fields as pushed_fields
 from socketsundso.messages.pushes import pushed_type as pushed_type
 from socketsundso.messages.questions import Asks as Asks

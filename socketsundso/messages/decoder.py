@@ -13,7 +13,7 @@ Knows nothing of connections. What a peer sends raises only what is listed at `D
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
 from typing import Any, ClassVar, Protocol, Union
 
@@ -138,7 +138,7 @@ class Decoder:
         if not self._disclose:
             return {**_detail("literal_error", ["type"], "Input should be an event of this endpoint"), "input": given,
                     "ctx": {"given": given}}  # fmt: skip
-        permitted = _fitting(self.routes)
+        permitted = _fitting(name for name, route in self.routes.items() if not route.hidden)
         expected = _enumerate(permitted)
         return {
             **_detail("literal_error", ["type"], f"Input should be {expected}"),
@@ -156,7 +156,7 @@ def _peek_decoder(ref_key: str) -> Callable[[Frame], Any]:
     return msgspec.json.Decoder(peek).decode
 
 
-def _fitting(names: Mapping[str, Any]) -> list[str]:
+def _fitting(names: Iterable[str]) -> list[str]:
     """As many event names as an answer may list."""
     listed, size = [], 0
     for name in names:

@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import field_types, is_model_class, is_typed_dict, kind_of, members
 from socketsundso.messages.replies import ResponseOptions, StructEncoder, encoder_for
-from socketsundso.messages.values import Encoder, own_type
+from socketsundso.messages.values import Encoder, own_type, type_attribute
 
 _NO_MESSAGES = (str, bytes, int, float, list, tuple, set, frozenset, type(None))
 
@@ -121,22 +121,41 @@ def _takes_type(kind: Any) -> bool:
 
 def pushed_type(kind: Any) -> str:
     """The `type` that a pushed instance of a class has: its tag, its field's default or Literal, else its name."""
+    return next(iter(own_types(kind)), None) or _snake_case(kind_of(kind).__name__)
+
+
+def own_types(kind: Any) -> list[str]:
+    """What the `type` of an instance of a class may be, the likeliest first; none where the class does not say."""
     kind = kind_of(kind)
-    tag = kind.__struct_config__.tag if issubclass(kind, msgspec.Struct) else None
-    declared = members(typing.get_type_hints(kind).get("type"))
+    if issubclass(kind, Mapping) and not is_typed_dict(kind):
+        return []
+    name = _type_field(kind)
+    declared = members(typing.get_type_hints(kind).get(name))
     literals = [value for each in declared if kind_of(each) is typing.Literal for value in typing.get_args(each)]
-    for candidate in (tag, _default_type(kind), *literals):
-        name = getattr(candidate, "value", candidate)
-        if isinstance(name, str):
-            return name
-    return _snake_case(kind.__name__)
+    found = [getattr(each, "value", each) for each in (_tag(kind), _default(kind, name), *literals)]
+    return list(dict.fromkeys(each for each in found if isinstance(each, str)))
 
 
-def _default_type(kind: Any) -> Any:
+def _type_field(kind: Any) -> str:
+    """The field that is written as `type`, by its name in Python."""
+    if issubclass(kind, BaseModel):
+        return type_attribute(kind) or ""
     if issubclass(kind, msgspec.Struct):
-        return next((field.default for field in msgspec.structs.fields(kind) if field.encode_name == "type"), None)
+        fields = msgspec.structs.fields(kind)
+        return next((field.name for field in fields if field.encode_name == "type"), "")
+    return "type"
+
+
+def _tag(kind: Any) -> Any:
+    config = getattr(kind, "__struct_config__", None)
+    return config.tag if config is not None and config.tag_field == "type" else None
+
+
+def _default(kind: Any, name: str) -> Any:
+    if issubclass(kind, msgspec.Struct):
+        return next((field.default for field in msgspec.structs.fields(kind) if field.name == name), None)
     fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None) or {}
-    return getattr(fields.get("type"), "default", None)
+    return getattr(fields.get(name), "default", None)
 
 
 def pushed_fields(kind: Any) -> frozenset[str]:

@@ -126,6 +126,7 @@ class Route:
         self.timeout_s = conduct.timeout_s if conduct is not None else None
         self.items = _items(signature)  # reads what follows the message, one by one
         self.ref_key = ref_key
+        self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         if not signature.message_model:
             _refuse_reserved(signature, ref_key)

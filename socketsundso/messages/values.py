@@ -89,7 +89,7 @@ def own_type(value: Any, by_alias: bool = True, declared: type | None = None) ->
         own = value.get("type")
     elif isinstance(value, BaseModel):
         own = (value.model_extra or {}).get("type")
-        attribute = _type_attribute(kind, by_alias)
+        attribute = type_attribute(kind, by_alias)
         own = own if attribute is None else getattr(value, attribute)
     elif declared is not None and "type" not in getattr(declared, "__dataclass_fields__", ()):
         own = None
@@ -98,7 +98,7 @@ def own_type(value: Any, by_alias: bool = True, declared: type | None = None) ->
     return getattr(own, "value", own)
 
 
-def _type_attribute(model: type[BaseModel], by_alias: bool) -> str | None:
+def type_attribute(model: type[BaseModel], by_alias: bool = True) -> str | None:
     """The attribute that this model writes as `type`."""
     for name, field in model.model_fields.items():
         if ((by_alias and field.serialization_alias) or name) == "type":

@@ -74,6 +74,30 @@ async def use(app: App) -> None:
     await app.on_message(5)  # type: ignore[arg-type]
 
 
+class SoldOut(EventError):
+    code = "sold_out"
+    left: int
+    until: str = "now"
+
+
+class Unsaid(EventError):
+    code = "unsaid"
+
+
+@event(errors=[SoldOut], tags=["orders"], summary="Buy.", deprecated=True, include_in_schema=False)
+async def buying(self: Any) -> None: ...
+
+
+def errors() -> None:
+    assert_type(SoldOut(left=3).left, int)
+    SoldOut(left=3, until="later")
+    Unsaid()
+    Unsaid("code", "msg")
+    event(errors=[ValueError])  # type: ignore[list-item]
+    SoldOut(left="3")  # type: ignore[arg-type]
+    SoldOut()  # type: ignore[call-arg]
+
+
 async def presence(app: App, hub: Hub, sync: SyncHub) -> None:
     async def told(status: str) -> int:
         return len(status)
