@@ -20,14 +20,14 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 from urllib.error import HTTPError
 
 import click
 from uvicorn import importer
 from uvicorn.importer import ImportFromStringError, import_from_string
 
-from socketsundso.contract import Api, ContractError, read
+from socketsundso.contract import Api, ContractError, api_of, read
 
 FETCH_WITHIN_S = 30
 MAX_DOCUMENT_BYTES = 64 << 20
@@ -41,7 +41,7 @@ def load_api(target: str) -> Api:
         if Path(target).is_file() or Path(target).suffix in (".json", ".yaml", ".yml"):
             return read(_parsed(_read(target), target))
         app = _named(target)
-        return cast(Api, importlib.import_module("socketsundso.contract").api_of(app))
+        return api_of(app)
     except ContractError as exc:
         raise click.ClickException(f"cannot read {target}: {exc}") from None
 

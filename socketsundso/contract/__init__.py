@@ -11,6 +11,16 @@ What an API is, for those who are not its Python code: one neutral model, and wh
     parameters    what the handshake takes, in AsyncAPI's words
     asyncapi      an API -> an AsyncAPI document
     reading       a document, ours or anybody's -> the API
+    schemas       annotations -> JSON Schemas, in one table of names
+    by_pydantic   ... of what pydantic judges and writes
+    by_msgspec    ... of what msgspec does
+    canonical     the last pass over them: what every validator reads alike
+    constraints   bounds that pydantic and msgspec have beside a schema
+    patterns      regular expressions, as ECMAScript has them
+    keys          what a mapping's keys are as text
+    selection     what `response_model_include` and its kin leave of a schema
+    sharing       which schemas are those of both directions
+    names         what schemas are called
     containment   whether a schema takes all that another one does
     docstrings    what docstrings tell
     codes         which of the package's codes an endpoint answers with

@@ -142,7 +142,8 @@ def _validation_errors(exc: ValidationError, policy: ErrorPolicy, route: Declare
             return [quiet_error(error, declared) for error in errors]
     except Exception:  # a custom error whose message template fails
         return [_summary(exc.error_count())]
-    return _bounded_inputs([_presentable(error, policy) for error in errors])
+    errors = [_presentable(error, policy) for error in errors]
+    return errors if len(errors) == 1 else _bounded_inputs(errors)
 
 
 def _presentable(error: dict[str, Any], policy: ErrorPolicy) -> dict[str, Any]:
@@ -152,9 +153,7 @@ def _presentable(error: dict[str, Any], policy: ErrorPolicy) -> dict[str, Any]:
 
 
 def _bounded_inputs(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each error may echo the whole message: with several of them, only small inputs are kept."""
-    if len(errors) < 2:
-        return errors
+    """Each of several errors may echo the whole message: only small inputs are kept."""
     sizes: dict[int, int] = {}
     bounded = []
     for error in errors:
