@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import struct
 import subprocess
@@ -21,9 +20,8 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.backplanes.engines import running as engine
+from tests.browsing import browser, command, complaints, in_a_browser, run_script, text_with, wait_for
 from tests.serving import ROOT, free_port, serving
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextmanager
@@ -184,81 +182,6 @@ def test_chat_over_two_processes(kind: str) -> None:
         assert until(back, "said")["msg"] == "hello"
 
 
-@contextmanager
-def browser(url: str, profile: Path) -> Iterator[ClientConnection]:
-    """Chromium with one page, and the connection of its debugging protocol."""
-    assert CHROMIUM is not None
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--remote-debugging-port=0", f"--user-data-dir={profile}", url,
-    ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            with connect(debugger_of(profile, url), proxy=None, max_size=None) as page:
-                yield page
-        finally:
-            process.kill()
-
-
-def debugger_of(profile: Path, url: str) -> str:
-    """The address of the page's debugger, once Chromium has told it."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            port = (profile / "DevToolsActivePort").read_text().split()[0]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=20) as answer:
-                for target in json.load(answer):
-                    if target["type"] == "page" and target["url"] == url:
-                        return str(target["webSocketDebuggerUrl"])
-    raise AssertionError("Chromium does not open the page")
-
-
-def text_with(page: ClientConnection, *wanted: str) -> str:
-    """The visible text of the page, once it holds all that is wanted."""
-    deadline, text = time.monotonic() + 60, ""
-    while time.monotonic() < deadline:
-        text = str(run_script(page, "document.body.innerText"))
-        if all(part in text for part in wanted):
-            return text
-    raise AssertionError(f"the page shows {text!r}, never {wanted!r}")
-
-
-def wait_for(page: ClientConnection, script: str, wanted: Any) -> None:
-    deadline = time.monotonic() + 60
-    while (value := run_script(page, script)) != wanted:
-        assert time.monotonic() < deadline, f"{script} is {value!r}, never {wanted!r}"
-
-
-def run_script(page: ClientConnection, script: str) -> Any:
-    return command(page, "Runtime.evaluate", expression=script)["result"].get("value")
-
-
-def command(page: ClientConnection, method: str, **params: Any) -> Any:
-    """One command of Chromium's debugging protocol, and its result."""
-    page.send(json.dumps({"id": 1, "method": method, "params": params}))
-    while True:
-        answer = json.loads(page.recv(timeout=30))
-        if answer.get("id") == 1:
-            return answer["result"]
-
-
-def complaints(page: ClientConnection) -> list[str]:
-    """What the browser's console shows as errors and warnings since the page was opened."""
-    for number, method in enumerate(("Log.enable", "Runtime.enable", "Runtime.evaluate"), 100):
-        page.send(json.dumps({"id": number, "method": method, "params": {"expression": "1"}}))
-    found = []
-    while (told := json.loads(page.recv(timeout=30))).get("id") != 102:
-        event = told.get("params", {})
-        if told.get("method") == "Runtime.exceptionThrown":
-            found.append(json.dumps(event["exceptionDetails"]))
-        elif event.get("entry", {}).get("level") in ("warning", "error"):
-            found.append(f"{event['entry']['text']} {event['entry'].get('url')}")
-        elif event.get("type") in ("warning", "error", "assert"):
-            found.append(json.dumps(event["args"]))
-    return found
-
-
 class Gateway:
     """A network between a page and its server, which can be cut, or go dead without a word."""
 
@@ -321,8 +244,6 @@ def post(page: ClientConnection, msg: str) -> None:
 
 LOG = "[...document.querySelectorAll('#log li:not(.divider)')].map(l => l.lastChild.textContent).join()"
 DIVIDERS = "[...document.querySelectorAll('#log .divider')].map(l => l.textContent).join()"
-
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
 @in_a_browser
