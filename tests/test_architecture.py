@@ -67,6 +67,7 @@ WINGS = {
         {"schemas", "asyncapi", "reading", "diff"},
         {"describe", "handshake", "report"},
         {"routes"},
+        {"page"},
     ],
     "testing": [
         {"peer", "mailbox"},
@@ -76,7 +77,7 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "cli": [{"target"}, {"run", "schema"}],
+    "cli": [{"target", "documented"}, {"run", "schema"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},

@@ -30,6 +30,7 @@ What an API is, for those who are not its Python code: one neutral model, and wh
     routes        an application -> its API
     diff          what changed between two APIs, and for whom it breaks something
     report        changes -> text, JSON, annotations of GitHub
+    page          the page that shows an API and lets it be tried
 """
 
 from socketsundso.contract.asyncapi import document as document
@@ -37,6 +38,7 @@ from socketsundso.contract.asyncapi import dump as dump
 from socketsundso.contract.diff import Change as Change
 from socketsundso.contract.diff import compare as compare
 from socketsundso.contract.model import Api as Api
+from socketsundso.contract.page import Docs as Docs
 from socketsundso.contract.reading import read as read
 from socketsundso.contract.report import FORMATS as FORMATS
 from socketsundso.contract.report import report as report
