@@ -56,6 +56,7 @@ HTTP_PROTOCOLS = {
 APP_VARIABLE = "SOCKETSUNDSO_RUN_APP"
 FACTORY_VARIABLE = "SOCKETSUNDSO_RUN_FACTORY"
 INTERFACE_VARIABLE = "SOCKETSUNDSO_RUN_INTERFACE"
+DOCS_VARIABLE = "SOCKETSUNDSO_RUN_DOCS"
 
 SHUTDOWN_TIMEOUT_S = 10
 """How long a shutdown waits for handlers unless told otherwise; uvicorn's own default is for ever."""
@@ -63,7 +64,9 @@ SHUTDOWN_TIMEOUT_S = 10
 STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
 
 
-def run(app: str, backplane: str | None, ws_deflate_min: str | None, ws_deflate_context: bool, **options: Any) -> None:
+def run(
+    app: str, backplane: str | None, ws_deflate_min: str | None, ws_deflate_context: bool, docs: bool, **options: Any
+) -> None:
     """
     Serve APP, given as MODULE:ATTRIBUTE: an ASGI application, or an endpoint class, which is served at `/`.
 
@@ -73,6 +76,7 @@ def run(app: str, backplane: str | None, ws_deflate_min: str | None, ws_deflate_
         BACKPLANE_VARIABLE: backplane,
         DEFLATE_MIN_VARIABLE: ws_deflate_min,
         DEFLATE_CONTEXT_VARIABLE: "1" if ws_deflate_context else None,
+        DOCS_VARIABLE: "1" if docs else None,
     }
     try:
         _run(app, environment, options)
@@ -297,8 +301,10 @@ def _load_environment(path: str) -> None:
 
 def load_app() -> Any:
     """What `run` serves, in the process that serves it; what is wrong with it ends the process with one line."""
+    name = os.environ[APP_VARIABLE]
     try:
-        return _application(os.environ[APP_VARIABLE])
+        app = _application(name)
+        return _documented(app, name) if os.environ.get(DOCS_VARIABLE) else _served(app, name)
     except click.ClickException as mistake:
         mistake.show()
         sys.exit(STARTUP_FAILURE)  # the status that tells uvicorn's supervisor not to try again
@@ -311,6 +317,21 @@ def _application(name: str) -> Any:
     elif not _is_application(app):
         click.echo(f"Warning: {name} takes no arguments: called as with --factory", err=True)
         app = _called(app, name)
+    return app
+
+
+def _documented(app: Any, name: str) -> Any:
+    """The same with the page of its API beside it."""
+    from socketsundso.cli.documented import documented  # only here: who shows no page does not pay for it
+
+    served = _served(app, name)
+    if os.environ[INTERFACE_VARIABLE] not in ("auto", "asgi3") or not _is_asgi3_to_uvicorn(served):
+        raise click.ClickException(f"cannot serve {name} with --docs: it is no ASGI 3 application")
+    return documented(served, app)
+
+
+def _served(app: Any, name: str) -> Any:
+    """As uvicorn is to call it: an endpoint class has the path `/`."""
     if inspect.isclass(app) and issubclass(app, WebSocketHandlingEndpoint):
         return _at_root(app)
     return Starlette(routes=[WebSocketRoute("/", app)]) if _is_endpoint(app) else _as_uvicorn_takes_it(app, name)
@@ -453,10 +474,16 @@ _DEFLATE_CONTEXT = click.Option(
     "for few clients on thin lines.",
 )
 
+_DOCS = click.Option(
+    ["--docs"],
+    is_flag=True,
+    help="Serve a page that shows the API and lets it be tried, at /docs.",
+)
+
 command = click.Command(
     "run",
     callback=run,
     help=inspect.getdoc(run),
-    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE, _DEFLATE_MIN, _DEFLATE_CONTEXT],
+    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE, _DEFLATE_MIN, _DEFLATE_CONTEXT, _DOCS],
     context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
 )
