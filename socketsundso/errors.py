@@ -1,9 +1,10 @@
 """
 Every exception of the package, with the `code` it has on the wire and the close code it causes.
 
-Four kinds, by whose fault it is and whether the connection goes on:
+Kinds, by whose fault it is and whether the connection goes on:
 
 * `DefinitionError`: a mistake of the programmer. It surfaces at import, with the remedy in its text.
+* `ContractError`: a contract that cannot be read, written or generated from. No connection is about.
 * `EventError` and its subclasses: the answer to one message. The connection lives on.
 * `CallFailed` and its subclasses: what the client was asked has no answer; handlers get it.
 * `FrameError` and its subclasses: what a peer sent cannot be read at all. The connection is closed.
@@ -37,6 +38,14 @@ class DefinitionError(SocketsundsoError, TypeError, AssertionError):
 
 class DefinitionWarning(UserWarning):
     """A handler or endpoint that works, but whose contract cannot say all that it does. The text has the remedy."""
+
+
+class ContractError(SocketsundsoError, ValueError):
+    """
+    An API that cannot be published or generated, or a document that is none or is not understood.
+
+    The text names the place, such as a channel and a message, and the remedy.
+    """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
