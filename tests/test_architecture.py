@@ -59,7 +59,7 @@ WINGS = {
         {"membership"},
     ],
     "contract": [
-        {"model"},
+        {"model", "identifiers"},
         {"names", "patterns", "sharing", "keys", "selection"},
         {"constraints"},
         {"canonical"},
