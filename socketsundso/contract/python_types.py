@@ -77,7 +77,9 @@ class Types:
         self._places: dict[tuple[str, str], str] = {}  # names by what they were asked for
         self._names = {key: self._fresh(key, ("component", key)) for key in api.components}
         self._open: list[str] = []  # components whose alias is being made
-        self._tags = dict(self._find_tags())
+        self._tags: dict[str, tuple[str, Any]] = {}
+        for component, tag in self._find_tags([self._components, *_schemas(api)]):
+            self._tags.setdefault(component, tag)
 
     # What is declared
 
@@ -205,14 +207,26 @@ class Types:
             merged["required"] += part.get("required", ())
         return merged if merged["properties"] else {}
 
-    def _find_tags(self) -> Iterator[tuple[str, tuple[str, Any]]]:
+    def _find_tags(self, schemas: Iterable[object]) -> Iterator[tuple[str, tuple[str, Any]]]:
         """Of the components that stand in a union of objects which a constant tells apart."""
-        for members in _unions(self._components):
+        for members in _unions(list(schemas)):
             found = self._told_apart(members)
             if found is not None:
-                for member, value in zip(members, found[1], strict=True):
-                    if "$ref" in member:
-                        yield member["$ref"].removeprefix(_PREFIX), (found[0], value)
+                key, values = found
+                named = zip(map(self._component_of, members), values, strict=True)
+                yield from ((component, (key, value)) for component, value in named if component is not None)
+
+    def _component_of(self, schema: Schema | bool) -> str | None:
+        """The component whose class it is, over all names that only stand for another one."""
+        component = None
+        while True:
+            match schema:
+                case {"$ref": str(ref)} if (key := ref.removeprefix(_PREFIX)) != component and key in self._components:
+                    component, schema = key, self._components[key]
+                case {"allOf": [only]}:
+                    schema = only
+                case _:
+                    return component
 
     def _told_apart(self, members: Sequence[Schema]) -> tuple[str, list[Any]] | None:
         """The key whose constants are all different, and what they are."""
@@ -225,6 +239,16 @@ class Types:
                 return key, values
         return None
 
+    def _tagged(self, members: Sequence[Schema]) -> list[tuple[str, Any]] | None:
+        """The tags of the members, where their classes have them: one that stands in two unions has only one."""
+        found = self._told_apart(members)
+        if found is None:
+            return None
+        tags = [(found[0], value) for value in found[1]]
+        components = map(self._component_of, members)
+        fits = all(each is None or self._tags.get(each) == tag for each, tag in zip(components, tags, strict=True))
+        return tags if fits else None
+
     # Kinds of schemas
 
     def _union(self, members: Sequence[Schema], hint: str) -> str:
@@ -234,14 +258,12 @@ class Types:
         if not solid:
             return "None" if members else "Any"
         several = len(solid) > 1
-        found = self._told_apart(solid)
+        found = self._tagged(solid)
         texts = []
         for number, member in enumerate(solid, 1):
             name = f"{hint}{number}" if several else hint
-            if found is not None and "$ref" not in member:
-                texts.append(
-                    self._class(self.resolved(member), self._fresh(name, member), (found[0], found[1][number - 1]))
-                )
+            if found is not None and self._component_of(member) is None:
+                texts.append(self._class(self.resolved(member), self._fresh(name, member), found[number - 1]))
             else:
                 texts.append(self.annotation(member, name))
         texts = _simplified(texts)
@@ -390,6 +412,20 @@ def _unions(schema: object) -> Iterator[list[Schema]]:
     elif isinstance(schema, list | tuple):
         for each in schema:
             yield from _unions(each)
+
+
+def _schemas(api: Api) -> Iterator[object]:
+    """All that stand in channels."""
+    for channel in api.channels:
+        yield from (parameter.schema for parameter in channel.parameters)
+        yield from (push.schema for push in channel.pushes)
+        yield from (error.details for error in channel.errors)
+        for call in channel.calls:
+            yield from (call.message.schema, call.answer)
+        for receive in channel.receives:
+            yield from (receive.schema, receive.uploads)
+            yield from (reply.schema for reply in receive.replies)
+            yield from (error.details for error in receive.errors)
 
 
 def _flat(members: Iterable[Schema]) -> Iterator[Schema]:

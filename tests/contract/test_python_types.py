@@ -198,6 +198,8 @@ OBJECTS: list[tuple[Any, Any, str, Mapping[str, Any]]] = [
     (ref("v1.Version"), {"a": 1}, "V1Version", {"a": 1}),
     (ref("V1Version"), {"b": 1}, "V1Version_", {"b": 1}),
     (fields("x", x=fields("y", y=INTEGER)), {"x": {"y": 1}}, "SentValue", {"x": {"y": 1}}),
+    ({"oneOf": [fields("t", t={"const": each}) for each in "ab"]}, {"t": "b"}, "SentValue2", {"t": "b"}),
+    ({"anyOf": [ref("Circle"), fields("kind", kind={"const": "dot"})]}, {"kind": "dot"}, "SentValue2", {"kind": "dot"}),
 ]
 
 
@@ -210,6 +212,26 @@ def test_objects_are_instances(models: Models, schema: Any, wire: Any, name: str
     if not (models == "pydantic" and wire.get("new")):  # pydantic's smart mode decides by itself
         assert type(got).__name__ == name
         assert sent(made, got) == written
+
+
+@pytest.mark.parametrize("models", ["msgspec", "pydantic"])
+def test_a_class_in_two_unions_has_one_tag(models: Models) -> None:
+    """The first; in the other one it is chosen by its fields."""
+    by_kind = {"anyOf": [ref("A"), ref("B")]}
+    by_form = {"anyOf": [ref("A"), ref("C")]}
+    tagged = {"kind": {"const": "a"}, "form": {"const": 1}}
+    components = {
+        "A": fields("kind", "form", **tagged),
+        "B": fields("kind", kind={"const": "b"}),
+        "C": fields("form", form={"const": 2}),
+    }
+    message = Message("sent", fields("one", "two", one=by_kind, two=by_form), "Sent")
+    made = load(Api("Chat", "1", (Channel("chat", "/", pushes=(message,)),), components), models)
+    read = made._Readers(frozenset({"type"}))[made.Sent]
+    for one, two in (("A", "A"), ("B", "C")):
+        wire = {"A": {"kind": "a", "form": 1}, "B": {"kind": "b"}, "C": {"form": 2}}
+        got = read(json.dumps({"type": "sent", "one": wire[one], "two": wire[two]}).encode())
+        assert (type(got.one).__name__, type(got.two).__name__) == (one, two)
 
 
 @pytest.mark.parametrize("models", ["msgspec", "pydantic"])
