@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from socketsundso.contract.model import Api, Call, Channel, Error, Features, Message, Parameter, Receive
 from socketsundso.contract.python import Models, python
+from socketsundso.contract.python_runtime import parts
 from socketsundso.contract.python_text import docstring
 from socketsundso.errors import ContractError
 
@@ -119,6 +121,13 @@ def test_the_file_stands_alone(written: Path, name: str, models: str) -> None:
             imported.add(node.module.split(".")[0])
     foreign = imported - sys.stdlib_module_names
     assert foreign == {"websockets", *({"msgspec"} if models == "msgspec" else {"pydantic", "pydantic_core"})}
+
+
+@pytest.mark.parametrize("models", MODELS)
+def test_every_part_is_a_module(models: Models) -> None:
+    """It has what it needs: what is typed and linted is what stands in the file."""
+    for part in parts(models):
+        importlib.import_module(f"socketsundso.contract.{part.path.stem}")
 
 
 @pytest.mark.parametrize("models", MODELS)

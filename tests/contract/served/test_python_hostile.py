@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from socketsundso.contract.model import Api, Channel, Features, Message, Receive
+from socketsundso.contract.model import Api, Channel, Error, Features, Message, Receive
 
 from ..apis import INTEGER, STRING, fields
 from ..clients import load
@@ -19,6 +19,7 @@ from .servers import heard, scripted, until
 
 POSTED = Message("posted", fields("msg", msg=STRING), "Posted")
 IMPORTED = Message("imported", fields("count", count=INTEGER), "Imported")
+GONE = Error("gone", details=fields("since", since=INTEGER), name="Gone")
 SHELF = Api(
     "Shelf",
     "1",
@@ -27,7 +28,9 @@ SHELF = Api(
             "shelf",
             "/",
             receives=(
-                Receive("get", fields("n", n=INTEGER), (Message("got", fields("n", n=INTEGER), "Got"),)),
+                Receive(
+                    "get", fields("n", n=INTEGER), (Message("got", fields("n", n=INTEGER), "Got"),), errors=(GONE,)
+                ),
                 Receive("put", fields("n", n=INTEGER)),
                 Receive("list", fields(), (Message("row", fields("n", n=INTEGER), "Row"),), stream=True),
                 Receive("import", fields(), (IMPORTED,), uploads=INTEGER),
@@ -180,6 +183,29 @@ def test_an_error_frame_without_details_is_an_error(client: ModuleType) -> None:
     asyncio.run(main())
 
 
+def test_an_error_whose_details_are_others_is_the_channels(client: ModuleType) -> None:
+    """A server that tells less than its contract is still understood: the code is there."""
+    details: list[Any] = [[], [{}], [{"ctx": {}}], [{"ctx": {"since": "x"}}], [{"ctx": {"since": 3}}]]
+
+    async def script(connection: ServerConnection) -> None:
+        for errors in details:
+            ref = (await heard(connection))["ref"]
+            await connection.send(json.dumps({"type": "error", "code": "gone", "errors": errors, "ref": ref}))
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with scripted(script) as url, client.Shelf(url) as shelf:
+            kinds = []
+            for _ in details:
+                with pytest.raises(client.ShelfError) as caught:
+                    await shelf.get(n=1)
+                assert caught.value.code == "gone"
+                kinds.append(type(caught.value).__name__)
+            assert kinds == ["ShelfError"] * 4 + ["Gone"]
+
+    asyncio.run(main())
+
+
 def test_an_error_that_nobody_waits_for_is_told(client: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
     """Of an event without an answer, with its name; to `on_error`, else to the log."""
 
@@ -225,6 +251,37 @@ def test_pushes_that_nobody_takes_are_counted(client: ModuleType) -> None:
             assert (await anext(aiter(shelf))).msg == "90"  # what came before anybody read is no loss
 
     asyncio.run(main())
+
+
+def test_callbacks_that_are_too_slow_are_logged(client: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    """With how many pushes they have missed; state callbacks may be async, and fail."""
+    seen: list[str] = []
+
+    async def script(connection: ServerConnection) -> None:
+        await heard(connection)
+        for n in range(50):
+            await connection.send(json.dumps({"type": "posted", "msg": str(n)}))
+        await connection.wait_closed()
+
+    async def slowly(push: Any) -> None:
+        seen.append(push.msg)
+        await asyncio.sleep(0.01)
+
+    async def failing(state: str) -> None:
+        raise LookupError(state)
+
+    async def main() -> None:
+        async with scripted(script) as url:
+            shelf = client.Shelf(url, max_pushes=10)
+            shelf.on(client.Posted, slowly)
+            shelf.on_state(failing)
+            async with shelf:
+                await shelf.put(n=0)
+                await until(lambda: "49" in seen)
+
+    asyncio.run(main())
+    assert any("came faster than they were taken" in text for text in caplog.messages)
+    assert "Shelf: a callback failed" in caplog.messages
 
 
 def test_who_reads_pushes_as_they_come_loses_none(client: ModuleType) -> None:

@@ -96,6 +96,58 @@ def test_a_stream_is_iterated_or_left(office: Any) -> None:
         list(office.count(to=2, wait_s=30, timeout_s=0.05))
 
 
+def test_items_are_uploaded(office: Any, client: ModuleType) -> None:
+    """By the credit that the server gives; what the items raise is raised, and its refusal is the answer."""
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise LookupError("no more")
+
+    assert office.add(items=range(100)).total == 4950
+    with pytest.raises(LookupError, match="no more"):
+        office.add(items=broken())
+    with pytest.raises(client.OfficeError):
+        office.add(items=["many"])
+
+
+def test_what_is_not_taken_is_counted(client: ModuleType, server: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads is told, callbacks cannot be: the log is; a stream is cancelled."""
+    in_callback = threading.Event()
+
+    def wait(push: Any) -> None:
+        in_callback.wait(10)
+
+    with client.OfficeSync(server.url, max_pushes=2, max_items=2) as office:
+        office.on(client.Posted, wait)
+        posted = office.pushes(client.Posted)
+        office.enter(room="doc:overrun", name="x")
+        for n in range(6):
+            office.say(room="doc:overrun", msg=str(n))
+        with pytest.raises(client.Overrun, match="4 came faster"):
+            next(posted)
+        assert [next(posted).msg for _ in range(2)] == ["4", "5"]
+        in_callback.set()
+        wait_until(lambda: caplog.messages)
+        stream = office.count(to=10**9)
+        next(stream)
+        wait_until(lambda: "count closed" in log)
+        with pytest.raises(client.Overrun):
+            list(stream)
+    assert "came faster than they were taken" in caplog.messages[0]
+
+
+def test_a_room_that_cannot_be_resumed_is_a_gap(client: ModuleType, server: Served, doc: str) -> None:
+    """As with asyncio; one that is forgotten is not."""
+    with client.OfficeSync(server.url, **FAST) as office:
+        for name in (doc, f"{doc} too"):
+            office.enter(room=name, name="ada")
+        office._session.rooms[doc].epoch = "of another life"
+        office.room(f"{doc} too").forget()
+        gaps = office.room(doc).pushes(client.Gap)
+        lose(office)
+        assert gaps.next(10) == client.Gap(doc, None)
+
+
 def test_the_server_is_answered(office: Any, client: ModuleType) -> None:
     """In a thread, so that the answer may ask something itself."""
 
