@@ -152,6 +152,22 @@ def test_an_item_may_be_waited_for_again(client: ModuleType) -> None:
     asyncio.run(main())
 
 
+def test_a_stream_that_is_closed_elsewhere_ends_for_who_waits(client: ModuleType) -> None:
+    """As no async generator can: `aclose` of one that somebody is stepping is an error there."""
+
+    async def main() -> None:
+        async with serving(Office) as served, client.Office(served.url) as office:
+            stream = office.count(to=2, wait_s=30)
+            assert (await anext(stream)).n == 0
+            waiting = asyncio.create_task(anext(stream, None))
+            await asyncio.sleep(0)
+            await stream.aclose()
+            assert await waiting is None
+            await until(lambda: "count closed" in log)
+
+    asyncio.run(main())
+
+
 def test_a_stream_has_a_time_limit_for_each_item(client: ModuleType) -> None:
     """If one is wished; then it is cancelled."""
 

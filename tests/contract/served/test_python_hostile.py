@@ -19,6 +19,7 @@ from .servers import heard, scripted, until
 
 POSTED = Message("posted", fields("msg", msg=STRING), "Posted")
 IMPORTED = Message("imported", fields("count", count=INTEGER), "Imported")
+GOT = Message("got", fields("n", n=INTEGER), "Got")
 GONE = Error("gone", details=fields("since", since=INTEGER), name="Gone")
 SHELF = Api(
     "Shelf",
