@@ -27,6 +27,8 @@ class _Event(Generic[_R]):
         cancellable: bool = False,
     ) -> None:
         self.name, self.replies, self.errors = name, replies or {}, errors or {}
+        # a handler that returns a dict may give it any type, of which its annotation says nothing
+        self.untyped = next((kind for kind in self.replies.values() if issubclass(kind, dict)), None)
         self.acknowledged, self.stream, self.uploads = acknowledged, stream, uploads
         self.answered = bool(replies) or acknowledged or stream or uploads
         self.cancellable = cancellable or stream or uploads

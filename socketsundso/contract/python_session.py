@@ -233,6 +233,8 @@ class _Session(Generic[_FlagT]):
             exchange.credited.set()
         elif event.acknowledged and kind == event.name:
             self._finish(exchange, item=None)
+        elif event.untyped is not None:
+            self._replied(exchange, event.untyped, data)
         elif not event.stream:
             error = InvalidMessage(f"{event.name} was answered with {kind!r}, which the contract does not have")
             self._finish(exchange, error)

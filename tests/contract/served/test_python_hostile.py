@@ -33,6 +33,7 @@ SHELF = Api(
                     "get", fields("n", n=INTEGER), (Message("got", fields("n", n=INTEGER), "Got"),), errors=(GONE,)
                 ),
                 Receive("put", fields("n", n=INTEGER)),
+                Receive("ping", fields(), (Message("ping", {"type": "object", "additionalProperties": STRING}),)),
                 Receive("list", fields(), (Message("row", fields("n", n=INTEGER), "Row"),), stream=True),
                 Receive("import", fields(), (IMPORTED,), uploads=INTEGER),
                 Receive("map", fields(), (IMPORTED,), uploads=INTEGER, stream=True),
@@ -132,6 +133,22 @@ def test_an_answer_that_the_contract_lacks_is_raised(made: ModuleType, answer: d
             with pytest.raises(made.InvalidMessage, match=error):
                 await shelf.get(n=1)
             assert shelf.state == "open"
+
+    asyncio.run(main())
+
+
+def test_a_dict_may_have_any_type(made: ModuleType) -> None:
+    """Where the contract says nothing of it but that it is a dict: its handler gives it the type that it likes."""
+
+    async def script(connection: ServerConnection) -> None:
+        for kind in ("ping", "pong"):
+            question = await heard(connection)
+            await connection.send(json.dumps({"type": kind, "a": "x", "ref": question["ref"]}))
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with scripted(script) as url, made.Shelf(url) as shelf:
+            assert [await shelf.ping(), await shelf.ping()] == [{"a": "x"}, {"a": "x"}]
 
     asyncio.run(main())
 
