@@ -30,6 +30,8 @@ What an API is, for those who are not its Python code: one neutral model, and wh
     routes        an application -> its API
     diff          what changed between two APIs, and for whom it breaks something
     report        changes -> text, JSON, annotations of GitHub
+    identifiers   names of the contract as names of generated code
+    python        an API -> a client in Python; `python_...` are its parts, and those of the runtime that it brings
     page          the page that shows an API and lets it be tried
 """
 
@@ -39,6 +41,7 @@ from socketsundso.contract.diff import Change as Change
 from socketsundso.contract.diff import compare as compare
 from socketsundso.contract.model import Api as Api
 from socketsundso.contract.page import Docs as Docs
+from socketsundso.contract.python import python as python
 from socketsundso.contract.reading import read as read
 from socketsundso.contract.report import FORMATS as FORMATS
 from socketsundso.contract.report import report as report
