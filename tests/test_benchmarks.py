@@ -151,6 +151,26 @@ def test_connections_stay_open_where_files_allow_it(files: int, opened: int, mon
     assert len(entered) == opened
 
 
+@pytest.mark.parametrize(("noise", "asked"), [(0.0, 5), (0.01, 5), (0.5, 12)])
+def test_whose_ratio_is_known_is_asked_no_more(noise: float, asked: int) -> None:
+    """After five rounds at the earliest; who varies is asked in every round, and the base as long as anybody."""
+    count = {"naive": 0, "chanx": 0, "tuned": 0}
+
+    @contextlib.contextmanager
+    def opened(competitor: Competitor, port: int, pid: int) -> Iterator[Any]:
+        def sample() -> dict[str, Any]:
+            count[competitor.key] += 1
+            vary = noise * (count["chanx"] % 2) if competitor.key == "chanx" else 0.0
+            return {"cell": {"cpu_us": 2.0 + vary}, "other": {"cpu_us": 3.0}}
+
+        yield sample
+
+    servers = {each.key: (each, 0, 0) for each in pick("naive", "tuned", "chanx")}
+    rows = take_turns(["other", "cell"], servers, opened, 12, silent, connections=1)
+    assert count == {"naive": asked, "tuned": 5, "chanx": asked}
+    assert rows["other"]["chanx"]["ratio"] == rows["cell"]["tuned"]["ratio"] == 1.0
+
+
 def test_at_a_fixed_rate_every_message_counts() -> None:
     """As many latencies as messages were due, none below zero."""
     with running(NAIVE, CORE) as (port, _), contextlib.closing(Load(port, Shape(4, 1), message())) as load:
@@ -513,10 +533,10 @@ def test_members_that_are_browsers_get_every_broadcast(key: str) -> None:
         return  # a yardstick, no requirement
     (competitor,) = pick(key, among=BROWSER_MEMBERS)
     with running(competitor, CORE) as (port, pid):
-        members = BrowserMembers(port, pid, 3, 1024, competitor.dialect, "browser")
+        members = BrowserMembers(port, pid, 3, competitor.dialect, "browser")
         with contextlib.closing(members):
-            for in_flight in (1, 3, 1):
-                members.say(in_flight)
+            for in_flight, size in ((1, 1024), (3, 106), (1, 1024)):
+                members.say(in_flight, size)
             assert members.answer.deflate
             assert members.received_bytes > 0
 
