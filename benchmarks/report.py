@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import baseline
-from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, Competitor
+from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, CONVERSING, Competitor
 
 FOLDER = Path(__file__).parent / "report"
 README = Path(__file__).parent.parent / "README.md"
@@ -35,6 +35,7 @@ TOLD = {
     "broadcast to 500 members, 106 B, 4 in flight, as a browser": "500, browser, 4",
     "broadcast to 500 members, 16 KB, 1 in flight, as a browser": "500, browser, 16 KB, 1",
 }
+CONVERSES = ("answer", "stream")  # how the titles of conversations begin
 BROWSER = "browser"  # how the titles of what a browser gets end
 INK = "#010203"  # stands for the reader's text colour, see `_recoloured`
 OURS, OTHERS, CEILING = "#2f81f7", "#8b949e", "#c4a15a"
@@ -68,6 +69,7 @@ UNITS = {
     "idle_bytes": ("bytes each, idle", "{:,.0f}"),
     "talking_bytes": ("talking", "{:,.0f}"),
     "growth_bytes": ("growth", "{:,.0f}"),
+    "bytes_per_stream": ("bytes each", "{:,.0f}"),
     "after_large_bytes": ("after 1 MiB", "{:,.0f}"),
 }
 UNSHOWN = {"failed", "spread_us", "load_share", "generator_limited"}
@@ -108,7 +110,7 @@ def losses(run: Run) -> dict[str, dict[str, list[str]]]:
     """Our row -> competitor that validates and costs less -> the round trips and broadcasts where it does."""
     found: dict[str, dict[str, list[str]]] = {}
     for title, rows in run["figures"].items():
-        if not title.startswith(("roundtrip", "broadcast")):
+        if not title.startswith(("roundtrip", "broadcast", *CONVERSES)):
             continue
         short = title.removeprefix("roundtrip ").replace(", 80 B", "").replace(", as a ", " ").replace(", ", " ")
         competitors = _competitors(title)
@@ -184,6 +186,7 @@ def measured(run: Run) -> str:
         *filter(None, [against_ourselves(run)]),
         _idle(run["figures"]),
         _in_process(run["figures"]),
+        *filter(None, [_conversations(run["figures"])]),
         f"Where we lose:\n\n{lost(run)}",
     ]
     return "\n\n".join(parts)
@@ -290,8 +293,29 @@ def _in_process(figures: dict[str, dict[str, Any]]) -> str:
     )
 
 
+def _conversations(figures: dict[str, dict[str, Any]]) -> str:
+    """What streams cost, and who could stream; empty without figures."""
+    ratio = {
+        (title, key): row["ratio"]
+        for title, rows in figures.items()
+        if title.startswith(CONVERSES)
+        for key, row in rows.items()
+        if "ratio" in row
+    }
+    item, once = "stream, per item, 16x1", "answer at once, 32x1"
+    if not {(item, "ours"), (once, "ours"), (once, "ours-plain")} <= ratio.keys():
+        return ""
+    streams, stays = ratio[item, "ours"], ratio[once, "ours"] / ratio[once, "ours-plain"]
+    return (
+        f"An item of a stream costs {streams:.2f} of what it does with `async for` and `send_json` in the naive loop;"
+        f" one answer of an endpoint that also streams {stays:.2f} of one that does not."
+    )
+
+
 def _competitors(title: str) -> dict[str, Competitor]:
     """Those of a table, by their keys."""
+    if title.startswith(CONVERSES):
+        return {each.key: each for each in CONVERSING}
     broadcast = title.startswith("broadcast")
     if title.endswith(BROWSER):
         return {each.key: each for each in (BROWSER_MEMBERS if broadcast else BROWSERS)}

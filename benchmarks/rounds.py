@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.installed import NotAvailable
 from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, message, settled_cpu_seconds
-from benchmarks.prompt import PromptLoad
+from benchmarks.prompt import Exchange, PromptLoad
 from benchmarks.servers import Competitor, running
 from benchmarks.turns import turns_of
 
@@ -55,6 +55,7 @@ class Cell:
     group: int = 1
     invalid: int = 0
     load: str = "batching"
+    items: int = 1  # what is counted, of a message
 
     @property
     def title(self) -> str:
@@ -69,6 +70,22 @@ class Cell:
             port, self.shape, message(self.size), competitor.dialect,
             group=self.group, invalid=self.invalid, at_once=self.load != "batching",
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conversation(Cell):
+    """Connections that have one exchange over and over; `items` of its answers are counted."""
+
+    what: str = ""
+    exchange: Exchange | None = None
+    items: int = 1
+
+    @property
+    def title(self) -> str:
+        return f"{self.what}, {self.shape}"
+
+    def connect(self, competitor: Competitor, port: int) -> PromptLoad:
+        return PromptLoad(port, self.shape, dialect=competitor.dialect, exchange=self.exchange)
 
 
 @contextlib.contextmanager
@@ -104,16 +121,16 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
             before, turns = settled_cpu_seconds(pid), turns_of(pid)
             taken = load.run(messages)
             cpu = settled_cpu_seconds(pid) - before
-            made = (turns_of(pid) or 0) - (turns or 0)
+            made, counted = (turns_of(pid) or 0) - (turns or 0), messages * cell.items
             return {
                 cell.title: {
-                    "cpu_us": cpu / messages * 1e6,
-                    "messages_per_s": messages / taken.wall_s,
+                    "cpu_us": cpu / counted * 1e6,
+                    "messages_per_s": counted / taken.wall_s,
                     "p50_us": taken.wait_s(0.5) * 1e6,
                     "p99_us": taken.wait_s(0.99) * 1e6,
-                    "load_cpu_us": taken.cpu_s / messages * 1e6,
+                    "load_cpu_us": taken.cpu_s / counted * 1e6,
                     "load_share": taken.cpu_s / taken.wall_s,
-                    **({"per_turn": messages / made} if made else {}),
+                    **({"per_turn": counted / made} if made else {}),
                     **wire_bytes(load, messages),
                 }
             }
