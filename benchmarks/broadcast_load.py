@@ -135,25 +135,25 @@ class Members:
 
 class BrowserMembers:
     """
-    `count` connections in one room that are what `client` says, see `PromptLoad`. No two messages are alike.
+    `count` connections in one room that are what `client` says, see `PromptLoad`. No two messages of a size are alike.
 
     Each member's bytes are kept while the server works, and are read when it has done: deliveries in order or not,
     every one once and the same for all.
     """
 
-    def __init__(self, port: int, pid: int, count: int, size: int, dialect: Dialect, client: str) -> None:
+    def __init__(self, port: int, pid: int, count: int, dialect: Dialect, client: str) -> None:
         self._pid, self._dialect = pid, dialect
         self.received_bytes = 0  # of the last `say`, by all members
         self.sockets: list[socket.socket] = []
         self._inflaters: list[Inflater] = []
         self._poll = select.epoll()
         try:
-            self._open(port, count, size, client)
+            self._open(port, count, client)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, port: int, count: int, size: int, client: str) -> None:
+    def _open(self, port: int, count: int, client: str) -> None:
         shared: dict[bytes, bytes] = {}
         for _ in range(count):
             member = opened(port, self._dialect, "" if client == "none" else OFFER)
@@ -163,7 +163,7 @@ class BrowserMembers:
             for frame in member.greeted:
                 self._inflaters[-1].payload(frame)
         self._shared = shared
-        self._bodies = itertools.cycle(cycle(size, self.answer))
+        self._bodies: dict[int, Iterator[Body]] = {}  # by their size
         compresses = client == "browser" and self.answer.deflate
         self._packers = [Packer(self.answer) if compresses else None for _ in self.sockets]
         self._enter()
@@ -196,9 +196,11 @@ class BrowserMembers:
         payload, packer = self._dialect.encode(body), self._packers[speaker]
         return masked_frame(payload) if packer is None else packer.frame(payload)
 
-    def say(self, in_flight: int) -> None:
-        """As `Members.say`."""
-        bodies = list(itertools.islice(self._bodies, in_flight))
+    def say(self, in_flight: int, size: int) -> None:
+        """As `Members.say`, messages of this size."""
+        if size not in self._bodies:
+            self._bodies[size] = itertools.cycle(cycle(size, self.answer))
+        bodies = list(itertools.islice(self._bodies[size], in_flight))
         frames = [self._frame(speaker, body) for speaker, body in enumerate(bodies)]
         with stopped(self._pid) if in_flight > 1 else contextlib.nullcontext():
             for speaker, frame in zip(self.sockets, frames, strict=False):

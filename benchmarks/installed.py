@@ -7,10 +7,12 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 NODE_PACKAGES = ["ws@8.23.0", "zod@4.6.7"]
 BUN_PACKAGES = ["bun@1.4.5", "zod@4.6.7"]
+RPCKIT_PACKAGES = ["fastapi-rpckit==0.4.1", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools", "websockets==17.4"]
 
 
 class NotAvailable(RuntimeError):
@@ -41,6 +43,34 @@ def bun() -> str:
         raise NotAvailable("bun not found: npm, which installs it, is not there")
     _npm_install(BUN_PACKAGES)
     return str(node_modules() / ".bin" / "bun")
+
+
+def rpckit_python() -> str:
+    """A Python of 3.12 or newer, with fastapi-rpckit in an environment of its own. Raises NotAvailable."""
+    environment = cache_folder() / "rpckit-0.4.1"
+    python = environment / "bin" / "python"
+    if not (environment / "complete").exists():
+        found = newer_python()
+        for command in ([found, "-m", "venv", environment], [python, "-m", "pip", "install", "-q", *RPCKIT_PACKAGES]):
+            if subprocess.run(command, capture_output=True, check=False, timeout=300).returncode:
+                raise NotAvailable("fastapi-rpckit could not be installed")
+        (environment / "complete").touch()
+    return str(python)
+
+
+def newer_python() -> str:
+    """Raises NotAvailable where there is no Python of 3.12 or newer that runs."""
+    if sys.version_info >= (3, 12):
+        return sys.executable
+    names = [f"3.{minor}" for minor in (12, 13, 14)]
+    versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for python in [
+        *filter(None, (shutil.which(f"python{name}") for name in names)),
+        *(path for name in names for path in sorted(versions.glob(f"{name}.*/bin/python"))),
+    ]:
+        if not subprocess.run([python, "-c", "import ssl"], capture_output=True, check=False).returncode:
+            return str(python)
+    raise NotAvailable("not found: Python 3.12 or newer")
 
 
 def _npm_install(packages: list[str]) -> None:

@@ -49,6 +49,7 @@ class Dialect:
     before: str = ""
     after: str = ""
     greeting: str = ""  # sent after the server's first frame, answered with one more
+    acknowledgement: tuple[Body, ...] = ()  # what comes before all that answers a message
 
     def encode(self, body: Body) -> bytes:
         kind, fields = body["type"], {name: value for name, value in body.items() if name != "type"}
@@ -65,6 +66,28 @@ class Dialect:
         if not isinstance(fields, dict):  # an error's details
             fields = {self.inside: fields}
         return {"type": body.get(self.tag), **{name: value for name, value in fields.items() if name != self.tag}}
+
+
+@dataclass(frozen=True)
+class JsonRpcSubscription(Dialect):
+    """A message with a `ref` of 1 subscribes, and what is published answers it: fastapi-rpckit counts for itself."""
+
+    acknowledgement: tuple[Body, ...] = ({"type": "subscribed"},)
+
+    def encode(self, body: Body) -> bytes:
+        params = {name: value for name, value in body.items() if name not in ("type", "ref")}
+        method = f"chat.{body['type']}.subscribe"
+        return json.dumps({"jsonrpc": "2.0", "id": body["ref"], "method": method, "params": params}).encode()
+
+    def decode(self, payload: bytes) -> Body:
+        body = json.loads(payload)
+        if "result" in body:
+            return {"type": "subscribed"}
+        if "error" in body or "error" in body["params"]:
+            return {"type": "error", **body}
+        if "complete" in body["params"]:
+            return {"type": "complete", "ref": 1}
+        return {"type": "token", "ref": 1, **body["params"]["payload"]}
 
 
 PLAIN = Dialect()

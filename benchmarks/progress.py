@@ -29,10 +29,10 @@ class Show:
         left = max(0, self.steps - self._done)
         with self._uncaptured():
             if sys.stdout.isatty():
-                sys.stdout.write(f"{self._clear()}[{self._name}] {what} ({left} left)")
+                sys.stdout.write(f"{self._clear()}[{self._name}] {what} (at most {left} left)")
             elif time.monotonic() > self._said_at + EVERY_S:
                 self._said_at = time.monotonic()
-                sys.stdout.write(f"[{self._name}] {what} ({left} left)\n")
+                sys.stdout.write(f"[{self._name}] {what} (at most {left} left)\n")
             sys.stdout.flush()
 
     def _uncaptured(self) -> AbstractContextManager[Any]:

@@ -2,8 +2,8 @@
  * The loop of a load that does not batch: one connection that is readable, all that came on it, its answer, the next.
  *
  * Connections are open and blocking. Every one sends the frames of one cycle in their order, from its own position on,
- * `in_flight` of them ahead of the replies. A reply is a text frame; what was received is handed back whole, and is
- * checked when the clock has stopped.
+ * `in_flight` of them ahead of the replies. A reply is so many text frames; what was received is handed back whole, and
+ * is checked when the clock has stopped.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,7 +21,7 @@ struct connection {
     uint8_t *data;
     size_t length, room, parsed;
     double *left; /* when each message left that is not answered yet, a ring */
-    long oldest;
+    long oldest, frames; /* of the reply that is not whole */
 };
 
 static double now(void) {
@@ -43,7 +43,7 @@ static int say(int fd, const uint8_t *data, size_t length) {
     return 0;
 }
 
-/* How many replies have become whole; -EPROTO for a frame that is none. Pings and pongs count as nothing. */
+/* How many frames of replies have become whole; -EPROTO for a frame that is none. Pings and pongs count as nothing. */
 static long whole(struct connection *c) {
     long count = 0;
     for (;;) {
@@ -71,12 +71,13 @@ static long whole(struct connection *c) {
 
 /*
  * `ends[i]` is where the i-th frame ends; behind the cycle follow its first `in_flight` frames once more, so that what
- * is sent together lies together. `waits` has room for `messages`. The received bytes of connection i go to
- * `received[i]`, `lengths[i]` of them, to be released with `prompt_release`. Gives 0, or an errno, negative.
+ * is sent together lies together. A message is answered by `answers` frames; `waits` has room for `messages`. The
+ * received bytes of connection i go to `received[i]`, `lengths[i]` of them, to be released with `prompt_release`. Gives
+ * 0, or an errno, negative.
  */
 int prompt_run(long connections, const int *fds, const uint8_t *frames, const size_t *ends, long cycle,
-               long *positions, long messages, long in_flight, double *waits, uint8_t **received, size_t *lengths,
-               uint64_t *sent_bytes) {
+               long *positions, long messages, long in_flight, long answers, double *waits, uint8_t **received,
+               size_t *lengths, uint64_t *sent_bytes) {
     struct connection *all = calloc((size_t)connections, sizeof *all);
     long sent = 0, answered = 0;
     int poll = epoll_create1(EPOLL_CLOEXEC), failed = 0;
@@ -116,11 +117,12 @@ int prompt_run(long connections, const int *fds, const uint8_t *frames, const si
             break;
         }
         c->length += (size_t)got;
-        long count = whole(c);
-        if (count < 0 || count > messages - answered) {
-            failed = count < 0 ? (int)count : -EPROTO;
+        long came = whole(c), count = (c->frames + came) / answers;
+        if (came < 0 || count > messages - answered) {
+            failed = came < 0 ? (int)came : -EPROTO;
             break;
         }
+        c->frames = (c->frames + came) % answers;
         double when = now();
         for (long k = 0; k < count; k++) waits[answered++] = when - c->left[(c->oldest + k) % in_flight];
         long again = count < messages - sent ? count : messages - sent;

@@ -2,7 +2,7 @@
 The load that does not batch: each connection that has its reply is answered before the next one is looked at.
 
 Its loop is in C (`prompt.c`), so that it waits for the server, and not the server for it. What came back is checked
-when the clock has stopped: the first reply to each message by its content, all others byte by byte with the first one.
+when the clock has stopped: byte by byte with what was right before, and where it differs by its content.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.deflate import OFFER, Answer, Inflater, cycle, frames_of, opening_frames, repeated_frames
 from benchmarks.installed import compiled
@@ -24,11 +24,18 @@ def _library() -> Any:
     return ctypes.CDLL(str(compiled("prompt.c")))
 
 
-class Script:
-    """What connections say over and over: bodies, their payloads, and their frames as C takes them."""
+class Exchange(NamedTuple):
+    """What a client says, and all that answers it."""
 
-    def __init__(self, bodies: Sequence[Body], frames: Sequence[bytes], in_flight: int) -> None:
-        self.bodies, self.in_flight = bodies, in_flight
+    body: Body
+    answers: list[Body]
+
+
+class Script:
+    """What connections say over and over, in frames as C takes them."""
+
+    def __init__(self, frames: Sequence[bytes], in_flight: int) -> None:
+        self.length, self.in_flight = len(frames), in_flight
         repeated = [frames[at % len(frames)] for at in range(len(frames) + in_flight)]
         self.data = b"".join(repeated)
         ends, end = (ctypes.c_size_t * len(repeated))(), 0
@@ -41,7 +48,8 @@ class PromptLoad:
     """
     Open connections of this shape. `client` says what they are: "none" offers nothing, "browser" offers deflate as
     Chromium does and compresses every message, "plain" offers it and compresses none. With `fresh` nobody has said
-    anything yet, and there is one message for each connection.
+    anything yet, and there is one message for each connection. Messages of `size` are answered with themselves; an
+    `exchange` is said and answered instead of them.
     """
 
     def __init__(
@@ -53,18 +61,19 @@ class PromptLoad:
         *,
         client: str = "none",
         fresh: bool = False,
+        exchange: Exchange | None = None,
     ) -> None:
         self.shape, self.dialect, self.client = shape, dialect, client
         self.received_bytes = self.sent_bytes = 0  # of the last run, frames with their heads
         self._opened: list[Opened] = []
-        self._right: dict[int, bytes] = {}  # the payload that answers each message, once it was found right
+        self._right: dict[int, bytes] = {}  # the payload of each answer, once it was found right
         try:
-            self._open(port, size, fresh)
+            self._open(port, size, fresh, exchange)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, port: int, size: int, fresh: bool) -> None:
+    def _open(self, port: int, size: int, fresh: bool, exchange: Exchange | None) -> None:
         offer = "" if self.client == "none" else OFFER
         for _ in range(self.shape.connections):
             self._opened.append(opened(port, self.dialect, offer))
@@ -76,17 +85,20 @@ class PromptLoad:
             for frame in each.greeted:
                 inflater.payload(frame)
         self._positions = (ctypes.c_long * len(self._opened))()
-        self._bodies = bodies = [message(size)] if self.client == "none" else cycle(size, answer)
-        payloads = [self.dialect.encode(body) for body in bodies]
+        bodies = [message(size)] if self.client == "none" else cycle(size, answer)
+        exchanges = [exchange] if exchange else [Exchange(body, [body]) for body in bodies]
+        self._answers = [each for said in exchanges for each in (*self.dialect.acknowledgement, *said.answers)]
+        self._frames_each = len(self._answers) // len(exchanges)
+        payloads = [self.dialect.encode(each.body) for each in exchanges]
         compresses = self.client == "browser" and answer.deflate
         frames = repeated_frames(payloads, answer) if compresses else [*map(masked_frame, payloads)]
-        self._script = Script(bodies, frames, self.shape.in_flight)
+        self._script = Script(frames, self.shape.in_flight)
         if compresses and fresh:
-            self._script = Script(bodies, opening_frames(payloads, answer), self.shape.in_flight)
+            self._script = Script(opening_frames(payloads, answer), self.shape.in_flight)
         elif compresses and answer.client_keeps:
-            opening = Script(bodies, opening_frames(payloads, answer), min(16, len(bodies)))
+            opening = Script(opening_frames(payloads, answer), min(16, len(payloads)))
             for at in range(len(self._opened)):
-                self._run(opening, len(bodies), at, at + 1)
+                self._run(opening, len(payloads), at, at + 1)
 
     def run(self, messages: int) -> Passage:
         """Send and receive `messages`, as fast as the server answers."""
@@ -101,8 +113,8 @@ class PromptLoad:
         run, long = _library().prompt_run, ctypes.c_long
         start, cpu = time.perf_counter(), time.process_time()
         failed = run(
-            long(count), fds, script.data, script.ends, long(len(script.bodies)), positions, long(messages),
-            long(script.in_flight), waits, received, lengths, ctypes.byref(sent),
+            long(count), fds, script.data, script.ends, long(script.length), positions, long(messages),
+            long(script.in_flight), long(self._frames_each), waits, received, lengths, ctypes.byref(sent),
         )  # fmt: skip
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         data = [ctypes.string_at(at, length) if at else b"" for at, length in zip(received, lengths, strict=True)]
@@ -117,11 +129,11 @@ class PromptLoad:
 
     def _check(self, data: bytes, connection: int) -> None:
         """The replies on one connection are those to its messages, in order."""
-        bodies, inflater, right = self._bodies, self._inflaters[connection], self._right
-        for at, frame in enumerate(frames_of(data), self._positions[connection]):
-            index, payload = at % len(bodies), inflater.payload(frame)
+        answers, inflater, right = self._answers, self._inflaters[connection], self._right
+        for at, frame in enumerate(frames_of(data), self._positions[connection] * self._frames_each):
+            index, payload = at % len(answers), inflater.payload(frame)
             if payload != right.get(index):
-                if index in right or self.dialect.decode(payload) != bodies[index]:
+                if self.dialect.decode(payload) != answers[index]:
                     raise AssertionError(f"the server answered {payload[:200]!r}")
                 right[index] = payload
 

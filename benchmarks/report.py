@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import baseline
-from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, Competitor
+from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, CONVERSING, Competitor
 
 FOLDER = Path(__file__).parent / "report"
 README = Path(__file__).parent.parent / "README.md"
@@ -27,12 +27,15 @@ MAIN = {
     "roundtrip 16x16, 106 B, as a browser": "16x16, browser",
 }
 TOLD = {
-    "broadcast to 1,000 members, 1 in flight": "1 in flight",
-    "broadcast to 1,000 members, 16 in flight": "16 in flight",
-    "broadcast to 500 members, 106 B, 1 in flight, as a browser": "browser, 1",
-    "broadcast to 500 members, 106 B, 4 in flight, as a browser": "browser, 4",
-    "broadcast to 500 members, 16 KB, 1 in flight, as a browser": "browser, 16 KB, 1",
+    "broadcast to 500 members, 1 in flight": "500, 1 at a time",
+    "broadcast to 500 members, 16 in flight": "500, 16",
+    "broadcast to 1,000 members, 1 in flight": "1,000, 1 at a time",
+    "broadcast to 1,000 members, 16 in flight": "1,000, 16",
+    "broadcast to 500 members, 106 B, 1 in flight, as a browser": "500, browser, 1",
+    "broadcast to 500 members, 106 B, 4 in flight, as a browser": "500, browser, 4",
+    "broadcast to 500 members, 16 KB, 1 in flight, as a browser": "500, browser, 16 KB, 1",
 }
+CONVERSES = ("answer", "stream")  # how the titles of conversations begin
 BROWSER = "browser"  # how the titles of what a browser gets end
 INK = "#010203"  # stands for the reader's text colour, see `_recoloured`
 OURS, OTHERS, CEILING = "#2f81f7", "#8b949e", "#c4a15a"
@@ -66,6 +69,7 @@ UNITS = {
     "idle_bytes": ("bytes each, idle", "{:,.0f}"),
     "talking_bytes": ("talking", "{:,.0f}"),
     "growth_bytes": ("growth", "{:,.0f}"),
+    "bytes_per_stream": ("bytes each", "{:,.0f}"),
     "after_large_bytes": ("after 1 MiB", "{:,.0f}"),
 }
 UNSHOWN = {"failed", "spread_us", "load_share", "generator_limited"}
@@ -106,7 +110,7 @@ def losses(run: Run) -> dict[str, dict[str, list[str]]]:
     """Our row -> competitor that validates and costs less -> the round trips and broadcasts where it does."""
     found: dict[str, dict[str, list[str]]] = {}
     for title, rows in run["figures"].items():
-        if not title.startswith(("roundtrip", "broadcast")):
+        if not title.startswith(("roundtrip", "broadcast", *CONVERSES)):
             continue
         short = title.removeprefix("roundtrip ").replace(", 80 B", "").replace(", as a ", " ").replace(", ", " ")
         competitors = _competitors(title)
@@ -176,12 +180,13 @@ def measured(run: Run) -> str:
         "![server CPU per message](benchmarks/report/roundtrip.svg)",
         _side_by_side(run, main_titles(run)),
         *filter(None, [loads_agree(run)]),
-        "The same per member for a message to the 1,000 members of a room, one or 16 at a time:",
+        "The same per member for a message to all members of a room, so many members, and messages at a time:",
         "![server CPU per member of a broadcast](benchmarks/report/broadcast.svg)",
         _side_by_side(run, told_titles(run)),
         *filter(None, [against_ourselves(run)]),
         _idle(run["figures"]),
         _in_process(run["figures"]),
+        *filter(None, [_conversations(run["figures"])]),
         f"Where we lose:\n\n{lost(run)}",
     ]
     return "\n\n".join(parts)
@@ -288,8 +293,29 @@ def _in_process(figures: dict[str, dict[str, Any]]) -> str:
     )
 
 
+def _conversations(figures: dict[str, dict[str, Any]]) -> str:
+    """What streams cost, and who could stream; empty without figures."""
+    ratio = {
+        (title, key): row["ratio"]
+        for title, rows in figures.items()
+        if title.startswith(CONVERSES)
+        for key, row in rows.items()
+        if "ratio" in row
+    }
+    item, once = "stream, per item, 16x1", "answer at once, 32x1"
+    if not {(item, "ours"), (once, "ours"), (once, "ours-plain")} <= ratio.keys():
+        return ""
+    streams, stays = ratio[item, "ours"], ratio[once, "ours"] / ratio[once, "ours-plain"]
+    return (
+        f"An item of a stream costs {streams:.2f} of what it does with `async for` and `send_json` in the naive loop;"
+        f" one answer of an endpoint that also streams {stays:.2f} of one that does not."
+    )
+
+
 def _competitors(title: str) -> dict[str, Competitor]:
     """Those of a table, by their keys."""
+    if title.startswith(CONVERSES):
+        return {each.key: each for each in CONVERSING}
     broadcast = title.startswith("broadcast")
     if title.endswith(BROWSER):
         return {each.key: each for each in (BROWSER_MEMBERS if broadcast else BROWSERS)}

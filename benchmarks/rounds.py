@@ -1,5 +1,6 @@
 """
-Interleaved rounds: every competitor's server is started once, then they take turns (A B C, A B C), cell by cell.
+Interleaved rounds: every competitor's server is started once, then they take turns (A B C, A B C), cell by cell, until
+their ratios are known.
 
 A *cell* is one shape of load. Its rows hold medians over the rounds in microseconds of server CPU (user and system,
 of the whole process tree) per message; the ratio is taken within each round, so that a machine that slows down for a
@@ -18,12 +19,14 @@ from typing import Any
 
 from benchmarks.installed import NotAvailable
 from benchmarks.load import SPARE_FILES, Load, Shape, allow_files, message, settled_cpu_seconds
-from benchmarks.prompt import PromptLoad
+from benchmarks.prompt import Exchange, PromptLoad
 from benchmarks.servers import Competitor, running
 from benchmarks.turns import turns_of
 
 BASE = "naive"
 LIMITED = 0.85  # from this share of the wall time on, the load's own CPU is what bounds the rate
+LEAST_ROUNDS = 5  # before anybody's ratio may be taken as known
+KNOWN = 0.02  # how far off, of its value, the median of the ratios may be: one standard error of it
 
 LOADS = {
     "batching": "",
@@ -52,6 +55,7 @@ class Cell:
     group: int = 1
     invalid: int = 0
     load: str = "batching"
+    items: int = 1  # what is counted, of a message
 
     @property
     def title(self) -> str:
@@ -66,6 +70,22 @@ class Cell:
             port, self.shape, message(self.size), competitor.dialect,
             group=self.group, invalid=self.invalid, at_once=self.load != "batching",
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conversation(Cell):
+    """Connections that have one exchange over and over; `items` of its answers are counted."""
+
+    what: str = ""
+    exchange: Exchange | None = None
+    items: int = 1
+
+    @property
+    def title(self) -> str:
+        return f"{self.what}, {self.shape}"
+
+    def connect(self, competitor: Competitor, port: int) -> PromptLoad:
+        return PromptLoad(port, self.shape, dialect=competitor.dialect, exchange=self.exchange)
 
 
 @contextlib.contextmanager
@@ -101,16 +121,16 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
             before, turns = settled_cpu_seconds(pid), turns_of(pid)
             taken = load.run(messages)
             cpu = settled_cpu_seconds(pid) - before
-            made = (turns_of(pid) or 0) - (turns or 0)
+            made, counted = (turns_of(pid) or 0) - (turns or 0), messages * cell.items
             return {
                 cell.title: {
-                    "cpu_us": cpu / messages * 1e6,
-                    "messages_per_s": messages / taken.wall_s,
+                    "cpu_us": cpu / counted * 1e6,
+                    "messages_per_s": counted / taken.wall_s,
                     "p50_us": taken.wait_s(0.5) * 1e6,
                     "p99_us": taken.wait_s(0.99) * 1e6,
-                    "load_cpu_us": taken.cpu_s / messages * 1e6,
+                    "load_cpu_us": taken.cpu_s / counted * 1e6,
                     "load_share": taken.cpu_s / taken.wall_s,
-                    **({"per_turn": messages / made} if made else {}),
+                    **({"per_turn": counted / made} if made else {}),
                     **wire_bytes(load, messages),
                 }
             }
@@ -139,21 +159,26 @@ def take_turns(
     """
     Title -> competitor -> row. So many connections to each stay open over the rounds, if there may be as many files.
 
-    Every other round goes backwards, so that nobody is always sampled right after the same other one. A competitor that
-    fails under the load is a row with `failed`.
+    Every other round goes backwards, so that nobody is always sampled right after the same other one. Who is `known` is
+    asked no more; the base is, as long as anybody needs it. A competitor that fails under the load is a row with
+    `failed`.
     """
     files = connections * len(fleet) + SPARE_FILES
     keep = allow_files(files) >= files
     samples: dict[str, list[dict[str, Row]]] = {key: [] for key in fleet}
     failed: dict[str, Row] = {}
     samplers: dict[str, Sampler] = {}
+    asked = list(fleet)
     with contextlib.ExitStack() as opened:
         for number in range(rounds):
-            for key in list(fleet)[:: -1 if number % 2 else 1]:
-                competitor, port, pid = fleet[key]
-                progress(f"{titles[0]}, round {number + 1}/{rounds}: {competitor.name}")
+            asked = [key for key in asked if key not in failed and not known(titles, samples[key], samples.get(BASE))]
+            if not asked:
+                break
+            for key in [key for key in fleet if key in asked or key == BASE][:: -1 if number % 2 else 1]:
                 if key in failed:
                     continue
+                competitor, port, pid = fleet[key]
+                progress(f"{titles[0]}, round {number + 1}/{rounds}: {competitor.name}")
                 try:
                     if key not in samplers:
                         samplers[key] = opened.enter_context(open_(competitor, port, pid))
@@ -169,6 +194,26 @@ def take_turns(
         return {key: failed[key] if key in failed else summary(taken[key], taken.get(BASE)) for key in fleet}
 
     return {title: rows(title) for title in titles}
+
+
+def known(titles: Sequence[str], samples: list[dict[str, Row]], base: list[dict[str, Row]] | None) -> bool:
+    """Whether more rounds would hardly change a competitor's ratios, those of all these titles."""
+    if len(samples) < LEAST_ROUNDS or not base or len(base) < len(samples):
+        return False
+
+    def error(title: str) -> float:
+        """Of the median, from the middle half of the ratios, of which one that was disturbed is no part."""
+        ratios = ratios_of([each[title] for each in samples], [each[title] for each in base])
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        return (high - low) / middle / len(ratios) ** 0.5
+
+    return max(map(error, titles)) <= KNOWN
+
+
+def ratios_of(samples: list[Row], base: list[Row]) -> list[float]:
+    """A competitor's costs, the first column, to those of the base, which was asked in each of its rounds."""
+    cost = next(iter(samples[0]))
+    return [each[cost] / other[cost] for each, other in zip(samples, base, strict=False)]
 
 
 def failure(exc: Exception) -> Row:
@@ -216,8 +261,8 @@ def summary(samples: list[Row], base: list[Row] | None) -> Row:
     row["spread_us"] = max(costs) - min(costs)
     if "load_share" in row:
         row["generator_limited"] = row["load_share"] >= LIMITED
-    if base and len(base) == len(samples):
-        ratios = [each / other[cost] for each, other in zip(costs, base, strict=True)]
+    if base and len(base) >= len(samples):
+        ratios = ratios_of(samples, base)
         row["ratio"], row["ratio_low"], row["ratio_high"] = statistics.median(ratios), min(ratios), max(ratios)
     return row
 

@@ -1,8 +1,8 @@
 """
 The competitors, and each as a process: started on a free port, pinned to a core, ended whatever happens.
 
-`COMPETITORS` and `BROADCASTERS` are the registries; `pick` finds rows by their short key. A competitor is a module of
-`benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is not installed
+`COMPETITORS`, `BROADCASTERS` and `CONVERSING` are the registries; `pick` finds rows by their short key. A competitor is
+a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is not installed
 is a row of the table that says so and never an import error of the suite.
 """
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import reaper
-from benchmarks.installed import NotAvailable, bun, node, node_modules
-from benchmarks.load import PLAIN, Dialect
+from benchmarks.installed import NotAvailable, bun, node, node_modules, rpckit_python
+from benchmarks.load import PLAIN, Dialect, JsonRpcSubscription
 from benchmarks.turns import Counter, counter
 from tests.serving import free_port
 
@@ -73,8 +73,9 @@ class Competitor:
             by = {".cjs": lambda: [node(), str(self.file)], ".mjs": lambda: [bun(), str(self.file)]}
             program = by.get(self.file.suffix, lambda: [sys.executable, "-m", target])()
             return [*program, str(port), *(["deflate"] if deflate else [])]
+        python = rpckit_python() if self.key == "rpckit" else sys.executable
         return [
-            sys.executable, "-m", "uvicorn", f"{target}:app", "--port", str(port), "--ws", self.ws, "--log-level",
+            python, "-m", "uvicorn", f"{target}:app", "--port", str(port), "--ws", self.ws, "--log-level",
             "error", "--no-access-log", "--ws-per-message-deflate", str(deflate).lower(), "--lifespan", self.lifespan,
             "--workers", str(workers), "--backlog", "4096", "--ws-ping-interval", str(self.ping_s),
         ]  # fmt: skip
@@ -117,6 +118,16 @@ BROADCASTERS = [
     Competitor("socketsundso, own protocol", "broadcast_socketsundso", OURS, key="ours"),
     Competitor("bare picows loop", "broadcast_picows", None, key="picows", ceiling=True, negotiates=False),
     Competitor("bare os.write loop", "broadcast_write", None, key="write", ceiling=True, negotiates=False),
+]
+
+CONVERSING = [
+    Competitor("naive FastAPI loop", "conversing_naive", key="naive"),
+    Competitor("Litestar's send_websocket_stream", "conversing_litestar", key="litestar"),
+    Competitor("fastapi-rpckit", "conversing_rpckit", key="rpckit", dialect=JsonRpcSubscription()),
+    Competitor("conversing, uvicorn's protocol", "conversing_socketsundso", key="ours-uvicorn"),
+    Competitor("conversing, own protocol", "conversing_socketsundso", OURS, key="ours"),
+    Competitor("plain, own protocol", "conversing_plain", OURS, key="ours-plain"),
+    Competitor("asking, own protocol", "conversing_asks", OURS, key="ours-asks"),
 ]
 
 

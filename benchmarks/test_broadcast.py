@@ -1,5 +1,5 @@
 """
-One tells many: server CPU per delivery, with 10 to 5,000 members, and 1, 4 and 16 broadcasts in flight.
+One tells many: server CPU per delivery, with 10 and 500 members (5,000), and 1, 4 and 16 broadcasts in flight.
 
 One process per server on one core, the load on another; competitors take turns, several rounds; the median
 counts. "In flight" means that so many members speak at the same time, the server sees all of it at once, and all wait
@@ -9,7 +9,7 @@ until everybody has everything. No compression, 80 bytes a message; then as brow
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,11 +19,11 @@ from benchmarks.broadcast_load import BrowserMembers, Members
 from benchmarks.load import settled_cpu_seconds
 from benchmarks.progress import Show
 from benchmarks.rounds import Row, Sampler, fleet, lines_of, ours_failed, take_turns, with_absent
-from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, Competitor
+from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, Competitor, pick
 
 IN_FLIGHT = (1, 4, 16)
 # members: rounds, and deliveries of a sample
-QUICK = {10: (20, 2_000), 1000: (8, 4_000)}
+QUICK = {10: (10, 1_000), 500: (7, 2_000)}
 FULL = {10: (20, 8_000), 100: (12, 16_000), 500: (8, 40_000), 1000: (8, 40_000), 5000: (6, 40_000)}
 
 
@@ -37,18 +37,18 @@ def open_members(members: int, deliveries: int, competitor: Competitor, port: in
     with contextlib.closing(Members(port, pid, members, competitor.dialect)) as load:
 
         def sample() -> dict[str, Row]:
-            return {title(members, depth): sample_of(load, pid, depth, deliveries) for depth in IN_FLIGHT}
+            load.say(1)  # others have had the core's caches meanwhile
+            return {title(members, depth): sample_of(load.say, members, pid, depth, deliveries) for depth in IN_FLIGHT}
 
         yield sample
 
 
-def sample_of(load: Members | BrowserMembers, pid: int, in_flight: int, deliveries: int) -> Row:
-    members, speakers = len(load.sockets), min(in_flight, len(load.sockets))
+def sample_of(say: Callable[[int], None], members: int, pid: int, in_flight: int, deliveries: int) -> Row:
+    speakers = min(in_flight, members)
     turns = max(1, deliveries // (members * speakers))
-    load.say(1)
     before = settled_cpu_seconds(pid)
     for _ in range(turns):
-        load.say(speakers)
+        say(speakers)
     return {"cpu_us_per_delivery": (settled_cpu_seconds(pid) - before) / (turns * members * speakers) * 1e6}
 
 
@@ -91,9 +91,11 @@ def test_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show)
     assert not broken
 
 
-BROWSER_SIZES = {106: 3, 1024: 3, 16 * 1024: 2}  # and rounds in the quick form: compressing 16 KB for each takes long
-BROWSER_IN_FLIGHT = (1, 4)
 BROWSER_COUNT = 500
+BROWSER_KEYS = ["naive", "websockets", "node", "bun", "ours-uvicorn", "ours", "ours-plain", "ours-none"]
+# bytes of a message and broadcasts in flight: deliveries of a sample, since some compress a message for each member
+BROWSER_QUICK = {(106, 1): 1_000, (106, 4): 2_000, (1024, 1): 1_000, (16 * 1024, 1): 500}
+BROWSER_FULL = dict.fromkeys([(size, depth) for size in (106, 1024, 16 * 1024) for depth in (1, 4)], 8_000)
 
 
 def browser_title(size: int, in_flight: int) -> str:
@@ -103,20 +105,22 @@ def browser_title(size: int, in_flight: int) -> str:
 
 @contextlib.contextmanager
 def open_browsers(
-    count: int, size: int, deliveries: int, competitor: Competitor, port: int, pid: int
+    count: int, cells: dict[tuple[int, int], int], competitor: Competitor, port: int, pid: int
 ) -> Iterator[Sampler]:
-    """As `open_members`, of the kind that the competitor's load plays."""
-    with contextlib.closing(BrowserMembers(port, pid, count, size, competitor.dialect, competitor.client)) as load:
+    """As `open_members`, of the kind that the competitor's load plays; the same connections for all sizes."""
+    with contextlib.closing(BrowserMembers(port, pid, count, competitor.dialect, competitor.client)) as load:
 
         def sample() -> dict[str, Row]:
-            return {browser_title(size, n): browser_sample(load, pid, n, deliveries) for n in BROWSER_IN_FLIGHT}
+            load.say(1, next(iter(cells))[0])
+            return {browser_title(*cell): browser_sample(load, pid, *cell, cells[cell]) for cell in cells}
 
         yield sample
 
 
-def browser_sample(load: BrowserMembers, pid: int, in_flight: int, deliveries: int) -> Row:
-    row = sample_of(load, pid, in_flight, deliveries)
-    return {**row, "received_bytes": load.received_bytes / len(load.sockets) / min(in_flight, len(load.sockets))}
+def browser_sample(load: BrowserMembers, pid: int, size: int, in_flight: int, deliveries: int) -> Row:
+    members = len(load.sockets)
+    row = sample_of(partial(load.say, size=size), members, pid, in_flight, deliveries)
+    return {**row, "received_bytes": load.received_bytes / members / min(in_flight, members)}
 
 
 def browser_table(rows: dict[str, dict[str, Row]], competitors: Sequence[Competitor]) -> str:
@@ -139,21 +143,14 @@ def browser_table(rows: dict[str, dict[str, Row]], competitors: Sequence[Competi
 @pytest.mark.timeout(0)
 def test_browser_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """The same to members that offer deflate and compress what they say; what they get is read and compared."""
-    deliveries = 8_000 if full else 500
-    sizes = dict.fromkeys(BROWSER_SIZES, 8) if full else BROWSER_SIZES
-    show.steps = len(BROWSER_MEMBERS) * (1 + sum(sizes.values()))
-    shown: dict[str, dict[str, Row]] = {}
-    with fleet(BROWSER_MEMBERS, pinned, show.step) as (servers, absent):
-        for size, rounds in sizes.items():
-            taken = take_turns(
-                [browser_title(size, n) for n in BROWSER_IN_FLIGHT],
-                servers,
-                partial(open_browsers, BROWSER_COUNT, size, deliveries),
-                rounds,
-                show.step,
-                connections=BROWSER_COUNT,
-            )
-            shown |= {title: with_absent(rows, absent, BROWSER_MEMBERS) for title, rows in taken.items()}
+    cells, rounds = (BROWSER_FULL, 10) if full else (BROWSER_QUICK, 5)
+    competitors = BROWSER_MEMBERS if full else pick(*BROWSER_KEYS, among=BROWSER_MEMBERS)
+    show.steps = len(competitors) * (1 + rounds)
+    titles = [browser_title(*cell) for cell in cells]
+    open_ = partial(open_browsers, BROWSER_COUNT, cells)
+    with fleet(competitors, pinned, show.step) as (servers, absent):
+        taken = take_turns(titles, servers, open_, rounds, show.step, connections=BROWSER_COUNT)
+    shown = {title: with_absent(rows, absent, competitors) for title, rows in taken.items()}
     figures.update(shown)
-    show(browser_table(shown, BROWSER_MEMBERS))
-    assert not [each for rows in shown.values() for each in ours_failed(rows, BROWSER_MEMBERS)]
+    show(browser_table(shown, competitors))
+    assert not [each for rows in shown.values() for each in ours_failed(rows, competitors)]

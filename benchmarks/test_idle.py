@@ -1,7 +1,7 @@
 """
 Idle connections: resident memory of the server for each, and the CPU that a handshake costs it.
 
-2,000 connections, 10,000 with `--full`; the limit of open files is raised as far as the system allows. The memory is
+1,000 connections, 10,000 with `--full`; the limit of open files is raised as far as the system allows. The memory is
 the growth of the process' resident set from before the first connection to after the last one said a message.
 """
 
@@ -19,8 +19,8 @@ from benchmarks.prompt import PromptLoad
 from benchmarks.rounds import Row, attempt, lines_of, ours_failed
 from benchmarks.servers import BROWSERS, Competitor, pick, running
 
-KEYS = ["naive", "msgspec", "websockets", "aiohttp", "node", "bun", "ours-uvicorn", "ours", "raw-uvicorn", "picows"]
-BROWSER_KEYS = ["naive", "websockets", "aiohttp", "node", "bun", "ours-uvicorn", "ours", "ours-none"]
+KEYS = ["naive", "websockets", "aiohttp", "node", "bun", "ours-uvicorn", "ours", "picows"]
+BROWSER_KEYS = ["naive", "node", "bun", "ours-uvicorn", "ours", "ours-none"]
 
 
 def idle(competitor: Competitor, core: int, connections: int) -> Row:
@@ -62,8 +62,8 @@ def browsers(competitor: Competitor, core: int, connections: int) -> Row:
 
 @pytest.mark.timeout(0)
 def test_idle(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
-    """What 2,000 (10,000) connections that say nothing cost."""
-    wanted = 10_000 if full else 2_000
+    """What 1,000 (10,000) connections that say nothing cost."""
+    wanted = 10_000 if full else 1_000
     connections = min(wanted, allow_files(wanted + SPARE_FILES) - SPARE_FILES)
     asked = {
         "": (idle, pick() if full else pick(*KEYS)),

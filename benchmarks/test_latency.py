@@ -17,7 +17,7 @@ from benchmarks.progress import Show
 from benchmarks.rounds import Row, attempt, lines_of, ours_failed
 from benchmarks.servers import Competitor, pick, running
 
-KEYS = ["naive", "tuned", "msgspec", "aiohttp", "ours-uvicorn", "ours"]
+KEYS = ["naive", "aiohttp", "ours-uvicorn", "ours"]
 SHAPE = Shape(32, 1)
 SHARES = (0.5, 0.8)
 

@@ -25,6 +25,7 @@ import pytest
 from benchmarks import baseline, deflate, report, rounds
 from benchmarks import test_broadcast as broadcast
 from benchmarks import test_connections as connections
+from benchmarks import test_conversations as conversations
 from benchmarks import test_idle as idle
 from benchmarks import test_latency as latency
 from benchmarks import test_scaling as scaling
@@ -35,7 +36,16 @@ from benchmarks.installed import compiled
 from benchmarks.load import Dialect, Load, Passage, Shape, cpu_seconds, masked_frame, message, payload_of
 from benchmarks.prompt import PromptLoad
 from benchmarks.rounds import Cell, attempt, fleet, measure, table, take_turns, with_absent
-from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, COMPETITORS, Competitor, NotAvailable, pick, running
+from benchmarks.servers import (
+    BROADCASTERS,
+    BROWSER_MEMBERS,
+    COMPETITORS,
+    CONVERSING,
+    Competitor,
+    NotAvailable,
+    pick,
+    running,
+)
 from benchmarks.turns import turns_of
 
 ROOT = Path(__file__).parent.parent
@@ -74,10 +84,10 @@ def silent(what: str) -> None:
 
 def test_every_competitor_says_what_it_validates() -> None:
     """No row leaves open what its code checks."""
-    assert not [each.name for each in COMPETITORS + BROADCASTERS if each.validates == "?"]
+    assert not [each.name for each in COMPETITORS + BROADCASTERS + CONVERSING if each.validates == "?"]
 
 
-@pytest.mark.parametrize("registry", [COMPETITORS, BROADCASTERS], ids=["competitors", "broadcasters"])
+@pytest.mark.parametrize("registry", [COMPETITORS, BROADCASTERS, CONVERSING], ids=["once", "to many", "conversing"])
 def test_keys_are_unique(registry: list[Competitor]) -> None:
     """A figure in the JSON belongs to one competitor."""
     assert len({each.key for each in registry}) == len(registry)
@@ -149,6 +159,26 @@ def test_connections_stay_open_where_files_allow_it(files: int, opened: int, mon
 
     take_turns(["cell"], {"naive": (NAIVE, 0, 0)}, connected, 3, silent, connections=100)
     assert len(entered) == opened
+
+
+@pytest.mark.parametrize(("noise", "asked"), [(0.0, 5), (0.01, 5), (0.5, 12)])
+def test_whose_ratio_is_known_is_asked_no_more(noise: float, asked: int) -> None:
+    """After five rounds at the earliest; who varies is asked in every round, and the base as long as anybody."""
+    count = {"naive": 0, "chanx": 0, "tuned": 0}
+
+    @contextlib.contextmanager
+    def opened(competitor: Competitor, port: int, pid: int) -> Iterator[Any]:
+        def sample() -> dict[str, Any]:
+            count[competitor.key] += 1
+            vary = noise * (count["chanx"] % 2) if competitor.key == "chanx" else 0.0
+            return {"cell": {"cpu_us": 2.0 + vary}, "other": {"cpu_us": 3.0}}
+
+        yield sample
+
+    servers = {each.key: (each, 0, 0) for each in pick("naive", "tuned", "chanx")}
+    rows = take_turns(["other", "cell"], servers, opened, 12, silent, connections=1)
+    assert count == {"naive": asked, "tuned": 5, "chanx": asked}
+    assert rows["other"]["chanx"]["ratio"] == rows["cell"]["tuned"]["ratio"] == 1.0
 
 
 def test_at_a_fixed_rate_every_message_counts() -> None:
@@ -501,7 +531,7 @@ def test_the_prompt_load_checks_every_reply(client: str) -> None:
 def test_the_prompt_load_refuses_a_reply_that_is_not_right() -> None:
     """A server that answers something else has no figure."""
     with running(NAIVE, CORE) as (port, _), contextlib.closing(PromptLoad(port, Shape(2, 1))) as load:
-        load._bodies[0]["sender"] = 43
+        load._answers[0]["sender"] = 43
         with pytest.raises(AssertionError, match="the server answered"):
             load.run(2)
 
@@ -513,10 +543,10 @@ def test_members_that_are_browsers_get_every_broadcast(key: str) -> None:
         return  # a yardstick, no requirement
     (competitor,) = pick(key, among=BROWSER_MEMBERS)
     with running(competitor, CORE) as (port, pid):
-        members = BrowserMembers(port, pid, 3, 1024, competitor.dialect, "browser")
+        members = BrowserMembers(port, pid, 3, competitor.dialect, "browser")
         with contextlib.closing(members):
-            for in_flight in (1, 3, 1):
-                members.say(in_flight)
+            for in_flight, size in ((1, 1024), (3, 106), (1, 1024)):
+                members.say(in_flight, size)
             assert members.answer.deflate
             assert members.received_bytes > 0
 
@@ -549,6 +579,52 @@ def test_without_npm_the_row_of_bun_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
+@pytest.mark.parametrize("key", ["naive", "litestar", "rpckit", "ours-uvicorn", "ours"])
+def test_every_item_of_a_stream_is_checked(key: str) -> None:
+    """And its end; messages are counted, whose answers are many."""
+    (competitor,) = pick(key, among=CONVERSING)
+    with contextlib.ExitStack() as stack:
+        try:
+            port, _ = stack.enter_context(running(competitor, CORE))
+        except NotAvailable as exc:
+            assert str(exc).startswith("not found")  # noqa: PT017 - a yardstick, no requirement
+            return
+        for paused in (False, True):
+            said = conversations.stream(paused)
+            load = PromptLoad(port, Shape(3, 1), dialect=competitor.dialect, exchange=said)
+            stack.enter_context(contextlib.closing(load))
+            assert [len(load.run(7).waits) for _ in range(2)] == [7, 7]
+        load._answers[-1]["ref"] = 2
+        load._right.clear()
+        with pytest.raises(AssertionError, match="the server answered"):
+            load.run(3)
+
+
+def test_what_is_promised_of_conversations_is_told() -> None:
+    """Beside what was found, or why there is nothing."""
+    figures: dict[str, Any] = {cell.title: {key: ratio(0.2) for key in keys} for cell, keys in conversations.QUESTIONS}
+    figures["stream that waits, per item, 16x1"]["rpckit"] = {"failed": "not found: Python 3.12 or newer"}
+    lines = conversations.promised(figures)
+    assert "  answer at once, 32x1: ours to ours-plain 1.00x (promised: 1.08x)" in lines
+    assert lines[-1].endswith("ours to rpckit not found: Python 3.12 or newer (promised: 0.15x)")
+
+
+def test_a_client_that_is_asked_answers() -> None:
+    """Every call and every request of a round has its answer, and its cost."""
+    assert min(conversations.calls_and_requests(CORE, 1, 64)) > 0
+
+
+def test_without_a_newer_python_the_row_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """fastapi-rpckit wants 3.12, and is a yardstick, no requirement."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "version_info", (3, 11))
+    (rpckit,) = pick("rpckit", among=CONVERSING)
+    with pytest.raises(NotAvailable, match=r"not found: Python 3\.12 or newer"), running(rpckit, CORE):
+        pass
+
+
 def test_two_loads_find_the_same_of_a_server() -> None:
     """One in C, one in Python, that both answer each reply at once: the load does not decide which messages arrive."""
     cells = [Cell(Shape(2, 2), load=load) for load in ("prompt", "prompt, in Python")]
@@ -578,6 +654,22 @@ def test_the_report_tells_what_a_browser_costs_us() -> None:
     assert "1 of 1 ratios agree within 15%" in text
     assert "| server | 32x1 | 32x1, browser | validates |" in text
     assert "| **socketsundso, own protocol** | 0.30 | 0.36 |" in text
+
+
+def test_the_report_tells_what_streams_cost() -> None:
+    """In the README's words, and among what is lost."""
+    items = {"naive": ratio(1.0), "litestar": ratio(0.3), "ours": ratio(0.25), "ours-uvicorn": ratio(0.4)}
+    run = {
+        "figures": {
+            "answer at once, 32x1": {"naive": ratio(1.0), "ours": ratio(0.42), "ours-plain": ratio(0.4)},
+            "stream, per item, 16x1": items,
+        },
+        "machine": "m", "cores": 2, "python": "3", "date": "2026-01-01", "versions": {},
+    }  # fmt: skip
+    text = report.measured(run)
+    assert "An item of a stream costs 0.25 of" in text
+    assert "also streams 1.05 of one" in text
+    assert "* conversing, uvicorn's protocol: Litestar's send_websocket_stream (stream per item 16x1)." in text
 
 
 def test_ourselves_under_another_load_is_no_loss() -> None:
