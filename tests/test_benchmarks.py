@@ -587,7 +587,7 @@ def test_every_item_of_a_stream_is_checked(key: str) -> None:
         try:
             port, _ = stack.enter_context(running(competitor, CORE))
         except NotAvailable as exc:
-            assert str(exc).startswith("not found")  # noqa: PT017 - a yardstick, no requirement
+            assert "not found" in str(exc) or "No module named" in str(exc)  # noqa: PT017 - a yardstick, no requirement
             return
         for paused in (False, True):
             said = conversations.stream(paused)
