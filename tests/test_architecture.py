@@ -77,7 +77,7 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "cli": [{"target", "documented"}, {"run", "schema"}],
+    "cli": [{"target", "documented"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
