@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from examples import chat, cursors, llm_stream, pydantic_models, upload
+from socketsundso.contract import api_of
 from socketsundso.contract.compact import REGION
 from socketsundso.contract.model import Api, Call, Channel, Error, Features, Message, Receive
 from socketsundso.contract.typescript import runtime, typescript
@@ -221,8 +223,13 @@ def hostile() -> Api:
     )  # fmt: skip
 
 
+EXAMPLES = {
+    f"example_{app.__module__.rpartition('.')[2]}": api_of(app)
+    for app in (chat.Chat, cursors.Board, llm_stream.Model, pydantic_models.Shop, upload.Importer)
+}
+
 FILES = {
-    **{f"{name}.ts": typescript(api) for name, api in {**APIS, "served": SERVED, **PARTS}.items()},
+    **{f"{name}.ts": typescript(api) for name, api in {**APIS, "served": SERVED, **EXAMPLES, **PARTS}.items()},
     "many.ts": typescript(many(1000)),
     "hostile.ts": typescript(hostile()),
     "runtime.ts": runtime(),
@@ -364,6 +371,7 @@ def test_what_nothing_refers_to_is_left_out() -> None:
 def test_files_are_small(tmp_path: Path) -> None:
     """A chat is at most 20 kB, an API of a hundred events 60 kB."""
     assert len(typescript(CHAT).encode()) < 20_000
+    assert len(typescript(EXAMPLES["example_chat"]).encode()) < 20_000
     assert len(typescript(many(100)).encode()) < 60_000
 
 

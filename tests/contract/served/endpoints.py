@@ -28,11 +28,11 @@ class Row(BaseModel):
 
 
 class SoldOut(EventError):
-    code = "sold_out"
+    """Not so many left."""
 
-    def __init__(self, left: int) -> None:
-        details = {"type": self.code, "loc": [], "msg": f"{left} left", "ctx": {"left": left}}
-        super().__init__(self.code, errors=[details])
+    code = "sold_out"
+    msg = "{left} left"
+    left: int
 
 
 class Chat(Endpoint):
@@ -87,10 +87,10 @@ class Shop(Endpoint):
     disconnect_grace_s = 0.01
     log: list[str] = []
 
-    @event
+    @event(errors=[SoldOut])
     async def on_buy(self, count: int) -> dict[str, Any]:
         if count > 3:
-            raise SoldOut(3)
+            raise SoldOut(left=3)
         return {"type": "bought", "count": count}
 
     @event
@@ -141,7 +141,7 @@ class Shop(Endpoint):
     @event
     async def on_fails(self) -> AsyncIterator[dict[str, Any]]:
         yield {"type": "tick", "n": 0}
-        raise SoldOut(1)
+        raise SoldOut(left=1)
 
     @event(concurrent=True)
     async def on_ask(self, question: str, timeout_s: float = 10) -> dict[str, Any]:

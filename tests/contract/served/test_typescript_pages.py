@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection
 
-from socketsundso.contract.typescript import typescript
+from examples import chat
+from socketsundso.contract import api_of, typescript
 from tests.browsing import browser, command, complaints, in_a_browser, run_script, wait_for
 from tests.contract.npm import binary
 from tests.contract.served.described import API
+from tests.serving import free_port, serving
 
 pytestmark = in_a_browser
 
@@ -44,11 +46,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientConnection]
     """A page that has loaded the client as a module."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "client.ts").write_text(typescript(API))
-    bundle = [binary("bun"), "build", "client.ts", "--target=browser", "--outfile=client.js"]
+    (folder / "example.ts").write_text(typescript(api_of(chat.app)))
+    bundle = [binary("bun"), "build", "client.ts", "example.ts", "--target=browser", "--outdir=."]
     subprocess.run(bundle, cwd=folder, check=True, capture_output=True)
     (folder / "index.html").write_text(
         '<!doctype html><title>page</title><link rel="icon" href="data:,">'
-        '<script type="module">Object.assign(window, await import("./client.js"), { loaded: true });</script>'
+        '<script type="module">Object.assign(window, await import("./client.js"));'
+        'window.example = await import("./example.js"); window.loaded = true;</script>'
     )
     (folder / "other.html").write_text('<!doctype html><title>other</title><link rel="icon" href="data:,">')
     with files(folder) as address, browser(f"{address}/index.html", folder / "profile") as tab:
@@ -143,3 +147,32 @@ def test_a_page_that_is_shown_again_is_connected_again(page: ClientConnection, u
         url=url,
     )
     assert told == [[True], ["hello again"]]
+
+
+def test_a_page_talks_to_an_example(page: ClientConnection) -> None:
+    """The chat, as its handlers declare it: what is said comes back, and who is there is known."""
+    port = free_port()
+    with serving(
+        "-m", "socketsundso", "run", "--log-level", "critical", "--port", str(port), "examples.chat:app", port=port
+    ):
+        told = run(
+            page,
+            """
+            const [ada, bob] = ["ada", "bob"].map(() => new example.Chat(url));
+            const said = new Promise(resolve => bob.once("said", resolve));
+            await ada.enter({ room: "lobby", name: "ada" });
+            await bob.enter({ room: "lobby", name: "bob" });
+            const { members } = bob.room("lobby");
+            while (members.size < 2) await new Promise(resolve => bob.room("lobby").once("members", resolve));
+            const refused = new Promise(resolve => ada.once("error", resolve));
+            await ada.message({ msg: "" });
+            const { code, event } = await refused;
+            await ada.message({ msg: "hello", key: "k1" });
+            const { sender, msg, room, seq } = await said;
+            ada.close();
+            bob.close();
+            return [sender, msg, room, seq, [...members.values()].map(meta => meta.name).sort(), code, event];
+            """,
+            url=f"ws://127.0.0.1:{port}/ws",
+        )
+    assert told == ["ada", "hello", "lobby", 1, ["ada", "bob"], "validation_error", "message"]
