@@ -136,6 +136,37 @@ def test_who_is_away_is_tried_again_and_again(js: Engine, url: str) -> None:
     assert told == [[["connecting", 0, True], *between, ["waiting", 3, False]], "guest"]
 
 
+def test_an_attempt_fails_once_however_it_is_told(node: Engine) -> None:
+    """By an error alone, as undici 6 tells it, a close alone, or both, in any order; what comes late is ignored."""
+    told = node.run(
+        """
+        const sockets = [];
+        class Refused {
+          readyState = 3;
+          constructor() {
+            sockets.push(this);
+            setImmediate(() => events.forEach(each => this["on" + each]({ code: 1006 })));
+          }
+          close() {}
+        }
+        const attempts = [];
+        for (const each of told) {
+          events = each;
+          const chat = open(Chat, "ws://127.0.0.1/", { WebSocket: Refused, minDelayMs: 1e6, maxDelayMs: 1e6 });
+          await until(() => chat.state === "waiting");
+          await new Promise(setImmediate);
+          sockets.at(-1).onopen();
+          sockets.at(-1).onclose({ code: 1000 });
+          attempts.push([chat.status.attempt, chat.state]);
+        }
+        return [attempts, sockets.length];
+        """,
+        told=[["error"], ["close"], ["error", "close"], ["close", "error"]],
+        events=[],
+    )
+    assert told == [[[1, "waiting"]] * 4, 4]
+
+
 def test_delays_double_up_to_a_bound_and_have_a_random_part(js: Engine) -> None:
     """Between half and the whole of what an attempt may wait."""
     told = js.run(
