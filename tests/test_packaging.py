@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from importlib.metadata import requires
 from typing import Any
@@ -33,6 +34,19 @@ def test_an_install_brings_what_the_package_runs_on_and_nothing_else() -> None:
     assert wanted("redis") == {"redis"}
     assert wanted("nats") == {"nats-py"}
     assert wanted("limits") == {"limits"}
+
+
+def test_what_modules_read_comes_with_the_wheel() -> None:
+    """hatchling packs all files below the package that git knows, and nothing says otherwise."""
+    beside = [path for path in (ROOT / "socketsundso").rglob("*") if path.suffix not in ("", ".py", ".pyc")]
+    assert any(path.name == "runtime.ts" for path in beside)
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files", "socketsundso"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        known = {ROOT / line for line in listed.stdout.splitlines()}
+        assert set(beside) <= known
+    assert "wheel" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
 
 
 def test_the_engines_of_the_tests_come_with_the_tests() -> None:

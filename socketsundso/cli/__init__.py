@@ -3,6 +3,7 @@ The command line, one module per command.
 
     run           `socketsundso run MODULE:APP`
     schema        `socketsundso schema TARGET`: the AsyncAPI document, and what breaks clients of an older one
+    client        `socketsundso client LANGUAGE TARGET`: a client of an API, generated
     target        what a command is about: `app:app`, a file, a URL
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import click
 
 import socketsundso
-from socketsundso.cli import run, schema
+from socketsundso.cli import client, run, schema
 from socketsundso.cli.run import load_app as load_app
 
 
@@ -23,3 +24,4 @@ def main() -> None:
 
 main.add_command(run.command)
 main.add_command(schema.command)
+main.add_command(client.command)

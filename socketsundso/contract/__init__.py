@@ -32,6 +32,8 @@ What an API is, for those who are not its Python code: one neutral model, and wh
     report        changes -> text, JSON, annotations of GitHub
     identifiers   names of the contract as names of generated code
     python        an API -> a client in Python; `python_...` are its parts, and those of the runtime that it brings
+    typescript    an API -> a client in TypeScript; `typescript_...` are its parts, files/runtime.ts what it brings
+    compact       that runtime, as small as it can be
     page          the page that shows an API and lets it be tried
 """
 
@@ -46,4 +48,5 @@ from socketsundso.contract.reading import read as read
 from socketsundso.contract.report import FORMATS as FORMATS
 from socketsundso.contract.report import report as report
 from socketsundso.contract.routes import api_of as api_of
+from socketsundso.contract.typescript import typescript as typescript
 from socketsundso.errors import ContractError as ContractError

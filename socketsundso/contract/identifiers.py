@@ -106,6 +106,9 @@ class Scope:
         self._what, self._style, self._reserved = what, style, frozenset(reserved)
         self._owners: dict[str, str] = {}
 
+    def is_free(self, name: str) -> bool:
+        return name not in self._reserved and name not in self._owners
+
     def add(self, text: str, owner: str) -> str:
         """
         The name for `text`, which nobody else has; `owner` is what errors call it.
