@@ -143,7 +143,7 @@ def browser_table(rows: dict[str, dict[str, Row]], competitors: Sequence[Competi
 @pytest.mark.timeout(0)
 def test_browser_broadcast(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """The same to members that offer deflate and compress what they say; what they get is read and compared."""
-    cells, rounds = (BROWSER_FULL, 10) if full else (BROWSER_QUICK, 5)
+    cells, rounds = (BROWSER_FULL, 10) if full else (BROWSER_QUICK, 4)
     competitors = BROWSER_MEMBERS if full else pick(*BROWSER_KEYS, among=BROWSER_MEMBERS)
     show.steps = len(competitors) * (1 + rounds)
     titles = [browser_title(*cell) for cell in cells]

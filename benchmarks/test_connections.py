@@ -210,7 +210,7 @@ def table(title: str, rows: dict[str, Row], competitors: list[Competitor]) -> st
 
 def test_held_connections(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """No connection is lost and every message is answered; the table shows what connections weigh."""
-    number, seconds = (10_000, 60) if full else (1_000, 3)
+    number, seconds = (10_000, 60) if full else (1_000, 2)
     if allow_files(number + SPARE_FILES) < number + SPARE_FILES:
         pytest.skip(f"{number} connections need as many open files, which this system does not allow")
     competitors = pick(*KEYS)

@@ -19,8 +19,8 @@ from benchmarks.prompt import PromptLoad
 from benchmarks.rounds import Row, attempt, lines_of, ours_failed
 from benchmarks.servers import BROWSERS, Competitor, pick, running
 
-KEYS = ["naive", "websockets", "aiohttp", "node", "bun", "ours-uvicorn", "ours", "picows"]
-BROWSER_KEYS = ["naive", "node", "bun", "ours-uvicorn", "ours", "ours-none"]
+KEYS = ["naive", "node", "bun", "ours-uvicorn", "ours", "picows"]
+BROWSER_KEYS = ["naive", "node", "bun", "ours-uvicorn", "ours"]
 
 
 def idle(competitor: Competitor, core: int, connections: int) -> Row:
