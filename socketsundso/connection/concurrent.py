@@ -41,6 +41,8 @@ from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
+_DONE = object()
+
 _NONE: Any = MappingProxyType({})  # nothing has been under way yet
 
 
@@ -58,7 +60,7 @@ class Concurrent(Serial):
 
     __slots__ = (
         "_active", "_backlog", "_calls", "_context", "_groups", "_heard", "_is_answered", "_running", "_streams",
-        "_tasks", "_turn",
+        "_tasks", "_turn", "_value",
     )  # fmt: skip
 
     endpoint: Any
@@ -66,6 +68,7 @@ class Concurrent(Serial):
 
     def __init__(self, endpoint: Converses, peer: Peer, definition: Definition, responds: bool) -> None:
         super().__init__(endpoint, peer, definition, responds)
+        self._value: Any = None  # of the handler that has just had its turn
         self._is_answered = False  # what has its turn, though its handler is not done and has not waited yet
         # the rest is made once there is something under way: a connection that is idle weighs no more than another
         self._backlog: Backlog | None = None
@@ -102,6 +105,7 @@ class Concurrent(Serial):
         message: Any
         context: Any
         waits_for: Any
+        handle: Any = None  # `send` of a `_handling`
         noted: Route | None = None  # the route that is noted as being answered, if it is there without a `ref`
         try:
             while True:
@@ -141,28 +145,28 @@ class Concurrent(Serial):
                     self._is_answered = False
                     context = copy_context()  # the task's own, in which no handler ever runs
                     try:
-                        value = context.run(message.call, endpoint, frame)
-                        if route.awaited:
-                            if type(value) is not CoroutineType:
-                                value = _awaiting(value)
-                            try:
-                                waits_for = context.run(value.send, None)
-                            except StopIteration as done:
-                                value = done.value
-                            else:
-                                # the name is taken again: a future that will fail would keep this frame
-                                waits_for = self._rest(value, waits_for, context, message)
-                                value = await waits_for
+                        if handle is None:
+                            handle = self._handling().send
+                            handle(None)
+                        waits_for = context.run(handle, (message, frame))
+                        if waits_for is not _DONE:
+                            # the name is taken again: a future that will fail would keep this frame
+                            waits_for = self._rest(handle, waits_for, context, message)
+                            await waits_for
+                        value, self._value = self._value, None
                         if value is not None:
                             if (rest := self._reply(route, value, ref)) is not None:
                                 await rest
                         elif ref is not None and endpoint.acknowledge and not route.signature.tears_down:
                             await self._send(_acknowledgement(route), ref)
                     except Refused as exc:
+                        handle = None  # what has raised is over
                         (backlog or self._wake()).put_first(exc.judgement or self._found(frame), frame)
                     except asyncio.CancelledError as exc:
+                        handle = None
                         await self._answer(stray(exc))
                     except Exception as exc:
+                        handle = None
                         await self._answer(exc)
                 if peer.closed is not None:
                     return peer.closed
@@ -291,9 +295,26 @@ class Concurrent(Serial):
     # ---- handlers that take turns
 
     @coroutine
-    def _rest(self, handling: Any, waits_for: Any, context: Context, message: Call) -> Generator[Any, Any, Any]:
+    def _handling(self) -> Generator[Any, Any, None]:
         """
-        What a handler has left to do, which has begun to wait; meanwhile callbacks read. Gives its value.
+        Call the handler of each message that is sent in. Gives what it waits for, and `_DONE` when its value is noted.
+
+        One for all of them: awaited in here, a handler ends without a `StopIteration`, which costs more than a small
+        one does. The first that raises ends this, too.
+        """
+        endpoint = self.endpoint
+        while True:
+            message, frame = yield _DONE
+            value = message.call(endpoint, frame)
+            if message.route.awaited:
+                value = yield from value if type(value) is CoroutineType else _awaiting(value)
+            self._value = value
+            message = frame = value = None  # as in the loop
+
+    @coroutine
+    def _rest(self, handle: Any, waits_for: Any, context: Context, message: Call) -> Generator[Any, Any, None]:
+        """
+        What a handler has left to do, which has begun to wait; meanwhile callbacks read.
 
         Raises what it raises; the answer, where it was stopped.
         """
@@ -310,10 +331,10 @@ class Concurrent(Serial):
         self._source.notify(self._heard)
         if self._calls is not None and self._departure is not None:
             asyncio.get_running_loop().call_soon(self._read_ahead)
-        rest = rest_of(handling, waits_for, context.run)
+        rest = rest_of(handle.__self__, waits_for, context.run, _DONE)
         del waits_for  # a future that will fail would keep this frame
         try:
-            return (yield from rest)
+            yield from rest
         except asyncio.CancelledError:
             if turn.reason is None or not turn.forgive():
                 raise

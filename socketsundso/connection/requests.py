@@ -200,9 +200,12 @@ class Backlog:
         self.queue.insert(0, (message, frame))
 
     def next(self) -> tuple[Call, Frame]:
-        message, frame = self.queue.pop(0)
-        self.let_go(frame)
-        return message, frame
+        first = self.queue.pop(0)
+        self._messages -= 1  # `let_go`, unfolded: for each message that has waited
+        self._bytes -= len(first[1])
+        if self._room is not None:
+            self._make_room()
+        return first
 
     def holds(self, ref: Ref) -> bool:
         return any(message.ref == ref for message, _ in self.queue)

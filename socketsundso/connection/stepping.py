@@ -14,6 +14,8 @@ from typing import Any
 Run = Callable[..., Any]
 """`run(function, *arguments)`: how a step is taken, such as `Context.run`."""
 
+_NEVER = object()
+
 
 @types.coroutine
 def noting(coroutine: Coroutine[Any, Any, Any], note: Callable[[], None]) -> Generator[Any, Any, Any]:
@@ -42,8 +44,12 @@ def noting(coroutine: Coroutine[Any, Any, Any], note: Callable[[], None]) -> Gen
 
 
 @types.coroutine
-def rest_of(begun: Any, waits_for: Any, run: Run) -> Generator[Any, Any, Any]:
-    """What a coroutine has left to do, whose first step was taken elsewhere and waits for something."""
+def rest_of(begun: Any, waits_for: Any, run: Run, end: object = _NEVER) -> Generator[Any, Any, Any]:
+    """
+    What a coroutine has left to do, whose first step was taken elsewhere and waits for something.
+
+    It is done for now when it gives `end`, else when it returns.
+    """
     while True:
         try:
             value = yield waits_for
@@ -53,7 +59,8 @@ def rest_of(begun: Any, waits_for: Any, run: Run) -> Generator[Any, Any, Any]:
             step = begun.send
         waits_for = None  # as above
         try:
-            waits_for = run(step, value)
+            if (waits_for := run(step, value)) is end:
+                return None
         except StopIteration as done:
             return done.value
         finally:
