@@ -615,7 +615,7 @@ class Concurrent(Serial):
         try:
             if request.reason is None:
                 items = await self._items(message, frame)
-                send = functools.partial(self._reply, message.route, ref=message.ref)
+                send = self._sender(message.route, cast(Ref, message.ref))
                 await pass_on(items, send, lambda: request.reason is not None or self.peer.is_lost)
         except asyncio.CancelledError as exc:
             if request.reason is None:
@@ -635,6 +635,18 @@ class Concurrent(Serial):
             await self._end_stream(request, error)
         finally:
             error = None  # it keeps this frame
+
+    def _sender(self, route: Route, ref: Ref) -> Callable[[Any], Awaitable[None] | None]:
+        """`_reply` for many: what is the same for all items of a stream is made once."""
+        if self.responds:
+            return functools.partial(self._reply, route, ref=ref)
+        peer, encode, end = self.peer, route.encode, append_ref(b"}", self.definition.ref_key, ref)
+
+        def send(item: Any) -> Awaitable[None] | None:
+            body = encode(item)[:-1] + end
+            return None if peer.write(body) else peer.send_reply(body)
+
+        return send
 
     async def _items(self, message: Call, frame: Frame) -> Any:
         try:
