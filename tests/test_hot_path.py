@@ -16,8 +16,9 @@ import contextlib
 import gc
 import json
 import sys
+import types
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -36,6 +37,7 @@ BOUNDS = Path(__file__).with_name("hot_path_bounds.json")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ROOM = 1.08  # a tenth more must fail; a patch release of Python or of a library may shift a little
 HERE = __file__
+TURNS = 1000  # of the event loop, after which nothing more is waited for
 
 
 class Message(BaseModel):
@@ -62,6 +64,12 @@ async def user(session: Annotated[str, Depends(session)], settings: Annotated[st
     return session
 
 
+@types.coroutine
+def a_turn() -> Iterator[None]:
+    """Wait for the event loop's next turn, as `asyncio.sleep(0)` does, which would be counted."""
+    yield
+
+
 class Chat(WebSocketHandlingEndpoint):
     @event
     async def on_model(self, room: str, msg: str, sender: int | None = None) -> Message:
@@ -79,6 +87,11 @@ class Chat(WebSocketHandlingEndpoint):
     async def on_silent(self, room: str, msg: str, sender: int | None = None) -> None: ...
 
     @event
+    async def on_waits(self, room: str, msg: str, sender: int | None = None) -> Fast:
+        await a_turn()
+        return Fast(room, msg, sender)
+
+    @event
     async def on_takes_model(self, message: Message) -> None: ...
 
     @event
@@ -90,6 +103,15 @@ class Chat(WebSocketHandlingEndpoint):
     async def on_depends_on_three(
         self, room: str, msg: str, user: Annotated[str, Depends(user)], sender: int | None = None
     ) -> None: ...
+
+
+class Conversing(Chat):
+    """The same with the loop of those that converse, which a stream asks for."""
+
+    @event
+    async def on_items(self, count: int) -> AsyncIterator[Fast]:
+        for number in range(count):
+            yield Fast("lobby", "hello world", number)
 
 
 FIELDS = '"room":"lobby","msg":"hello world, this is a chat message","sender":'
@@ -104,6 +126,8 @@ FRAMES = {
     "coerced": f'{{"type":"silent",{FIELDS}"42"}}',
     "refused": f'{{"type":"silent",{FIELDS}"x"}}',
 }
+
+WAITING = f'{{"type":"waits",{FIELDS}42}}'
 
 
 def serve(frame: str, times: int) -> int:
@@ -173,6 +197,22 @@ def serve_frames(frame: str, times: int) -> int:
     return serve_bytes(REQUEST, masked(0x81, frame.encode()) * times)
 
 
+def serve_conversing(frame: str, times: int) -> int:
+    """The same with an endpoint that converses: all messages come at once."""
+    return serve_bytes(REQUEST, masked(0x81, frame.encode()) * times, app=Conversing, answers=times)
+
+
+def serve_conversing_one_by_one(frame: str, times: int) -> int:
+    """Each message comes when the one before is answered."""
+    return serve_bytes(REQUEST, *[masked(0x81, frame.encode())] * times, app=Conversing)
+
+
+def serve_stream(_: str, times: int) -> int:
+    """The items of one stream, one by one."""
+    asks = masked(0x81, f'{{"type":"items","ref":7,"count":{times}}}'.encode())
+    return serve_bytes(REQUEST, asks, app=Conversing, answers=times + 1)
+
+
 def serve_compressed_frames(frame: str, times: int) -> int:
     """The same as a browser has it: its messages come compressed, the replies are too short to be."""
     encoder = zlib.compressobj(wbits=-15)
@@ -184,22 +224,27 @@ def masked(first_byte: int, payload: bytes) -> bytes:
     return bytes((first_byte, 0x80 | len(payload), 0, 0, 0, 0)) + payload
 
 
-def serve_bytes(request: bytes, data: bytes) -> int:
+def serve_bytes(request: bytes, *reads: bytes, app: Any = Chat, answers: int = 1) -> int:
+    """A connection whose bytes come in so many `reads`, each when there are as many answers more to the one before."""
+
     async def main() -> int:
-        config = uvicorn.Config(Chat, log_config=None, lifespan="off", ws_ping_interval=None)
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws_ping_interval=None)
         transport, state = Deaf(), ServerState()
         protocol = WebSocketProtocol(config, state, {})
         protocol.connection_made(transport)
         protocol.data_received(request)
         while protocol.outbox.closed:  # until it is accepted
-            await asyncio.sleep(0)
-        protocol.data_received(data)  # as bytes that come before the parser is in its place
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+            await a_turn()
+        for number, data in enumerate(reads, 1):
+            protocol.data_received(data)
+            for _ in range(TURNS):
+                await a_turn()
+                if transport.sent >= number * answers:
+                    break
         sent = transport.sent
         protocol.connection_lost(None)
         while state.tasks:
-            await asyncio.sleep(0)
+            await a_turn()
         return sent
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -209,8 +254,15 @@ def serve_bytes(request: bytes, data: bytes) -> int:
 def cost(kind: str) -> dict[str, int]:
     """Instructions and calls of one message, from the difference of two connections: set-up cancels out."""
     name, _, where = kind.partition(", ")
-    talks = {"": serve, "own server": serve_frames, "own server, compressed": serve_compressed_frames}
-    frame, talk = FRAMES[name], talks[where]
+    talks = {
+        "": serve,
+        "own server": serve_frames,
+        "own server, compressed": serve_compressed_frames,
+        "conversing": serve_conversing,
+        "conversing, one by one": serve_conversing_one_by_one,
+        "stream": serve_stream,
+    }
+    frame, talk = {**FRAMES, "waits": WAITING, "items": ""}[name], talks[where]
     gc.collect()
     gc.disable()  # what other tests have left behind would be finalised in the middle of it
     try:
@@ -272,6 +324,8 @@ def bounds() -> dict[str, dict[str, dict[str, int]]]:
 
 KINDS = [
     *FRAMES, "model, own server", "struct, own server", "silent, own server", "silent, own server, compressed",
+    "struct, conversing", "struct, conversing, one by one", "waits, conversing", "waits, conversing, one by one",
+    "items, stream",
 ]  # fmt: skip
 
 
