@@ -1,8 +1,13 @@
-"""The floors of the house: a module imports only from lower floors, a wing shows only its face, no circle anywhere."""
+"""
+The floors of the house: a module imports only from lower floors, a wing shows only its face, no circle anywhere.
+
+A wing is a folder. Its floors have modules, and folders that are wings of their own.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,16 +64,28 @@ WINGS = {
         {"membership"},
     ],
     "contract": [
-        {"model", "identifiers", "python_msgspec", "python_pydantic", "python_words", "compact"},
-        {"names", "patterns", "sharing", "keys", "selection", "drafts", "protocol", "docstrings", "codes", "sent"},
-        {"constraints", "nodes", "payloads", "python_text", "python_protocol", "typescript_types"},
-        {"canonical", "parameters", "judging", "bounds", "typescript_channels"},
-        {"by_pydantic", "by_msgspec", "containment", "python_types", "python_waiting", "python_handshake"},
-        {"schemas", "asyncapi", "reading", "diff", "python_frames", "python_runtime", "python_session", "typescript"},
-        {"describe", "handshake", "report", "python", "python_async", "python_sync"},
-        {"routes"},
+        {"model", "identifiers"},
+        {"schemas", "asyncapi", "python", "typescript"},
+        {"describing", "comparing"},
         {"page"},
     ],
+    "contract/schemas": [
+        {"constraints", "patterns", "keys", "selection", "sharing", "names"},
+        {"by_pydantic", "by_msgspec", "canonical"},
+        {"components"},
+    ],
+    "contract/asyncapi": [{"drafts", "protocol", "payloads"}, {"nodes"}, {"parameters"}, {"writing", "reading"}],
+    "contract/describing": [{"docstrings", "codes", "sent", "handshake"}, {"channels"}, {"routes"}],
+    "contract/comparing": [{"judging", "bounds"}, {"containment"}, {"diff"}, {"report"}],
+    "contract/python": [{"text", "runtime"}, {"types"}, {"parts"}, {"client"}],
+    "contract/python/runtime": [
+        {"words", "by_msgspec", "by_pydantic", "frames"},
+        {"protocol"},
+        {"waiting", "handshake"},
+        {"session"},
+        {"asynchronous", "synchronous"},
+    ],
+    "contract/typescript": [{"types", "compact"}, {"channels"}, {"client"}],
     "testing": [
         {"peer", "mailbox"},
         {"kinds"},
@@ -89,7 +106,10 @@ WINGS = {
         {"protocol"},
     ],
 }
-"""The modules within a wing by floor; its `__init__` is above them all."""
+"""The modules and folders within a wing by floor; its `__init__` is above them all."""
+
+PLANS = {"": ROOMS, **WINGS}
+"""By folder."""
 
 ONLY_IN = {
     "fastapi": set(),
@@ -98,10 +118,10 @@ ONLY_IN = {
     "picows": {"server/parser", "server/protocol"},
     "websockets": {
         "server/deflate",
-        "contract/python_handshake",
-        "contract/python_frames",
-        "contract/python_async",
-        "contract/python_sync",
+        "contract/python/runtime/handshake",
+        "contract/python/runtime/frames",
+        "contract/python/runtime/asynchronous",
+        "contract/python/runtime/synchronous",
     },
     "isal": {"server/packing"},
     "uvicorn": {"server", "cli"},
@@ -109,7 +129,7 @@ ONLY_IN = {
     "click": {"cli"},
     "orjson": {"messages/values", "messages/plain_models"},
 }
-"""Foreign libraries that are imported nowhere else, by module."""
+"""Foreign libraries that are imported nowhere else, by module or folder."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -149,37 +169,50 @@ def own_imports(path: Path) -> set[tuple[str, ...]]:
 every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: "/".join(parts_of(path)))
 
 
+def met(path: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """
+    The deepest folder that a module and what it imports have in common, and what they are called there.
+
+    `contract/python/client` meets `Api` in `contract`, as a part of `python`: "contract", "python", ("model", "Api").
+    """
+    parts = parts_of(path)
+    for names in own_imports(path):
+        depth = 0
+        while depth < min(len(parts), len(names)) - 1 and parts[depth] == names[depth]:
+            depth += 1
+        yield "/".join(parts[:depth]), parts[depth], names[depth:]
+
+
 def test_every_module_has_its_floor() -> None:
     """A module that is not on the plan has no place yet; a place on the plan is not empty."""
-    stand = {parts_of(path)[0] for path in MODULES}
-    assert stand == set().union(*ROOMS)
-    for wing, floors in WINGS.items():
-        inside = {parts_of(path)[1] for path in MODULES if parts_of(path)[0] == wing} - {"__init__"}
-        assert inside == set().union(*floors)
+    inside: dict[str, set[str]] = {}
+    for path in MODULES:
+        *folders, name = parts_of(path)
+        for depth, each in enumerate((*folders, name)):
+            inside.setdefault("/".join(folders[:depth]), set()).add(each)
+    assert inside.keys() == PLANS.keys()
+    for folder, floors in PLANS.items():
+        assert inside[folder] - ({"__init__"} if folder else set()) == set().union(*floors), folder
 
 
 @every_module
 def test_a_module_imports_only_from_lower_floors(path: Path) -> None:
     """No cycle between the rooms of the house, nor within a wing, and no arrow upwards."""
-    room, *inner = parts_of(path)
-    for there, *names in own_imports(path):
-        if there != room:
-            assert floor_of(ROOMS, there) < floor_of(ROOMS, room), f"{room} imports {there}"
-        elif room in WINGS:
-            floors = WINGS[room]
-            assert floor_of(floors, names[0]) < floor_of(floors, inner[0]), f"{room}/{inner[0]} imports {names[0]}"
+    for folder, here, (there, *_) in met(path):
+        floors = PLANS[folder]
+        assert floor_of(floors, there) < floor_of(floors, here), f"{here} imports {there}"
 
 
 @every_module
 def test_nothing_outside_a_wing_imports_past_its_face(path: Path) -> None:
     """What a wing's `__init__` does not name is nobody else's business."""
-    room = parts_of(path)[0]
-    for there, *names in own_imports(path):
-        if there != room and (PACKAGE / there).is_dir():
-            assert len(names) == 1, f"{room} imports {'.'.join(names)} of {there}"
-            shown = imports(PACKAGE / there / "__init__.py")
-            offered = {name.rpartition(".")[2] for name in shown} | defined(PACKAGE / there / "__init__.py")
-            assert names[0] in offered, f"{there} does not offer {names[0]}, which {room} imports"
+    for folder, here, (there, *names) in met(path):
+        wing = PACKAGE / folder / there
+        if wing.is_dir():
+            assert len(names) == 1, f"{here} imports {'.'.join(names)} of {there}"
+            shown = imports(wing / "__init__.py")
+            offered = {name.rpartition(".")[2] for name in shown} | defined(wing / "__init__.py")
+            assert names[0] in offered, f"{there} does not offer {names[0]}, which {here} imports"
 
 
 def defined(path: Path) -> set[str]:
@@ -189,7 +222,8 @@ def defined(path: Path) -> set[str]:
 @every_module
 def test_foreign_libraries_stay_where_they_belong(path: Path) -> None:
     """An engine or a server library can be exchanged in one place."""
-    room, *inner = parts_of(path)
+    parts = parts_of(path)
+    around = {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
     for name in imports(path):
         allowed = ONLY_IN.get(name.split(".")[0])
-        assert allowed is None or {room, "/".join((room, *inner))} & allowed, name
+        assert allowed is None or around & allowed, name

@@ -27,8 +27,8 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from socketsundso.contract.asyncapi import dump
+from socketsundso.contract.describing import api_of
 from socketsundso.contract.model import Api
-from socketsundso.contract.routes import api_of
 from socketsundso.errors import ContractError, DefinitionError
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from functools import cache
 from types import CodeType, ModuleType
 
 from socketsundso.contract.model import Api
-from socketsundso.contract.python import Models, client_source, python
-from socketsundso.contract.python_runtime import imports_of, parts
+from socketsundso.contract.python.client import Models, client_source, python
+from socketsundso.contract.python.parts import imports_of, parts
 
 _numbers = itertools.count()
 

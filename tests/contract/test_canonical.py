@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from socketsundso.contract.canonical import canonical
+from socketsundso.contract.schemas.canonical import canonical
 
 NULL = {"type": "null"}
 

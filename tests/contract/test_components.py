@@ -16,7 +16,7 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field, PlainValidator, cr
 from pydantic_core import core_schema
 
 from socketsundso import EventMessage, Handler, WebSocketHandlingEndpoint
-from socketsundso.contract.schemas import PREFIX, Components
+from socketsundso.contract.schemas.components import PREFIX, Components
 from socketsundso.errors import DefinitionError, DefinitionWarning
 from socketsundso.messages import ResponseOptions
 from tests.contract.samples import Branch, Cat, Color, Leaf, Page, Pet, Plain, Tree, Validated
@@ -170,7 +170,7 @@ def test_names_of_generic_classes_can_be_read() -> None:
 def test_one_description_is_the_same_in_every_process() -> None:
     """Neither the addresses of classes nor hashes are in it."""
     code = (
-        "import json, tests.contract.samples as s; from socketsundso.contract.schemas import Components;"
+        "import json, tests.contract.samples as s; from socketsundso.contract.schemas.components import Components;"
         "c = Components(); [c.incoming(case.annotation) for case in s.TABLE];"
         "[c.outgoing(k) for k in (s.Plain, s.Mixture, s.Tree)]; print(json.dumps(c.table()))"
     )

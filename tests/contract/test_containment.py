@@ -8,8 +8,8 @@ import jsonschema
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from socketsundso.contract.containment import Containment
-from socketsundso.contract.judging import judge
+from socketsundso.contract.comparing.containment import Containment
+from socketsundso.contract.comparing.judging import judge
 from tests.contract import generated
 
 

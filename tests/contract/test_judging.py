@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from socketsundso.contract.judging import judge
+from socketsundso.contract.comparing.judging import judge
 from tests.contract.apis import INTEGER, NUMBER, STRING, fields, ref
 
 COMPONENTS = {"Name": {"type": "string", "minLength": 1}, "Itself": ref("Itself")}

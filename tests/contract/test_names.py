@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from socketsundso.contract.names import names
+from socketsundso.contract.schemas.names import names
 
 
 @pytest.mark.parametrize(

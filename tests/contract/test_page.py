@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from socketsundso import Endpoint, event
 from socketsundso.contract import page as module
-from socketsundso.contract.asyncapi import document
+from socketsundso.contract.asyncapi.writing import document
 from socketsundso.contract.model import Api, Channel, Receive
 from socketsundso.contract.page import Docs
 from tests.contract.apis import APIS, CHAT

@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from socketsundso.contract.patterns import translated
+from socketsundso.contract.schemas.patterns import translated
 
 TEXTS = [
     "",

@@ -15,9 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from socketsundso.contract.model import Api, Call, Channel, Error, Features, Message, Parameter, Receive
-from socketsundso.contract.python import Models, python
-from socketsundso.contract.python_runtime import parts
-from socketsundso.contract.python_text import docstring
+from socketsundso.contract.python.client import Models, python
+from socketsundso.contract.python.parts import parts
+from socketsundso.contract.python.text import docstring
 from socketsundso.errors import ContractError
 
 from ..serving import ROOT
@@ -127,7 +127,7 @@ def test_the_file_stands_alone(written: Path, name: str, models: str) -> None:
 def test_every_part_is_a_module(models: Models) -> None:
     """It has what it needs: what is typed and linted is what stands in the file."""
     for part in parts(models):
-        importlib.import_module(f"socketsundso.contract.{part.path.stem}")
+        importlib.import_module(f"socketsundso.contract.python.runtime.{part.path.stem}")
 
 
 @pytest.mark.parametrize("models", MODELS)
@@ -142,7 +142,7 @@ def test_the_whole_file_is_what_the_other_tests_run_in_pieces(models: Models) ->
 
 def test_the_same_contract_gives_the_same_file() -> None:
     """To the byte, in every process: it can be committed, and compared in CI."""
-    code = "from tests.contract.apis import ODD; from socketsundso.contract.python import python; print(python(ODD))"
+    code = "from tests.contract.apis import ODD; from socketsundso.contract import python; print(python(ODD))"
     texts = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from socketsundso.contract.model import Api, Channel, Message, Receive
-from socketsundso.contract.python import Models
-from socketsundso.contract.schemas import Components
+from socketsundso.contract.python.client import Models
+from socketsundso.contract.schemas.components import Components
 
 from .apis import fields
 from .clients import load

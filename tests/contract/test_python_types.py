@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from socketsundso.contract.identifiers import Scope
 from socketsundso.contract.model import Api, Channel, Message, Receive
-from socketsundso.contract.python import Models
-from socketsundso.contract.python_text import class_name
-from socketsundso.contract.python_types import Types
+from socketsundso.contract.python.client import Models
+from socketsundso.contract.python.text import class_name
+from socketsundso.contract.python.types import Types
 
 from .apis import BOOLEAN, INTEGER, NUMBER, STRING, fields, ref
 from .clients import load

@@ -15,7 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from socketsundso import Handler, WebSocketHandlingEndpoint
-from socketsundso.contract.schemas import PREFIX, Components
+from socketsundso.contract.schemas.components import PREFIX, Components
 from tests.contract.samples import BIG, TABLE, Case
 from tests.harness import talk
 

@@ -17,7 +17,7 @@ from pydantic import Field, create_model
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
 
-from socketsundso.contract.schemas import Components
+from socketsundso.contract.schemas.components import Components
 from socketsundso.errors import DefinitionError
 from tests.contract.samples import Case, Color, Number, Plain
 from tests.contract.test_schemas import Echo, whole

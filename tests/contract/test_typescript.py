@@ -16,9 +16,9 @@ import pytest
 
 from examples import chat, cursors, llm_stream, pydantic_models, upload
 from socketsundso.contract import api_of
-from socketsundso.contract.compact import REGION
 from socketsundso.contract.model import Api, Call, Channel, Error, Features, Message, Receive
-from socketsundso.contract.typescript import runtime, typescript
+from socketsundso.contract.typescript.client import runtime, typescript
+from socketsundso.contract.typescript.compact import REGION
 from socketsundso.errors import ContractError
 from tests.contract.apis import APIS, CHAT, INTEGER, ODD, SHOP, STRING, fields, ref
 from tests.contract.npm import PACKAGES, binary

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socketsundso.contract.typescript_types import Types, comment, key, quoted, told
+from socketsundso.contract.typescript.types import Types, comment, key, quoted, told
 from socketsundso.errors import ContractError
 from tests.contract.apis import INTEGER, NUMBER, STRING, fields, ref
 

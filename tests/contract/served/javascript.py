@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from socketsundso.contract.model import Api
-from socketsundso.contract.typescript import typescript
+from socketsundso.contract.typescript.client import typescript
 from tests.contract.npm import PACKAGES, binary
 
 DRIVER = Path(__file__).with_name("driver.mjs")

@@ -1,0 +1,95 @@
+"""
+How a generated Python client reads and writes messages, with pydantic. A part of the file that `python` writes.
+
+Knows JSON and types; neither connections nor what a message means. `by_msgspec` has the same names.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
+from pydantic_core import from_json, to_json
+
+__all__ = ["UNSET", "UnsetType"]
+
+_UNREADABLE = (ValueError, RecursionError)
+"""What reading raises: the bytes are no JSON, or not what the contract says."""
+
+
+class _Unset(enum.Enum):
+    UNSET = "not sent"
+
+
+UNSET: Final = _Unset.UNSET
+UnsetType: TypeAlias = Literal[_Unset.UNSET]
+
+
+class _Model(BaseModel):
+    """What was not given is not sent."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        populate_by_name=True, protected_namespaces=(), ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+    @model_serializer(mode="wrap")
+    def _sent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        given = self.model_fields_set
+        left_out = {field.alias or name for name, field in type(self).model_fields.items() if name not in given}
+        return {key: value for key, value in write(self).items() if key not in left_out}
+
+
+@dataclass
+class _Head:
+    """What a message may have beside its own fields. Everything but the type may be of any kind, until it is used."""
+
+    type: str
+    ref: Any
+    room: Any
+    seq: Any
+
+
+def _head_reader(type_key: str, ref_key: str) -> Callable[[bytes], _Head]:
+    def read(data: bytes) -> _Head:
+        match from_json(data):
+            case {**fields} if isinstance(kind := fields.get(type_key), str):
+                return _Head(kind, fields.get(ref_key), fields.get("room"), fields.get("seq"))
+        raise ValueError(f"no object with a {type_key!r} that is a text")
+
+    return read
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    return to_json(message, by_alias=True, bytes_mode="base64")
+
+
+class _Readers(dict[Any, Callable[[bytes], Any]]):
+    """What reads a message, by its class. A mapping, `class Prices(dict[str, Price])`, has no keys of the envelope."""
+
+    def __init__(self, envelope: Collection[str]) -> None:
+        super().__init__()
+        self._envelope = envelope
+
+    def __missing__(self, kind: Any) -> Callable[[bytes], Any]:
+        self[kind] = self._mapping(kind) if issubclass(kind, dict) else TypeAdapter(kind).validate_json
+        return self[kind]
+
+    def _mapping(self, kind: Any) -> Callable[[bytes], Any]:
+        (base,) = kind.__orig_bases__
+        adapter: TypeAdapter[Any] = TypeAdapter(get_args(base)[1])
+        envelope = self._envelope
+
+        def read_mapping(data: bytes) -> Any:
+            fields = from_json(data)
+            return kind(
+                {key: adapter.validate_json(to_json(value)) for key, value in fields.items() if key not in envelope}
+            )
+
+        return read_mapping
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    return TypeAdapter(kind).validate_json(to_json(value))

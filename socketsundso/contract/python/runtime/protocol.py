@@ -1,0 +1,83 @@
+"""
+What a generated Python client knows of the protocol: an endpoint as its contract has it, and the frames that all of
+them have in common. A part of the file that `python` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+from socketsundso.contract.python.runtime.words import _R, RequestError
+
+
+class _Event(Generic[_R]):
+    """An event of the contract: the types of its answers by their `type`, and of its errors by their code."""
+
+    def __init__(
+        self,
+        name: str,
+        replies: Mapping[str, Any] | None = None,
+        errors: Mapping[str, type[RequestError]] | None = None,
+        *,
+        acknowledged: bool = False,
+        stream: bool = False,
+        uploads: bool = False,
+        cancellable: bool = False,
+    ) -> None:
+        self.name, self.replies, self.errors = name, replies or {}, errors or {}
+        # a handler that returns a dict may give it any type, of which its annotation says nothing
+        self.untyped = next((kind for kind in self.replies.values() if issubclass(kind, dict)), None)
+        self.acknowledged, self.stream, self.uploads = acknowledged, stream, uploads
+        self.answered = bool(replies) or acknowledged or stream or uploads
+        self.cancellable = cancellable or stream or uploads
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """What the contract says of an endpoint. `token` is where one goes, under which name, and what stands before it."""
+
+    name: str
+    error: type[RequestError]
+    pushes: Mapping[str, Any] = field(default_factory=dict)
+    calls: Mapping[str, Any] = field(default_factory=dict)
+    history: bool = False
+    subprotocols: tuple[str, ...] = ()
+    token: tuple[str, str, str] = ("header", "Authorization", "Bearer ")
+    type_key: str = "type"
+    ref_key: str = "ref"
+
+
+@dataclass
+class _RoomResumed:
+    recovered: bool
+    seq: int | None = None
+    epoch: str | None = None
+    code: str | None = None
+
+
+@dataclass
+class _Resumed:
+    """`{"type": "resumed", "rooms": {"doc:1": {"recovered": true, "seq": 145, "epoch": "a"}}}`"""
+
+    rooms: dict[str, _RoomResumed]
+
+
+@dataclass
+class _Failed:
+    """`{"type": "error", "code": "sold_out", "errors": [{"type": "sold_out", "ctx": {"left": 3}}]}`"""
+
+    code: str = ""
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    retry_after_s: float | None = None
+
+
+@dataclass
+class _More:
+    """`{"type": "more", "items": 8}`"""
+
+    items: int
+
+
+_RESUME: _Event[_Resumed] = _Event("resume", {"resumed": _Resumed})
