@@ -239,6 +239,26 @@ def test_messages_of_one_shape_are_told_apart() -> None:
     assert issubclass(left, joined)
 
 
+@pytest.mark.parametrize("models", MODELS)
+def test_replies_of_one_type_are_told_apart_by_their_fields(models: Models) -> None:
+    """What answers `-> Posted | Joined`, which have no `type` of their own, is read as the one that it is."""
+    replies = (
+        Message("either", fields("room", room=STRING), "Posted"),
+        Message("either", fields("room", "name", room=STRING, name=STRING), "Joined"),
+    )
+    made = load(api(Receive("either", fields(), replies=replies)), models)
+    read = made._Readers({"type", "ref"})[made._CHAT__EITHER.replies["either"]]
+    assert read(b'{"type":"either","ref":1,"room":"a"}') == made.Posted(room="a")
+    assert read(b'{"type":"either","ref":2,"room":"a","name":"ada"}') == made.Joined(room="a", name="ada")
+
+
+def test_a_mapping_stands_for_all_replies_of_its_type() -> None:
+    """Nothing tells `dict` from a class beside it."""
+    replies = (Message("either", fields("a", a=STRING), "A"), Message("either", {"type": "object"}, "Either"))
+    made = load(api(Receive("either", fields(), replies=replies)))
+    assert made._CHAT__EITHER.replies == {"either": made.Either}
+
+
 def test_an_error_of_two_channels_is_the_error_of_both() -> None:
     """`except ChatError` and `except ShopError` catch it."""
     error = Error("sold_out", details=fields("left", left=INTEGER), name="SoldOut")

@@ -272,8 +272,8 @@ class _EventWriter:
         self._receive, self._types, self._errors = receive, types, errors
         self._method = methods.add(receive.event, f"the event {receive.event!r}")
         self._constant = f"{names.prefix}__{self._method.upper()}"
-        self._replies = {reply.type: messages.of(reply) for reply in receive.replies}
-        answers = list(dict.fromkeys(self._replies.values()))
+        self._replies = _by_type(receive.replies, messages, types)
+        answers = list(dict.fromkeys(kind for kinds in self._replies.values() for kind in kinds))
         self._is_answered = bool(answers) or receive.acknowledged
         self._may_be_none = not answers or (receive.acknowledged and not receive.stream)
         self._answer = " | ".join([*answers, *(["None"] if self._may_be_none else [])])
@@ -291,7 +291,7 @@ class _EventWriter:
             "uploads": receive.uploads is not None,
             "cancellable": receive.cancellable,
         }
-        given = [literal(receive.event), _table(self._replies), self._errors.table(receive.errors)]
+        given = [literal(receive.event), _table(_read_as(self._replies)), self._errors.table(receive.errors)]
         given += [f"{flag}=True" for flag, is_set in flags.items() if is_set]
         yield f"{self._constant}: _Event[{self._answer}] = _Event({', '.join(given)})"
 
@@ -338,6 +338,27 @@ class _EventWriter:
             f"Asks for {', '.join(receive.security)}." if receive.security else "",
             "Deprecated." if receive.deprecated else "",
         )
+
+
+def _by_type(replies: Iterable[Message], messages: _Messages, types: Types) -> dict[str, list[str]]:
+    """
+    The classes of replies by their type, which all those of one event have that name none of their own.
+
+    A mapping beside classes stands for all of that type: nothing tells them apart.
+    """
+    found: dict[str, list[str]] = {}
+    mappings: dict[str, list[str]] = {}
+    for reply in replies:
+        kind = messages.of(reply)
+        into = found if is_class(types.resolved(reply.schema)) else mappings
+        if kind not in into.setdefault(reply.type, []):
+            into[reply.type].append(kind)
+    return {**found, **{type_: kinds[-1:] for type_, kinds in mappings.items()}}
+
+
+def _read_as(replies: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A class, or a tuple of those that it may be."""
+    return {type_: kinds[0] if len(kinds) == 1 else f"({', '.join(kinds)})" for type_, kinds in replies.items()}
 
 
 def _token_place(api: Api, channel: Channel) -> tuple[str, str, str]:

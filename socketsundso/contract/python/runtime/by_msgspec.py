@@ -39,14 +39,21 @@ def _encode(message: Mapping[str, Any]) -> bytes:
 
 
 class _Readers(dict[Any, Callable[[bytes], Any]]):
-    """What reads a message, by its class. A mapping, `class Prices(dict[str, Price])`, has no keys of the envelope."""
+    """
+    What reads a message, by its class, or a tuple of those that it may be.
+
+    A mapping, `class Prices(dict[str, Price])`, has no keys of the envelope.
+    """
 
     def __init__(self, envelope: Collection[str]) -> None:
         super().__init__()
         self._envelope = envelope
 
     def __missing__(self, kind: Any) -> Callable[[bytes], Any]:
-        self[kind] = self._mapping(kind) if issubclass(kind, dict) else _decoder(kind)
+        if isinstance(kind, tuple):
+            self[kind] = _decoder(_one_of(lambda: kind))
+        else:
+            self[kind] = self._mapping(kind) if issubclass(kind, dict) else _decoder(kind)
         return self[kind]
 
     def _mapping(self, kind: Any) -> Callable[[bytes], Any]:

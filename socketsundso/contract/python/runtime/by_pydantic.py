@@ -10,6 +10,7 @@ import enum
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Union as _Union
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 from pydantic_core import from_json, to_json
@@ -67,14 +68,21 @@ def _encode(message: Mapping[str, Any]) -> bytes:
 
 
 class _Readers(dict[Any, Callable[[bytes], Any]]):
-    """What reads a message, by its class. A mapping, `class Prices(dict[str, Price])`, has no keys of the envelope."""
+    """
+    What reads a message, by its class, or a tuple of those that it may be.
+
+    A mapping, `class Prices(dict[str, Price])`, has no keys of the envelope.
+    """
 
     def __init__(self, envelope: Collection[str]) -> None:
         super().__init__()
         self._envelope = envelope
 
     def __missing__(self, kind: Any) -> Callable[[bytes], Any]:
-        self[kind] = self._mapping(kind) if issubclass(kind, dict) else TypeAdapter(kind).validate_json
+        if isinstance(kind, tuple):
+            self[kind] = TypeAdapter(_Union[kind]).validate_json
+        else:
+            self[kind] = self._mapping(kind) if issubclass(kind, dict) else TypeAdapter(kind).validate_json
         return self[kind]
 
     def _mapping(self, kind: Any) -> Callable[[bytes], Any]:

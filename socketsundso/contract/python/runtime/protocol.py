@@ -13,7 +13,10 @@ from socketsundso.contract.python.runtime.words import _R, RequestError
 
 
 class _Event(Generic[_R]):
-    """An event of the contract: the types of its answers by their `type`, and of its errors by their code."""
+    """
+    An event of the contract: the types of its answers by their `type`, a tuple where it may be several, and of its
+    errors by their code.
+    """
 
     def __init__(
         self,
@@ -28,7 +31,9 @@ class _Event(Generic[_R]):
     ) -> None:
         self.name, self.replies, self.errors = name, replies or {}, errors or {}
         # a handler that returns a dict may give it any type, of which its annotation says nothing
-        self.untyped = next((kind for kind in self.replies.values() if issubclass(kind, dict)), None)
+        self.untyped = next(
+            (kind for kind in self.replies.values() if isinstance(kind, type) and issubclass(kind, dict)), None
+        )
         self.acknowledged, self.stream, self.uploads = acknowledged, stream, uploads
         self.answered = bool(replies) or acknowledged or stream or uploads
         self.cancellable = cancellable or stream or uploads

@@ -218,7 +218,7 @@ class _Session(Generic[_FlagT]):
                 except _UNREADABLE as exc:
                     _log.warning("%s: a message that is not understood is ignored: %s", self.channel.name, exc)
 
-    def _read(self, kind: type[Any], data: bytes) -> Any:
+    def _read(self, kind: Any, data: bytes) -> Any:
         return self._readers[kind](data)
 
     def _note(self, push: Any, room: Any, seq: object) -> None:
@@ -246,11 +246,12 @@ class _Session(Generic[_FlagT]):
             error = InvalidMessage(f"{event.name} was answered with {kind!r}, which the contract does not have")
             self._finish(exchange, error)
 
-    def _replied(self, exchange: _Exchange[_FlagT], kind: type[Any], data: bytes) -> None:
+    def _replied(self, exchange: _Exchange[_FlagT], kind: Any, data: bytes) -> None:
         try:
             item = self._read(kind, data)
         except _UNREADABLE as exc:
-            self._finish(exchange, InvalidMessage(f"{exchange.event.name} was answered with no {kind.__name__}: {exc}"))
+            wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+            self._finish(exchange, InvalidMessage(f"{exchange.event.name} was answered with no {wanted}: {exc}"))
             return
         if not exchange.event.stream:
             self._finish(exchange, item=item)
