@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.aliases import optional_item, substituted, unwrap
+from socketsundso.messages.aliases import UNIONS, optional_item, substituted, unwrap
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
 from socketsundso.messages.declared import kind_of
 from socketsundso.messages.markers import Dependency, Injected, Uploaded, source_of
@@ -364,13 +364,13 @@ def _parameter(
         check_annotation(where, source.item)
     if source is not None:
         return Injected(parameter.name, parameter.kind, position, source)
-    if parameter.default is None:
-        annotation = Optional[annotation]  # `a: int = None` has always meant Optional[int]
     check_annotation(where, annotation)
     if isinstance(parameter.default, FieldInfo):
         field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
     else:
         field = FieldInfo.from_annotation(annotation)
+    if parameter.default is None:
+        _admit_none(field)
     default, constant = _default(where, parameter, field)
     key, exact = _key(parameter.name, field)
     return Parameter(
@@ -403,6 +403,14 @@ def _bare(field: FieldInfo) -> Any:
     if field.discriminator is not None:
         metadata.append(Field(discriminator=field.discriminator))
     return Annotated[(field.annotation, *metadata)] if metadata else field.annotation
+
+
+def _admit_none(field: FieldInfo) -> None:
+    """`a: int = None` has always meant `Optional[int]`. What belongs to a field stays the field's."""
+    is_optional = typing.get_origin(field.annotation) in UNIONS and type(None) in typing.get_args(field.annotation)
+    if not is_optional:
+        field.annotation = Optional[_bare(field)]  # type: ignore[assignment]  # what decides of values is within
+        field.metadata, field.discriminator = [], None
 
 
 def _takes_data(field: FieldInfo) -> bool:

@@ -498,3 +498,17 @@ def test_a_name_behind_an_alias_that_cannot_be_resolved_is_told() -> None:
 
     with pytest.raises(DefinitionError, match="event 'x', parameter 'a': .*'Nowhere' is not defined. Define"):
         endpoint(on_x)
+
+
+@pytest.mark.parametrize("annotation", [int, int | None, Literal[1, 2]])
+def test_an_alias_names_the_key_of_what_is_none_by_default(annotation: Any) -> None:
+    """What belongs to a field stays the field's where `= None` makes the type Optional."""
+
+    def on_x(limit: Any = None) -> dict[str, Any]:
+        return {"got": limit}
+
+    on_x.__annotations__["limit"] = Annotated[annotation, Field(alias="max", description="So many.")]
+    app = endpoint(on_x)
+    assert [got(app), got(app, max=2), got(app, max=None)] == [None, 2, None]
+    told = app.asyncapi()["components"]["schemas"]["app.x"]["properties"]["max"]
+    assert (told["description"], told["default"]) == ("So many.", None)
