@@ -381,3 +381,10 @@ def test_the_runtime_is_small(tmp_path: Path) -> None:
     file.write_text(runtime())
     minified = subprocess.run([binary("bun"), "build", "--minify", str(file)], check=True, capture_output=True).stdout
     assert len(gzip.compress(minified, 9)) < 6_000
+
+
+def test_a_reply_without_fields_is_told_by_its_type() -> None:
+    """`switch (reply.type)` narrows a union of which one has nothing but its `type`."""
+    replies = (Message("pong", {"type": "object"}), Message("busy", fields("n", n=INTEGER)))
+    channel = Channel("chat", "/", receives=(Receive("ping", fields(), replies=replies),))
+    assert 'Promise<{ type: "pong"; [key: string]: unknown } |' in typescript(Api("Chat", "1", (channel,)))

@@ -109,7 +109,7 @@ class Part:
 
     def _method(self, receive: Receive, params: str) -> str:
         name = self._methods.add(receive.event, f"event {receive.event!r}")
-        replies = [self._reply(reply) for reply in receive.replies]
+        replies = [self._reply(reply, receive.event) for reply in receive.replies]
         replies += [self._message(receive.event, CLOSED)] * receive.acknowledged
         reply = " | ".join(dict.fromkeys(replies))
         takes, gives = [params, "options?: RequestOptions"], [quoted(receive.event), "params", "options"]
@@ -124,11 +124,13 @@ class Part:
             f"  {name}({', '.join(takes)}): {returns} {{\n    return this._{kind}({', '.join(gives)});\n  }}\n"
         )
 
-    def _reply(self, reply: Message) -> str:
-        """One that says nothing of what it holds, such as a dict, may have a type of its own."""
+    def _reply(self, reply: Message, event: str) -> str:
+        """One of the event's name that says nothing of what it holds, such as a dict, may have a type of its own."""
         schema = self._file.resolved(reply.schema)
-        if schema.keys() <= {"type", "additionalProperties", "title", "description"} and schema.get(
-            "additionalProperties", True
+        if (
+            reply.type == event
+            and schema.keys() <= {"type", "additionalProperties", "title", "description"}
+            and schema.get("additionalProperties", True)
         ):
             return self._types.of(schema, "  ", first={key(self._channel.wire.type_key): "string"})
         return self._message(reply.type, reply.schema)
