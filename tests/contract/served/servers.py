@@ -29,7 +29,7 @@ class Served:
         self._server: Server | None = None
 
     async def start(self) -> None:
-        config = uvicorn.Config(self._app, port=self.port, ws=self._protocol, log_level="critical", lifespan="off")
+        config = uvicorn.Config(self._app, port=self.port, ws=self._protocol, log_config=None, lifespan="off")
         self._server = Server(config)
         self._task = asyncio.create_task(self._server.serve())
         while not self._server.started:

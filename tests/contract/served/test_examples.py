@@ -182,6 +182,12 @@ TOLD: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def rooms_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the chat, all rooms have a history: on a backplane that others use, theirs would have, too."""
+    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", f"memory://{uuid.uuid4().hex}")
+
+
 def app_of(example: str) -> Any:
     module = importlib.import_module(f"examples.{example}")
     return getattr(module, "app", None) or getattr(module, {"decorator": "App", "pydantic_models": "Shop"}[example])
