@@ -63,7 +63,11 @@ def pytest_of(folder: Path) -> str:
     """What pytest says in a project, in which this package is installed and its examples lie."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(folder)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)}
+    env = {
+        **os.environ,
+        "PYTHONPATH": path.rstrip(os.pathsep),
+        "PYTEST_ADDOPTS": "",
+    }  # the options of this run are its own
     ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
