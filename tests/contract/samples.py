@@ -11,7 +11,7 @@ import pathlib
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NewType, NotRequired, Optional, TypeVar, Union
 
 import annotated_types as at
 import attrs
@@ -38,16 +38,27 @@ from pydantic import (
     StringConstraints,
     Tag,
     WrapValidator,
-    computed_field,
     conint,
     conlist,
     constr,
     field_serializer,
-    field_validator,
-    model_validator,
 )
-from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypeAliasType, TypedDict
+
+from tests.messages.fuzz.annotations import (
+    TD,
+    Alias,
+    Aliased,
+    Checked,
+    Mixed,
+    Number,
+    Open,
+    Pair,
+    Point,
+    Tree,
+    Upper,
+    Validated,
+)
 
 T = TypeVar("T")
 BIG = 2**53 + 1
@@ -60,53 +71,11 @@ class Color(str, enum.Enum):  # noqa: UP042  # the form that most code has
     crimson = "red"  # an alias
 
 
-class Number(enum.IntEnum):
-    one = 1
-    two = 2
-
-
-class Mixed(enum.Enum):
-    a = 1
-    b = "b"
-
-
 class Plain(BaseModel):
     """A model of two fields."""
 
     x: int
     name: str = "n"
-
-
-class Aliased(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-    value: float = Field(alias="n")
-
-
-class Validated(BaseModel):
-    x: int
-    y: int = 2
-
-    @field_validator("x")
-    @classmethod
-    def positive(cls, value: int) -> int:
-        if value < 0:
-            raise ValueError("negative")
-        return value
-
-    @model_validator(mode="after")
-    def ordered(self) -> Validated:
-        assert self.x <= 100, "too much"
-        return self
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def double(self) -> int:
-        return self.x * 2
-
-
-class Open(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    x: Any = None
 
 
 class OpenForInts(BaseModel):
@@ -126,11 +95,6 @@ class Dog(BaseModel):
 
 
 Pet = Annotated[Union[Cat, Dog], Field(discriminator="kind")]
-
-
-class Tree(BaseModel):
-    x: int
-    tags: list[Tree] = []
 
 
 class Timed(BaseModel):
@@ -172,27 +136,6 @@ class Defaults(BaseModel):
 
 
 UserId = NewType("UserId", int)
-
-
-@dataclasses.dataclass
-class Point:
-    x: int
-    y: Annotated[float, Field(gt=0)] = 1.0
-
-
-@pydantic_dataclass
-class Checked:
-    x: PositiveInt
-
-
-class TD(TypedDict):
-    x: int
-    name: NotRequired[str]
-
-
-class Pair(NamedTuple):
-    x: int
-    y: str = "y"
 
 
 class Leaf(Struct):
@@ -280,10 +223,8 @@ class Wrapped(TypedDict):
     n: Annotated[int, Meta(ge=0)]
 
 
-Alias = TypeAliasType("Alias", list[int])
 Maybe = TypeAliasType("Maybe", Union[T, None], type_params=(T,))
 JsonLike = TypeAliasType("JsonLike", "Union[bool, int, str, list[JsonLike], dict[str, JsonLike], None]")  # type: ignore[misc]
-Upper = Annotated[str, AfterValidator(str.upper)]
 Absolute = Annotated[int, AfterValidator(abs), Field(gt=0)]
 ByShape = Annotated[
     Union[Annotated[Cat, Tag("c")], Annotated[Dog, Tag("d")]],
