@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -33,7 +32,6 @@ class Connecting:
     def __init__(self, make: Callable[[], Connection], within_s: float) -> None:
         self._make, self._within_s = make, within_s
         self._connection: Connection | None = None
-        self._loop: AbstractContextManager[anyio.from_thread.BlockingPortal] | None = None
         self._portal: anyio.from_thread.BlockingPortal | None = None
 
     async def __aenter__(self) -> Connection:
@@ -52,7 +50,6 @@ class Connecting:
                 raise
 
     def __enter__(self) -> SyncConnection:
-        self._loop = _loops
         self._portal = _loops.__enter__()
         try:
             return SyncConnection(self._portal.call(self.__aenter__), self._call)
