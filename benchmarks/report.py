@@ -115,15 +115,17 @@ def losses(run: Run) -> dict[str, dict[str, list[str]]]:
         short = title.removeprefix("roundtrip ").replace(", 80 B", "").replace(", as a ", " ").replace(", ", " ")
         competitors = _competitors(title)
         played = "browser" if title.endswith(BROWSER) else "none"  # not ourselves under another load
-        ratios = {
-            competitors[key]: row["ratio"]
+        ratios = [
+            (competitors[key], row["ratio"])
             for key, row in rows.items()
             if "ratio" in row and competitors[key].client == played
-        }
-        for ours in filter(lambda each: each.ours, ratios):
+        ]
+        for ours, own_ratio in ratios:
+            if not ours.ours:
+                continue
             rivals = found.setdefault(ours.name, {})
-            for other, ratio in ratios.items():
-                if ratio < ratios[ours] and not other.ours and other.validates != "nothing":
+            for other, ratio in ratios:
+                if ratio < own_ratio and not other.ours and other.validates != "nothing":
                     rivals.setdefault(other.name, []).append(short)
     return found
 
