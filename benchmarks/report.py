@@ -130,11 +130,12 @@ def losses(run: Run) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def lost(run: Run) -> str:
-    """The same as text, and what else of the suite somebody does better."""
+def lost(run: Run, in_full: bool = True) -> str:
+    """The same as text, with every row or only how many, and what else of the suite somebody does better."""
     lines = ["Servers that validate and cost less CPU than a row of ours:", ""]
     for ours, rivals in losses(run).items():
-        text = "; ".join(f"{name} ({', '.join(titles)})" for name, titles in rivals.items())
+        where = {name: ", ".join(titles) if in_full else _rows(len(titles)) for name, titles in rivals.items()}
+        text = ("; " if in_full else ", ").join(f"{name} ({told})" for name, told in where.items())
         lines.append(f"* {ours}: {text or 'none'}.")
     for what, rivals in (
         ("memory per idle connection", _less_memory(run["figures"])),
@@ -143,6 +144,10 @@ def lost(run: Run) -> str:
         if rivals:
             lines.append(f"* {what}: {', '.join(rivals)}.")
     return "\n".join(lines)
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
 
 
 def _less_memory(figures: dict[str, dict[str, Any]]) -> list[str]:
@@ -189,7 +194,8 @@ def measured(run: Run) -> str:
         _idle(run["figures"]),
         _in_process(run["figures"]),
         *filter(None, [_conversations(run["figures"])]),
-        f"Where we lose:\n\n{lost(run)}",
+        "Where we lose; [the report](benchmarks/report/report.md#where-socketsundso-loses) names every row:\n\n"
+        f"{lost(run, in_full=False)}",
     ]
     return "\n\n".join(parts)
 
@@ -246,9 +252,16 @@ def _side_by_side(run: Run, titles: dict[str, str]) -> str:
     for key in sorted(columns[0] if columns else (), key=lambda key: -columns[0][key].get("ratio", 0.0)):
         each, rows = competitors[key], [column.get(key, {"failed": "-"}) for column in columns]
         name = f"**{each.name}**" if each.ours else each.name
-        cells = [f"{row['ratio']:.2f}" if "ratio" in row else row.get("failed", "") for row in rows]
-        lines.append(f"| {name} | {' | '.join(cells)} | {each.validates} |")
+        lines.append(f"| {name} | {' | '.join(map(_side, rows))} | {each.validates} |")
     return "\n".join(lines)
+
+
+def _side(row: dict[str, Any]) -> str:
+    """One ratio, and the bytes of a message to the client where they were counted."""
+    if "ratio" not in row:
+        return str(row.get("failed", ""))
+    bytes_ = f", {row['received_bytes']:,.0f} B" if "received_bytes" in row else ""
+    return f"{row['ratio']:.2f}{bytes_}"
 
 
 def _idle(figures: dict[str, dict[str, Any]]) -> str:

@@ -110,7 +110,8 @@ def open_load(cell: Cell, seconds: float, competitor: Competitor, port: int, pid
     """The connections of a cell, warm; each sample loads them for about `seconds`."""
     load = cell.connect(competitor, port)
     with contextlib.closing(load):
-        least = 4 * cell.group * cell.shape.connections * cell.shape.in_flight
+        in_flight = cell.group * cell.shape.connections * cell.shape.in_flight
+        least = in_flight if cell.items > 1 else 2 * in_flight  # a message of many items is enough once
         load.run(least)
         warm = max(least, int(least / load.run(least).wall_s * seconds))
         pace = warm / load.run(warm).wall_s

@@ -23,7 +23,7 @@ from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, Competitor, pick
 
 IN_FLIGHT = (1, 4, 16)
 # members: rounds, and deliveries of a sample
-QUICK = {10: (10, 1_000), 500: (7, 2_000)}
+QUICK = {10: (6, 1_000), 500: (5, 2_000)}
 FULL = {10: (20, 8_000), 100: (12, 16_000), 500: (8, 40_000), 1000: (8, 40_000), 5000: (6, 40_000)}
 
 

@@ -60,7 +60,7 @@ def once(before: str, code: str) -> float:
 @pytest.mark.timeout(0)
 def test_coldstart(full: bool, figures: dict[str, Any], show: Show) -> None:
     """What a process pays before its first connection."""
-    rounds = 9 if full else 3
+    rounds = 9 if full else 2
     show.steps = rounds * len(QUESTIONS)
     taken: dict[str, list[float]] = {name: [] for name in QUESTIONS}
     failed: dict[str, str] = {}

@@ -74,7 +74,7 @@ PROMISED = [  # title, ours, to whom, at most
 @pytest.mark.timeout(0)
 def test_conversations(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every answer and every item is right; the tables show at which cost."""
-    rounds = 30 if full else 6
+    rounds = 30 if full else 5
     competitors = pick(*{*ONCE, *STREAMS}, among=CONVERSING)
     show.steps = len(competitors) + rounds * sum(len(keys) for _, keys in QUESTIONS)
     broken = []

@@ -45,7 +45,7 @@ Question = tuple[list[Cell], list[Competitor], int]  # cells, those that are ask
 @pytest.mark.timeout(0)
 def test_roundtrip(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every server that runs answers every message rightly; the table shows at which cost."""
-    rounds, more_rounds = (30, 15) if full else (8, 5)
+    rounds, more_rounds = (30, 15) if full else (6, 5)
     nearest = pick() if full else pick(*NEAREST)
     questions: list[Question] = [
         (MAIN, pick(), rounds),
@@ -60,7 +60,7 @@ def test_roundtrip(full: bool, pinned: int, figures: dict[str, Any], show: Show)
 @pytest.mark.timeout(0)
 def test_browser_roundtrip(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """The same under a browser's offer of permessage-deflate, every message compressed; bytes beside CPU."""
-    rounds, more_rounds = (20, 10) if full else (6, 5)
+    rounds, more_rounds = (20, 10) if full else (5, 5)
     likely, larger = (BROWSERS, BROWSERS) if full else (pick(*LIKELY, among=BROWSERS), pick(*LARGER, among=BROWSERS))
     questions: list[Question] = [(BROWSER, likely, rounds), (BROWSER_MORE, larger, more_rounds)]
     assert not asked(likely, questions, full, pinned, figures, show)

@@ -670,7 +670,10 @@ def test_the_report_tells_what_streams_cost() -> None:
     text = report.measured(run)
     assert "An item of a stream costs 0.25 of" in text
     assert "also streams 1.05 of one" in text
-    assert "* conversing, uvicorn's protocol: Litestar's send_websocket_stream (stream per item 16x1)." in text
+    assert "* conversing, uvicorn's protocol: Litestar's send_websocket_stream (1 row)." in text
+    assert "* conversing, uvicorn's protocol: Litestar's send_websocket_stream (stream per item 16x1)." in report.lost(
+        run
+    )
 
 
 def test_ourselves_under_another_load_is_no_loss() -> None:
