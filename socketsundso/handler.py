@@ -20,7 +20,9 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.messages import (
+    CANONICAL,
     Encodes,
+    Framing,
     Overrides,
     ResponseOptions,
     Route,
@@ -188,7 +190,7 @@ class Handler(Generic[P, R]):
         self,
         namespace: Mapping[str, Any],
         *,
-        ref_key: str,
+        framing: Framing,
         event: str | None = None,
         arguments: Mapping[Any, Any] = MappingProxyType({}),
         endpoint: type | None = None,
@@ -210,7 +212,7 @@ class Handler(Generic[P, R]):
             read = dataclasses.replace(read, event=event)
         read = signature.specialised(read, arguments)
         encode = item_encoder if read.streams else encoder_for
-        encoder: Encodes = encode(read.event, self._model_for(read, arguments), self.response_options, ref_key)
+        encoder: Encodes = encode(read.event, self._model_for(read, arguments), self.response_options, framing)
         whole, function = self._solved(read, namespace, arguments, endpoint, overrides, replies)
         conduct = conduct_of(
             read,
@@ -220,7 +222,7 @@ class Handler(Generic[P, R]):
             thread=self.thread,
         )
         in_thread = self._runs_in_thread(read)
-        return Route(whole, function, encoder, ref_key=ref_key, in_thread=in_thread, conduct=conduct)
+        return Route(whole, function, encoder, framing=framing, in_thread=in_thread, conduct=conduct)
 
     def _runs_in_thread(self, read: Signature) -> bool:
         return self.thread and not self.is_coroutine and not read.is_generator
@@ -273,7 +275,7 @@ class Handler(Generic[P, R]):
 
         Raises pydantic's `ValidationError` for the message, `ResponseError` for the reply.
         """
-        route = self.compile({}, ref_key="ref")
+        route = self.compile({}, framing=CANONICAL)
         if route.signature.overridable or route.items is not None:
             what = "an upload comes" if route.items is not None else "dependencies are solved for messages"
             raise DefinitionError(f"event {self.event!r}: {what} of a connection only")
