@@ -31,13 +31,13 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "disclosure", "teardown"},
+        {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "whole_frames"},
         {"declared", "structs", "error_frames", "markers"},
         {"forms"},
         {"annotations"},
         {"plain_models", "signature"},
-        {"judge", "response_errors", "conduct"},
-        {"exact_json", "raw_fields", "readers", "values"},
+        {"judge", "response_errors", "conduct", "whole"},
+        {"exact_json", "raw_fields", "readers", "values", "flat_models"},
         {"fields"},
         {"route", "writers"},
         {"decoder", "dependencies", "replies"},

@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core
 from socketsundso.errors import InvalidUTF8, MalformedFrame
 from socketsundso.messages.annotations import pydantic_form
 from socketsundso.messages.signature import Parameter, Signature
+from socketsundso.messages.whole_frames import model_reader
 
 Frame = str | bytes
 Ref = int | str
@@ -52,15 +53,17 @@ def check_syntax(text: str) -> None:
 
 def exact_validator(signature: Signature, ref_key: str) -> Callable[[Frame], dict[str, Any]]:
     """Gives all arguments of a whole frame. Raises pydantic's `ValidationError`, and whatever validators raise."""
-    if signature.message_model is not None:
-        return _whole_validator(signature, signature.message_model, ref_key)
-    validate: Callable[[Frame], dict[str, Any]] = whole_adapter(signature, ref_key).validator.validate_json
-    return validate
+    adapter = whole_adapter(signature, ref_key)
+    if signature.message_model is None:
+        return adapter.validator.validate_json
+    return _whole_validator(signature, model_reader(adapter, ref_key), ref_key)
 
 
 def whole_adapter(signature: Signature, ref_key: str) -> TypeAdapter[Any]:
     """The pydantic adapter for a whole message."""
-    return TypeAdapter(signature.message_model or _whole_schema(signature, ref_key))
+    if signature.message_model is None:
+        return TypeAdapter(_whole_schema(signature, ref_key))
+    return TypeAdapter(pydantic_form(signature.message_model))
 
 
 def _whole_schema(signature: Signature, ref_key: str) -> type:
@@ -87,7 +90,7 @@ def _whole_schema(signature: Signature, ref_key: str) -> type:
             fields["ref key"] = core_schema.typed_dict_field(
                 core_schema.no_info_plain_validator_function(_check_ref), required=False, validation_alias=ref_key
             )
-            return core_schema.typed_dict_schema(fields, extra_behavior="forbid", cls_name=TITLE)
+            return core_schema.typed_dict_schema(fields, extra_behavior=signature.extra, cls_name=TITLE)
 
     return WholeMessage
 
@@ -122,18 +125,18 @@ def core_alias(parameter: Parameter) -> Any:
     return parameter.key if alias is None or isinstance(alias, str) else alias.convert_to_aliases()
 
 
-def _whole_validator(signature: Signature, model: type[BaseModel], ref_key: str) -> Callable[[Frame], dict[str, Any]]:
+def _whole_validator(
+    signature: Signature, read_model: Callable[[Frame], Any], ref_key: str
+) -> Callable[[Frame], dict[str, Any]]:
     (parameter,) = signature.parameters
-    validate = TypeAdapter(model).validator.validate_json
 
     def whole(frame: Frame) -> dict[str, Any]:
-        envelope = msgspec.json.decode(frame, type=dict[str, Raw])
-        ref = envelope.pop(ref_key, None)
-        if ref is not None and not read_ref(ref)[1]:
+        _, is_valid = read_ref(msgspec.json.decode(frame, type=dict[str, Raw]).get(ref_key))
+        if not is_valid:
             raise ValidationError.from_exception_data(
                 TITLE, [{"type": BAD_REF, "loc": (ref_key,), "input": None}], input_type="json"
             )
-        return {parameter.name: validate(frame if ref is None else msgspec.json.encode(envelope))}
+        return {parameter.name: read_model(frame)}
 
     return whole
 

@@ -23,6 +23,7 @@ from socketsundso.messages import codegen
 from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.fields import Field, adapter_for, native_kind
+from socketsundso.messages.flat_models import flat_model
 from socketsundso.messages.judge import (
     REF_TYPE,
     Frame,
@@ -35,6 +36,7 @@ from socketsundso.messages.judge import (
 )
 from socketsundso.messages.raw_fields import RawField, complete_error
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
+from socketsundso.messages.whole_frames import model_reader
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -126,14 +128,15 @@ class Route:
         self.timeout_s = conduct.timeout_s if conduct is not None else None
         self.items = _items(signature)  # reads what follows the message, one by one
         self.ref_key = ref_key
+        self.flat = flat_model(signature)
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
-        if not signature.message_model:
+        if signature.message_model is None:
             _refuse_reserved(signature, ref_key)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
-        plan = _Plan(signature, target)
+        plan = _Plan(signature, target, ref_key)
         self.struct = _struct(self, plan.fields, forbid_unknown_fields=not plan.takes_any, call=plan.call())
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
@@ -182,6 +185,8 @@ def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
         arguments = route.exact(text)
     except ValidationError as exc:
         check_syntax(text)  # before which pydantic may find an error
+        if route.flat is not None:
+            route.flat.notice(endpoint, exc)
         # Its traceback says nothing, and would keep the endpoint alive until the collector comes.
         raise Refused(Judgement(route, message.ref, exc.with_traceback(None))) from None
     except Exception as exc:  # the validators are the application's code: anything may come
@@ -325,16 +330,16 @@ def threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 class _Plan:
     """How one signature's Struct looks and how it is unpacked: the source of the generated calls."""
 
-    def __init__(self, signature: Signature, function: Callable[..., Any]) -> None:
+    def __init__(self, signature: Signature, function: Callable[..., Any], ref_key: str) -> None:
         self.signature = signature
         self.fields: list[tuple[str, Any, Any]] = []
         self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
-        self.takes_any = False
+        self.takes_any = signature.extra == "ignore"
         self._raw: list[str] = []
         self._raw_fields: list[RawField] = []
         self._sources: dict[str, str] = {}
         if signature.message_model is not None:
-            self._take_whole(signature.message_model)
+            self._take_whole(signature.parameters[0], ref_key)
             return
         kinds = [native_kind(parameter.annotation) for parameter in signature.parameters]
         adapters = [
@@ -352,13 +357,13 @@ class _Plan:
         for index, parameter in enumerate(signature.parameters):
             self._take(index, parameter, kinds[index], adapters[index])
 
-    def _take_whole(self, model: Any) -> None:
-        # The Struct only finds the event and its `ref`; the model validates the frame.
+    def _take_whole(self, parameter: Parameter, ref_key: str) -> None:
+        """The Struct only finds the event and its `ref`; the model is read from the frame."""
         self.takes_any = True
-        name = self.signature.parameters[0].name
-        self.names["whole"] = TypeAdapter(model).validator.validate_json
-        self._raw += ["if message.ref is not None: raise Refused", "whole_message = whole(frame)"]
-        self._sources[name] = "whole_message"
+        where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
+        self.names["read_model"] = model_reader(adapter_for(where, self.signature.message_model), ref_key)
+        self._raw.append("whole_message = read_model(frame)")
+        self._sources[parameter.name] = "whole_message"
 
     def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
