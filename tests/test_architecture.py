@@ -39,6 +39,7 @@ WINGS = {
         {"judge", "response_errors", "conduct", "whole"},
         {"exact_json", "raw_fields", "readers", "values", "flat_models"},
         {"fields"},
+        {"built_models"},
         {"route", "writers"},
         {"decoder", "dependencies", "replies"},
         {"definition", "pushes", "details"},

@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
+from socketsundso.messages.built_models import built
 from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.fields import Field, adapter_for, native_kind
@@ -335,6 +336,7 @@ class _Plan:
         self.fields: list[tuple[str, Any, Any]] = []
         self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
         self.takes_any = signature.extra == "ignore"
+        self._lines: list[str] = []  # what makes a model of the fields
         self._raw: list[str] = []
         self._raw_fields: list[RawField] = []
         self._sources: dict[str, str] = {}
@@ -358,12 +360,17 @@ class _Plan:
             self._take(index, parameter, kinds[index], adapters[index])
 
     def _take_whole(self, parameter: Parameter, ref_key: str) -> None:
-        """The Struct only finds the event and its `ref`; the model is read from the frame."""
+        """Made of the Struct's fields; or the Struct only finds the event and its `ref`, and the model reads the frame."""
+        made = built(self.signature.message_model, self.signature.event, "type", ref_key)
+        self._sources[parameter.name] = "whole_message"
+        if made is not None:
+            self.fields, self._lines, self.takes_any = made.fields, made.lines, made.takes_any
+            self.names.update(made.names)
+            return
         self.takes_any = True
         where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
         self.names["read_model"] = model_reader(adapter_for(where, self.signature.message_model), ref_key)
         self._raw.append("whole_message = read_model(frame)")
-        self._sources[parameter.name] = "whole_message"
 
     def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
@@ -389,7 +396,7 @@ class _Plan:
         return bool(self._raw)
 
     def call(self) -> Callable[..., Any]:
-        body = [f"return handler({self._arguments(self._sources)})"]
+        body = [*self._lines, f"return handler({self._arguments(self._sources)})"]
         if self._raw:
             guarded = "; ".join(self._raw) if len(self._raw) == 1 else "\n        ".join(self._raw)
             self.names["refusal"] = functools.partial(_refusal, tuple(self._raw_fields))

@@ -18,6 +18,9 @@ from msgspec import Raw
 from pydantic import TypeAdapter
 
 
+_items = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
 def model_reader(adapter: TypeAdapter[Any], ref_key: str) -> Callable[[Any], Any]:
     """`read(frame)`, of a frame that msgspec has read before. Raises what the model's validators raise."""
     validate = adapter.validator.validate_json
@@ -34,7 +37,7 @@ def model_reader(adapter: TypeAdapter[Any], ref_key: str) -> Callable[[Any], Any
 
 def _without(frame: Any, key: str) -> bytes:
     """The frame, which is an object, without what it has at `key`; all else as it was written."""
-    items = msgspec.json.decode(frame, type=dict[str, Raw])
+    items = _items(frame)
     items.pop(key, None)
     return msgspec.json.encode(items)
 
