@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import NODEFAULT, UNSET, UnsetType
+from msgspec import UNSET, UnsetType
 from pydantic import BaseModel
 from pydantic_core import SchemaValidator
 
