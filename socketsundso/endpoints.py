@@ -19,12 +19,22 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import anyio
 from msgspec import UNSET
+from pydantic import AliasGenerator
 from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.backplanes import Keep, State
-from socketsundso.collecting import Handlers, check_errors, check_hooks, declared, inherited, restore_methods, unbound
+from socketsundso.collecting import (
+    Events,
+    Handlers,
+    check_errors,
+    check_hooks,
+    declared,
+    inherited,
+    restore_methods,
+    unbound,
+)
 from socketsundso.connection import (
     NOTHING,
     ASGIClass,
@@ -60,7 +70,7 @@ from socketsundso.connection import (
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
-from socketsundso.handler import Handler, checked_tags, type_arguments
+from socketsundso.handler import AliasGenerates, Handler, checked_tags, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
     CANONICAL,
@@ -69,6 +79,7 @@ from socketsundso.messages import (
     Definition,
     Envelope,
     ErrorPolicy,
+    Extra,
     Framing,
     Overrides,
     Questions,
@@ -135,6 +146,7 @@ class _Declared(ABCMeta):
 _COMPILED = frozenset(
     {
         "acknowledge",
+        "alias_generator",
         "allow_missing_origin",
         "allowed_origins",
         "authenticate_within_s",
@@ -144,6 +156,7 @@ _COMPILED = frozenset(
         "disclose_events",
         "emits",
         "envelope",
+        "extra",
         "history",
         "idle_timeout_s",
         "include_in_schema",
@@ -176,14 +189,16 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Override `on_connect`, `on_disconnect`, `respond` or `send_exception` to change what they do. The class keyword
     `overwrite_existing=False` refuses handlers for events that a base class has.
 
-    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md), and `ref_key`, the key in it that
-    requests and their answers share; `include_input=False` keeps what
-    peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an unknown one;
-    `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
-    `errors`. `subprotocols`, the first of which that the client offers is accepted. `deflate_min`: from how many
-    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
-    None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
-    runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
+    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md); `ref_key`, the key that requests and
+    their answers share; `extra="ignore"` lets keys pass that no parameter takes, which else are errors;
+    `alias_generator` makes the keys of parameters of their names (`to_camel` of pydantic), those of dependencies, too.
+    Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
+    frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
+    `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only `errors`. `subprotocols`,
+    the first of which that the client offers is accepted. `deflate_min`: from how many bytes on messages are compressed
+    where permessage-deflate was negotiated with our own server, "off" for none, None, the default, for what the server
+    is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs when its peer leaves; then it is
+    cancelled. `acknowledge = True` answers a request with a `ref` whose handler
     returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
     other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
     its clients, with the types of the answers (docs/calls.md). Those of rooms:
@@ -210,6 +225,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     envelope: ClassVar[AnyEnvelope] = Envelope()
     ref_key: ClassVar[str] = "ref"
+    extra: ClassVar[Extra] = "forbid"
+    alias_generator: ClassVar[AliasGenerates | None] = None
     include_input: ClassVar[bool] = True
     disclose_events: ClassVar[bool] = True
     max_errors: ClassVar[int] = 100
@@ -284,10 +301,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except TypeError as exc:
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
-        handlers = inherited(cls, WebSocketHandlingEndpoint)
+        events = cls._events()
+        handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
             del handlers["resume"]  # not declared by anybody: it comes with the history that this class has or not
-        for event, handler in declared(cls).items():
+        for event, handler in declared(cls, events).items():
             if event in handlers and not overwrite_existing:
                 raise DefinitionError(
                     f"event {event!r}: {cls.__name__} would overwrite an inherited handler; "
@@ -315,12 +333,19 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
+        _check_style(cls)
         cls.tags = checked_tags(f"class {cls.__name__}", cls.tags)
         cls.security = check_security(cls.__name__, cls.security)
         cls._own_middleware = ()
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
+
+    @classmethod
+    def _events(cls) -> Events:
+        """As which events this class attaches a handler."""
+        namespace, arguments = {cls.__name__: cls, **vars(cls)}, type_arguments(cls)
+        return lambda handler: handler.events(namespace, key=cls._framing.model_key, arguments=arguments(handler))
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
@@ -368,6 +393,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
+        style: Any = {"extra": cls.extra, "alias_generator": cls.alias_generator}
         converses = before.converses or cls.acknowledge or cls._questions is not None
         uploads = before.uploads
         for event in changed:
@@ -381,6 +407,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     endpoint=cls,
                     overrides=overrides,
                     replies=not gate.is_around,
+                    **(style if own is not _RESUME else {}),
                 )
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
@@ -496,11 +523,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Add a handler to this class. Raises `DefinitionError` if its event has one already."""
         if not isinstance(handler, Handler):
             raise DefinitionError(f"{handler!r} is no handler; decorate it with @event, or wrap it with Handler")
-        if handler.event in cls._handlers and not overwrite_existing:
-            raise DefinitionError(
-                f"event {handler.event!r}: duplicate handler; overwrite_existing=True replaces the other one"
-            )
-        cls._handlers[handler.event] = handler
+        events = tuple(cls._events()(handler))
+        for event in events:
+            if event in cls._handlers and not overwrite_existing:
+                raise DefinitionError(
+                    f"event {event!r}: duplicate handler; overwrite_existing=True replaces the other one"
+                )
+        cls._handlers.attach(handler, events)
 
     @classmethod
     def asyncapi(cls, *, title: str | None = None, version: str | None = None, path: str = "/") -> dict[str, Any]:
@@ -1005,6 +1034,21 @@ def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
         cls.history = MappingProxyType(dict(cls.history))
     if isinstance(cls.calls, dict):
         cls.calls = MappingProxyType(dict(cls.calls))
+
+
+def _check_style(cls: type[WebSocketHandlingEndpoint]) -> None:
+    """Which keys parameters are taken from, and what becomes of others. Raises `DefinitionError`."""
+    if cls.extra not in ("forbid", "ignore"):
+        raise DefinitionError(
+            f'class {cls.__name__}: extra is {cls.extra!r}; it is "forbid", or "ignore" to let keys pass that no '
+            "parameter takes"
+        )
+    generator: Any = cls.alias_generator
+    if not (generator is None or callable(generator) or isinstance(generator, AliasGenerator)):
+        raise DefinitionError(
+            f"class {cls.__name__}: alias_generator is {generator!r}; it makes a key of a name: "
+            "`alias_generator = to_camel` (of pydantic.alias_generators)"
+        )
 
 
 def _check_admission(cls: type[WebSocketHandlingEndpoint]) -> None:
