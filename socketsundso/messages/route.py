@@ -360,7 +360,7 @@ class _Plan:
             self._take(index, parameter, kinds[index], adapters[index])
 
     def _take_whole(self, parameter: Parameter, ref_key: str) -> None:
-        """Made of the Struct's fields; or the Struct only finds the event and its `ref`, and the model reads the frame."""
+        """Made of the Struct's fields; or that only finds the event and its `ref`, and the model reads the frame."""
         made = built(self.signature.message_model, self.signature.event, "type", ref_key)
         self._sources[parameter.name] = "whole_message"
         if made is not None:

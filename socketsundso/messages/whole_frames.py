@@ -17,7 +17,6 @@ import msgspec
 from msgspec import Raw
 from pydantic import TypeAdapter
 
-
 _items = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
