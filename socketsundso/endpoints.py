@@ -73,17 +73,21 @@ from socketsundso.guards import Call, Gate, Middleware, check_middleware
 from socketsundso.handler import AliasGenerates, Handler, checked_tags, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
+    CANONICAL,
+    AnyEnvelope,
     Decoder,
     Definition,
+    Envelope,
     ErrorPolicy,
     Extra,
+    Framing,
     Overrides,
     Questions,
-    append_ref,
     are_overridden,
     cancel_route,
     complete_route,
     error_frame,
+    framing_of,
     item_route,
     reply_route,
     written,
@@ -151,6 +155,7 @@ _COMPILED = frozenset(
         "deflate_min",
         "disclose_events",
         "emits",
+        "envelope",
         "extra",
         "history",
         "idle_timeout_s",
@@ -184,18 +189,19 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Override `on_connect`, `on_disconnect`, `respond` or `send_exception` to change what they do. The class keyword
     `overwrite_existing=False` refuses handlers for events that a base class has.
 
-    Class attributes: `ref_key`, the key that requests and their answers share; `extra="ignore"` lets keys pass that no
-    parameter takes, which else are errors; `alias_generator` makes the keys of parameters of their names (`to_camel` of
-    pydantic), those of dependencies, too. Both concern parameters: a model has its own config. `include_input=False`
-    keeps what peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an
-    unknown one; `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has
-    only `errors`. `subprotocols`, the first of which that the client offers is accepted. `deflate_min`: from how many
-    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none, None,
-    the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
-    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
-    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
-    other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
-    its clients, with the types of the answers (docs/calls.md). Those of rooms:
+    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md), and `ref_key`, the key in it that
+    requests and their answers share; `extra="ignore"` lets keys pass that no parameter takes, which else are errors;
+    `alias_generator` makes the keys of parameters of their names (`to_camel` of pydantic), those of dependencies, too.
+    Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
+    frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
+    `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only `errors`. `subprotocols`,
+    the first of which that the client offers is accepted. `deflate_min`: from how many bytes on messages are compressed
+    where permessage-deflate was negotiated with our own server, "off" for none, None, the default, for what the server
+    is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs when its peer leaves; then it is
+    cancelled. `acknowledge = True` answers a request with a `ref` whose handler returns None, too. `max_streams`,
+    `max_concurrent`: how many streams and uploads of one connection run beside each other, and how many requests of an
+    event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of its clients, with the types of the
+    answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -217,6 +223,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     class out of the contract of an application.
     """
 
+    envelope: ClassVar[AnyEnvelope] = Envelope()
     ref_key: ClassVar[str] = "ref"
     extra: ClassVar[Extra] = "forbid"
     alias_generator: ClassVar[AliasGenerates | None] = None
@@ -268,6 +275,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     _handlers: ClassVar[Handlers]
     _declaration: ClassVar[Declaration]
+    _framing: ClassVar[Framing] = CANONICAL  # what `envelope` is compiled to
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
     _origins: ClassVar[Origins | None] = None
@@ -293,6 +301,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except TypeError as exc:
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
+        cls._framing = framing_of(cls)
         events = cls._events()
         handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
@@ -309,17 +318,18 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         restore_methods(cls, WebSocketHandlingEndpoint)
         check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
-        cls._questions = Questions(cls.__name__, cls.calls, cls.ref_key) if cls.calls else None
+        cls._questions = Questions(cls.__name__, cls.calls, cls._framing) if cls.calls else None
         cls._declaration = Declaration(
             cls,
             handlers,
+            framing=cls._framing,
             questions=cls._questions,
             hears_backplane=cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane,
             authorizes=cls.authorize is not WebSocketHandlingEndpoint.authorize,
         )
         if cls.history:
             handlers["resume"] = _RESUME
-        policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
+        policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls._framing)
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
@@ -335,7 +345,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _events(cls) -> Events:
         """As which events this class attaches a handler."""
         namespace, arguments = {cls.__name__: cls, **vars(cls)}, type_arguments(cls)
-        return lambda handler: handler.events(namespace, key="type", arguments=arguments(handler))
+        return lambda handler: handler.events(namespace, cls._framing.type_place, arguments(handler))
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
@@ -391,7 +401,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 own = unbound(handlers[event])
                 routes[event] = route = own.compile(
                     namespace,
-                    ref_key=cls.ref_key,
+                    framing=cls._framing,
                     event=event,
                     arguments=arguments(own),
                     endpoint=cls,
@@ -407,15 +417,15 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 del routes[event]
         if converses:
             cls._refuse_controls(handlers, uploads)
-            routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls.ref_key)
+            routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls._framing)
         if cls._questions is not None:
-            routes["reply"] = before.routes.get("reply") or reply_route(cls.ref_key)
+            routes["reply"] = before.routes.get("reply") or reply_route(cls._framing)
         if uploads and not before.uploads:
-            routes |= {"item": item_route(cls.ref_key), "complete": complete_route(cls.ref_key)}
+            routes |= {"item": item_route(cls._framing), "complete": complete_route(cls._framing)}
         if any(unbound(handlers[event]).errors for event in changed if event in handlers):
             check_errors(cls.__name__, handlers)
         decoder = Decoder(
-            routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
+            routes, framing=cls._framing, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
         )
         check_handshake(cls.__name__, decoder)
         return decoder
@@ -623,7 +633,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
-        await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
+        await self._peer.send_body(body if ref is None else self._framing.with_ref(body, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -633,7 +643,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         May be called from any task of the connection's event loop; messages go out whole, in the order of the
         calls. Raises `WebSocketDisconnect` if the peer is gone.
         """
-        await self._peer.send_body(self._declaration.encode_push(message))
+        await self._peer.send_body(self._framing.frame(self._declaration.encode_push(message)))
 
     @awaited
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
@@ -867,7 +877,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     async def _connected(self) -> bool:
         peer, step = self._peer, "authenticate"
         if (questions := type(self)._questions) is not None:
-            self._calls = Calls(peer, questions, self.ref_key)
+            self._calls = Calls(peer, questions, self._framing)
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")

@@ -31,9 +31,10 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "whole_frames"},
-        {"declared", "structs", "error_frames", "markers"},
-        {"forms"},
+        {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "refs", "whole_frames"},
+        {"framing"},
+        {"declared", "structs", "error_frames", "markers", "envelopes"},
+        {"forms", "naming"},
         {"annotations"},
         {"plain_models", "signature"},
         {"judge", "response_errors", "conduct", "whole"},

@@ -23,7 +23,7 @@ from starlette.websockets import WebSocketDisconnect
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import Answer, Backlog
 from socketsundso.errors import CallFailed, CallRefused, CallTimeout, EventError, InvalidAnswer
-from socketsundso.messages import Expected, Questions, Refusal, append_ref, is_duration
+from socketsundso.messages import Expected, Framing, Questions, Refusal, is_duration
 
 TIMES = 16
 """How much more than else may wait for its turn while an answer is awaited."""
@@ -56,11 +56,11 @@ class Calls:
     """Those of one connection, by their `ref`."""
 
     __slots__ = (
-        "_backlog", "_cancels", "_number", "_opener", "_over", "_peer", "_questions", "_read_on", "_ref_key", "waiting",
+        "_backlog", "_cancels", "_framing", "_number", "_opener", "_over", "_peer", "_questions", "_read_on", "waiting",
     )  # fmt: skip
 
-    def __init__(self, peer: Peer, questions: Questions, ref_key: str) -> None:
-        self._peer, self._questions, self._ref_key = peer, questions, ref_key
+    def __init__(self, peer: Peer, questions: Questions, framing: Framing) -> None:
+        self._peer, self._questions, self._framing = peer, questions, framing
         self.waiting: dict[Any, Question] = {}
         self._number = 0  # of the last one
         self._opener = asyncio.current_task()  # until messages are taken, by this very task
@@ -97,7 +97,7 @@ class Calls:
         ref = f"s:{self._number}"
         asked = self._begin(ref, expected, timeout_s, as_json)
         try:
-            await self._send(append_ref(body, self._ref_key, ref), ref, asked, timeout_s)
+            await self._send(self._framed(body, ref), ref, asked, timeout_s)
             return await asked.answer
         finally:
             if self._take(ref) is not None:
@@ -147,6 +147,9 @@ class Calls:
         except TimeoutError:
             self._expire(ref, timeout_s)
 
+    def _framed(self, body: bytes, ref: str) -> bytes:
+        return self._framing.with_ref(self._framing.frame(body), ref)
+
     def _take(self, ref: Any) -> Question | None:
         """It does not wait any more."""
         asked = self.waiting.pop(ref, None)
@@ -156,7 +159,7 @@ class Calls:
 
     def _withdraw(self, ref: str) -> None:
         """The client need not answer."""
-        body, peer = append_ref(_CANCEL, self._ref_key, ref), self._peer
+        body, peer = self._framed(_CANCEL, ref), self._peer
         if peer.is_lost or self._over is not None or peer.write(body):
             return
         sending = asyncio.ensure_future(peer.send_reply(body))

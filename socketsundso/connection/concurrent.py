@@ -36,7 +36,7 @@ from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
 from socketsundso.connection.tasks import ended, failure_of
 from socketsundso.connection.uploads import Upload, item_in, overrun, uploading
 from socketsundso.errors import EventError, FrameError
-from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread, append_ref
+from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread
 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
@@ -280,7 +280,9 @@ class Concurrent(Serial):
         return uploading.get()
 
     async def _send(self, body: bytes, ref: Ref) -> None:
-        body = append_ref(body, self.definition.ref_key, ref)
+        """A canonical message about a request."""
+        framing = self.definition.framing
+        body = framing.with_ref(framing.frame(body), ref)
         if not self.peer.write(body):
             await self.peer.send_reply(body)
 
@@ -640,7 +642,15 @@ class Concurrent(Serial):
         """`_reply` for many: what is the same for all items of a stream is made once."""
         if self.responds:
             return functools.partial(self._reply, route, ref=ref)
-        peer, encode, end = self.peer, route.encode, append_ref(b"}", self.definition.ref_key, ref)
+        peer, encode, framing = self.peer, route.encode, self.definition.framing
+        end = framing.ref_end(ref)
+
+        def send_within(item: Any) -> Awaitable[None] | None:
+            body = framing.with_ref(encode(item), ref)
+            return None if peer.write(body) else peer.send_reply(body)
+
+        if end is None:
+            return send_within
 
         def send(item: Any) -> Awaitable[None] | None:
             body = encode(item)[:-1] + end

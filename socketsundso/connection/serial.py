@@ -39,7 +39,6 @@ from socketsundso.messages import (
     Refused,
     ResponseError,
     Route,
-    append_ref,
 )
 from socketsundso.wire import Arrivals, Source, source_of
 
@@ -222,7 +221,7 @@ class Serial:
             return respond_with_valid(self.endpoint.respond, route.encoder.validate(value))
         body = route.encode(value)
         if ref is not None:
-            body = append_ref(body, self.definition.ref_key, ref)
+            body = self.definition.framing.with_ref(body, ref)
         peer = self.peer
         writer = peer.writer  # `peer.write`, unfolded: for each reply
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
@@ -236,7 +235,7 @@ class Serial:
         if self.responds:
             return route.encoder.validate(value)
         body = route.encode(value)
-        return body if ref is None else append_ref(body, self.definition.ref_key, ref)
+        return body if ref is None else self.definition.framing.with_ref(body, ref)
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         """Send it. None: it is sent, else what is to be awaited for that."""

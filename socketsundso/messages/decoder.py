@@ -21,7 +21,9 @@ import msgspec
 from msgspec import Raw
 
 from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent
-from socketsundso.messages.judge import BAD_REF, REF_TYPE, UNREADABLE, Frame, Ref, check_syntax, read_ref, text_of
+from socketsundso.messages.framing import CANONICAL, Framing, Misshapen
+from socketsundso.messages.judge import Frame, check_syntax, text_of
+from socketsundso.messages.refs import BAD_REF, UNREADABLE, Ref, read_ref
 from socketsundso.messages.route import Refused, Route, Unread
 from socketsundso.messages.structs import by_pydantic
 
@@ -52,7 +54,7 @@ class Decoder:
         self,
         routes: Mapping[str, Route],
         *,
-        ref_key: str = "ref",
+        framing: Framing = CANONICAL,
         disclose_events: bool = True,
         converses: bool = False,
         uploads: bool = False,
@@ -60,19 +62,16 @@ class Decoder:
         self.routes = dict(routes)
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.uploads = uploads  # handlers that take items are among them
-        self.ref_key = ref_key
+        self.framing = framing
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
-        self._peek = _peek_decoder(ref_key)
 
     def _first_decode(self, frame: Frame) -> Message:
         # With a single Struct in the union msgspec would make the tag optional; without any it cannot be built.
         tag = _PADDING_TAG
         while tag in self.routes:
             tag += _PADDING_TAG
-        padding: type = msgspec.defstruct(
-            "Padding", [], namespace={"call": _refuse, "route": None, "ref": None}, tag_field="type", tag=tag
-        )
+        padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
         structs = tuple(route.struct for route in self.routes.values())
         self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
         message: Message = self.decode(frame)
@@ -96,7 +95,7 @@ class Decoder:
         """
         text = frame if isinstance(frame, str) else text_of(frame)
         try:
-            peek = self._peek(text)
+            peek = self.framing.peek(text)
             return Unread(self.routes[peek.type], peek.ref, text)
         except (*UNREADABLE, KeyError):
             check_syntax(text)
@@ -104,26 +103,27 @@ class Decoder:
 
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""
-        given = _shown(text_of(frame))
-        if isinstance(given, dict) and given.get(self.ref_key) is not None:
-            return MessageError("validation_error", [_detail(BAD_REF.type, [self.ref_key], BAD_REF.message())])
-        missing = {**_detail("missing", [self.ref_key], "Field required"), "input": given}
+        text, place = text_of(frame), [self.framing.ref_place]
+        given = self.framing.outline(text).ref
+        if given is not None and bytes(given) != b"null":
+            return MessageError("validation_error", [_detail(BAD_REF.type, place, BAD_REF.message())])
+        missing = {**_detail("missing", place, "Field required"), "input": _shown(text)}
         return MessageError("validation_error", [missing])
 
     def _envelope(self, text: str) -> Unread:
         """The slow look at a frame whose `type` or `ref` is not as it should be."""
         try:
-            envelope = msgspec.json.decode(text, type=dict[str, Raw])
-        except UNREADABLE:
-            raise MalformedMessage([_detail("dict_type", [], "Input should be an object")]) from None
-        ref, _ = read_ref(envelope.get(self.ref_key))
-        return Unread(self._route(envelope, text, ref), ref, text)
+            given, raw_ref = self.framing.outline(text)
+        except Misshapen as exc:
+            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+        ref, _ = read_ref(raw_ref)
+        return Unread(self._route(given, text, ref), ref, text)
 
-    def _route(self, envelope: Mapping[str, Raw], text: str, ref: Ref | None) -> Route:
-        if "type" not in envelope:
-            missing = {**_detail("missing", ["type"], "Field required"), "input": _shown(text)}
+    def _route(self, raw: Raw | None, text: str, ref: Ref | None) -> Route:
+        if raw is None:
+            missing = {**_detail("missing", [self.framing.type_place], "Field required"), "input": _shown(text)}
             raise MalformedMessage([missing], ref)
-        given = _shown(envelope["type"])
+        given = _shown(raw)
         if isinstance(given, str):
             if given in self.routes:
                 return self.routes[given]
@@ -135,25 +135,17 @@ class Decoder:
             given = given[:_MAX_GIVEN] + "…"
         elif isinstance(given, dict | list) and len(msgspec.json.encode(given)) > _MAX_GIVEN:
             given = type(given)()
+        place = [self.framing.type_place]
         if not self._disclose:
-            return {**_detail("literal_error", ["type"], "Input should be an event of this endpoint"), "input": given,
+            return {**_detail("literal_error", place, "Input should be an event of this endpoint"), "input": given,
                     "ctx": {"given": given}}  # fmt: skip
         permitted = _fitting(name for name, route in self.routes.items() if not route.hidden)
         expected = _enumerate(permitted)
         return {
-            **_detail("literal_error", ["type"], f"Input should be {expected}"),
+            **_detail("literal_error", place, f"Input should be {expected}"),
             "input": given,
             "ctx": {"expected": expected, "given": given, "permitted": permitted},
         }
-
-
-@functools.cache
-def _peek_decoder(ref_key: str) -> Callable[[Frame], Any]:
-    """Finds `type` and `ref` alone, in one call."""
-    peek: type = msgspec.defstruct(
-        "Peek", [("type", str), ("ref", REF_TYPE, msgspec.field(name=ref_key, default=None))], gc=False
-    )
-    return msgspec.json.Decoder(peek).decode
 
 
 def _fitting(names: Iterable[str]) -> list[str]:
@@ -172,7 +164,7 @@ def _enumerate(names: list[str]) -> str:
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
 
 
-def _detail(kind: str, loc: list[str | int], msg: str) -> dict[str, Any]:
+def _detail(kind: str, loc: list[Any], msg: str) -> dict[str, Any]:
     return {"type": kind, "loc": loc, "msg": msg}
 
 

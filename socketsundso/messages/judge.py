@@ -11,26 +11,20 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
-from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
+from pydantic_core import CoreSchema, ValidationError, core_schema
 
 from socketsundso.errors import InvalidUTF8, MalformedFrame
 from socketsundso.messages.annotations import pydantic_form
+from socketsundso.messages.declared import bare
+from socketsundso.messages.framing import TITLE, Framing
+from socketsundso.messages.refs import BAD_REF, UNREADABLE, read_ref
 from socketsundso.messages.signature import Parameter, Signature
 from socketsundso.messages.whole_frames import model_reader
+from socketsundso.models import EventMessage
 
 Frame = str | bytes
-Ref = int | str
-
-UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)  # what msgspec alone raises
-
-TITLE = "Message"
-"""What pydantic's errors about a whole message call it."""
-
-MAX_REF_LENGTH = 64
-_INT64 = range(-(2**63), 2**63)
-REF_TYPE = Annotated[int, Meta(ge=_INT64[0], le=_INT64[-1])] | Annotated[str, Meta(max_length=MAX_REF_LENGTH)] | None
 
 
 def text_of(frame: Frame) -> str:
@@ -51,22 +45,38 @@ def check_syntax(text: str) -> None:
         raise MalformedFrame(str(exc)) from None
 
 
-def exact_validator(signature: Signature, ref_key: str) -> Callable[[Frame], dict[str, Any]]:
+def exact_validator(signature: Signature, framing: Framing) -> Callable[[Frame], dict[str, Any]]:
     """Gives all arguments of a whole frame. Raises pydantic's `ValidationError`, and whatever validators raise."""
-    adapter = whole_adapter(signature, ref_key)
-    if signature.message_model is None:
-        return adapter.validator.validate_json
-    return _whole_validator(signature, model_reader(adapter, ref_key), ref_key)
+    adapter = whole_adapter(signature, framing)
+    if signature.message_model is not None:
+        return _whole_validator(signature, adapter, framing)
+    validate: Callable[[Frame], dict[str, Any]] = adapter.validator.validate_json
+    return _within(validate, signature, framing) if framing.place else validate
 
 
-def whole_adapter(signature: Signature, ref_key: str) -> TypeAdapter[Any]:
+def _within(
+    validate: Callable[[Frame], Any], signature: Signature, framing: Framing
+) -> Callable[[Frame], dict[str, Any]]:
+    """The arguments in a part of the frame, which may be left out where none is needed."""
+    empty = msgspec.json.encode(framing.answer(signature.event, {}, None))
+
+    def exact(frame: Frame) -> dict[str, Any]:
+        found = framing.found(validate(frame))
+        if found is None:
+            found = framing.found(validate(empty))
+            assert found is not None
+        return found
+
+    return exact
+
+
+def whole_adapter(signature: Signature, framing: Framing) -> TypeAdapter[Any]:
     """The pydantic adapter for a whole message."""
-    if signature.message_model is None:
-        return TypeAdapter(_whole_schema(signature, ref_key))
-    return TypeAdapter(pydantic_form(signature.message_model))
+    model = signature.message_model
+    return TypeAdapter(_whole_schema(signature, framing) if model is None else pydantic_form(model))
 
 
-def _whole_schema(signature: Signature, ref_key: str) -> type:
+def _whole_schema(signature: Signature, framing: Framing) -> type:
     """
     A type whose pydantic schema is the whole message: an object of just these keys.
 
@@ -85,12 +95,7 @@ def _whole_schema(signature: Signature, ref_key: str) -> type:
                 )
                 for parameter in signature.parameters
             }
-            # Names that no parameter can have; their aliases are the reserved keys.
-            fields["type key"] = core_schema.typed_dict_field(core_schema.any_schema(), validation_alias="type")
-            fields["ref key"] = core_schema.typed_dict_field(
-                core_schema.no_info_plain_validator_function(_check_ref), required=False, validation_alias=ref_key
-            )
-            return core_schema.typed_dict_schema(fields, extra_behavior=signature.extra, cls_name=TITLE)
+            return framing.schema(fields, closed=signature.extra == "forbid", needed=signature.needs_data)
 
     return WholeMessage
 
@@ -125,44 +130,37 @@ def core_alias(parameter: Parameter) -> Any:
     return parameter.key if alias is None or isinstance(alias, str) else alias.convert_to_aliases()
 
 
+def reads_frame(model: Any, framing: Framing) -> bool:
+    """Is a whole message the frame itself? An EventMessage is the canonical message, whatever that came in."""
+    kind = bare(model)
+    return framing.is_canonical or not (isinstance(kind, type) and issubclass(kind, EventMessage))
+
+
 def _whole_validator(
-    signature: Signature, read_model: Callable[[Frame], Any], ref_key: str
+    signature: Signature, adapter: TypeAdapter[Any], framing: Framing
 ) -> Callable[[Frame], dict[str, Any]]:
     (parameter,) = signature.parameters
+    is_frame = reads_frame(signature.message_model, framing)
+    read_model = model_reader(adapter, framing.ref_place) if is_frame else adapter.validator.validate_json
 
     def whole(frame: Frame) -> dict[str, Any]:
-        _, is_valid = read_ref(msgspec.json.decode(frame, type=dict[str, Raw]).get(ref_key))
-        if not is_valid:
+        text = text_of(frame)
+        name, ref = framing.outline(text)
+        if ref is not None and not read_ref(ref)[1]:
+            place: Any = (framing.ref_place,)
             raise ValidationError.from_exception_data(
-                TITLE, [{"type": BAD_REF, "loc": (ref_key,), "input": None}], input_type="json"
+                TITLE, [{"type": BAD_REF, "loc": place, "input": None}], input_type="json"
             )
-        return {parameter.name: read_model(frame)}
+        return {parameter.name: read_model(frame if is_frame else _canonical(text, framing, name))}
 
     return whole
 
 
-BAD_REF = PydanticCustomError("ref_type", "Input should be an integer of 64 bits or a string of at most 64 characters")
-
-
-def _check_ref(value: Any) -> Any:
-    fits = value is None or (
-        len(value) <= MAX_REF_LENGTH
-        if isinstance(value, str)
-        else isinstance(value, int) and not isinstance(value, bool) and value in _INT64
-    )
-    if not fits:
-        raise BAD_REF
-    return value
-
-
-def read_ref(raw: Raw | None) -> tuple[Ref | None, bool]:
-    """The `ref` in a frame, and whether it is a valid one."""
-    if raw is None:
-        return None, True
-    try:
-        return msgspec.json.decode(raw, type=REF_TYPE), True
-    except UNREADABLE:
-        return None, False
+def _canonical(text: str, framing: Framing, name: Any) -> bytes:
+    keys = msgspec.json.decode(framing.data_of(text), type=dict[str, Raw] | None) or {}
+    for key in framing.names if not framing.place else ():
+        keys.pop(key, None)
+    return msgspec.json.encode({"type": name, **keys})
 
 
 def json_model_fields(signature: Signature) -> dict[str, Any]:

@@ -9,6 +9,7 @@ nor give another value.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -25,17 +26,18 @@ from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.fields import Field, adapter_for, native_kind
 from socketsundso.messages.flat_models import flat_model
+from socketsundso.messages.framing import Fields, Framing
 from socketsundso.messages.judge import (
-    REF_TYPE,
     Frame,
-    Ref,
     check_syntax,
     core_alias,
     exact_validator,
+    reads_frame,
     text_of,
     whole_adapter,
 )
 from socketsundso.messages.raw_fields import RawField, complete_error
+from socketsundso.messages.refs import Ref
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
 from socketsundso.messages.whole_frames import model_reader
 
@@ -67,7 +69,7 @@ def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: d
     if isinstance(exc, Refused):
         return exc
     try:
-        error = complete_error(fields, message, exc, done)
+        error = complete_error(fields, done.get("data", message), exc, done, message.route.framing.place)
     except Exception as bug:  # no local name keeps it: it has the frames below, and they have this one
         return Refused(Judgement(message.route, message.ref, bug))
     return Refused(None if error is None else Judgement(message.route, message.ref, error))
@@ -115,7 +117,7 @@ class Route:
         function: Callable[..., Any],
         encoder: Encodes,
         *,
-        ref_key: str,
+        framing: Framing,
         in_thread: bool,
         conduct: Conduct | None = None,
     ) -> None:
@@ -127,18 +129,18 @@ class Route:
         self.conduct = conduct
         self.apart = conduct.apart if conduct is not None else None
         self.timeout_s = conduct.timeout_s if conduct is not None else None
-        self.items = _items(signature)  # reads what follows the message, one by one
-        self.ref_key = ref_key
+        self.items = _items(signature, framing)  # reads what follows the message, one by one
+        self.framing = framing
         self.flat = flat_model(signature)
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         if signature.message_model is None:
-            _refuse_reserved(signature, ref_key)
+            _refuse_reserved(signature, framing)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
-        plan = _Plan(signature, target, ref_key)
-        self.struct = _struct(self, plan.fields, forbid_unknown_fields=not plan.takes_any, call=plan.call())
+        plan = _Plan(signature, target, framing)
+        self.struct = plan.struct(self)
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
         self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
@@ -162,21 +164,22 @@ class Route:
     def exact(self, frame: Frame) -> dict[str, Any]:
         """All arguments as pydantic gives them for the whole frame. Raises pydantic's `ValidationError`."""
         if self._exact is None:
-            self._exact = exact_validator(self.signature, self.ref_key)
+            self._exact = exact_validator(self.signature, self.framing)
         return self._exact(frame)
 
     @functools.cached_property
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
-        names = declared_names(whole_adapter(self.signature, self.ref_key).core_schema) | {"type", self.ref_key}
+        names = declared_names(whole_adapter(self.signature, self.framing).core_schema) | self.framing.names
         return names if self.items is None else names | self.items.declared
 
 
-def _items(signature: Signature) -> Field | None:
+def _items(signature: Signature, framing: Framing) -> Field | None:
     upload = signature.upload
     if upload is None:
         return None
-    return Field(ITEM_KEY, upload.item, f"event {signature.event!r}, parameter {upload.name!r}")
+    where = f"event {signature.event!r}, parameter {upload.name!r}"
+    return Field(ITEM_KEY, upload.item, where, framing.place)
 
 
 def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
@@ -216,50 +219,56 @@ def _complete(fast: CallMessage, unread: CallMessage) -> CallMessage:
     return call
 
 
-def cancel_route(ref_key: str) -> Route:
+def cancel_route(framing: Framing) -> Route:
     """That of `{"type":"cancel","ref":7}`, which is no handler's."""
-    return _control_route("cancel", ref_key)
+    return _control_route("cancel", framing)
 
 
-def complete_route(ref_key: str) -> Route:
+def complete_route(framing: Framing) -> Route:
     """That of `{"type":"complete","ref":7}`: an upload has no more items."""
-    return _control_route("complete", ref_key)
+    return _control_route("complete", framing)
 
 
-def item_route(ref_key: str) -> Route:
+def item_route(framing: Framing) -> Route:
     """
     That of `{"type":"item","ref":7,"item":{}}`. The item stays raw, since it is the `ref` that says of what type it is.
 
     Raises `DefinitionError` where the keys of uploads are not free.
     """
-    if ref_key in (ITEM_KEY, "items"):
-        raise DefinitionError(f"ref_key is {ref_key!r}, which is a key of uploads; take another one")
+    if framing.ref_key in (ITEM_KEY, "items"):
+        raise DefinitionError(f"ref_key is {framing.ref_key!r}, which is a key of uploads; take another one")
 
     async def control(item: Any) -> None: ...
 
-    route = _control_route("item", ref_key, control)
-    route.struct = _struct(route, [(ITEM_KEY, Raw, msgspec.field())], forbid_unknown_fields=True)
+    route = _control_route("item", framing, control)
+    route.struct = _struct(route, [(ITEM_KEY, Raw, msgspec.field())], needed=True, **_shown_through(framing, ITEM_KEY))
     return route
 
 
-def reply_route(ref_key: str) -> Route:
+def reply_route(framing: Framing) -> Route:
     """
     That of `{"type":"reply","ref":"s:1","answer":{}}`, or with an `error`, which is no handler's either.
 
     Both stay raw, since it is the `ref` that says of what type an answer is. Further keys are not looked at.
     """
-    route = _control_route("reply", ref_key)
+    route = _control_route("reply", framing)
     optional = Raw | UnsetType
-    refusal = ("refusal", optional, msgspec.field(name="error", default=UNSET))
-    route.struct = _struct(route, [("answer", optional, UNSET), refusal], forbid_unknown_fields=False)
+    fields = [("answer", optional, UNSET), ("refusal", optional, msgspec.field(name="error", default=UNSET))]
+    shown = _shown_through(framing, "answer", "refusal")
+    route.struct = _struct(route, fields, closed=False, needed=False, **shown)
     return route
+
+
+def _shown_through(framing: Framing, *names: str) -> dict[str, Any]:
+    """The fields of a data part as attributes of its message, which has them itself where there is none."""
+    return {name: property(operator.attrgetter(f"data.{name}")) for name in names if framing.place}
 
 
 async def _control() -> None: ...
 
 
-def _control_route(name: Apart, ref_key: str, control: Callable[..., Any] = _control) -> Route:
-    return Route(read(name, control), control, _NoReply(), ref_key=ref_key, in_thread=False, conduct=Conduct(name))
+def _control_route(name: Apart, framing: Framing, control: Callable[..., Any] = _control) -> Route:
+    return Route(read(name, control), control, _NoReply(), framing=framing, in_thread=False, conduct=Conduct(name))
 
 
 class _NoReply:
@@ -271,12 +280,12 @@ class _NoReply:
     encode_valid = validate = encode
 
 
-def _refuse_reserved(signature: Signature, ref_key: str) -> None:
+def _refuse_reserved(signature: Signature, framing: Framing) -> None:
     seen: dict[str, str] = {}
     for parameter in signature.parameters:
         where = f"event {signature.event!r}, parameter {parameter.name!r}"
         for key in _first_keys(parameter):
-            if key in ("type", ref_key):
+            if key in (framing.type_key, framing.ref_key):
                 raise DefinitionError(
                     f"{where}: the key {key!r} is reserved; give it another one: "
                     f'`{parameter.name}: Annotated[..., Field(alias="{parameter.name}_")]`'
@@ -299,23 +308,10 @@ def _first_keys(parameter: Parameter) -> list[str]:
     return [str(path[0]) for path in paths]
 
 
-def _struct(route: Route, fields: list[tuple[str, Any, Any]], *, forbid_unknown_fields: bool, **own: Any) -> type:
+def _struct(route: Route, fields: Fields | None, *, closed: bool = True, needed: bool, **own: Any) -> type:
     """What the frames of a route are decoded to; `own` are further names of the class."""
-    return msgspec.defstruct(
-        f"Message_{_identifier(route.event)}",
-        [*fields, ("ref", REF_TYPE, msgspec.field(name=route.ref_key, default=None))],
-        namespace={"route": route, "error": None, **own},
-        tag_field="type",
-        tag=route.event,
-        forbid_unknown_fields=forbid_unknown_fields,
-        kw_only=True,
-        gc=False,
-        eq=False,
-    )
-
-
-def _identifier(event: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "_" for c in event)
+    names = {"route": route, "error": None, **own}
+    return route.framing.struct(route.event, fields, names, closed=closed, needed=needed)
 
 
 def threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -331,17 +327,20 @@ def threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 class _Plan:
     """How one signature's Struct looks and how it is unpacked: the source of the generated calls."""
 
-    def __init__(self, signature: Signature, function: Callable[..., Any], ref_key: str) -> None:
+    def __init__(self, signature: Signature, function: Callable[..., Any], framing: Framing) -> None:
         self.signature = signature
-        self.fields: list[tuple[str, Any, Any]] = []
+        self.fields: Fields = []
+        self._holder = "data" if framing.place else "message"  # of the fields, in the call
         self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
-        self.takes_any = signature.extra == "ignore"
+        self.takes_any = False
+        self._framing, self._is_frame, self._closed = framing, False, signature.extra == "forbid"
+        self._before: list[str] = []
         self._lines: list[str] = []  # what makes a model of the fields
         self._raw: list[str] = []
         self._raw_fields: list[RawField] = []
         self._sources: dict[str, str] = {}
         if signature.message_model is not None:
-            self._take_whole(signature.parameters[0], ref_key)
+            self._take_whole(signature.parameters[0])
             return
         kinds = [native_kind(parameter.annotation) for parameter in signature.parameters]
         adapters = [
@@ -358,42 +357,66 @@ class _Plan:
             return
         for index, parameter in enumerate(signature.parameters):
             self._take(index, parameter, kinds[index], adapters[index])
+        if framing.place and self.fields:
+            self._open_data()
 
-    def _take_whole(self, parameter: Parameter, ref_key: str) -> None:
+    def _open_data(self) -> None:
+        """The fields have a part of their own."""
+        if self.signature.needs_data:
+            self._before = ["data = message.data"]
+        else:
+            self.names["empty"] = _empty
+            self._before = ["data = message.data or empty(message)"]
+
+    def _take_whole(self, parameter: Parameter) -> None:
         """Made of the Struct's fields; or that only finds the event and its `ref`, and the model reads the frame."""
-        made = built(self.signature.message_model, self.signature.event, "type", ref_key)
+        model, framing = self.signature.message_model, self._framing
+        where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
+        adapter = adapter_for(where, model)
         self._sources[parameter.name] = "whole_message"
+        self._is_frame = reads_frame(model, framing)
+        made = built(model, self.signature.event, framing) if self._is_frame else None
         if made is not None:
-            self.fields, self._lines, self.takes_any = made.fields, made.lines, made.takes_any
+            self.fields, self._lines, self._closed = made.fields, made.lines, made.closed
             self.names.update(made.names)
             return
         self.takes_any = True
-        where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
-        self.names["read_model"] = model_reader(adapter_for(where, self.signature.message_model), ref_key)
-        self._raw.append("whole_message = read_model(frame)")
+        if self._is_frame:
+            self.names["read_model"] = model_reader(adapter, framing.ref_place)
+            self._raw.append("whole_message = read_model(frame)")
+        else:
+            self._raw.append("raise Refused")
 
     def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
         if adapter is None:
             self.fields.append((field, kind, _native_field(parameter)))
-            self._sources[parameter.name] = f"message.{field}"
+            self._sources[parameter.name] = f"{self._holder}.{field}"
             return
         self.names[f"validate_{index}"] = adapter.validator.validate_json
-        value = f"validate_{index}(bytes(message.{field}))"
+        value = f"validate_{index}(bytes({self._holder}.{field}))"
         if parameter.default is None:
             self.fields.append((field, Raw, msgspec.field(name=parameter.key)))
         else:
             self.names[f"default_{index}"] = parameter.default
-            value = f"default_{index}() if message.{field} is UNSET else {value}"
+            value = f"default_{index}() if {self._holder}.{field} is UNSET else {value}"
             self.fields.append((field, Raw | UnsetType, msgspec.field(name=parameter.key, default=UNSET)))
         self._raw.append(f"value_{index} = {value}")
         self._raw_fields.append(RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json))
         self._sources[parameter.name] = f"value_{index}"
 
+    def struct(self, route: Route) -> type:
+        """What frames are decoded to; `is_frame`: their fields are a model's, wherever others stand."""
+        fields, call = None if self.takes_any else self.fields, self.call()
+        if not self._is_frame:
+            return _struct(route, fields, closed=self._closed, needed=self.signature.needs_data, call=call)
+        names = {"route": route, "error": None, "call": call}
+        return self._framing.whole_struct(route.event, fields, names, closed=self._closed)
+
     @property
     def leaves_to_judge(self) -> bool:
         """May the call raise `Refused` without a judgement?"""
-        return bool(self._raw)
+        return bool(self._raw) or "empty" in self.names
 
     def call(self) -> Callable[..., Any]:
         body = [*self._lines, f"return handler({self._arguments(self._sources)})"]
@@ -402,7 +425,7 @@ class _Plan:
             self.names["refusal"] = functools.partial(_refusal, tuple(self._raw_fields))
             refusing = "raise refusal(message, exc, locals()) from None"
             body.insert(0, f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
-        return self._compile("message, endpoint, frame", body)
+        return self._compile("message, endpoint, frame", [*self._before, *body])
 
     def call_exact(self) -> Callable[..., Any]:
         sources = {p.name: f"values[{p.name!r}]" for p in self.signature.parameters}
@@ -415,6 +438,14 @@ class _Plan:
 
     def _compile(self, arguments: str, body: list[str]) -> Callable[..., Any]:
         return codegen.function(arguments, body, self.names)
+
+
+def _empty(message: Any) -> Any:
+    """The data part of a message that came without."""
+    try:
+        return message.Data()
+    except Exception:  # of a default's factory, which pydantic has to call
+        raise Refused from None
 
 
 def _native_field(parameter: Parameter) -> Any:

@@ -92,6 +92,11 @@ class Signature:
     message_model: Any = None
     extra: Extra = "forbid"
 
+    @property
+    def needs_data(self) -> bool:
+        """Is there a parameter without a default?"""
+        return any(each.default is None for each in self.parameters)
+
     def in_order(self) -> list[Parameter | Injected]:
         """All parameters but `self`, as they were written."""
         found: list[Parameter | Injected] = list(self.parameters)

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 _items = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def model_reader(adapter: TypeAdapter[Any], ref_key: str) -> Callable[[Any], Any]:
+def model_reader(adapter: TypeAdapter[Any], ref_key: Any) -> Callable[[Any], Any]:
     """`read(frame)`, of a frame that msgspec has read before. Raises what the model's validators raise."""
     validate = adapter.validator.validate_json
     if _lets_pass(adapter.core_schema, ref_key, {}):
