@@ -189,8 +189,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Override `on_connect`, `on_disconnect`, `respond` or `send_exception` to change what they do. The class keyword
     `overwrite_existing=False` refuses handlers for events that a base class has.
 
-    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md), and `ref_key`, the key in it that
-    requests and their answers share; `extra="ignore"` lets keys pass that no parameter takes, which else are errors;
+    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md); `ref_key`, the key that requests and
+    their answers share; `extra="ignore"` lets keys pass that no parameter takes, which else are errors;
     `alias_generator` makes the keys of parameters of their names (`to_camel` of pydantic), those of dependencies, too.
     Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
     frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
@@ -198,10 +198,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     the first of which that the client offers is accepted. `deflate_min`: from how many bytes on messages are compressed
     where permessage-deflate was negotiated with our own server, "off" for none, None, the default, for what the server
     is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs when its peer leaves; then it is
-    cancelled. `acknowledge = True` answers a request with a `ref` whose handler returns None, too. `max_streams`,
-    `max_concurrent`: how many streams and uploads of one connection run beside each other, and how many requests of an
-    event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of its clients, with the types of the
-    answers (docs/calls.md). Those of rooms:
+    cancelled. `acknowledge = True` answers a request with a `ref` whose handler
+    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
+    other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
+    its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
@@ -345,7 +345,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _events(cls) -> Events:
         """As which events this class attaches a handler."""
         namespace, arguments = {cls.__name__: cls, **vars(cls)}, type_arguments(cls)
-        return lambda handler: handler.events(namespace, cls._framing.type_place, arguments(handler))
+        return lambda handler: handler.events(namespace, key=cls._framing.model_key, arguments=arguments(handler))
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:

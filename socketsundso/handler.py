@@ -164,17 +164,17 @@ class Handler(Generic[P, R]):
         return self._signature
 
     def events(
-        self, namespace: Mapping[str, Any], place: str | int, arguments: Mapping[Any, Any] = MappingProxyType({})
+        self, namespace: Mapping[str, Any], *, key: str, arguments: Mapping[Any, Any] = MappingProxyType({})
     ) -> tuple[str, ...]:
         """
-        The events that it is attached as: that of `@event`, else those that its whole message names in this place.
+        The events that it is attached as: that of `@event`, else those that its whole message names at `key`.
 
         Raises `DefinitionError` for a name that no event can have.
         """
         if self._is_named:
             return (self.event,)
         read = signature.specialised(self.resolve(namespace), arguments)
-        return tuple(map(_checked_name, whole.event_names(read, place))) or (self.event,)
+        return tuple(map(_checked_name, whole.event_names(read, key))) or (self.event,)
 
     def _forget_frame(self) -> None:
         if self._frame is not None and self._signature is not None and self._signature.injected:
@@ -192,7 +192,7 @@ class Handler(Generic[P, R]):
     @functools.cached_property
     def model(self) -> type[BaseModel]:
         """A pydantic model of the incoming message: `type` and one field per parameter."""
-        own = dataclasses.replace(self.resolve({}), event=self.events({}, "type")[0])
+        own = dataclasses.replace(self.resolve({}), event=self.events({}, key="type")[0])
         read = whole.with_message(self._solved(own, {})[0], own, "type")
         if read.message_model is not None:
             return typing.cast("type[BaseModel]", read.message_model)
@@ -225,7 +225,7 @@ class Handler(Generic[P, R]):
         """
         try:
             read = self.resolve(namespace)
-            event = self.events(namespace, framing.type_place, arguments)[0] if event is None else event
+            event = self.events(namespace, key=framing.model_key, arguments=arguments)[0] if event is None else event
         finally:
             self._forget_frame()
 
@@ -237,7 +237,7 @@ class Handler(Generic[P, R]):
         encode = item_encoder if read.streams else encoder_for
         encoder: Encodes = encode(read.event, self._model_for(read, arguments), self.response_options, framing)
         taken, function = self._solved(read, namespace, as_here, endpoint, overrides, replies)
-        taken = whole.with_message(taken, read, framing.type_place)
+        taken = whole.with_message(taken, read, framing.model_key)
         conduct = conduct_of(
             read,
             timeout_s=self._timeout_s,
@@ -298,7 +298,7 @@ class Handler(Generic[P, R]):
 
         Raises pydantic's `ValidationError` for the message, `ResponseError` for the reply.
         """
-        event = message.type if message.type in self.events({}, "type") else None
+        event = message.type if message.type in self.events({}, key="type") else None
         route = self.compile({}, framing=CANONICAL, event=event)
         if route.signature.overridable or route.items is not None:
             what = "an upload comes" if route.items is not None else "dependencies are solved for messages"

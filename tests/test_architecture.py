@@ -31,14 +31,14 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "refs", "whole_frames"},
+        {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "refs"},
         {"framing"},
-        {"declared", "structs", "error_frames", "markers", "envelopes"},
-        {"forms", "naming"},
+        {"declared", "structs", "error_frames", "markers", "envelopes", "raw_fields"},
+        {"forms", "naming", "whole_frames"},
         {"annotations"},
         {"plain_models", "signature"},
         {"judge", "response_errors", "conduct", "whole"},
-        {"exact_json", "raw_fields", "readers", "values", "flat_models"},
+        {"exact_json", "readers", "values", "flat_models"},
         {"fields"},
         {"built_models"},
         {"route", "writers"},

@@ -21,7 +21,6 @@ from pydantic import BaseModel
 from pydantic_core import SchemaValidator
 
 from socketsundso.messages.fields import native_kind
-from socketsundso.messages.framing import Framing
 from socketsundso.messages.structs import is_struct
 
 _SLOTS: Mapping[str, Any] = vars(BaseModel)
@@ -55,50 +54,52 @@ class Built(NamedTuple):
     fields: list[tuple[str, Any, Any]]
     lines: list[str]
     names: dict[str, Any]
-    closed: bool
+    takes_any: bool
 
 
-def built(annotation: Any, event: str, framing: Framing) -> Built | None:
+def built(annotation: Any, event: str, key: str, ref_key: str) -> Built | None:
     """How a message is made of its fields, or None: then the model is asked for the frame."""
     if is_struct(annotation):
-        return _struct(annotation, framing)
+        return _struct(annotation, key, ref_key)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return _model(annotation, event, framing)
+        return _model(annotation, event, key, ref_key)
     return None
 
 
 # ---------------------------------------------------------------------- Structs
 
 
-def _struct(annotation: Any, framing: Framing) -> Built | None:
+def _struct(annotation: Any, key: str, ref_key: str) -> Built | None:
     if native_kind(annotation) is None:  # it has code of the application's
         return None
     kind = typing.get_origin(annotation) or annotation
     fields, arguments = [], []
     for index, field in enumerate(msgspec.structs.fields(annotation)):
-        if field.encode_name in framing.names:  # which are the decoded Struct's own
+        if field.encode_name == ref_key:
+            return None
+        if field.encode_name == key:  # a Literal, and no tag: it stands where the Struct's own tag does
             return None
         default: Any = {"default": field.default, "default_factory": field.default_factory}
         fields.append((f"a_{index}", field.type, msgspec.field(name=field.encode_name, **default)))
         arguments.append(f"{field.name}=message.a_{index}")
     line = f"whole_message = model({', '.join(arguments)})"
-    return Built(fields, [line], {"model": kind}, kind.__struct_config__.forbid_unknown_fields)
+    return Built(fields, [line], {"model": kind}, not kind.__struct_config__.forbid_unknown_fields)
 
 
 # ---------------------------------------------------------------------- models
 
 
-def _model(model: Any, event: str, framing: Framing) -> Built | None:
+def _model(model: Any, event: str, key: str, ref_key: str) -> Built | None:
     schema = vars(model).get("__pydantic_core_schema__")
     if not _is_plain_model(model, schema):
         return None
-    making = _Making(event, framing)
+    making = _Making(event, key, ref_key)
     for name, field in schema["schema"]["fields"].items():
         if not (_FIELD.issuperset(field) and making.takes(name, field, model.model_fields[name])):
             return None
     names = {"model": model, "new": object.__new__, "UNSET": UNSET, **_SETTERS, **making.names}
-    is_closed = (schema.get("config") or {}).get("extra_fields_behavior") == "forbid"
-    return Built(making.fields, making.lines, names, is_closed)
+    forbids = (schema.get("config") or {}).get("extra_fields_behavior") == "forbid"
+    return Built(making.fields, making.lines, names, not forbids)
 
 
 def _is_plain_model(model: Any, schema: Any) -> bool:
@@ -121,10 +122,10 @@ def _is_plain_model(model: Any, schema: Any) -> bool:
 class _Making:
     """The generated lines of one model, field by field."""
 
-    def __init__(self, event: str, framing: Framing) -> None:
+    def __init__(self, event: str, key: str, ref_key: str) -> None:
         self.fields: list[tuple[str, Any, Any]] = []
         self.names: dict[str, Any] = {}
-        self._event, self._framing = event, framing
+        self._event, self._key, self._ref_key = event, key, ref_key
         self._values: list[str] = []
         self._given: list[str] = []
         self._optional: list[str] = []
@@ -137,9 +138,9 @@ class _Making:
             default, schema = _default(schema), schema["schema"]
             if default is None:
                 return False
-        if not isinstance(key, str) or key == self._framing.ref_place or not _is_plain(schema):
+        if not isinstance(key, str) or key == self._ref_key or not _is_plain(schema):
             return False
-        if key == self._framing.type_place:
+        if key == self._key:
             self._values.append(f"{name!r}: {self._event!r}")
             self._given.append(name)
             return all(type(each) is str for each in schema.get("expected", (None,)))

@@ -17,12 +17,10 @@ from pydantic_core import CoreSchema, ValidationError, core_schema
 
 from socketsundso.errors import InvalidUTF8, MalformedFrame
 from socketsundso.messages.annotations import pydantic_form
-from socketsundso.messages.declared import bare
 from socketsundso.messages.framing import TITLE, Framing
 from socketsundso.messages.refs import BAD_REF, UNREADABLE, read_ref
 from socketsundso.messages.signature import Parameter, Signature
-from socketsundso.messages.whole_frames import model_reader
-from socketsundso.models import EventMessage
+from socketsundso.messages.whole_frames import frame_reader
 
 Frame = str | bytes
 
@@ -49,7 +47,7 @@ def exact_validator(signature: Signature, framing: Framing) -> Callable[[Frame],
     """Gives all arguments of a whole frame. Raises pydantic's `ValidationError`, and whatever validators raise."""
     adapter = whole_adapter(signature, framing)
     if signature.message_model is not None:
-        return _whole_validator(signature, adapter, framing)
+        return _whole_validator(signature, frame_reader(adapter, signature.message_model, framing), framing)
     validate: Callable[[Frame], dict[str, Any]] = adapter.validator.validate_json
     return _within(validate, signature, framing) if framing.place else validate
 
@@ -72,8 +70,9 @@ def _within(
 
 def whole_adapter(signature: Signature, framing: Framing) -> TypeAdapter[Any]:
     """The pydantic adapter for a whole message."""
-    model = signature.message_model
-    return TypeAdapter(_whole_schema(signature, framing) if model is None else pydantic_form(model))
+    if signature.message_model is None:
+        return TypeAdapter(_whole_schema(signature, framing))
+    return TypeAdapter(pydantic_form(signature.message_model))
 
 
 def _whole_schema(signature: Signature, framing: Framing) -> type:
@@ -95,7 +94,8 @@ def _whole_schema(signature: Signature, framing: Framing) -> type:
                 )
                 for parameter in signature.parameters
             }
-            return framing.schema(fields, closed=signature.extra == "forbid", needed=signature.needs_data)
+            is_closed = signature.extra == "forbid" and not framing.takes_any
+            return framing.schema(fields, closed=is_closed, needed=signature.needs_data)
 
     return WholeMessage
 
@@ -130,37 +130,21 @@ def core_alias(parameter: Parameter) -> Any:
     return parameter.key if alias is None or isinstance(alias, str) else alias.convert_to_aliases()
 
 
-def reads_frame(model: Any, framing: Framing) -> bool:
-    """Is a whole message the frame itself? An EventMessage is the canonical message, whatever that came in."""
-    kind = bare(model)
-    return framing.is_canonical or not (isinstance(kind, type) and issubclass(kind, EventMessage))
-
-
 def _whole_validator(
-    signature: Signature, adapter: TypeAdapter[Any], framing: Framing
+    signature: Signature, read_model: Callable[[Frame], Any], framing: Framing
 ) -> Callable[[Frame], dict[str, Any]]:
     (parameter,) = signature.parameters
-    is_frame = reads_frame(signature.message_model, framing)
-    read_model = model_reader(adapter, framing.ref_place) if is_frame else adapter.validator.validate_json
 
     def whole(frame: Frame) -> dict[str, Any]:
-        text = text_of(frame)
-        name, ref = framing.outline(text)
-        if ref is not None and not read_ref(ref)[1]:
+        _, is_valid = read_ref(framing.outline(text_of(frame)).ref)
+        if not is_valid:
             place: Any = (framing.ref_place,)
             raise ValidationError.from_exception_data(
                 TITLE, [{"type": BAD_REF, "loc": place, "input": None}], input_type="json"
             )
-        return {parameter.name: read_model(frame if is_frame else _canonical(text, framing, name))}
+        return {parameter.name: read_model(frame)}
 
     return whole
-
-
-def _canonical(text: str, framing: Framing, name: Any) -> bytes:
-    keys = msgspec.json.decode(framing.data_of(text), type=dict[str, Raw] | None) or {}
-    for key in framing.names if not framing.place else ():
-        keys.pop(key, None)
-    return msgspec.json.encode({"type": name, **keys})
 
 
 def json_model_fields(signature: Signature) -> dict[str, Any]:

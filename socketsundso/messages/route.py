@@ -26,20 +26,19 @@ from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.fields import Field, adapter_for, native_kind
 from socketsundso.messages.flat_models import flat_model
-from socketsundso.messages.framing import Fields, Framing
+from socketsundso.messages.framing import Fields, FlatFraming, Framing
 from socketsundso.messages.judge import (
     Frame,
     check_syntax,
     core_alias,
     exact_validator,
-    reads_frame,
     text_of,
     whole_adapter,
 )
 from socketsundso.messages.raw_fields import RawField, complete_error
 from socketsundso.messages.refs import Ref
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
-from socketsundso.messages.whole_frames import model_reader
+from socketsundso.messages.whole_frames import frame_reader
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -140,7 +139,8 @@ class Route:
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
         plan = _Plan(signature, target, framing)
-        self.struct = plan.struct(self)
+        fields = plan.fields if plan.looks_at_fields else None
+        self.struct = _struct(self, fields, closed=not plan.takes_any, needed=signature.needs_data, call=plan.call())
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
         self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
@@ -332,15 +332,14 @@ class _Plan:
         self.fields: Fields = []
         self._holder = "data" if framing.place else "message"  # of the fields, in the call
         self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
-        self.takes_any = False
-        self._framing, self._is_frame, self._closed = framing, False, signature.extra == "forbid"
-        self._before: list[str] = []
-        self._lines: list[str] = []  # what makes a model of the fields
+        self.takes_any = signature.extra == "ignore" or framing.takes_any
+        self.looks_at_fields = True
+        self._lines: list[str] = []  # what the fields stand in, or what makes a model of them
         self._raw: list[str] = []
         self._raw_fields: list[RawField] = []
         self._sources: dict[str, str] = {}
         if signature.message_model is not None:
-            self._take_whole(signature.parameters[0])
+            self._take_whole(signature.parameters[0], framing)
             return
         kinds = [native_kind(parameter.annotation) for parameter in signature.parameters]
         adapters = [
@@ -352,7 +351,7 @@ class _Plan:
         if any(p.exact_only for p in signature.parameters) or any(
             a and _asks_for_info(a.core_schema) for a in adapters
         ):
-            self.takes_any = True
+            self.looks_at_fields = False
             self._raw.append("raise Refused")
             return
         for index, parameter in enumerate(signature.parameters):
@@ -363,29 +362,25 @@ class _Plan:
     def _open_data(self) -> None:
         """The fields have a part of their own."""
         if self.signature.needs_data:
-            self._before = ["data = message.data"]
+            self._lines.append("data = message.data")
         else:
             self.names["empty"] = _empty
-            self._before = ["data = message.data or empty(message)"]
+            self._lines.append("data = message.data or empty(message)")
 
-    def _take_whole(self, parameter: Parameter) -> None:
+    def _take_whole(self, parameter: Parameter, framing: Framing) -> None:
         """Made of the Struct's fields; or that only finds the event and its `ref`, and the model reads the frame."""
-        model, framing = self.signature.message_model, self._framing
-        where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
-        adapter = adapter_for(where, model)
+        model, made = self.signature.message_model, None
+        if isinstance(framing, FlatFraming):
+            made = built(model, self.signature.event, framing.type_place, framing.ref_place)
         self._sources[parameter.name] = "whole_message"
-        self._is_frame = reads_frame(model, framing)
-        made = built(model, self.signature.event, framing) if self._is_frame else None
         if made is not None:
-            self.fields, self._lines, self._closed = made.fields, made.lines, made.closed
+            self.fields, self._lines, self.takes_any = made.fields, made.lines, made.takes_any
             self.names.update(made.names)
             return
-        self.takes_any = True
-        if self._is_frame:
-            self.names["read_model"] = model_reader(adapter, framing.ref_place)
-            self._raw.append("whole_message = read_model(frame)")
-        else:
-            self._raw.append("raise Refused")
+        self.looks_at_fields = False
+        where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
+        self.names["read_model"] = frame_reader(adapter_for(where, model), model, framing)
+        self._raw.append("whole_message = read_model(frame)")
 
     def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
@@ -405,14 +400,6 @@ class _Plan:
         self._raw_fields.append(RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json))
         self._sources[parameter.name] = f"value_{index}"
 
-    def struct(self, route: Route) -> type:
-        """What frames are decoded to; `is_frame`: their fields are a model's, wherever others stand."""
-        fields, call = None if self.takes_any else self.fields, self.call()
-        if not self._is_frame:
-            return _struct(route, fields, closed=self._closed, needed=self.signature.needs_data, call=call)
-        names = {"route": route, "error": None, "call": call}
-        return self._framing.whole_struct(route.event, fields, names, closed=self._closed)
-
     @property
     def leaves_to_judge(self) -> bool:
         """May the call raise `Refused` without a judgement?"""
@@ -424,8 +411,8 @@ class _Plan:
             guarded = "; ".join(self._raw) if len(self._raw) == 1 else "\n        ".join(self._raw)
             self.names["refusal"] = functools.partial(_refusal, tuple(self._raw_fields))
             refusing = "raise refusal(message, exc, locals()) from None"
-            body.insert(0, f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
-        return self._compile("message, endpoint, frame", [*self._before, *body])
+            body.insert(len(self._lines), f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
+        return self._compile("message, endpoint, frame", body)
 
     def call_exact(self) -> Callable[..., Any]:
         sources = {p.name: f"values[{p.name!r}]" for p in self.signature.parameters}

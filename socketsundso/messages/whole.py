@@ -38,11 +38,7 @@ _AROUND = (FieldInfo, Discriminator, Tag, AfterValidator, BeforeValidator, WrapV
 # ---------------------------------------------------------------------- which events
 
 
-Key = str | int
-"""Where a frame says what it is. In an array that is an index, and no model is the message there."""
-
-
-def events_of(annotation: Any, key: Key) -> tuple[str, ...]:
+def events_of(annotation: Any, key: str) -> tuple[str, ...]:
     """
     The values that the models in `annotation` permit at `key`, in their order.
 
@@ -52,7 +48,7 @@ def events_of(annotation: Any, key: Key) -> tuple[str, ...]:
     return () if found is None else tuple(dict.fromkeys(found))
 
 
-def _events(annotation: Any, key: Key) -> list[str] | None:
+def _events(annotation: Any, key: str) -> list[str] | None:
     annotation = _behind_names(annotation)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
@@ -79,7 +75,7 @@ def _is_root_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, RootModel) and "root" in kind.model_fields
 
 
-def _literals(annotation: Any, key: Key) -> list[str] | None:
+def _literals(annotation: Any, key: str) -> list[str] | None:
     """What one class permits at `key`."""
     kind = kind_of(annotation)
     if not is_model_class(kind):
@@ -155,7 +151,7 @@ def _texts(hint: Any) -> list[str] | None:
 # ---------------------------------------------------------------------- what it is for one of them
 
 
-def narrowed(annotation: Any, event: str, key: Key) -> Any:
+def narrowed(annotation: Any, event: str, key: str) -> Any:
     """`annotation` with those members alone that may be `event`. What stands around them stays there."""
     behind = _behind_names(annotation)
     origin, args = typing.get_origin(behind), typing.get_args(behind)
@@ -181,7 +177,7 @@ def _without_discriminator(marker: Any) -> Sequence[Any]:
     return () if isinstance(marker, Discriminator | Tag) else (marker,)
 
 
-def _root_model(kind: Any, event: str, key: Key) -> Any:
+def _root_model(kind: Any, event: str, key: str) -> Any:
     """An heir with the narrower root, whose instances are made those of `kind` itself."""
     declared = kind.model_fields["root"]
     whole = Annotated[declared.annotation, declared] if declared.discriminator else declared.annotation
@@ -201,16 +197,20 @@ def _root_model(kind: Any, event: str, key: Key) -> Any:
 # ---------------------------------------------------------------------- of a signature
 
 
-def event_names(signature: Signature, key: Key) -> tuple[str, ...]:
-    """The events that a handler's own parameter names, if it is the message; () if it is none, or names none."""
+def event_names(signature: Signature, key: str) -> tuple[str, ...]:
+    """
+    The events that a handler's own parameter names, if it is the message; () if it is none, or names none.
+
+    An EventMessage names them at `type`, in whatever envelope.
+    """
     return _named_by(signature.parameters, key)
 
 
-def _named_by(parameters: Sequence[Parameter], key: Key) -> tuple[str, ...]:
+def _named_by(parameters: Sequence[Parameter], key: str) -> tuple[str, ...]:
     if len(parameters) != 1 or not _may_be_whole(parameters[0]):
         return ()
     annotation = parameters[0].annotation
-    return events_of(annotation, "type" if _event_message(annotation) is not None else key)
+    return events_of(annotation, key) or (events_of(annotation, "type") if _event_message(annotation) else ())
 
 
 def _may_be_whole(parameter: Parameter) -> bool:
@@ -219,7 +219,7 @@ def _may_be_whole(parameter: Parameter) -> bool:
     return parameter.default is None and field.alias is None and field.validation_alias is None
 
 
-def with_message(signature: Signature, own: Signature, key: Key) -> Signature:
+def with_message(signature: Signature, own: Signature, key: str) -> Signature:
     """
     The signature of all that a message fills, with its `message_model`; `own` is the handler's, without dependencies.
 
@@ -270,7 +270,7 @@ def refuse_beside(signature: Signature) -> None:
             )
 
 
-def _refuse_taken_beside(signature: Signature, own: Signature, key: Key) -> None:
+def _refuse_taken_beside(signature: Signature, own: Signature, key: str) -> None:
     """The same of what dependencies take beside the handler's own message."""
     if len(signature.parameters) < 2 or not _named_by(own.parameters, key):
         return

@@ -11,17 +11,53 @@ other one the key is taken out of the frame before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+
+from socketsundso.messages.framing import Framing
+from socketsundso.messages.raw_fields import placed
+from socketsundso.models import EventMessage
 
 _items = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def model_reader(adapter: TypeAdapter[Any], ref_key: Any) -> Callable[[Any], Any]:
+def frame_reader(adapter: TypeAdapter[Any], model: Any, framing: Framing) -> Callable[[Any], Any]:
     """`read(frame)`, of a frame that msgspec has read before. Raises what the model's validators raise."""
+    if _has_other_keys(model, framing.model_key):
+        return _canonical_reader(adapter, framing)
+    return _model_reader(adapter, cast(str, framing.ref_place))
+
+
+def _has_other_keys(model: Any, type_key: str) -> bool:
+    """Is it an `EventMessage`, whose `type` this envelope has elsewhere?"""
+    if type_key == "type" or not (isinstance(model, type) and issubclass(model, EventMessage)):
+        return False
+    return all(type_key not in (name, field.alias) for name, field in model.model_fields.items())
+
+
+def _canonical_reader(adapter: TypeAdapter[Any], framing: Framing) -> Callable[[Any], Any]:
+    """The model is given its `type` and the fields."""
+    validate = adapter.validator.validate_json
+
+    def read(frame: Any) -> Any:
+        text = frame if isinstance(frame, str) else frame.decode()
+        fields = msgspec.json.decode(framing.data_of(text), type=dict[str, Raw] | None) or {}
+        for key in (framing.type_key, framing.ref_key):
+            fields.pop(cast(str, key), None)
+        name = framing.outline(text).type
+        try:
+            return validate(msgspec.json.encode({"type": name, **fields}))
+        except ValidationError as exc:
+            failure = exc
+        raise placed(failure, framing.place)
+
+    return read
+
+
+def _model_reader(adapter: TypeAdapter[Any], ref_key: str) -> Callable[[Any], Any]:
     validate = adapter.validator.validate_json
     if _lets_pass(adapter.core_schema, ref_key, {}):
         return validate
