@@ -1,0 +1,84 @@
+"""The guides of docs/migrating: what they show as before and as after are servers of one and the same client."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from tests.serving import ROOT, Server, free_port
+
+GUIDES = {
+    "channels": "channels",
+    "fastapi": "fastapi",
+    "litestar": "litestar",
+    "socketio": "socketio",
+}
+"""The pages, and what the code of each imports that an install does not bring."""
+
+SECTION = re.compile(r"^## (.+?)$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def path_of(guide: str) -> Path:
+    return ROOT / "docs" / "migrating" / f"{guide}.md"
+
+
+def servers() -> list[tuple[str, str]]:
+    """Each guide's "Before", its "After", and its "After, with ...", which is more than that."""
+    sections = [(guide, heading) for guide in GUIDES for heading in SECTION.findall(path_of(guide).read_text())]
+    return [(guide, heading) for guide, heading in sections if heading.startswith(("Before", "After"))]
+
+
+def run(guide: str, *headings: str) -> dict[str, Any]:
+    """What the Python blocks below these headings define: one module, in the order of the page."""
+    page = path_of(guide)
+    text = page.read_text()
+    module = types.ModuleType(f"{guide}: {headings[-1]}")
+    sys.modules[module.__name__] = module  # where annotations are looked up, by msgspec with the first message
+    for section in SECTION.finditer(text):
+        if section[1] in headings:
+            for block in BLOCK.finditer(text, section.start(), section.end()):
+                lines_above = "\n" * text[: block.start(1)].count("\n")
+                exec(compile(lines_above + block[1], str(page), "exec"), module.__dict__)
+    return module.__dict__
+
+
+async def served(app: Any, client: Any) -> None:
+    port = free_port()
+    server = Server(uvicorn.Config(app, port=port, log_config=None, ws="websockets-sansio"))
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(20):
+            await client(f"ws://127.0.0.1:{port}")
+    finally:
+        server.stop()
+        await running
+
+
+@pytest.mark.parametrize(("guide", "server"), servers())
+def test_the_client_of_both_is_served(guide: str, server: str) -> None:
+    """By the code of this section, with what stays: the page's client finds all that it asserts."""
+    pytest.importorskip(GUIDES[guide], reason=f'{GUIDES[guide]} is missing: pip install -e ".[peers]"')
+    app = run(guide, "What stays", server.partition(",")[0], server)["app"]
+    both = run(guide, "The client of both")
+    client = both["client"]
+    if "transports" in both:
+        client = functools.partial(client, transport=both["transports"][server])
+    asyncio.run(served(app, client))
+
+
+def test_every_guide_is_run_and_listed() -> None:
+    """A page of the folder is one that is tested here, and the index links to it."""
+    pages = {page.stem for page in path_of("index").parent.glob("*.md")}
+    assert pages == {"index", *GUIDES}
+    assert set(re.findall(r"\]\((\w+)\.md\)", path_of("index").read_text())) == set(GUIDES)
