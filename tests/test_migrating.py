@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import re
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,17 @@ async def served(app: Any, client: Any) -> None:
         await running
 
 
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Litestar and Django set the logging of their process up: other tests have it as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("own_logging")
 @pytest.mark.parametrize(("guide", "server"), servers())
 def test_the_client_of_both_is_served(guide: str, server: str) -> None:
     """By the code of this section, with what stays: the page's client finds all that it asserts."""
