@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import re
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from tests.serving import ROOT, Server, free_port
+from tests.server.serving import run, serving
+from tests.serving import ROOT
 
 GUIDES = {
     "channels": "channels",
@@ -39,7 +38,7 @@ def servers() -> list[tuple[str, str]]:
     return [(guide, heading) for guide, heading in sections if heading.startswith(("Before", "After"))]
 
 
-def run(guide: str, *headings: str) -> dict[str, Any]:
+def defined(guide: str, *headings: str) -> dict[str, Any]:
     """What the Python blocks below these headings define: one module, in the order of the page."""
     page = path_of(guide)
     text = page.read_text()
@@ -51,20 +50,6 @@ def run(guide: str, *headings: str) -> dict[str, Any]:
                 lines_above = "\n" * text[: block.start(1)].count("\n")
                 exec(compile(lines_above + block[1], str(page), "exec"), module.__dict__)
     return module.__dict__
-
-
-async def served(app: Any, client: Any) -> None:
-    port = free_port()
-    server = Server(uvicorn.Config(app, port=port, log_config=None, ws="websockets-sansio"))
-    running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0)
-    try:
-        async with asyncio.timeout(20):
-            await client(f"ws://127.0.0.1:{port}")
-    finally:
-        server.stop()
-        await running
 
 
 @pytest.fixture
@@ -82,12 +67,18 @@ def own_logging() -> Iterator[None]:
 def test_the_client_of_both_is_served(guide: str, server: str) -> None:
     """By the code of this section, with what stays: the page's client finds all that it asserts."""
     pytest.importorskip(GUIDES[guide], reason=f'{GUIDES[guide]} is missing: pip install -e ".[peers]"')
-    app = run(guide, "What stays", server.partition(",")[0], server)["app"]
-    both = run(guide, "The client of both")
+    app = defined(guide, "What stays", server.partition(",")[0], server)["app"]
+    both = defined(guide, "The client of both")
     client = both["client"]
     if "transports" in both:
         client = functools.partial(client, transport=both["transports"][server])
-    asyncio.run(served(app, client))
+
+    async def main() -> None:
+        options = {"ws": "websockets-sansio"} if server == "Before" else {}
+        async with serving(app, lifespan="auto", **options) as at:
+            await client(at.url)
+
+    run(main())
 
 
 def test_every_guide_is_run_and_listed() -> None:
