@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from socketsundso.contract import api_of
 from tests.server.serving import run, serving
 from tests.serving import ROOT
 
@@ -52,6 +53,11 @@ def defined(guide: str, *headings: str) -> dict[str, Any]:
     return module.__dict__
 
 
+def importorskip(guide: str) -> None:
+    needed = GUIDES[guide]
+    pytest.importorskip(needed, reason=f'{needed} is missing: pip install -e ".[peers]"')
+
+
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Litestar and Django set the logging of their process up: other tests have it as it was."""
@@ -66,7 +72,7 @@ def own_logging() -> Iterator[None]:
 @pytest.mark.parametrize(("guide", "server"), servers())
 def test_the_client_of_both_is_served(guide: str, server: str) -> None:
     """By the code of this section, with what stays: the page's client finds all that it asserts."""
-    pytest.importorskip(GUIDES[guide], reason=f'{GUIDES[guide]} is missing: pip install -e ".[peers]"')
+    importorskip(guide)
     app = defined(guide, "What stays", server.partition(",")[0], server)["app"]
     both = defined(guide, "The client of both")
     client = both["client"]
@@ -79,6 +85,23 @@ def test_the_client_of_both_is_served(guide: str, server: str) -> None:
             await client(at.url)
 
     run(main())
+
+
+@pytest.mark.usefixtures("own_logging")
+@pytest.mark.parametrize(
+    ("guide", "path"),
+    {
+        "channels": "/ws/{room}/",
+        "fastapi": "/ws",
+        "litestar": "/ws/{room}",
+        "socketio": "/",
+    }.items(),
+)
+def test_the_contract_of_what_comes_after_is_found(guide: str, path: str) -> None:
+    """In the application, whichever framework's routers and middleware the endpoint stands in, at its path."""
+    importorskip(guide)
+    (channel,) = api_of(defined(guide, "What stays", "After")["app"]).channels
+    assert channel.path == path
 
 
 def test_every_guide_is_run_and_listed() -> None:
