@@ -18,17 +18,18 @@ LIVE = "/live"
 
 
 class Front:
-    """An ASGI application around `app`. `draining` is set once, when the worker stops to accept."""
+    """An ASGI application around `app`. `draining` and `refusing` are set once, in this order, when the worker ends."""
 
     def __init__(self, app: Any, health: str | None, root_path: str = "") -> None:
         self._app = app
         self._ready = root_path + health if health is not None else None
         self._live = root_path + health + LIVE if health is not None else None
-        self.draining = False
+        self.draining = False  # others are to be asked
+        self.refusing = False  # no handshake is let in any more
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         kind = scope["type"]
-        if kind == "websocket" and self.draining:
+        if kind == "websocket" and self.refusing:
             return refuse(scope, receive, send, HTTPStatus.SERVICE_UNAVAILABLE, "this worker ends", 1)
         if kind == "http":
             if scope["path"] == self._ready:

@@ -10,6 +10,7 @@ second one waits for nobody. What follows is uvicorn's own shutdown, bounded by 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -26,6 +27,9 @@ from socketsundso.operations.settings import Settings
 
 logger = logging.getLogger("uvicorn.error")
 
+LAST_CALL_S = 0.5
+"""For the handshakes of those who were connected when the worker began to end."""
+
 
 class Server(uvicorn.Server):
     """uvicorn's, which drains, and answers probes."""
@@ -41,11 +45,14 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._front is not None:
-            self._front.draining = True
+        front = cast(Front, self._front)
+        front.draining = True
         if self._settings.drain_s and not self._hurry.is_set():
             await self._stop_accepting(sockets or [])
+            await self._let_in_the_last()
+            front.refusing = True
             await self._drain()
+        front.refusing = True
         await super().shutdown(sockets)
 
     async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
@@ -57,10 +64,19 @@ class Server(uvicorn.Server):
         for sock in sockets:
             sock.close()
 
-    async def _drain(self) -> None:
-        connections, within_s = self.server_state.connections, self._settings.drain_s
+    async def _let_in_the_last(self) -> None:
+        """Whose TCP connection has been accepted already has not been told to go elsewhere."""
+        if len(self._websockets) < len(self.server_state.connections):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), LAST_CALL_S)
+
+    @property
+    def _websockets(self) -> list[Any]:
         kind = self.config.ws_protocol_class or ()
-        websockets = [each for each in connections if isinstance(each, kind)]
+        return [each for each in self.server_state.connections if isinstance(each, kind)]
+
+    async def _drain(self) -> None:
+        connections, within_s, websockets = self.server_state.connections, self._settings.drain_s, self._websockets
         if websockets:
             logger.info("Draining: %d WebSocket connections within %g s", len(websockets), within_s)
             plan = Drain(websockets, connections, within_s, Random())

@@ -211,6 +211,20 @@ def test_a_handshake_that_is_under_way_is_let_in_and_told() -> None:
     run(main())
 
 
+def test_who_had_reached_the_worker_is_let_in() -> None:
+    """Who was connected but had not asked yet, when the worker began to end, is let in and told in its turn."""
+
+    async def main() -> None:
+        async with working(of_its_own(Plain)) as served, peer(served, b"") as client:
+            await until(lambda: served.connections)
+            await served.ends()
+            client.say(request())
+            assert await client.response() == 101
+            assert await client.closed() == (1012, "")
+
+    run(main())
+
+
 def test_nobody_else_is_let_in() -> None:
     """The worker listens no more as soon as it drains."""
 
@@ -290,6 +304,7 @@ def test_a_handshake_on_a_kept_connection_is_sent_elsewhere() -> None:
         async with working(hello) as served, peer(served), peer(served, b"") as client:
             await ask(client)
             await served.ends()
+            await until(lambda: served.server.is_refusing)
             client.say(request())
             assert await client.response() == 503
             assert client.headers["retry-after"] == "1"

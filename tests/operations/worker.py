@@ -27,6 +27,10 @@ class Worker(Server):
     def is_draining(self) -> bool:
         return self._front is not None and self._front.draining
 
+    @property
+    def is_refusing(self) -> bool:
+        return self._front is not None and self._front.refusing
+
 
 class Working(Served):
     """A worker that serves."""
