@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "socketsundso"
 
 ROOMS = [
     {"errors", "environment"},
-    {"models", "wire", "backplanes", "server", "security"},
+    {"models", "wire", "backplanes", "server", "operations", "security"},
     {"messages"},
     {"connection", "handler"},
     {"rooms", "collecting", "threads", "guards", "shared_limits"},
@@ -97,6 +97,7 @@ WINGS = {
     ],
     "cli": [{"target", "documented"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
+    "operations": [{"settings", "front", "draining"}, {"serving"}, {"workers"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
         {"early", "head", "rejection", "parser", "packing"},
@@ -125,7 +126,7 @@ ONLY_IN = {
         "contract/python/runtime/synchronous",
     },
     "isal": {"server/packing"},
-    "uvicorn": {"server", "cli"},
+    "uvicorn": {"server", "operations", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},
     "orjson": {"messages/values", "messages/plain_models"},

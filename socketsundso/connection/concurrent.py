@@ -797,6 +797,11 @@ class Concurrent(Serial):
             self.peer.note_departure(self._departure)
         await super()._end_connection(exc)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way beside the loop: a server that ends waits for it as for a handler."""
+        return bool(self._tasks) or (self._calls is not None and bool(self._calls.waiting))
+
     def watch(self) -> None:
         """Somebody reads anyway, the loop or a callback."""
 

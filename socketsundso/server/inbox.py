@@ -44,6 +44,8 @@ class Watcher(Protocol):
     def peer_left(self, message: Message) -> None:
         """The disconnect has come while nobody waits for a message; it is taken in its turn all the same."""
 
+    # May have `busy`: whether something is under way though the next message is waited for.
+
 
 class Pull(Extension):
     """
@@ -173,6 +175,11 @@ class Inbox(Pull):
     @property
     def holds(self) -> bool:
         return bool(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """Has the application nothing else to do than to wait for the next message, as far as it tells?"""
+        return self._pending() is not None and not self._queue and not getattr(self._watcher, "busy", False)
 
     def notify(self, callback: Callable[[], None] | None) -> None:
         self._heard = callback
