@@ -113,16 +113,23 @@ class Concurrent(Serial):
                     message, frame = backlog.next()
                 else:
                     if backlog is not None and backlog.full:
+                        frame = message = value = context = waits_for = None  # as below
                         self._overrun()
                         await backlog.room()
+                        if peer.closed is not None:
+                            return peer.closed
                     if (frame := source.take()) is None:
+                        # it may be long in coming, and the last one may be large
+                        message = value = context = waits_for = None
                         frame = await source.arrival()
+                        if peer.closed is not None and type(frame) is str:
+                            return peer.closed
                     if type(frame) is not str:
                         if frame["type"] != "websocket.receive":
                             return self._left(frame)
+                        if peer.closed is not None:
+                            return peer.closed
                         frame, noted = _payload(frame), None
-                    if peer.closed is not None:
-                        return peer.closed
                     try:
                         message = self.definition.decoder.decode(frame)
                     except UNDECODABLE:
@@ -150,6 +157,7 @@ class Concurrent(Serial):
                             handle(None)
                         waits_for = context.run(handle, (message, frame))
                         if waits_for is not _DONE:
+                            value = None  # the reply before, which may be large
                             # the name is taken again: a future that will fail would keep this frame
                             waits_for = self._rest(handle, waits_for, context, message)
                             await waits_for
@@ -174,8 +182,6 @@ class Concurrent(Serial):
                         await self._answer(exc)
                 if peer.closed is not None:
                     return peer.closed
-                # the next message may be long in coming, and this one may be large
-                frame = message = value = context = waits_for = None
         finally:
             if self._calls is not None:
                 self._calls.fail(peer.over)

@@ -40,7 +40,7 @@ class Flusher:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.dirty: list[Outbox] = []
-        self._held: dict[Outbox, tuple[int, int]] = {}  # bytes that it had in the last turn, and turns that it may wait
+        self._held: dict[Outbox, tuple[int, int]] = {}  # what waited in the last turn, and turns left
 
     def add_first(self, outbox: Outbox) -> None:
         """Flush `outbox`, and all that are appended to `dirty`, before the loop waits for input again."""
@@ -56,7 +56,7 @@ class Flusher:
         """Flush `outbox` in the first turn that brings nothing more for it, at the latest after JOIN_TURNS."""
         if not self._held:
             self._loop.call_soon(self._look)
-        self._held[outbox] = 0, JOIN_TURNS
+        self._held[outbox] = 0, JOIN_TURNS - 1
 
     def _look(self) -> None:
         held, self._held = self._held, {}
