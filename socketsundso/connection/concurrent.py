@@ -421,7 +421,7 @@ class Concurrent(Serial):
         except UNDECODABLE:
             message = self._found(frame)
         else:
-            if message.ref is not None and (message.ref in self._active or message.route.apart is not None):
+            if message.ref is not None and (message.ref in self._active or message.route.apart in _BEGINNING):
                 message = self._unless_in_use(message)
         if message.route is None or message.route.apart is None:
             backlog.put(message, frame)
@@ -866,6 +866,7 @@ _APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] 
 }
 
 _FOLLOWING = ("cancel", "reply", "item", "complete")  # the `ref` is that of what they follow
+_BEGINNING = _APART.keys() - _FOLLOWING
 
 
 class _Acknowledged(NamedTuple):

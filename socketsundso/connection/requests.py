@@ -172,7 +172,8 @@ class Backlog:
     def widen(self, times: int) -> None:
         """So many times as much may wait from now on; 1: as much as ever."""
         self._most, self._most_bytes = MAX_HELD * times, MAX_HELD_BYTES * times
-        self._weigh()
+        if self._messages:
+            self._weigh()
 
     def hold(self, frame: Frame) -> None:
         self._messages += 1
