@@ -232,8 +232,9 @@ class Serial:
             return None
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
-        if self.responds:
-            return route.encoder.validate(value)
+        return route.encoder.validate(value) if self.responds else self._body(route, value, ref)
+
+    def _body(self, route: Route, value: Any, ref: Ref | None) -> bytes:
         body = route.encode(value)
         return body if ref is None else self.definition.framing.with_ref(body, ref)
 

@@ -80,9 +80,9 @@ class Pull(Extension):
     @abstractmethod
     def notify(self, callback: Callable[[], None] | None) -> None:
         """
-        Call it once, in a turn of its own, when there is a message that nobody waits for; None: do not.
+        Call it in a turn of its own, now if there is a message, then for each that comes where there was none.
 
-        A call that is on its way already comes all the same.
+        Not for one that somebody waits for. None: do not; a call that is on its way already comes all the same.
         """
 
     @abstractmethod
@@ -152,8 +152,8 @@ class Inbox(Pull):
                 pass
         self._outbox.eager = False
         self._queue.append(item)
-        if self._heard is not None:
-            self._tell()
+        if self._heard is not None and len(self._queue) == 1:
+            self._loop.call_soon(self._heard)
         self.size += size + MESSAGE_BYTES
         if self.size > MAX_QUEUED_BYTES and not self.paused:
             self.pause()
@@ -184,12 +184,7 @@ class Inbox(Pull):
     def notify(self, callback: Callable[[], None] | None) -> None:
         self._heard = callback
         if self._queue and callback is not None:
-            self._tell()
-
-    def _tell(self) -> None:
-        if self._heard is not None:
-            self._loop.call_soon(self._heard)
-            self._heard = None
+            self._loop.call_soon(callback)
 
     def watch(self, watcher: Watcher | None) -> None:
         self._watcher = watcher
