@@ -34,6 +34,7 @@ from uvicorn.main import main as uvicorn_command
 from uvicorn.supervisors import Multiprocess
 
 from socketsundso.backplanes import default_url, open_url
+from socketsundso.cli.logs import log_config
 from socketsundso.cli.target import called, imported, is_coroutine_function, is_factory, takes
 from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.environment import (
@@ -65,7 +66,13 @@ STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; whe
 
 
 def run(
-    app: str, backplane: str | None, ws_deflate_min: str | None, ws_deflate_context: bool, docs: bool, **options: Any
+    app: str,
+    backplane: str | None,
+    ws_deflate_min: str | None,
+    ws_deflate_context: bool,
+    docs: bool,
+    log_json: bool,
+    **options: Any,
 ) -> None:
     """
     Serve APP, given as MODULE:ATTRIBUTE: an ASGI application, or an endpoint class, which is served at `/`.
@@ -78,6 +85,9 @@ def run(
         DEFLATE_CONTEXT_VARIABLE: "1" if ws_deflate_context else None,
         DOCS_VARIABLE: "1" if docs else None,
     }
+    if log_json and options["log_config"]:
+        raise click.UsageError("--log-json and --log-config both say how to log")
+    options["log_config"] = options["log_config"] or log_config(log_json, options["log_level"])
     try:
         _run(app, environment, options)
     except click.ClickException:
@@ -474,6 +484,13 @@ _DEFLATE_CONTEXT = click.Option(
     "for few clients on thin lines.",
 )
 
+_LOG_JSON = click.Option(
+    ["--log-json"],
+    is_flag=True,
+    envvar="SOCKETSUNDSO_LOG_JSON",
+    help="Log one JSON object a line, with the connection, event, ref and user that it is about.",
+)
+
 _DOCS = click.Option(
     ["--docs"],
     is_flag=True,
@@ -484,6 +501,6 @@ command = click.Command(
     "run",
     callback=run,
     help=inspect.getdoc(run),
-    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE, _DEFLATE_MIN, _DEFLATE_CONTEXT, _DOCS],
+    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE, _DEFLATE_MIN, _DEFLATE_CONTEXT, _DOCS, _LOG_JSON],
     context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
 )

@@ -71,6 +71,7 @@ from socketsundso.messages.details import refuse_alike as refuse_alike
 from socketsundso.messages.details import written as written
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
+from socketsundso.messages.error_frames import code_of as code_of
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.fields import Field as Field
