@@ -19,11 +19,11 @@ ROOMS = [
     {"models", "wire", "backplanes", "server", "operations", "security"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting", "threads", "guards", "shared_limits"},
+    {"rooms", "collecting", "threads", "guards", "shared_limits", "observing"},
     {"contract"},
     {"endpoints"},
     {"__init__"},
-    {"testing"},
+    {"testing", "telemetry"},
     {"cli"},
     {"__main__"},
 ]
@@ -50,7 +50,9 @@ WINGS = {
         {"requests"},
         {"outbound", "application", "handshake", "kept"},
         {"peer"},
-        {"current", "refusal", "deadlines", "tasks", "leaving"},
+        {"current", "refusal", "deadlines", "leaving"},
+        {"lines"},
+        {"tasks"},
         {"serial", "calls"},
         {"concurrent"},
     ],
@@ -95,7 +97,8 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "cli": [{"target", "documented"}, {"run", "schema", "client"}],
+    "telemetry": [{"families"}, {"tally"}, {"prometheus"}],
+    "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "operations": [{"settings", "front", "draining"}, {"serving"}, {"workers"}],
     "server": [
@@ -129,6 +132,7 @@ ONLY_IN = {
     "uvicorn": {"server", "operations", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},
+    "prometheus_client": {"telemetry/prometheus"},
     "orjson": {"messages/values", "messages/plain_models"},
 }
 """Foreign libraries that are imported nowhere else, by module or folder."""

@@ -35,6 +35,7 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
 
 from socketsundso.backplanes import default_url, open_url
+from socketsundso.cli.logs import log_config
 from socketsundso.cli.target import called, imported, is_coroutine_function, is_factory, takes
 from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.environment import (
@@ -67,7 +68,13 @@ SHUTDOWN_TIMEOUT_S = 10
 
 
 def run(
-    app: str, backplane: str | None, ws_deflate_min: str | None, ws_deflate_context: bool, docs: bool, **options: Any
+    app: str,
+    backplane: str | None,
+    ws_deflate_min: str | None,
+    ws_deflate_context: bool,
+    docs: bool,
+    log_json: bool,
+    **options: Any,
 ) -> None:
     """
     Serve APP, given as MODULE:ATTRIBUTE: an ASGI application, or an endpoint class, which is served at `/`.
@@ -80,6 +87,9 @@ def run(
         DEFLATE_CONTEXT_VARIABLE: "1" if ws_deflate_context else None,
         DOCS_VARIABLE: "1" if docs else None,
     }
+    if log_json and options["log_config"]:
+        raise click.UsageError("--log-json and --log-config both say how to log")
+    options["log_config"] = options["log_config"] or log_config(log_json, options["log_level"])
     try:
         _run(app, environment, _settings(options), options)
     except click.ClickException:
@@ -507,6 +517,13 @@ _OPERATION = [
     ),
 ]
 
+_LOG_JSON = click.Option(
+    ["--log-json"],
+    is_flag=True,
+    envvar="SOCKETSUNDSO_LOG_JSON",
+    help="Log one JSON object a line, with the connection, event, ref and user that it is about.",
+)
+
 _DOCS = click.Option(
     ["--docs"],
     is_flag=True,
@@ -523,6 +540,7 @@ command = click.Command(
         _DEFLATE_MIN,
         _DEFLATE_CONTEXT,
         _DOCS,
+        _LOG_JSON,
         *_OPERATION,
     ],
     context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on

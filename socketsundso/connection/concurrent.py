@@ -28,6 +28,7 @@ from starlette.websockets import WebSocketDisconnect
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.calls import Calls, answer_of
 from socketsundso.connection.current import NOTHING, answering, begin_answer
+from socketsundso.connection.lines import about
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, Call, Group, Reason, Request
 from socketsundso.connection.serial import Answers, Serial, logger, only, stray
@@ -187,6 +188,10 @@ class Concurrent(Serial):
                 self._calls.fail(peer.over)
             if self._tasks:
                 await self._wind_up()
+
+    @property
+    def streams(self) -> int:
+        return self._streams
 
     @property
     def _waiting(self) -> Backlog:
@@ -410,7 +415,8 @@ class Concurrent(Serial):
             if self._ahead is not None:  # nothing more is taken, but the peer's leaving is to be known
                 self._ahead.begin()
         except Exception:
-            logger.exception("%s: reading from %s failed", type(self.endpoint).__name__, self.peer.name)
+            where = type(self.endpoint).__name__, self.peer.name
+            logger.exception("%s: reading from %s failed", *where, extra=about(self.peer, self.endpoint))
             self.peer.close_soon(1011, "")
 
     def _take_in(self, frame: Any, backlog: Backlog) -> None:
@@ -629,9 +635,8 @@ class Concurrent(Serial):
                 self._waiting.let_go(waiting.frame)
                 self._launch(waiting, self._apart(waiting))
         if (error := failure_of(task)) is not None:
-            logger.error(
-                "%s: %r of %s failed", type(self.endpoint).__name__, route.event, self.peer.name, exc_info=error
-            )
+            where = type(self.endpoint).__name__, route.event, self.peer.name
+            logger.error("%s: %r of %s failed", *where, exc_info=error, extra=self._about(request))
         self._read_ahead()
 
     async def _apart(self, request: Request) -> None:
@@ -753,9 +758,15 @@ class Concurrent(Serial):
 
     def _insist(self, request: Request) -> None:
         """It swallowed its cancellation, or takes too long to clean up."""
-        logger.error("event %r of %s does not end: cancelled again", request.message.route.event, self.peer.name)
+        where = request.message.route.event, self.peer.name
+        logger.error("event %r of %s does not end: cancelled again", *where, extra=self._about(request))
         request.cancel()
         self._insist_later(request)
+
+    def _about(self, request: Request) -> dict[str, Any]:
+        """`about`, in a callback, where nothing is answered."""
+        message = request.message
+        return about(self.peer, self.endpoint) | {"event": message.route.event, "ref": message.ref}
 
     async def _answer_stopped(self, request: Request) -> None:
         """What the client is told of a request that did not end by itself, or of a stream that did."""

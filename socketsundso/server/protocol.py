@@ -30,7 +30,6 @@ from uvicorn.protocols.utils import (
     ClientDisconnected,
     get_client_addr,
     get_local_addr,
-    get_path_with_query_string,
     get_remote_addr,
     is_ssl,
 )
@@ -801,7 +800,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         logging.getLogger("uvicorn.error").info(
             '%s - "WebSocket %s" %s',
             get_client_addr(cast(Any, self._scope)),
-            get_path_with_query_string(cast(Any, self._scope)),
+            handshake.target_without_query(self._scope),
             outcome,
         )
 
