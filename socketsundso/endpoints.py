@@ -258,6 +258,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     handlers = _HandlersAttribute()
     hub = _HubAttribute()
+    """The class's own `Hub`: its rooms and users, from anywhere."""
     websocket: WebSocket
 
     _handlers: ClassVar[Handlers]

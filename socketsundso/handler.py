@@ -115,6 +115,7 @@ class Handler(Generic[P, R]):
             raise DefinitionError(f"{self.event!r} cannot be an event's name: it has to be a string, and not 'error'")
         self.event = str.__str__(self.event)  # of an enum's member, the plain string
         self.is_coroutine = signature.is_async(self.method)
+        """Is it `async def`?"""
         self.thread = thread
         self.guards = _checked_guards(self.event, guards)
         self.errors = check_errors(f"event {self.event!r}", errors)
@@ -131,6 +132,7 @@ class Handler(Generic[P, R]):
             exclude_defaults=response_model_exclude_defaults,
             exclude_none=response_model_exclude_none,
         )
+        """What the `response_model_*` arguments say."""
         self._signature: Signature | None = None
         self._names: list[Mapping[str, Any]] = []  # the local names there, where dependencies may need them
         # Where the function was defined: its local names may be needed once more at class creation, not later.
