@@ -227,7 +227,7 @@ def test_port_in_use(folder: Path, workers: str) -> None:
         taken.listen()
         ended = asked(folder, "served:app", "--port", str(taken.getsockname()[1]), "--workers", workers)
     assert ended.returncode != 0
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
+    (line,) = [line for line in ended.stderr.splitlines() if " ERROR:" in line]
     assert "ddress already in use" in line
 
 
