@@ -19,12 +19,22 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import anyio
 from msgspec import UNSET
+from pydantic import AliasGenerator
 from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.backplanes import Keep, State
-from socketsundso.collecting import Handlers, check_errors, check_hooks, declared, inherited, restore_methods, unbound
+from socketsundso.collecting import (
+    Events,
+    Handlers,
+    check_errors,
+    check_hooks,
+    declared,
+    inherited,
+    restore_methods,
+    unbound,
+)
 from socketsundso.connection import (
     NOTHING,
     ASGIClass,
@@ -53,6 +63,7 @@ from socketsundso.connection import (
     check_subprotocols,
     current,
     declared_origins,
+    declared_pings,
     end_answer,
     handshake_of,
     is_valid,
@@ -61,7 +72,7 @@ from socketsundso.connection import (
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
-from socketsundso.handler import Handler, checked_tags, type_arguments
+from socketsundso.handler import AliasGenerates, Handler, checked_tags, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
     CANONICAL,
@@ -70,6 +81,7 @@ from socketsundso.messages import (
     Definition,
     Envelope,
     ErrorPolicy,
+    Extra,
     Framing,
     Overrides,
     Questions,
@@ -83,7 +95,7 @@ from socketsundso.messages import (
     written,
 )
 from socketsundso.observing import Load, Observer, tell
-from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, asks_nothing
+from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, Resumed, asks_nothing
 from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
 from socketsundso.wire import wire_of
@@ -139,6 +151,7 @@ class _Declared(ABCMeta):
 _COMPILED = frozenset(
     {
         "acknowledge",
+        "alias_generator",
         "allow_missing_origin",
         "allowed_origins",
         "authenticate_within_s",
@@ -148,6 +161,7 @@ _COMPILED = frozenset(
         "disclose_events",
         "emits",
         "envelope",
+        "extra",
         "history",
         "idle_timeout_s",
         "include_in_schema",
@@ -164,6 +178,7 @@ _COMPILED = frozenset(
         "security",
         "subprotocols",
         "tags",
+        "text_pings",
     }
 )
 
@@ -180,15 +195,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Override `on_connect`, `on_disconnect`, `respond` or `send_exception` to change what they do. The class keyword
     `overwrite_existing=False` refuses handlers for events that a base class has.
 
-    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md), and `ref_key`, the key in it that
-    requests and their answers share; `include_input=False` keeps what
-    peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an unknown one;
-    `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
-    `errors`. `subprotocols`, the first of which that the client offers is accepted. `deflate_min`: from how many
-    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
-    None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
-    runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
-    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
+    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md); `ref_key`, the key that requests and
+    their answers share; `extra="ignore"` lets keys pass that no parameter takes, which else are errors;
+    `alias_generator` makes the keys of parameters of their names (`to_camel` of pydantic), those of dependencies, too.
+    Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
+    frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
+    `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only `errors`. `subprotocols`,
+    the first of which that the client offers is accepted. `text_pings = {"ping": "pong"}`: texts that are answered as
+    they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from how many
+    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none, None,
+    the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
+    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
     other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
     its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
@@ -214,12 +231,15 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     envelope: ClassVar[AnyEnvelope] = Envelope()
     ref_key: ClassVar[str] = "ref"
+    extra: ClassVar[Extra] = "forbid"
+    alias_generator: ClassVar[AliasGenerates | None] = None
     include_input: ClassVar[bool] = True
     disclose_events: ClassVar[bool] = True
     max_errors: ClassVar[int] = 100
     max_error_bytes: ClassVar[int] = 65_536
     legacy_errors: ClassVar[bool] = False
     subprotocols: ClassVar[Sequence[str]] = ()
+    text_pings: ClassVar[Mapping[str, str | None]] = MappingProxyType({})
     deflate_min: ClassVar[DeflateMin] = None
     disconnect_grace_s: ClassVar[float] = 10.0
     acknowledge: ClassVar[bool] = False
@@ -291,10 +311,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except TypeError as exc:
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
-        handlers = inherited(cls, WebSocketHandlingEndpoint)
+        events = cls._events()
+        handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
             del handlers["resume"]  # not declared by anybody: it comes with the history that this class has or not
-        for event, handler in declared(cls).items():
+        for event, handler in declared(cls, events).items():
             if event in handlers and not overwrite_existing:
                 raise DefinitionError(
                     f"event {event!r}: {cls.__name__} would overwrite an inherited handler; "
@@ -318,10 +339,16 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         )
         if cls.history:
             handlers["resume"] = _RESUME
+        if cls.legacy_errors and cls._framing.place:
+            raise DefinitionError(
+                f"{cls.__name__}: legacy_errors gives the error frames of 0.0.x, which stand in no {cls.envelope}; set "
+                "legacy_errors = False"
+            )
         policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls._framing)
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
+        _check_style(cls)
         cls.tags = checked_tags(f"class {cls.__name__}", cls.tags)
         cls.security = check_security(cls.__name__, cls.security)
         cls._own_middleware = ()
@@ -329,6 +356,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
+
+    @classmethod
+    def _events(cls) -> Events:
+        """As which events this class attaches a handler."""
+        namespace, arguments = {cls.__name__: cls, **vars(cls)}, type_arguments(cls)
+        return lambda handler: handler.events(namespace, key=cls._framing.model_key, arguments=arguments(handler))
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
@@ -376,6 +409,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
+        style: Any = {"extra": cls.extra, "alias_generator": cls.alias_generator}
         converses = before.converses or cls.acknowledge or cls._questions is not None
         uploads = before.uploads
         for event in changed:
@@ -389,6 +423,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     endpoint=cls,
                     overrides=overrides,
                     replies=not gate.is_around,
+                    **(style if own is not _RESUME else {}),
                 )
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
@@ -407,7 +442,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if any(unbound(handlers[event]).errors for event in changed if event in handlers):
             check_errors(cls.__name__, handlers)
         decoder = Decoder(
-            routes, framing=cls._framing, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
+            routes,
+            framing=cls._framing,
+            disclose_events=cls.disclose_events,
+            converses=converses,
+            uploads=uploads,
+            texts=declared_pings(cls.__name__, cls.text_pings, cls._framing),
         )
         check_handshake(cls.__name__, decoder)
         return decoder
@@ -530,11 +570,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Add a handler to this class. Raises `DefinitionError` if its event has one already."""
         if not isinstance(handler, Handler):
             raise DefinitionError(f"{handler!r} is no handler; decorate it with @event, or wrap it with Handler")
-        if handler.event in cls._handlers and not overwrite_existing:
-            raise DefinitionError(
-                f"event {handler.event!r}: duplicate handler; overwrite_existing=True replaces the other one"
-            )
-        cls._handlers[handler.event] = handler
+        events = tuple(cls._events()(handler))
+        for event in events:
+            if event in cls._handlers and not overwrite_existing:
+                raise DefinitionError(
+                    f"event {event!r}: duplicate handler; overwrite_existing=True replaces the other one"
+                )
+        cls._handlers.attach(handler, events)
 
     @classmethod
     def asyncapi(cls, *, title: str | None = None, version: str | None = None, path: str = "/") -> dict[str, Any]:
@@ -1071,7 +1113,7 @@ async def _resume(self: WebSocketHandlingEndpoint, rooms: dict[str, Resume]) -> 
 
 
 # The event of endpoints with history; not an attribute of theirs, so that others may have a `resume` of their own.
-_RESUME: Handler[..., Any] = event_decorator("resume")(_resume)
+_RESUME: Handler[..., Any] = event_decorator("resume", Resumed)(_resume)
 
 
 def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
@@ -1080,6 +1122,23 @@ def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
         cls.history = MappingProxyType(dict(cls.history))
     if isinstance(cls.calls, dict):
         cls.calls = MappingProxyType(dict(cls.calls))
+    if isinstance(cls.text_pings, dict):
+        cls.text_pings = MappingProxyType(dict(cls.text_pings))
+
+
+def _check_style(cls: type[WebSocketHandlingEndpoint]) -> None:
+    """Which keys parameters are taken from, and what becomes of others. Raises `DefinitionError`."""
+    if cls.extra not in ("forbid", "ignore"):
+        raise DefinitionError(
+            f'class {cls.__name__}: extra is {cls.extra!r}; it is "forbid", or "ignore" to let keys pass that no '
+            "parameter takes"
+        )
+    generator: Any = cls.alias_generator
+    if not (generator is None or callable(generator) or isinstance(generator, AliasGenerator)):
+        raise DefinitionError(
+            f"class {cls.__name__}: alias_generator is {generator!r}; it makes a key of a name: "
+            "`alias_generator = to_camel` (of pydantic.alias_generators)"
+        )
 
 
 def _check_admission(cls: type[WebSocketHandlingEndpoint]) -> None:

@@ -4,6 +4,7 @@ Bytes <-> values: what a handler's signature makes of frames, and how replies, p
 Knows no connection. One module per question:
 
     signature     a function -> its parameters, types resolved
+    whole         the parameter that is the message: which events its models name
     markers       what fills a parameter beside the message: Depends, the connection, the handshake
     dependencies  a graph of dependencies -> the signature of the whole, and the function that solves it
     teardown      what dependencies do behind their `yield`
@@ -18,6 +19,8 @@ Knows no connection. One module per question:
     conduct       how the requests of an event stand beside others: in turn, or apart
     route         one event, compiled: its Struct and the calls that unpack it
     fields        what reads a value of one annotation, and one that a frame keeps raw
+    whole_frames  what reads a frame that is one model as a whole
+    flat_models   the model that clients send flat, and that is not: told once
     raw_fields    what pydantic takes from raw JSON, and the complete error where it refuses that
     judge         what pydantic says of a whole frame that the fast path refused
     decoder       routes -> one union of Structs: a frame in, a message ready to be called out
@@ -41,6 +44,7 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
+from socketsundso.messages import whole as whole
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
 from socketsundso.messages.conduct import Bound as Bound
@@ -121,6 +125,8 @@ from socketsundso.messages.route import cancel_route as cancel_route
 from socketsundso.messages.route import complete_route as complete_route
 from socketsundso.messages.route import item_route as item_route
 from socketsundso.messages.route import reply_route as reply_route
+from socketsundso.messages.route import text_route as text_route
+from socketsundso.messages.signature import Extra as Extra
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
 from socketsundso.messages.structs import union_members as union_members

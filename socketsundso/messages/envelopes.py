@@ -60,7 +60,7 @@ class Envelope:
         ref, ignores = self.ref or ref_key, self.extra == "ignore"
         if self.data is None:
             _check_keys(self, [self.type, ref])
-            return FlatFraming(self.type, ref, ignores=ignores)
+            return FlatFraming(self.type, ref, takes_any=ignores)
         _check_keys(self, [self.type, ref, self.data])
         return NestedFraming(self.type, ref, self.data, ignores=ignores)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -72,6 +72,14 @@ class Framing(ABC):
     is_canonical = False
     """Are its frames the canonical messages as they are?"""
 
+    takes_any = False
+    """May there be other keys beside the fields, since they stand beside those of the envelope?"""
+
+    @property
+    def model_key(self) -> str:
+        """The key at which a model says that it is the whole frame; empty where there is none."""
+        return self.type_place if isinstance(self.type_place, str) else ""
+
     @property
     def names(self) -> frozenset[str]:
         """The keys of frames."""
@@ -125,10 +133,6 @@ class Framing(ABC):
     def frame(self, canonical: bytes) -> bytes:
         """A canonical message as these peers read it."""
 
-    def numbered(self, canonical: bytes, room: str, seq: int) -> bytes:
-        """The same with its place in the history of a room."""
-        return self.frame(numbered(canonical, room, seq))
-
     @abstractmethod
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> Any:
         """A frame that is still to be encoded."""
@@ -143,13 +147,14 @@ class Framing(ABC):
 
 
 class ObjectFraming(Framing):
-    """Frames that are objects. `ignores` other keys than those of the envelope."""
+    """Frames that are objects."""
 
     type_place: str
     ref_place: str
 
-    def __init__(self, type_key: str, ref_key: str, *, ignores: bool = False) -> None:
-        self.type_place, self.ref_place, self._ignores = type_key, ref_key, ignores
+    def __init__(self, type_key: str, ref_key: str) -> None:
+        self.type_place, self.ref_place = type_key, ref_key
+        self._type_head = b"{" + msgspec.json.encode(type_key) + b":"
         self._ref_head = b"," + msgspec.json.encode(ref_key) + b":"
 
     @functools.cached_property
@@ -178,7 +183,7 @@ class ObjectFraming(Framing):
             namespace=dict(namespace),
             tag_field=self.type_place,
             tag=event,
-            forbid_unknown_fields=closed and not self._ignores,
+            forbid_unknown_fields=closed,
             kw_only=True,
             gc=False,
             eq=False,
@@ -189,7 +194,7 @@ class ObjectFraming(Framing):
             "type key": core_schema.typed_dict_field(core_schema.any_schema(), validation_alias=self.type_place),
             "ref key": core_schema.typed_dict_field(_REF_SCHEMA, required=False, validation_alias=self.ref_place),
         }
-        extra: Any = "forbid" if closed and not self._ignores else "ignore"
+        extra = _extra(closed)
         return core_schema.typed_dict_schema({**fields, **own}, extra_behavior=extra, cls_name=TITLE)
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
@@ -202,11 +207,11 @@ class ObjectFraming(Framing):
 class FlatFraming(ObjectFraming):
     """`{"type":"say","ref":7,"msg":"hi"}`: the fields beside the keys of the envelope."""
 
-    def __init__(self, type_key: str = "type", ref_key: str = "ref", *, ignores: bool = False) -> None:
-        super().__init__(type_key, ref_key, ignores=ignores)
+    def __init__(self, type_key: str = "type", ref_key: str = "ref", *, takes_any: bool = False) -> None:
+        super().__init__(type_key, ref_key)
+        self.takes_any = takes_any
         self.type_key, self.ref_key = type_key, ref_key
         self.is_canonical = type_key == "type"
-        self._type_head = b"{" + msgspec.json.encode(type_key) + b":"
 
     def struct(
         self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
@@ -247,17 +252,17 @@ class NestedFraming(ObjectFraming):
     """`{"event":"say","ref":7,"payload":{"msg":"hi"}}`: the fields in an object of their own."""
 
     def __init__(self, type_key: str, ref_key: str, data_key: str, *, ignores: bool = False) -> None:
-        super().__init__(type_key, ref_key, ignores=ignores)
+        super().__init__(type_key, ref_key)
         self.place = (data_key,)
-        self._data_key = data_key
-        self._type_head = b"{" + msgspec.json.encode(type_key) + b":"
+        self._data_key, self._is_closed = data_key, not ignores
         self._data_head = b"," + msgspec.json.encode(data_key) + b":"
 
     def struct(
         self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
     ) -> type:
         data = _data_field(event, fields, closed, needed, name=self._data_key)
-        return self._struct(event, [data.field], {**namespace, "Data": data.struct}, closed=True)
+        closed = self._is_closed and fields is not None
+        return self._struct(event, [data.field], {**namespace, "Data": data.struct}, closed)
 
     def data_of(self, text: str) -> bytes:
         keys = msgspec.json.decode(text, type=dict[str, Raw])
@@ -267,7 +272,7 @@ class NestedFraming(ObjectFraming):
         data = core_schema.typed_dict_field(
             _data_schema(fields, closed, needed), required=needed, validation_alias=self._data_key
         )
-        return self._schema({"data key": data}, closed=True)
+        return self._schema({"data key": data}, self._is_closed)
 
     def found(self, frame: Any) -> dict[str, Any] | None:
         return frame.get("data key")  # type: ignore[no-any-return]  # a typed dict
@@ -276,12 +281,12 @@ class NestedFraming(ObjectFraming):
         return self._type_head + name + self._data_head, b"}"
 
     def frame(self, canonical: bytes) -> bytes:
+        end = b"}"
+        if isinstance(canonical, Numbered):
+            end = b',"room":%b,"seq":%d}' % (msgspec.json.encode(canonical.room), canonical.seq)
+            canonical = canonical.message
         name, data = taken_apart(canonical)
-        return b"%b%b%b%b}" % (self._type_head, name, self._data_head, data)
-
-    def numbered(self, canonical: bytes, room: str, seq: int) -> bytes:
-        place = b',"room":%b,"seq":%d}' % (msgspec.json.encode(room), seq)
-        return self.frame(canonical)[:-1] + place
+        return b"%b%b%b%b%b" % (self._type_head, name, self._data_head, data, end)
 
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
         if ref is None:
@@ -403,8 +408,12 @@ _REF_SCHEMA = core_schema.no_info_plain_validator_function(check_ref)
 
 
 def _data_schema(fields: dict[str, core_schema.TypedDictField], closed: bool, needed: bool) -> CoreSchema:
-    schema = core_schema.typed_dict_schema(fields, extra_behavior="forbid" if closed else "ignore", cls_name=TITLE)
+    schema = core_schema.typed_dict_schema(fields, extra_behavior=_extra(closed), cls_name=TITLE)
     return schema if needed else core_schema.nullable_schema(schema)
+
+
+def _extra(closed: bool) -> Literal["forbid", "ignore"]:
+    return "forbid" if closed else "ignore"
 
 
 def _identifier(event: str) -> str:
@@ -473,8 +482,18 @@ class _Own(msgspec.Struct):
     room: Raw | UnsetType = UNSET
 
 
-def numbered(canonical: bytes, room: str, seq: int) -> bytes:
-    """With its place in a room's history: `{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
+class Numbered(bytes):
+    """A canonical message with its place in the history of a room; `message` is what it is without."""
+
+    message: bytes
+    room: str
+    seq: int
+
+
+def numbered(canonical: bytes, room: str, seq: int) -> Numbered:
+    """`{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
     own_room = msgspec.json.decode(canonical, type=_Own).room is not UNSET
     room_part = b"" if own_room else b',"room":' + msgspec.json.encode(room)
-    return b'%b%b,"seq":%d}' % (canonical[:-1], room_part, seq)
+    found = Numbered(b'%b%b,"seq":%d}' % (canonical[:-1], room_part, seq))
+    found.message, found.room, found.seq = canonical, room, seq
+    return found

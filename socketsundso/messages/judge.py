@@ -20,6 +20,7 @@ from socketsundso.messages.annotations import pydantic_form
 from socketsundso.messages.framing import TITLE, Framing
 from socketsundso.messages.refs import BAD_REF, UNREADABLE, read_ref
 from socketsundso.messages.signature import Parameter, Signature
+from socketsundso.messages.whole_frames import frame_reader
 
 Frame = str | bytes
 
@@ -44,9 +45,10 @@ def check_syntax(text: str) -> None:
 
 def exact_validator(signature: Signature, framing: Framing) -> Callable[[Frame], dict[str, Any]]:
     """Gives all arguments of a whole frame. Raises pydantic's `ValidationError`, and whatever validators raise."""
+    adapter = whole_adapter(signature, framing)
     if signature.message_model is not None:
-        return _whole_validator(signature, signature.message_model, framing)
-    validate: Callable[[Frame], dict[str, Any]] = whole_adapter(signature, framing).validator.validate_json
+        return _whole_validator(signature, frame_reader(adapter, signature.message_model, framing), framing)
+    validate: Callable[[Frame], dict[str, Any]] = adapter.validator.validate_json
     return _within(validate, signature, framing) if framing.place else validate
 
 
@@ -68,7 +70,9 @@ def _within(
 
 def whole_adapter(signature: Signature, framing: Framing) -> TypeAdapter[Any]:
     """The pydantic adapter for a whole message."""
-    return TypeAdapter(signature.message_model or _whole_schema(signature, framing))
+    if signature.message_model is None:
+        return TypeAdapter(_whole_schema(signature, framing))
+    return TypeAdapter(pydantic_form(signature.message_model))
 
 
 def _whole_schema(signature: Signature, framing: Framing) -> type:
@@ -90,7 +94,8 @@ def _whole_schema(signature: Signature, framing: Framing) -> type:
                 )
                 for parameter in signature.parameters
             }
-            return framing.schema(fields, closed=True, needed=signature.needs_data)
+            is_closed = signature.extra == "forbid" and not framing.takes_any
+            return framing.schema(fields, closed=is_closed, needed=signature.needs_data)
 
     return WholeMessage
 
@@ -126,25 +131,18 @@ def core_alias(parameter: Parameter) -> Any:
 
 
 def _whole_validator(
-    signature: Signature, model: type[BaseModel], framing: Framing
+    signature: Signature, read_model: Callable[[Frame], Any], framing: Framing
 ) -> Callable[[Frame], dict[str, Any]]:
     (parameter,) = signature.parameters
-    validate = TypeAdapter(model).validator.validate_json
 
     def whole(frame: Frame) -> dict[str, Any]:
-        text = text_of(frame)
-        name, ref = framing.outline(text)
-        if ref is not None and not read_ref(ref)[1]:
+        _, is_valid = read_ref(framing.outline(text_of(frame)).ref)
+        if not is_valid:
             place: Any = (framing.ref_place,)
             raise ValidationError.from_exception_data(
                 TITLE, [{"type": BAD_REF, "loc": place, "input": None}], input_type="json"
             )
-        if ref is not None or not framing.is_canonical:
-            keys = msgspec.json.decode(framing.data_of(text), type=dict[str, Raw] | None) or {}
-            for key in framing.names if not framing.place else ():
-                keys.pop(key, None)
-            frame = msgspec.json.encode({"type": name, **keys})
-        return {parameter.name: validate(frame)}
+        return {parameter.name: read_model(frame)}
 
     return whole
 

@@ -71,12 +71,24 @@ def gathered(failures: Mapping[str, ValidationError], place: Place = ()) -> Exce
         key: core_schema.typed_dict_field(core_schema.with_info_plain_validator_function(_raise_failure))
         for key in failures
     }
-    keys: Any = {key: key for key in failures}
-    schema: CoreSchema = core_schema.typed_dict_schema(fields, cls_name=TITLE)
+    keys = {key: key for key in failures}
+    return _raised(keys, core_schema.typed_dict_schema(fields, cls_name=TITLE), place, failures)
+
+
+def placed(failure: ValidationError, place: Place) -> Exception:
+    """The errors of what stands in that `place` of the frame."""
+    if not place:
+        return failure
+    schema = core_schema.with_info_plain_validator_function(_raise_failure)
+    return _raised("", schema, place, {"": failure}) or failure
+
+
+def _raised(value: Any, schema: CoreSchema, place: Place, failures: Mapping[str, ValidationError]) -> Exception | None:
+    """What the validator of a whole frame raises, `value` and its schema being in that place of it."""
     for part in reversed(place):
-        keys, schema = _put(part, keys, schema)
+        value, schema = _put(part, value, schema)
     try:
-        SchemaValidator(schema).validate_json(msgspec.json.encode(keys), context=failures)
+        SchemaValidator(schema).validate_json(msgspec.json.encode(value), context=failures)
     except ValidationError as exc:
         return _on_its_own(exc)
     finally:

@@ -21,10 +21,12 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
+from socketsundso.messages.built_models import built
 from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.fields import Field, adapter_for, native_kind
-from socketsundso.messages.framing import Fields, Framing
+from socketsundso.messages.flat_models import flat_model
+from socketsundso.messages.framing import Fields, FlatFraming, Framing
 from socketsundso.messages.judge import (
     Frame,
     check_syntax,
@@ -36,6 +38,7 @@ from socketsundso.messages.judge import (
 from socketsundso.messages.raw_fields import RawField, complete_error
 from socketsundso.messages.refs import Ref
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
+from socketsundso.messages.whole_frames import frame_reader
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -127,16 +130,22 @@ class Route:
         self.timeout_s = conduct.timeout_s if conduct is not None else None
         self.items = _items(signature, framing)  # reads what follows the message, one by one
         self.framing = framing
+        self.flat = flat_model(signature)
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
-        if not signature.message_model:
+        if signature.message_model is None:
             _refuse_reserved(signature, framing)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
+        if framing.ref_place is None and self.apart in ("stream", "upload"):
+            raise DefinitionError(
+                f"event {self.event!r}: a request with many messages is told from others by its `ref`, which the "
+                "envelope of its endpoint does not have"
+            )
         plan = _Plan(signature, target, framing)
-        fields = None if plan.takes_any else plan.fields
-        self.struct = _struct(self, fields, needed=signature.needs_data, call=plan.call())
+        fields = plan.fields if plan.looks_at_fields else None
+        self.struct = _struct(self, fields, closed=not plan.takes_any, needed=signature.needs_data, call=plan.call())
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
         self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
@@ -185,6 +194,8 @@ def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
         arguments = route.exact(text)
     except ValidationError as exc:
         check_syntax(text)  # before which pydantic may find an error
+        if route.flat is not None:
+            route.flat.notice(endpoint, exc)
         # Its traceback says nothing, and would keep the endpoint alive until the collector comes.
         raise Refused(Judgement(route, message.ref, exc.with_traceback(None))) from None
     except Exception as exc:  # the validators are the application's code: anything may come
@@ -251,6 +262,11 @@ def reply_route(framing: Framing) -> Route:
     shown = _shown_through(framing, "answer", "refusal")
     route.struct = _struct(route, fields, closed=False, needed=False, **shown)
     return route
+
+
+def text_route(framing: Framing) -> Route:
+    """That of a text which is no message."""
+    return _control_route("text", framing)
 
 
 def _shown_through(framing: Framing, *names: str) -> dict[str, Any]:
@@ -326,13 +342,14 @@ class _Plan:
         self.fields: Fields = []
         self._holder = "data" if framing.place else "message"  # of the fields, in the call
         self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
-        self.takes_any = False
-        self._before: list[str] = []
+        self.takes_any = signature.extra == "ignore" or framing.takes_any
+        self.looks_at_fields = True
+        self._lines: list[str] = []  # what the fields stand in, or what makes a model of them
         self._raw: list[str] = []
         self._raw_fields: list[RawField] = []
         self._sources: dict[str, str] = {}
         if signature.message_model is not None:
-            self._take_whole(signature.message_model, framing)
+            self._take_whole(signature.parameters[0], framing)
             return
         kinds = [native_kind(parameter.annotation) for parameter in signature.parameters]
         adapters = [
@@ -344,7 +361,7 @@ class _Plan:
         if any(p.exact_only for p in signature.parameters) or any(
             a and _asks_for_info(a.core_schema) for a in adapters
         ):
-            self.takes_any = True
+            self.looks_at_fields = False
             self._raw.append("raise Refused")
             return
         for index, parameter in enumerate(signature.parameters):
@@ -355,21 +372,25 @@ class _Plan:
     def _open_data(self) -> None:
         """The fields have a part of their own."""
         if self.signature.needs_data:
-            self._before = ["data = message.data"]
+            self._lines.append("data = message.data")
         else:
             self.names["empty"] = _empty
-            self._before = ["data = message.data or empty(message)"]
+            self._lines.append("data = message.data or empty(message)")
 
-    def _take_whole(self, model: Any, framing: Framing) -> None:
-        # The Struct only finds the event and its `ref`; the model validates the frame.
-        self.takes_any = True
-        name = self.signature.parameters[0].name
-        self.names["whole"] = TypeAdapter(model).validator.validate_json
-        if framing.is_canonical:
-            self._raw += ["if message.ref is not None: raise Refused", "whole_message = whole(frame)"]
-            self._sources[name] = "whole_message"
-        else:
-            self._raw.append("raise Refused")
+    def _take_whole(self, parameter: Parameter, framing: Framing) -> None:
+        """Made of the Struct's fields; or that only finds the event and its `ref`, and the model reads the frame."""
+        model, made = self.signature.message_model, None
+        if isinstance(framing, FlatFraming):
+            made = built(model, self.signature.event, framing.type_place, framing.ref_place)
+        self._sources[parameter.name] = "whole_message"
+        if made is not None:
+            self.fields, self._lines, self.takes_any = made.fields, made.lines, made.takes_any
+            self.names.update(made.names)
+            return
+        self.looks_at_fields = False
+        where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
+        self.names["read_model"] = frame_reader(adapter_for(where, model), model, framing)
+        self._raw.append("whole_message = read_model(frame)")
 
     def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
@@ -395,13 +416,13 @@ class _Plan:
         return bool(self._raw) or "empty" in self.names
 
     def call(self) -> Callable[..., Any]:
-        body = [f"return handler({self._arguments(self._sources)})"]
+        body = [*self._lines, f"return handler({self._arguments(self._sources)})"]
         if self._raw:
             guarded = "; ".join(self._raw) if len(self._raw) == 1 else "\n        ".join(self._raw)
             self.names["refusal"] = functools.partial(_refusal, tuple(self._raw_fields))
             refusing = "raise refusal(message, exc, locals()) from None"
-            body.insert(0, f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
-        return self._compile("message, endpoint, frame", [*self._before, *body])
+            body.insert(len(self._lines), f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
+        return self._compile("message, endpoint, frame", body)
 
     def call_exact(self) -> Callable[..., Any]:
         sources = {p.name: f"values[{p.name!r}]" for p in self.signature.parameters}

@@ -35,7 +35,7 @@ def table(*incoming: Any, outgoing: tuple[Any, ...] = ()) -> dict[str, Any]:
 
 def fields(function: Callable[..., Any]) -> dict[str, Any]:
     components = Components()
-    found = components.fields(Handler("event", function).resolve({}))
+    found = components.fields(Handler("event", function).compile({}, ref_key="ref").signature)
     components.table()
     return found
 
