@@ -311,6 +311,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except TypeError as exc:
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
+        cls._framing = framing_of(cls)
         events = cls._events()
         handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
@@ -327,7 +328,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         restore_methods(cls, WebSocketHandlingEndpoint)
         check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
-        cls._framing = framing_of(cls)
         cls._questions = Questions(cls.__name__, cls.calls, cls._framing) if cls.calls else None
         cls._declaration = Declaration(
             cls,

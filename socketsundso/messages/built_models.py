@@ -105,7 +105,8 @@ def _model(model: Any, event: str, key: str, ref_key: str) -> Built | None:
 def _is_plain_model(model: Any, schema: Any) -> bool:
     """Does pydantic make an instance of it field by field, with no more to it?"""
     return (
-        isinstance(schema, dict)
+        type(model.__pydantic_validator__) is SchemaValidator  # no plugin listens
+        and isinstance(schema, dict)
         and schema.get("cls") is model
         and schema["type"] == "model"
         and _MODEL.issuperset(schema)
@@ -115,7 +116,6 @@ def _is_plain_model(model: Any, schema: Any) -> bool:
         and schema["schema"]["type"] == "model-fields"
         and _FIELDS.issuperset(schema["schema"])
         and model.__new__ is object.__new__
-        and type(model.__pydantic_validator__) is SchemaValidator  # no plugin listens
     )
 
 

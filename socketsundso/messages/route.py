@@ -130,7 +130,7 @@ class Route:
         self.timeout_s = conduct.timeout_s if conduct is not None else None
         self.items = _items(signature, framing)  # reads what follows the message, one by one
         self.framing = framing
-        self.flat = flat_model(signature)
+        self.flat = flat_model(signature, framing)
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         if signature.message_model is None:

@@ -198,14 +198,19 @@ def _root_model(kind: Any, event: str, key: str) -> Any:
 
 
 def event_names(signature: Signature, key: str) -> tuple[str, ...]:
-    """The events that a handler's own parameter names, if it is the message; () if it is none, or names none."""
+    """
+    The events that a handler's own parameter names, if it is the message; () if it is none, or names none.
+
+    An EventMessage names them at `type`, in whatever envelope.
+    """
     return _named_by(signature.parameters, key)
 
 
 def _named_by(parameters: Sequence[Parameter], key: str) -> tuple[str, ...]:
     if len(parameters) != 1 or not _may_be_whole(parameters[0]):
         return ()
-    return events_of(parameters[0].annotation, key)
+    annotation = parameters[0].annotation
+    return events_of(annotation, key) or (events_of(annotation, "type") if _event_message(annotation) else ())
 
 
 def _may_be_whole(parameter: Parameter) -> bool:

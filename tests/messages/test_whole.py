@@ -31,7 +31,7 @@ from pydantic.alias_generators import to_camel
 from starlette.websockets import WebSocket
 from typing_extensions import TypeAliasType, TypedDict
 
-from socketsundso import DefinitionError, Depends, Endpoint, EventMessage, Handler, event
+from socketsundso import ArrayEnvelope, DefinitionError, Depends, Endpoint, Envelope, EventMessage, Handler, event
 from tests.connection.conversing import talking, until_end
 from tests.harness import ask, talk
 from tests.rooms.serving import Client
@@ -739,8 +739,8 @@ def test_a_model_that_is_sent_flat_is_told_once(caplog: pytest.LogCaptureFixture
     assert [error["loc"] for error in answers[2]["errors"]] == [["msg"], ["text"]]
     (told,) = [record.getMessage() for record in caplog.records]
     assert told == (
-        "App: event 'say': a client sends the fields of Nested flat, which is taken from the key 'msg': "
-        '{"type": "say", "msg": {...}}; give Nested a field `type: Literal[\'say\']`, and it is the whole message '
+        "App: event 'say': a client sends the fields of Nested flat, which the handler takes from a key of its own: "
+        '{"type": "say", "msg": {}}; give Nested a field `type: Literal[\'say\']`, and it is the whole message '
         "(told once)"
     )
 
@@ -824,3 +824,146 @@ def test_extra_is_one_of_two() -> None:
 
         class App(Endpoint):
             extra = "allow"  # type: ignore[assignment]
+
+
+# ---------------------------------------------------------------------- in other envelopes
+
+
+class Act(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    action: Literal["join"]
+    room: str
+
+
+class ActStruct(msgspec.Struct, tag_field="action", tag="leave", forbid_unknown_fields=True):
+    room: str
+
+
+class Payload(BaseModel):
+    room: str
+
+
+class Evented(BaseModel):
+    event: Literal["join"]
+    payload: Payload
+
+
+class Left(BaseModel):
+    event: Literal["leave"]
+    payload: int = 0
+
+
+def test_renamed_keys_are_the_models() -> None:
+    """The field has the envelope's key; one called `type` is data as any other."""
+    one = app(Act | ActStruct)
+
+    class App(one):  # type: ignore[misc,valid-type]
+        envelope = Envelope(type="action", ref="requestId")
+
+    assert (list(one.handlers), list(App.handlers)) == (["handle"], ["join", "leave"])
+    answers = talk(App, {"action": "join", "room": "a", "requestId": 1}, {"action": "leave", "requestId": 2}).answers
+    assert answers[0] == {
+        "action": "join", "type": "got", "kind": "Act", "value": {"action": "join", "room": "a"}, "requestId": 1,
+    }  # fmt: skip
+    assert (answers[1]["requestId"], answers[1]["errors"][0]["type"]) == (2, "struct_type")
+    wrong = ask(App, {"action": "join", "requestId": 1.5})
+    assert [error["loc"] for error in wrong["errors"]] == [["requestId"]]
+
+
+def test_in_an_envelope_with_data_the_model_is_all_of_it() -> None:
+    """As those are whose loop reads `{"event": ..., "payload": {...}}` by one union."""
+
+    class App(Endpoint):
+        envelope = Envelope(type="event", data="payload")
+
+        @event
+        async def handle(self, msg: Annotated[Evented | Left, Field(discriminator="event")]) -> Any:
+            return {"got": msg.model_dump()}
+
+    joined, left, wrong = talk(
+        App,
+        {"event": "join", "payload": {"room": "a"}, "ref": 1},
+        {"event": "leave"},
+        {"event": "join", "payload": {"room": 1}, "v": 2},
+    ).answers
+    assert joined == {"event": "join", "ref": 1, "payload": {"got": {"event": "join", "payload": {"room": "a"}}}}
+    assert left["payload"]["got"] == {"event": "leave", "payload": 0}
+    assert [error["loc"] for error in wrong["payload"]["errors"]] == [["payload", "room"]]
+
+
+def test_in_an_envelope_with_data_other_models_are_parameters(caplog: pytest.LogCaptureFixture) -> None:
+    """At a key of their own within the data part, which is what the log says of those that are sent flat."""
+
+    class App(Endpoint):
+        envelope = Envelope(type="event", data="payload")
+
+        @event
+        async def on_join(self, msg: Payload) -> Any:
+            return {"room": msg.room}
+
+    nested, flat = talk(
+        App, {"event": "join", "payload": {"msg": {"room": "a"}}}, {"event": "join", "payload": {"room": "a"}}
+    ).answers
+    assert nested == {"event": "join", "payload": {"room": "a"}}
+    assert [error["loc"] for error in flat["payload"]["errors"]] == [["payload", "msg"], ["payload", "room"]]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert '{"event": "join", "payload": {"msg": {}}}; take its fields as parameters, or as the whole message' in told
+    assert "a model with `event: Literal['join']` and `payload: Payload`" in told
+
+
+def test_in_arrays_no_model_is_the_message() -> None:
+    """They have no keys: it is a parameter."""
+
+    class App(Endpoint):
+        envelope = ArrayEnvelope("type", "ref", "data")
+
+        @event
+        async def on_join(self, msg: Join) -> Any:
+            return {"room": msg.room}
+
+    assert ask(App, '["join",1,{"msg":{"type":"join","room":"a"}}]') == ["join", 1, {"room": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("envelope", "frame", "reply"),
+    [
+        (Envelope(type="action"), {"action": "said", "ref": 1, "room": "a"}, {"action": "said", "room": "a", "ref": 1}),
+        (
+            Envelope(type="event", data="payload"),
+            {"event": "said", "ref": 1, "payload": {"room": "a"}},
+            {"event": "said", "ref": 1, "payload": {"room": "a"}},
+        ),
+        (ArrayEnvelope("type", "ref", "data"), '["said",1,{"room":"a"}]', ["said", 1, {"room": "a"}]),
+    ],
+    ids=str,
+)
+def test_an_event_message_is_its_own_in_every_envelope(envelope: Any, frame: Any, reply: Any) -> None:
+    """`type` and the fields, whatever they came in."""
+
+    class Said(EventMessage):
+        type: Literal["said"]
+        room: str
+
+    wanted = envelope
+
+    class App(Endpoint):
+        envelope = wanted
+
+        @event
+        async def handle(self, msg: Said) -> Any:
+            assert msg.type == "said"
+            return {"room": msg.room}
+
+    assert ask(App, frame) == reply
+
+
+def test_the_envelope_of_a_whole_model_is_its_own() -> None:
+    """`extra` of an envelope is for what no model says: a model's own config counts."""
+
+    class App(Endpoint):
+        envelope = Envelope(type="action", extra="ignore")
+
+        @event
+        async def handle(self, msg: Act) -> Any: ...
+
+    assert ask(App, {"action": "join", "room": "a", "v": 1})["errors"][0]["loc"] == ["v"]

@@ -113,24 +113,14 @@ def test_whole_messages_are_what_the_union_makes_of_them(fuzz_frames: int, fuzz_
         union: Any = Annotated[Union[tuple(member.cls for member in members)], Field(discriminator="type")]
         reference: TypeAdapter[Any] = TypeAdapter(union)
         got: list[Any] = []
-
-        def handle(msg: Any) -> None:
-            got.append(msg)
-
-        handle.__annotations__["msg"] = union
-
-        class App(WebSocketHandlingEndpoint):
-            max_errors = 10_000
-            max_error_bytes = 10_000_000
-
-        App.attach_handler(Handler(None, handle, thread=False))
+        app = endpoint_of(union, got)
         for _ in range(FRAMES_PER_UNION):
             member = tokens.random.choice(members)
             items = member.frame(tokens)
             ref = tokens.random.choice([[], [], ['"ref":7'], ['"ref":null'], ['"ref":"x"']])
             sent, seen = object_of(items + ref), object_of(items + (ref if member.extra == "ignore" else []))
             got.clear()
-            answers = run_at_once(Peer(App, [sent])).answers
+            answers = run_at_once(Peer(app, [sent])).answers
             where = f"seed {fuzz_seed}\n{member.cls} {member.extra} {member.indices}\nframe {sent}"
             try:
                 want = reference.validate_json(seen)
@@ -145,6 +135,21 @@ def test_whole_messages_are_what_the_union_makes_of_them(fuzz_frames: int, fuzz_
                 assert same(state(got[0]), state(want)), f"{where}\ngot {got[0]!r}\nexpected {want!r}"
         done += FRAMES_PER_UNION
     assert accepted > done / 10, "the frames are hardly ever valid: the test shows little"
+
+
+def endpoint_of(union: Any, got: list[Any]) -> type[WebSocketHandlingEndpoint]:
+    """One whose handler keeps what it is given."""
+
+    def handle(msg: Any) -> None:
+        got.append(msg)
+
+    class App(WebSocketHandlingEndpoint):
+        max_errors = 10_000
+        max_error_bytes = 10_000_000
+
+    handle.__annotations__["msg"] = union
+    App.attach_handler(Handler(None, handle, thread=False))
+    return App
 
 
 def object_of(items: list[str]) -> str:
