@@ -62,6 +62,7 @@ from socketsundso.connection import (
     check_subprotocols,
     current,
     declared_origins,
+    declared_pings,
     end_answer,
     handshake_of,
     is_valid,
@@ -92,7 +93,7 @@ from socketsundso.messages import (
     reply_route,
     written,
 )
-from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, asks_nothing
+from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, Resumed, asks_nothing
 from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
 
@@ -173,6 +174,7 @@ _COMPILED = frozenset(
         "security",
         "subprotocols",
         "tags",
+        "text_pings",
     }
 )
 
@@ -195,11 +197,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
     frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
     `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only `errors`. `subprotocols`,
-    the first of which that the client offers is accepted. `deflate_min`: from how many bytes on messages are compressed
-    where permessage-deflate was negotiated with our own server, "off" for none, None, the default, for what the server
-    is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs when its peer leaves; then it is
-    cancelled. `acknowledge = True` answers a request with a `ref` whose handler
-    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
+    the first of which that the client offers is accepted. `text_pings = {"ping": "pong"}`: texts that are answered as
+    they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from how many
+    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none, None,
+    the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
+    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
     other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
     its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
@@ -233,6 +235,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     max_error_bytes: ClassVar[int] = 65_536
     legacy_errors: ClassVar[bool] = False
     subprotocols: ClassVar[Sequence[str]] = ()
+    text_pings: ClassVar[Mapping[str, str | None]] = MappingProxyType({})
     deflate_min: ClassVar[DeflateMin] = None
     disconnect_grace_s: ClassVar[float] = 10.0
     acknowledge: ClassVar[bool] = False
@@ -329,6 +332,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         )
         if cls.history:
             handlers["resume"] = _RESUME
+        if cls.legacy_errors and cls._framing.place:
+            raise DefinitionError(
+                f"{cls.__name__}: legacy_errors gives the error frames of 0.0.x, which stand in no {cls.envelope}; set "
+                "legacy_errors = False"
+            )
         policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls._framing)
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
@@ -425,7 +433,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if any(unbound(handlers[event]).errors for event in changed if event in handlers):
             check_errors(cls.__name__, handlers)
         decoder = Decoder(
-            routes, framing=cls._framing, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
+            routes,
+            framing=cls._framing,
+            disclose_events=cls.disclose_events,
+            converses=converses,
+            uploads=uploads,
+            texts=declared_pings(cls.__name__, cls.text_pings, cls._framing),
         )
         check_handshake(cls.__name__, decoder)
         return decoder
@@ -1025,7 +1038,7 @@ async def _resume(self: WebSocketHandlingEndpoint, rooms: dict[str, Resume]) -> 
 
 
 # The event of endpoints with history; not an attribute of theirs, so that others may have a `resume` of their own.
-_RESUME: Handler[..., Any] = event_decorator("resume")(_resume)
+_RESUME: Handler[..., Any] = event_decorator("resume", Resumed)(_resume)
 
 
 def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
@@ -1034,6 +1047,8 @@ def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
         cls.history = MappingProxyType(dict(cls.history))
     if isinstance(cls.calls, dict):
         cls.calls = MappingProxyType(dict(cls.calls))
+    if isinstance(cls.text_pings, dict):
+        cls.text_pings = MappingProxyType(dict(cls.text_pings))
 
 
 def _check_style(cls: type[WebSocketHandlingEndpoint]) -> None:

@@ -52,7 +52,7 @@ WINGS = {
         {"outbound", "application", "handshake", "kept"},
         {"peer"},
         {"current", "refusal", "deadlines", "tasks", "leaving"},
-        {"serial", "calls"},
+        {"serial", "calls", "text_pings"},
         {"concurrent"},
     ],
     "rooms": [

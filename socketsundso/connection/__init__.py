@@ -18,6 +18,7 @@ The life of one connection.
     handshake     what dependencies take of the handshake, solved by FastAPI
     origins       which pages may connect
     deadlines     what closes a connection by the clock
+    text_pings    texts that are answered as they are
     limits        how many messages of one connection are let pass
     refusal       what a peer is told whose connection did not come about
     outbound      what is on its way to a peer: written at once, or in its turn
@@ -73,3 +74,4 @@ from socketsundso.connection.queue import SlowPolicy as SlowPolicy
 from socketsundso.connection.queue import gap_notice as gap_notice
 from socketsundso.connection.serial import Serial as Serial
 from socketsundso.connection.tasks import Tasks as Tasks
+from socketsundso.connection.text_pings import declared_pings as declared_pings

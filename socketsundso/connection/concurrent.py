@@ -34,6 +34,7 @@ from socketsundso.connection.serial import Answers, Serial, logger, only, stray
 from socketsundso.connection.stepping import rest_of
 from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
 from socketsundso.connection.tasks import ended, failure_of
+from socketsundso.connection.text_pings import TextPing
 from socketsundso.connection.uploads import Upload, item_in, overrun, uploading
 from socketsundso.errors import EventError, FrameError
 from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread
@@ -464,6 +465,11 @@ class Concurrent(Serial):
             wrong = cast(Answer, found)
         return self._answer_invalid(wrong, frame)
 
+    def _answer_text(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if (refusal := self._charge()) is not None:
+            return self._answer_invalid(Answer(message.route, None, refusal), frame)
+        return cast(TextPing, message).send(self.peer)  # type: ignore[no-any-return]  # of a peer that is slow
+
     def _begin_stream(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         if self._departure is not None and message.route.apart == "stream":  # nobody would hear its items
             return None
@@ -830,6 +836,7 @@ _APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] 
     "concurrent": Concurrent._begin_concurrent,
     "cancel": Concurrent._cancel,
     "reply": Concurrent._hear_reply,
+    "text": Concurrent._answer_text,
 }
 
 _FOLLOWING = ("cancel", "reply", "item", "complete")  # the `ref` is that of what they follow

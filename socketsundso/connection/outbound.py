@@ -20,6 +20,7 @@ from socketsundso.connection.queue import Notice, Renew, fail
 from socketsundso.connection.queue import OutboundQueue as OutboundQueue
 from socketsundso.connection.queue import Outgoing as Outgoing
 from socketsundso.connection.stepping import rest_of
+from socketsundso.messages import Framing
 from socketsundso.wire import Wire, sends_plainly
 
 SLOW_CLOSE_CODE = 1013
@@ -61,28 +62,44 @@ class Connection:
     The outbound side of one peer.
 
     Without anything that waits it is a few attributes; the task that writes lives only while something does.
-    `on_slow_peer` is called once, when the policy is to close.
+    `on_slow_peer` is called once, when the policy is to close. What is pushed is canonical, and written as `framing`
+    has it, if that is given.
     """
 
     __slots__ = (
-        "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer", "queue",
-        "send_at_once", "wire",
+        "_framing", "_idle", "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer",
+        "queue", "send_at_once", "wire",
     )  # fmt: skip
 
     def __init__(
-        self, send: Send, queue: OutboundQueue, on_slow_peer: Callable[[], None], wire: Wire | None = None
+        self,
+        send: Send,
+        queue: OutboundQueue,
+        on_slow_peer: Callable[[], None],
+        wire: Wire | None = None,
+        framing: Framing | None = None,
     ) -> None:
         self.send_at_once = send  # the server's own, which knows nothing of what waits here
         self.wire = wire
         self._sends_plainly = wire is None and sends_plainly(send)
-        # takes a frame without asking us; None while something waits here, and elsewhere
-        self.offer = wire.offer if wire is not None else None
+        self._framing = framing
+        self._rest()
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
         self._judging = False  # a judgement is due after this turn of the loop
         self.closed = False  # nothing is written any more: the peer is gone, or has been told to go
+
+    def _rest(self) -> None:
+        """Nothing waits here."""
+        self._idle = self.wire  # None while something does
+        # takes a frame of a canonical message without asking us; None while something waits here, and elsewhere
+        self.offer = self.wire.offer if self.wire is not None and self._framing is None else None
+
+    def _framed(self, out: Outgoing) -> Outgoing:
+        """As the peer reads it."""
+        return out if self._framing is None else out.framed(self._framing)
 
     @property
     def slow(self) -> bool:
@@ -101,12 +118,12 @@ class Connection:
         """
         if self._writer is None:
             wire = self.wire
-            if self.closed or (wire is not None and wire.offer(out.frame(wire))):
+            if self.closed or (wire is not None and wire.offer(self._framed(out).frame(wire))):
                 return False
             if self._sends_plainly:
                 self._write_at_once(out)
                 return False
-            self.offer = None
+            self.offer = self._idle = None
             self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
         queue = self.queue
         queue.put(out, self._loop.time())
@@ -121,7 +138,7 @@ class Connection:
 
     def write(self, payload: bytes) -> bool:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
-        return self.offer is not None and self.wire is not None and self.wire.write(payload)
+        return self._idle is not None and self._idle.write(payload)
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
@@ -146,7 +163,7 @@ class Connection:
 
     def _write_at_once(self, out: Outgoing) -> None:
         """Through ASGI's `send`, and without a task, which costs as much as the rest, unless it has to wait."""
-        writing = self.send_at_once(out.event).__await__()
+        writing = self.send_at_once(self._framed(out).event).__await__()
         try:
             waits_for = next(writing)
         except StopIteration:
@@ -160,7 +177,7 @@ class Connection:
         """Write through ASGI's `send`, which waits while the peer does not read."""
 
         async def write(out: Outgoing) -> None:
-            await self.send_at_once(out.event)
+            await self.send_at_once(self._framed(out).event)
 
         await self._write_all(write, begun)
 
@@ -173,7 +190,7 @@ class Connection:
                 return
             if wire.buffered > WIRE_BYTES:
                 await wire.drain()
-            wire.push(out.frame(wire))
+            wire.push(self._framed(out).frame(wire))
 
         await wire.drain()
         await self._write_all(write)
@@ -194,7 +211,7 @@ class Connection:
                 if sent is not None and not sent.done():
                     sent.set_result(None)
             self._writer = None
-            self.offer = self.wire.offer if self.wire is not None else None
+            self._rest()
         except asyncio.CancelledError:  # by `close`
             fail(sent, ConnectionResetError("the connection was closed while the message was written"))
             raise
@@ -205,7 +222,7 @@ class Connection:
 
     def close(self) -> None:
         """Write nothing more; what waits is dropped."""
-        self.closed, self.offer = True, None
+        self.closed, self.offer, self._idle = True, None, None
         self.queue.clear()
         writer, self._writer = self._writer, None
         if writer is not None:

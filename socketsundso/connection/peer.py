@@ -26,6 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection
 from socketsundso.connection.queue import OutboundQueue
 from socketsundso.errors import DefinitionError
+from socketsundso.messages import Framing
 from socketsundso.wire import Writer, wire_of, writer_of
 
 logger = logging.getLogger("socketsundso")
@@ -353,13 +354,16 @@ class Peer:
 
     # ---- the outbound queue, from the first room on
 
-    def queue_outbound(self, queue: OutboundQueue) -> Connection:
-        """From now on everything goes out in order with what is pushed to the `Connection` that this gives."""
+    def queue_outbound(self, queue: OutboundQueue, framing: Framing | None = None) -> Connection:
+        """
+        From now on everything goes out in order with what is pushed to the `Connection` that this gives. What is
+        pushed is put into the envelope of `framing`, if it is not canonical.
+        """
 
         def on_slow_peer() -> None:
             self.close_soon(SLOW_CLOSE_CODE, "slow consumer")
 
-        connection = Connection(self.send, queue, on_slow_peer, wire_of(self.websocket.scope))
+        connection = Connection(self.send, queue, on_slow_peer, wire_of(self.websocket.scope), framing)
         self.send = connection.send
         if self.writer is not None:
             self.writer = connection

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from socketsundso.messages import Framing
 from socketsundso.wire import Wire
 
 logger = logging.getLogger("socketsundso.rooms")
@@ -61,9 +62,9 @@ class Fields(dict[str, Any]):
 
 
 class Outgoing:
-    """One message on its way: its payload (JSON, UTF-8) and what is made of it at most once."""
+    """One message on its way: its payload (canonical JSON, UTF-8) and what is made of it at most once."""
 
-    __slots__ = ("_event", "_fields", "_frame", "payload", "room", "size", "ttl_s")
+    __slots__ = ("_event", "_fields", "_frame", "_framed", "payload", "room", "size", "ttl_s")
 
     @classmethod
     def of_event(cls, event: MutableMapping[str, Any]) -> Outgoing:
@@ -86,7 +87,19 @@ class Outgoing:
         self.ttl_s = ttl_s
         self._event: MutableMapping[str, Any] | None = None
         self._frame: bytes | None = None
+        self._framed: dict[Framing, Outgoing] | None = None
         self._fields: Fields | None = None
+
+    def framed(self, framing: Framing) -> Outgoing:
+        """The same in an envelope of its own, shared by all peers that read it."""
+        if self.foreign:
+            return self
+        if self._framed is None:
+            self._framed = {}
+        out = self._framed.get(framing)
+        if out is None:
+            out = self._framed[framing] = Outgoing(framing.frame(self.payload))
+        return out
 
     @property
     def event(self) -> MutableMapping[str, Any]:

@@ -124,6 +124,7 @@ from socketsundso.messages.route import cancel_route as cancel_route
 from socketsundso.messages.route import complete_route as complete_route
 from socketsundso.messages.route import item_route as item_route
 from socketsundso.messages.route import reply_route as reply_route
+from socketsundso.messages.route import text_route as text_route
 from socketsundso.messages.signature import Extra as Extra
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Union
 
 import msgspec
@@ -31,6 +32,7 @@ UNDECODABLE = (Exception,)
 """What the fast path may raise for a frame that it does not take: what msgspec raises, and whatever a Struct's
 `__post_init__` or a default's factory does. The judge decides then."""
 
+_NO_TEXTS: Mapping[str, Any] = MappingProxyType({})
 _PADDING_TAG = "\x00"
 _MAX_GIVEN = 128  # characters of an unknown event's name that are echoed
 _MAX_PERMITTED = 4096  # characters of event names that an unknown-event answer lists
@@ -58,11 +60,13 @@ class Decoder:
         disclose_events: bool = True,
         converses: bool = False,
         uploads: bool = False,
+        texts: Mapping[str, Any] = _NO_TEXTS,
     ) -> None:
         self.routes = dict(routes)
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.uploads = uploads  # handlers that take items are among them
         self.framing = framing
+        self.texts = texts  # whole frames that are messages as they are, without being decoded
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
 
@@ -74,6 +78,8 @@ class Decoder:
         padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
         structs = tuple(route.struct for route in self.routes.values())
         self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
+        if self.texts:
+            self.decode = functools.partial(_decode_any, self.texts, self.decode)
         message: Message = self.decode(frame)
         return message
 
@@ -146,6 +152,10 @@ class Decoder:
             "input": given,
             "ctx": {"expected": expected, "given": given, "permitted": permitted},
         }
+
+
+def _decode_any(texts: Mapping[str, Any], decode: Callable[[Frame], Any], frame: Frame) -> Any:
+    return texts[frame] if type(frame) is str and frame in texts else decode(frame)
 
 
 def _fitting(names: Iterable[str]) -> list[str]:

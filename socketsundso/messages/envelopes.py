@@ -132,7 +132,7 @@ def framing_of(cls: Any) -> Framing:
     whole, short = _giver(cls, "envelope"), _giver(cls, "ref_key")
     if ref is not None and whole is short and ref != ref_key:
         raise DefinitionError(
-            f"{whole.__name__}: its ref_key is {ref_key!r}, and that of its {envelope}; give one of the two"
+            f"{whole.__name__}: its ref_key is {ref_key!r}, that of its envelope {ref!r}; give one of the two"
         )
     if ref is not None and cls.__mro__.index(short) < cls.__mro__.index(whole):
         envelope = dataclasses.replace(envelope, ref=None)

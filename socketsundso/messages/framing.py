@@ -133,10 +133,6 @@ class Framing(ABC):
     def frame(self, canonical: bytes) -> bytes:
         """A canonical message as these peers read it."""
 
-    def numbered(self, canonical: bytes, room: str, seq: int) -> bytes:
-        """The same with its place in the history of a room."""
-        return self.frame(numbered(canonical, room, seq))
-
     @abstractmethod
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> Any:
         """A frame that is still to be encoded."""
@@ -285,12 +281,12 @@ class NestedFraming(ObjectFraming):
         return self._type_head + name + self._data_head, b"}"
 
     def frame(self, canonical: bytes) -> bytes:
+        end = b"}"
+        if isinstance(canonical, Numbered):
+            end = b',"room":%b,"seq":%d}' % (msgspec.json.encode(canonical.room), canonical.seq)
+            canonical = canonical.message
         name, data = taken_apart(canonical)
-        return b"%b%b%b%b}" % (self._type_head, name, self._data_head, data)
-
-    def numbered(self, canonical: bytes, room: str, seq: int) -> bytes:
-        place = b',"room":%b,"seq":%d}' % (msgspec.json.encode(room), seq)
-        return self.frame(canonical)[:-1] + place
+        return b"%b%b%b%b%b" % (self._type_head, name, self._data_head, data, end)
 
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
         if ref is None:
@@ -486,8 +482,18 @@ class _Own(msgspec.Struct):
     room: Raw | UnsetType = UNSET
 
 
-def numbered(canonical: bytes, room: str, seq: int) -> bytes:
-    """With its place in a room's history: `{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
+class Numbered(bytes):
+    """A canonical message with its place in the history of a room; `message` is what it is without."""
+
+    message: bytes
+    room: str
+    seq: int
+
+
+def numbered(canonical: bytes, room: str, seq: int) -> Numbered:
+    """`{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
     own_room = msgspec.json.decode(canonical, type=_Own).room is not UNSET
     room_part = b"" if own_room else b',"room":' + msgspec.json.encode(room)
-    return b'%b%b,"seq":%d}' % (canonical[:-1], room_part, seq)
+    found = Numbered(b'%b%b,"seq":%d}' % (canonical[:-1], room_part, seq))
+    found.message, found.room, found.seq = canonical, room, seq
+    return found

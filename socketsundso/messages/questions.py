@@ -96,6 +96,8 @@ class Questions:
             raise DefinitionError(f"{owner}.calls is {calls!r}; it maps questions to the types of their answers")
         if framing.ref_key in ("answer", "error"):
             raise DefinitionError(f"{owner}.ref_key is {framing.ref_key!r}, which is a key of a reply; choose another")
+        if framing.ref_place is None:
+            raise DefinitionError(f"{owner}.calls: answers are told apart by their `ref`, which its envelope has not")
         self._owner, self._framing = owner, framing
         self._pushes = Emitted(calls, framing, "calls")
         self._by_class: dict[Any, Expected] = {}

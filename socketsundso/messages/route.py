@@ -138,6 +138,11 @@ class Route:
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
+        if framing.ref_place is None and self.apart in ("stream", "upload"):
+            raise DefinitionError(
+                f"event {self.event!r}: a request with many messages is told from others by its `ref`, which the "
+                "envelope of its endpoint does not have"
+            )
         plan = _Plan(signature, target, framing)
         fields = plan.fields if plan.looks_at_fields else None
         self.struct = _struct(self, fields, closed=not plan.takes_any, needed=signature.needs_data, call=plan.call())
@@ -257,6 +262,11 @@ def reply_route(framing: Framing) -> Route:
     shown = _shown_through(framing, "answer", "refusal")
     route.struct = _struct(route, fields, closed=False, needed=False, **shown)
     return route
+
+
+def text_route(framing: Framing) -> Route:
+    """That of a text which is no message."""
+    return _control_route("text", framing)
 
 
 def _shown_through(framing: Framing, *names: str) -> dict[str, Any]:

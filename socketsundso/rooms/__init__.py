@@ -19,6 +19,7 @@ Many connections: who is where, and who hears what.
 from socketsundso.rooms.declaration import Declaration as Declaration
 from socketsundso.rooms.declaration import asks_nothing as asks_nothing
 from socketsundso.rooms.history import Resume as Resume
+from socketsundso.rooms.history import Resumed as Resumed
 from socketsundso.rooms.hub import Hub as Hub
 from socketsundso.rooms.hub import Presence as Presence
 from socketsundso.rooms.hub import SyncHub as SyncHub

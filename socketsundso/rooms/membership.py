@@ -182,7 +182,7 @@ class Membership:
         try:
             found = await everyone.read_missed(who, wanted)
             await self._endpoint.respond(history.resumed(rooms, found, refused))
-            await everyone.go_on(who, wanted, found, self._peer.send_body)
+            await everyone.go_on(who, wanted, found, self._send)
         except BaseException:
             for topic in new:  # else it would be in a room of which it never hears
                 everyone.leave(who, topic)
@@ -248,7 +248,7 @@ class Membership:
             endpoint.notify_gaps,
             counters=rooms.counters,
         )
-        connection = self._peer.queue_outbound(queue)
+        connection = self._peer.queue_outbound(queue, None if declared.framing.is_canonical else declared.framing)
         if declared.hears_backplane:
             rooms.watchers.add(self._tell_backplane)
         return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s, self)
@@ -274,10 +274,13 @@ class Membership:
         if len(topics) == 1 and last is None:
             await everyone.join(who, topics[0])
         else:
-            await everyone.join_all(who, topics, last, self._peer.send_body)
+            await everyone.join_all(who, topics, last, self._send)
         if self.participant is not who:
             everyone.leave_all(who)
         self._peer.require()
+
+    async def _send(self, canonical: bytes) -> None:
+        await self._peer.send_body(self._declaration.framing.frame(canonical))
 
     def _own_room(self, room: str | None) -> str:
         if room is not None:
