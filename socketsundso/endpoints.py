@@ -201,7 +201,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from how many
     bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none, None,
     the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
-    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
+    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
+    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
     other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
     its clients, with the types of the answers (docs/calls.md). Those of rooms:
 

@@ -133,3 +133,4 @@ from socketsundso.messages.teardown import Opened as Opened
 from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.teardown import finishing as finishing
+from socketsundso.messages.whole_frames import is_frame as is_frame

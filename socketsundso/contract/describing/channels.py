@@ -71,7 +71,6 @@ class _Endpoint:
     def __init__(self, endpoint: Any, components: Components) -> None:
         self._endpoint, self._components = endpoint, components
         self._decoder = endpoint._definition.decoder
-        self._envelope = frozenset({"type", endpoint.ref_key})
         is_own = {"resume"} if endpoint.history else set()
         self.handlers: dict[str, Handler[..., Any]] = {
             event: handler
@@ -104,7 +103,7 @@ class _Endpoint:
         may_be_silent = not read.streams and type(None) in self._choices[event]
         return Receive(
             event,
-            self._components.fields(read, without=self._envelope),
+            self._components.fields(read, self._endpoint._framing),
             tuple(map(self.message, self._replies(event))),
             stream=read.streams,
             acknowledged=self._endpoint.acknowledge and may_be_silent,
