@@ -71,7 +71,7 @@ RENAMED = Wire("renamed", Envelope(type="action", ref="requestId"), (), *_flat("
 NESTED = Wire("nested", Envelope(type="event", data="payload"), ("payload",), _nested, _from_nested)
 ARRAY = Wire("array", ArrayEnvelope("type", "ref", "data"), (2,), lambda t, d, r: [t, r, d], _from_array)
 REF_LAST = Wire(
-    "ref last", ArrayEnvelope("type", "data", "ref"), (1,), lambda t, d, r: [t, d, r], _from_array_with_ref_last
+    "ref-last", ArrayEnvelope("type", "data", "ref"), (1,), lambda t, d, r: [t, d, r], _from_array_with_ref_last
 )
 
 WIRES = [FLAT, RENAMED, NESTED, ARRAY, REF_LAST]

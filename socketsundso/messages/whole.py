@@ -80,8 +80,6 @@ def _literals(annotation: Any, key: str) -> list[str] | None:
     kind = kind_of(annotation)
     if not is_model_class(kind):
         return None
-    if issubclass(kind, EventMessage) and key not in keys_of(kind):
-        key = "type"  # which it has in every envelope
     if issubclass(kind, msgspec.Struct):
         config = kind.__struct_config__
         if config.array_like:

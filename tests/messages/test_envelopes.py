@@ -133,7 +133,7 @@ def test_errors_name_the_place_in_the_frame(wire: Wire, type_: str, data: Any, k
 
 @pytest.mark.parametrize("wire", OTHERS, ids=named)
 def test_pushes(wire: Wire) -> None:
-    """The name is that of the tag, the Literal, the dict's `type`, else of the class; where it is said it is no data."""
+    """Named by the tag, the Literal, the dict's `type`, else the class; what says the name is not among the data."""
     assert [wire.read(each) for each in talk(within(App, wire), wire.write("pushes")).answers] == [
         Said("point", {"x": 1, "y": 0}),
         Said("joined", {"room": "r"}),
