@@ -30,17 +30,18 @@ from socketsundso.messages import (
     Route,
     Signature,
     Unresolvable,
+    Wholes,
     check_errors,
     conduct_of,
     encoder_for,
     is_model,
     item_encoder,
     json_model_fields,
+    refuse_beside,
     returned_model,
     signature,
     solved,
     substituted,
-    whole,
 )
 from socketsundso.models import EventMessage
 
@@ -134,6 +135,7 @@ class Handler(Generic[P, R]):
             exclude_none=response_model_exclude_none,
         )
         self._signature: Signature | None = None
+        self._wholes = Wholes()
         self._names: list[Mapping[str, Any]] = []  # the local names there, where dependencies may need them
         # Where the function was defined: its local names may be needed once more at class creation, not later.
         self._frame: FrameType | None = _frame or sys._getframe(1)
@@ -160,7 +162,7 @@ class Handler(Generic[P, R]):
             self._signature = signature.read(
                 self.event, self.method, namespaces, returns=isinstance(self._wanted, _Unset)
             )
-            whole.refuse_beside(self._signature)
+            refuse_beside(self._signature)
         return self._signature
 
     def events(
@@ -174,7 +176,7 @@ class Handler(Generic[P, R]):
         if self._is_named:
             return (self.event,)
         read = signature.specialised(self.resolve(namespace), arguments)
-        return tuple(map(_checked_name, whole.event_names(read, key))) or (self.event,)
+        return tuple(map(_checked_name, self._wholes.members(read.parameters, key))) or (self.event,)
 
     def _forget_frame(self) -> None:
         if self._frame is not None and self._signature is not None and self._signature.injected:
@@ -193,7 +195,7 @@ class Handler(Generic[P, R]):
     def model(self) -> type[BaseModel]:
         """A pydantic model of the incoming message: `type` and one field per parameter."""
         own = dataclasses.replace(self.resolve({}), event=self.events({}, key="type")[0])
-        read = whole.with_message(self._solved(own, {})[0], own, "type")
+        read = self._wholes.complete(self._solved(own, {})[0], own, "type")
         if read.message_model is not None:
             return typing.cast("type[BaseModel]", read.message_model)
         fields: dict[str, Any] = json_model_fields(read)
@@ -237,7 +239,7 @@ class Handler(Generic[P, R]):
         encode = item_encoder if read.streams else encoder_for
         encoder: Encodes = encode(read.event, self._model_for(read, arguments), self.response_options, framing)
         taken, function = self._solved(read, namespace, as_here, endpoint, overrides, replies)
-        taken = whole.with_message(taken, read, framing.model_key)
+        taken = self._wholes.complete(taken, read, framing.model_key)
         conduct = conduct_of(
             read,
             timeout_s=self._timeout_s,

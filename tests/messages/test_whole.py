@@ -24,6 +24,8 @@ from pydantic import (
     Json,
     RootModel,
     Tag,
+    TypeAdapter,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -227,6 +229,24 @@ def test_a_named_handler_has_that_event_alone() -> None:
     assert list(one.handlers) == ["leave"]
     assert ask(one, {"type": "leave"})["kind"] == "Leave"
     assert ask(one, {"type": "join", "room": "a"})["code"] == "unknown_event"
+
+
+def test_a_union_of_a_hundred_is_taken_apart_once() -> None:
+    """Not once for each of its events: that would be ten thousand looks at a class."""
+    looks = 0
+
+    class Counting(dict[str, Any]):
+        def items(self) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().items()
+
+    models = [create_model(f"M{n}", type=(Literal[f"e{n}"], ...)) for n in range(100)]  # type: ignore[call-overload]
+    for model in models:
+        model.__pydantic_fields__ = Counting(model.__pydantic_fields__)
+    one = app(Union[tuple(models)])
+    assert (len(one.handlers), ask(one, {"type": "e99"})["kind"]) == (100, "M99")
+    assert 0 < looks < 10 * len(models)
 
 
 def test_a_model_of_two_names_is_two_events() -> None:
@@ -675,6 +695,7 @@ class Error(BaseModel):
         (Empty, {}, "'' cannot be an event's name"),
         (Error, {}, "'error' cannot be an event's name"),
         (Annotated[Join | Nested, Field(discriminator="type")], {}, "'handle', parameter 'msg': .*Nested.*'type'"),
+        (TypeAdapter(ClientMessage), {}, "'handle', parameter 'msg': .*an adapter is no type; name the type"),
     ],
     ids=str,
 )
