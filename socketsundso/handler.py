@@ -47,7 +47,8 @@ from socketsundso.models import EventMessage
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-AliasGenerates = Callable[[str], str] | AliasGenerator
+AliasGenerates = Callable[..., str] | AliasGenerator
+"""Makes a key of a name. Of a function in a class's body type checkers make a method, which takes one argument less."""
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -67,7 +68,9 @@ class Handler(Generic[P, R]):
     One event's handler. Call it like the function it wraps: `await handler(room="lobby", msg="hi")`.
 
     Attributes: `event`, the name in a message's `type`; `method`, the function; `response_model`, what its replies
-    are validated by, or None; `model`, a pydantic model of the incoming message.
+    are validated by, or None; `model`, a pydantic model of the incoming message, or the class that is the message.
+
+    Without `event`, a whole message names its events (docs/handlers.md); else it is the function's name.
 
     `thread=False` runs a function that is not async right in the event loop: only for functions that never block.
     `guards` are asked in order before a message's fields are looked at, each `guard(endpoint, call)`.

@@ -90,6 +90,27 @@ def test_each_member_is_an_event(annotation: Any) -> None:
     assert found["leave"] == {"type": "object", "additionalProperties": False}
 
 
+def test_the_docstring_of_a_member_tells_of_its_event() -> None:
+    """Else the handler's own, which is that of all its events."""
+
+    class App(Endpoint):
+        @event
+        async def handle(self, msg: ClientMessage) -> Any:
+            """Of all."""
+
+    class One(Endpoint):
+        @event
+        async def handle(self, msg: Join) -> Any:
+            """Of the handler."""
+
+    class Silent(Endpoint):
+        @event
+        async def handle(self, msg: Join) -> Any: ...
+
+    told = [[each.summary for each in api_of(app).channels[0].receives] for app in (App, One, Silent)]
+    assert told == [["Enter a room.", "Of all."], ["Of the handler."], ["Enter a room."]]
+
+
 def test_what_shares_an_event_is_a_choice() -> None:
     """Each alternative whole."""
     schema = received(Annotated[Drawn | Join, Field(discriminator="type")])["draw"]

@@ -475,6 +475,24 @@ def test_everything_that_an_event_may_have_is_each_members() -> None:
     talking(Apart, apart)
 
 
+def test_an_upload_may_stand_beside_it() -> None:
+    """Its items follow the message."""
+
+    class App(Endpoint):
+        @event
+        async def handle(self, msg: Join, rows: AsyncIterator[int]) -> Any:
+            return {"room": msg.room, "sum": sum([row async for row in rows])}
+
+    async def main(client: Client) -> None:
+        await client.send("join", room="a", ref=1)
+        for row in (1, 2):
+            await client.send("item", item=row, ref=1)
+        await client.send("complete", ref=1)
+        assert await client.receive() == {"type": "join", "room": "a", "sum": 3, "ref": 1}
+
+    talking(App, main)
+
+
 def test_a_reply_that_brings_its_own_type_keeps_it() -> None:
     """As from any other handler."""
 
@@ -615,6 +633,18 @@ def test_a_bug_of_a_validator_is_the_servers() -> None:
             raise RuntimeError("no")
 
     assert ask(app(Broken), {"type": "broken"})["code"] == "internal_error"
+
+
+@pytest.mark.parametrize("annotation", [Join, ClientMessage, Root, Plain, Typed])
+def test_inputs_are_kept_out(annotation: Any) -> None:
+    """Where the class says so: the names of fields are told, nothing that was sent."""
+
+    class App(app(annotation)):  # type: ignore[misc]
+        include_input = False
+
+    answer = ask(App, {"type": "join", "room": ["secret"], "secret": 1})
+    assert [error["loc"] for error in answer["errors"]] == [["room"]]
+    assert "secret" not in str(answer)
 
 
 # ---------------------------------------------------------------------- what is no whole message

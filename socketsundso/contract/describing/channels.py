@@ -99,7 +99,7 @@ class _Endpoint:
 
     def receive(self, event: str) -> Receive:
         handler, read, where = self.handlers[event], self._read(event), f"event {event!r}"
-        docstring = words_of(handler.__doc__)
+        docstring = self._words(handler, read)
         may_be_silent = not read.streams and type(None) in self._choices[event]
         return Receive(
             event,
@@ -116,6 +116,12 @@ class _Endpoint:
             tags=tuple(dict.fromkeys((*self._endpoint.tags, *handler.tags))),
             security=tuple(dict.fromkeys(scope for guard in handler.guards for scope in getattr(guard, "scopes", ()))),
         )
+
+    def _words(self, handler: Handler[..., Any], read: Signature) -> Words:
+        """The handler's docstring; for one of several events, or where it has none, that of the whole message."""
+        words, own = words_of(handler.__doc__), words_of_class(read.message_model)
+        is_shared = sum(each is handler for each in self.handlers.values()) > 1
+        return own if own.summary and (is_shared or not words.summary) else words
 
     def calls(self) -> Iterator[Call]:
         for asked, answer in self._asked:
