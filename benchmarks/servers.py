@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks import reaper
 from benchmarks.installed import NotAvailable, bun, node, node_modules, rpckit_python
-from benchmarks.load import PLAIN, Dialect, JsonRpcSubscription
+from benchmarks.load import PLAIN, Arrays, Dialect, Enveloped, JsonRpcSubscription
 from benchmarks.turns import Counter, counter
 from tests.serving import free_port
 
@@ -130,6 +130,21 @@ CONVERSING = [
     Competitor("plain, own protocol", "conversing_plain", OURS, key="ours-plain"),
     Competitor("asking, own protocol", "conversing_asks", OURS, key="ours-asks"),
 ]
+
+
+ENVELOPES = {
+    "flat": Enveloped("/flat"),
+    "renamed": Enveloped("/renamed", tag="action", ref="requestId"),
+    "nested": Enveloped("/nested", tag="event", inside="payload"),
+    "arrays": Arrays("/arrays"),
+}
+
+WIRES = [
+    *(Competitor("naive FastAPI loop", "wire_naive", key=f"naive-{name}", dialect=dialect)
+      for name, dialect in ENVELOPES.items()),
+    *(Competitor(f"own protocol, {name}", "wire_socketsundso", OURS, key=f"ours-{name}", dialect=dialect)
+      for name, dialect in ENVELOPES.items()),
+]  # fmt: skip
 
 
 def pick(*keys: str, among: Sequence[Competitor] = COMPETITORS) -> list[Competitor]:

@@ -35,5 +35,6 @@ from socketsundso.rooms import SyncHub as SyncHub
 from socketsundso.shared_limits import SharedRateLimit as SharedRateLimit
 
 Endpoint = WebSocketHandlingEndpoint
+"""`WebSocketHandlingEndpoint`, which is its name in 0.0.x."""
 
 __version__ = "0.1.0"

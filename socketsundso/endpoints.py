@@ -54,6 +54,7 @@ from socketsundso.connection import (
     SlowPolicy,
     Tasks,
     UnlessGone,
+    about,
     answering,
     check_deflate_min,
     check_handshake,
@@ -93,15 +94,18 @@ from socketsundso.messages import (
     reply_route,
     written,
 )
+from socketsundso.observing import Load, Observer, tell
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, Resumed, asks_nothing
 from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
+from socketsundso.wire import wire_of
 
 logger = logging.getLogger("socketsundso")
 
 M = TypeVar("M", bound=Middleware)
 T = TypeVar("T")
 
+_SHOWN = 32  # characters of a subprotocol that a client offers, in a log line; a longer one may be a token
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
 
 
@@ -275,6 +279,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     handlers = _HandlersAttribute()
     hub = _HubAttribute()
+    """The class's own `Hub`: its rooms and users, from anywhere."""
     websocket: WebSocket
 
     _handlers: ClassVar[Handlers]
@@ -284,6 +289,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     _origins: ClassVar[Origins | None] = None
     _own_middleware: ClassVar[tuple[Middleware, ...]] = ()  # each class's own, without those of its bases
+    _own_observers: ClassVar[tuple[Observer, ...]] = ()  # the same
+    _observers: ClassVar[tuple[Observer, ...]] = ()  # with those of its bases
 
     _noted_offer: ClassVar[bool]
     _noted_origin: ClassVar[bool]
@@ -346,6 +353,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         cls.tags = checked_tags(f"class {cls.__name__}", cls.tags)
         cls.security = check_security(cls.__name__, cls.security)
         cls._own_middleware = ()
+        cls._own_observers, cls._observers = (), cls._all_observers()
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
@@ -420,6 +428,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
+                tell(cls._observers, "compiled", cls, route)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None
             else:
@@ -511,7 +520,32 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         return function
 
     @classmethod
+    def add_observer(cls, observer: Observer) -> None:
+        """
+        Have telemetry told of the connections of this class and its subclasses, also of those that are made later.
+
+        Takes effect at once: messages of connections that are open are seen from now on, too. Who is added twice is
+        told once.
+        """
+        if observer not in cls._own_observers:
+            cls._own_observers = (*cls._own_observers, observer)
+            cls._compile_anew()
+
+    @classmethod
+    def remove_observer(cls, observer: Observer) -> None:
+        """The opposite; nothing happens to who was not added here."""
+        if observer in cls._own_observers:
+            cls._own_observers = tuple(each for each in cls._own_observers if each is not observer)
+            cls._compile_anew()
+
+    @classmethod
+    def _all_observers(cls) -> tuple[Observer, ...]:
+        own = [base._own_observers for base in reversed(cls.__mro__) if issubclass(base, WebSocketHandlingEndpoint)]
+        return tuple(dict.fromkeys(itertools.chain(*own)))
+
+    @classmethod
     def _compile_anew(cls) -> None:
+        cls._observers = cls._all_observers()
         cls._compile(cls._handlers, cls._handlers)
         for subclass in cls.__subclasses__():
             subclass._compile_anew()
@@ -833,6 +867,18 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     # ------------------------------------------------------------------ the life of a connection
 
+    @property
+    def current_load(self) -> Load:
+        """What runs and waits for this connection at the moment, for who watches over many."""
+        membership: Membership | None = self.__dict__.get("_in_rooms")
+        wire = wire_of(self.websocket.scope)
+        return Load(
+            *(membership.queued if membership is not None else (0, 0)),
+            unsent_bytes=0 if wire is None else wire.buffered,
+            streams=0 if self._loop is None else self._loop.streams,
+            calls=0 if self._calls is None else len(self._calls.waiting),
+        )
+
     @functools.cached_property
     def _peer(self) -> Peer:
         return Peer(self.websocket, self.subprotocols)
@@ -855,10 +901,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         peer = self._peer
         peer.observe(self.deflate_min)
         code = 1011
+        if self._observers:
+            self._be_observed()
         try:
             if self._definition.decoder.overridable:
                 await self._look_up_dependencies()
             if await self._connected():
+                tell(self._observers, "opened", self)
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
                 loop_of = Concurrent if self._definition.decoder.converses else Serial
                 self._loop = loop = loop_of(self, peer, self._definition, responds)
@@ -888,6 +937,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             finally:
                 self._end(code)
 
+    def _be_observed(self) -> None:
+        """What is answered is told by a `send_exception` of the instance's own: no loop has to ask who listens."""
+        observers, send_exception = self._observers, self.send_exception
+
+        def observed(exc: Exception) -> Coroutine[Any, Any, None]:
+            tell(observers, "answers", self, exc)
+            return send_exception(exc)
+
+        self.__dict__["send_exception"] = observed
+        tell(observers, "began", self)
+
     async def _connected(self) -> bool:
         peer, step = self._peer, "authenticate"
         if (questions := type(self)._questions) is not None:
@@ -897,6 +957,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
             self._check_origin()
             if not await self._authenticated():
+                self._tell_refusal("forbidden")
                 return False
             if self._declaration.uses_rooms:
                 self._membership.attend()
@@ -910,19 +971,27 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if peer.gone and isinstance(exc, OSError):  # of a send that found nobody there
                 return False
             if not refusal.is_meant(exc):
-                logger.exception("%s.%s failed for %s", type(self).__name__, step, peer.name)
+                where = type(self).__name__, step, peer.name
+                logger.exception("%s.%s failed for %s", *where, extra=about(peer, self))
+            self._tell_refusal(refusal.reason_of(exc))
             await refusal.refuse(peer, exc)
             return False
         if self.websocket.application_state is WebSocketState.CONNECTING:
-            logger.error("%s.on_connect neither accepted nor closed the connection: refused", type(self).__name__)
+            what = "%s.on_connect neither accepted nor closed the connection: refused"
+            logger.error(what, type(self).__name__, extra=about(peer, self))
             await self.websocket.close(1011)
         self._note_offer()
         if peer.closed is not None or not peer.accepted:
+            self._tell_refusal("forbidden")
             return False
         cls = type(self)
         if cls.authenticate_within_s is not None or cls.idle_timeout_s is not None or self._user_expires_at is not None:
             self._watch_deadlines()
         return True
+
+    def _tell_refusal(self, reason: str) -> None:
+        if not self._peer.accepted:
+            tell(self._observers, "refused", self, reason)
 
     def _check_origin(self) -> None:
         """Raises what the handshake of another page is answered with; the first one is logged, to be seen at work."""
@@ -936,6 +1005,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 "%s: a page of the origin %r may not connect; add it to `allowed_origins` if it should (told once)",
                 cls.__name__,
                 ", ".join(sent)[:200] if sent else None,
+                extra=about(self._peer, self),
             )
         raise HTTPException(403, "this origin may not connect")
 
@@ -969,7 +1039,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             logger.warning(
                 "%s: a client offers the subprotocols %r and got none; set `subprotocols` on the class (told once)",
                 cls.__name__,
-                list(peer.offered),
+                [name if len(name) <= _SHOWN else f"{name[:8]}…" for name in peer.offered],
+                extra=about(peer, self),
             )
 
     @classmethod
@@ -1009,7 +1080,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except WebSocketDisconnect:
             pass  # it tried to send to the peer that has just left
         except Exception:
-            logger.exception("%s.on_disconnect failed for %s", type(self).__name__, self._peer.name)
+            where = type(self).__name__, self._peer.name
+            logger.exception("%s.on_disconnect failed for %s", *where, extra=about(self._peer, self))
 
     def _end(self, code: int) -> None:
         """Let go of everything; no cycle keeps the endpoint alive until the collector comes."""
@@ -1021,6 +1093,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if self._calls is not None:
             self._calls.fail(code)
             self._calls = None
+        if self._observers:
+            tell(self._observers, "ended", self, code, self._peer.closed is None)
+            self.__dict__.pop("send_exception", None)
         self._peer.release(code)
         if self._deadlines is not None:
             self._deadlines.end()

@@ -121,6 +121,7 @@ class Handler(Generic[P, R]):
         self.event = _checked_name(signature.event_name(self.method) if event is None else event)
         self._is_named = event is not None
         self.is_coroutine = signature.is_async(self.method)
+        """Is it `async def`?"""
         self.thread = thread
         self.guards = _checked_guards(self.event, guards)
         self.errors = check_errors(f"event {self.event!r}", errors)
@@ -137,6 +138,7 @@ class Handler(Generic[P, R]):
             exclude_defaults=response_model_exclude_defaults,
             exclude_none=response_model_exclude_none,
         )
+        """What the `response_model_*` arguments say."""
         self._signature: Signature | None = None
         self._wholes = Wholes()
         self._names: list[Mapping[str, Any]] = []  # the local names there, where dependencies may need them

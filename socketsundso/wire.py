@@ -20,9 +20,15 @@ Send = Callable[..., Awaitable[None]]
 
 
 class Writer(Protocol):
-    """Writes a text if that needs no waiting; False: it was not written, ASGI's `send` is to do it."""
+    """
+    Writes a text if that needs no waiting; False: it was not written, ASGI's `send` is to do it.
+
+    `write_soon` is for one that is probably followed by more.
+    """
 
     def write(self, payload: bytes) -> bool: ...
+
+    def write_soon(self, payload: bytes) -> bool: ...
 
 
 class Wire(Writer, Protocol):

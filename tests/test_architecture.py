@@ -16,14 +16,14 @@ PACKAGE = Path(__file__).parent.parent / "socketsundso"
 
 ROOMS = [
     {"errors", "environment"},
-    {"models", "wire", "backplanes", "server", "security"},
+    {"models", "wire", "backplanes", "server", "operations", "security"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting", "threads", "guards", "shared_limits"},
+    {"rooms", "collecting", "threads", "guards", "shared_limits", "observing"},
     {"contract"},
     {"endpoints"},
     {"__init__"},
-    {"testing"},
+    {"testing", "telemetry"},
     {"cli"},
     {"__main__"},
 ]
@@ -51,7 +51,9 @@ WINGS = {
         {"requests"},
         {"outbound", "application", "handshake", "kept"},
         {"peer"},
-        {"current", "refusal", "deadlines", "tasks", "leaving"},
+        {"current", "refusal", "deadlines", "leaving"},
+        {"lines"},
+        {"tasks"},
         {"serial", "calls", "text_pings"},
         {"concurrent"},
     ],
@@ -96,8 +98,10 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "cli": [{"target", "documented"}, {"run", "schema", "client"}],
+    "telemetry": [{"families"}, {"tally"}, {"prometheus"}],
+    "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
+    "operations": [{"settings", "front", "draining"}, {"serving"}, {"workers"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
         {"early", "head", "rejection", "parser", "packing"},
@@ -126,9 +130,10 @@ ONLY_IN = {
         "contract/python/runtime/synchronous",
     },
     "isal": {"server/packing"},
-    "uvicorn": {"server", "cli"},
+    "uvicorn": {"server", "operations", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},
+    "prometheus_client": {"telemetry/prometheus"},
     "orjson": {"messages/values", "messages/plain_models"},
 }
 """Foreign libraries that are imported nowhere else, by module or folder."""

@@ -14,6 +14,7 @@ The life of one connection.
     leaving       a peer that leaves before messages are taken
     tasks         those that belong to a connection, and end with it
     current       which message is being answered
+    lines         which connection, message and user a log line is about
     kept          what lives as long as the connection: dependencies with scope="connection"
     handshake     what dependencies take of the handshake, solved by FastAPI
     origins       which pages may connect
@@ -49,6 +50,8 @@ from socketsundso.connection.limits import Named as Named
 from socketsundso.connection.limits import RateLimit as RateLimit
 from socketsundso.connection.limits import check_rate_limit as check_rate_limit
 from socketsundso.connection.limits import refuse as refuse
+from socketsundso.connection.lines import about as about
+from socketsundso.connection.lines import name_of as name_of
 from socketsundso.connection.origins import OriginPattern as OriginPattern
 from socketsundso.connection.origins import Origins as Origins
 from socketsundso.connection.origins import declared_origins as declared_origins

@@ -53,10 +53,6 @@ async def take_turns(near: list[Connection]) -> None:
             return
 
 
-def _take(step: Callable[[Any], Any], value: Any) -> Any:
-    return step(value)
-
-
 class Connection:
     """
     The outbound side of one peer.
@@ -140,6 +136,10 @@ class Connection:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
         return self._idle is not None and self._idle.write(payload)
 
+    def write_soon(self, payload: bytes) -> bool:
+        """`Wire.write_soon`, likewise."""
+        return self.offer is not None and self.wire is not None and self.wire.write_soon(payload)
+
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
         return self.send_at_once(event) if self._writer is None else self._send_in_turn(event)
@@ -171,7 +171,7 @@ class Connection:
         except Exception:  # each server has its own exception for a peer that has gone
             self.close()
         else:
-            self._writer = self._loop.create_task(self._write(rest_of(writing, waits_for, _take)))
+            self._writer = self._loop.create_task(self._write(rest_of(writing, waits_for)))
 
     async def _write(self, begun: Awaitable[None] | None = None) -> None:
         """Write through ASGI's `send`, which waits while the peer does not read."""

@@ -144,7 +144,8 @@ class Peer:
 
     def __init__(self, websocket: WebSocket, subprotocols: Sequence[str] = ()) -> None:
         self.websocket = websocket
-        self.offered: Sequence[str] = websocket.scope.get("subprotocols") or ()
+        # some servers and test clients split a header that is empty, or not there, into one empty name
+        self.offered: Sequence[str] = [name for name in websocket.scope.get("subprotocols") or () if name]
         # what is, or will be, accepted: the first of ours that the client offers
         self.subprotocol = next((name for name in subprotocols if name in self.offered), None)
         self.negotiable = not (subprotocols and self.offered) or self.subprotocol is not None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, Literal
 
@@ -208,13 +208,18 @@ def fail(sent: asyncio.Future[None] | None, error: Exception) -> None:
 class Counters:
     """What has happened since the beginning, in this process and on this event loop."""
 
-    __slots__ = ("delivered", "dropped", "published", "refused")
+    __slots__ = ("delivered", "drops", "published", "refused")
 
     def __init__(self) -> None:
         self.published = 0  # broadcasts
         self.delivered = 0  # messages pushed to local connections
-        self.dropped = 0  # messages that a slow reader's policy dropped
+        self.drops: Counter[str] = Counter()  # messages that slow readers did not get: by a policy, `ttl`, `closed`
         self.refused = 0  # broadcasts that the engine could not take
+
+    @property
+    def dropped(self) -> int:
+        """Messages that a slow reader did not get."""
+        return self.drops.total()
 
 
 def _in_any_room(room: str) -> bool:
@@ -311,7 +316,7 @@ class OutboundQueue:
         while self.waiting:
             place = self.waiting[0]
             if place.expires_at <= now:
-                self._drop(lambda each: each.expires_at <= now)
+                self._drop(lambda each: each.expires_at <= now, "ttl")
                 continue
             self.waiting.popleft()
             if place.is_push:
@@ -332,7 +337,7 @@ class OutboundQueue:
             return False
         self.stalled = True
         if self._mortal:
-            self._drop(lambda place: place.expires_at <= now)
+            self._drop(lambda place: place.expires_at <= now, "ttl")
         if isinstance(self.on_slow, Conflate):
             self._conflate(self.on_slow)
         if self.bytes <= self.max_bytes or self.pushes == 1:
@@ -344,7 +349,8 @@ class OutboundQueue:
 
     def clear(self) -> None:
         """Drop everything; senders that wait get a ConnectionResetError."""
-        self.counters.dropped += self.pushes
+        if self.pushes:
+            self.counters.drops["closed"] += self.pushes
         for place in self.waiting:
             fail(place.sent, ConnectionResetError("the connection was closed before the message was written"))
         self.waiting.clear()
@@ -364,16 +370,16 @@ class OutboundQueue:
             if place.is_push:
                 left, excess = left - 1, excess - place.out.size
                 condemned.add(id(place))
-        self._drop(lambda place: id(place) in condemned)
+        self._drop(lambda place: id(place) in condemned, "drop_newest" if newest else "drop_oldest")
 
-    def _drop(self, condemned: Callable[[Waiting], bool], missed: bool = True) -> None:
-        """Drop and count; what is missed then is told, if the client is to be told, where it is missing."""
+    def _drop(self, condemned: Callable[[Waiting], bool], why: str, missed: bool = True) -> None:
+        """Drop, and count why; what is missed then is told, if the client is to be told, where it is missing."""
         places, self.waiting, self._runs = self.waiting, deque(), {}
         for place in places:
             if condemned(place):
                 self.pushes -= 1
                 self.bytes -= place.out.size
-                self.counters.dropped += 1
+                self.counters.drops[why] += 1
                 if missed and self.tell_gaps:
                     self._tell_gap(place.room, 1)
             elif isinstance(place, WaitingNotice) and place.run is not None:
@@ -395,7 +401,7 @@ class OutboundQueue:
     def _drop_replaced(self, condemned: set[int]) -> None:
         """What a newer value replaces is counted, but leaves no gap: nothing is missing."""
         if condemned:
-            self._drop(lambda place: id(place) in condemned, missed=False)
+            self._drop(lambda place: id(place) in condemned, "conflate", missed=False)
 
     @staticmethod
     def _key_of(conflate: Conflate, out: Outgoing) -> object:

@@ -82,6 +82,7 @@ from socketsundso.messages.envelopes import Envelope as Envelope
 from socketsundso.messages.envelopes import framing_of as framing_of
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
+from socketsundso.messages.error_frames import code_of as code_of
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.fields import Field as Field

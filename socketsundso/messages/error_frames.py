@@ -92,6 +92,15 @@ def error_frame(
     return _encode({**fields, "errors": [_summary(len(errors))]}, policy, ref)
 
 
+def code_of(exc: Exception) -> str:
+    """The `code` of the frame that answers `exc`."""
+    if isinstance(exc, ValidationError):
+        return "validation_error"
+    if isinstance(exc, EventError):
+        return exc.code
+    return http_code(exc.status_code) if isinstance(exc, HTTPException) else "internal_error"
+
+
 def http_code(status: int) -> str:
     """The `code` for an HTTP status: 404 is `not_found`."""
     if status in _HTTP_CODES:

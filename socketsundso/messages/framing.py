@@ -304,6 +304,7 @@ class ArrayFraming(Framing):
         self.ref_place = self._parts.index("ref") if "ref" in self._parts else None
         self._data_at = self._parts.index("data")
         self.place = (self._data_at,)
+        self._is_ref_last = self._parts[-1] == "ref"
         before, behind = self._parts[1 : self._data_at], self._parts[self._data_at + 1 :]
         self._head, self._end = b",null" * len(before) + b",", b",null" * len(behind) + b"]"
 
@@ -377,11 +378,13 @@ class ArrayFraming(Framing):
         return [parts[each] for each in self._parts]
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
+        if self._is_ref_last:
+            return b"%b%b]" % (frame[: -len(b"null]")], msgspec.json.encode(ref))
         if self.ref_place is None:
             return frame
-        if self._parts[-1] == "ref":
-            return b"%b%b]" % (frame[: -len(b"null]")], msgspec.json.encode(ref))
-        end = _end_of_text(frame, 1)
+        end = frame.index(b'",null') + 1  # where the name ends, unless it has an escaped quotation mark
+        if frame[end - 2] == _BACKSLASH:
+            end = _end_of_text(frame, 1)
         return b"%b,%b%b" % (frame[:end], msgspec.json.encode(ref), frame[end + len(b",null") :])
 
 

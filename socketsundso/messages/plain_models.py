@@ -56,7 +56,7 @@ def plain_encode(
     message = f"dumps({{{', '.join(items)}}})"
     if type_key is None:
         names |= {"open": typing.open, "close": typing.close}
-        message = f'b"%b%b%b" % (open, {message}, close)'
+        message = f"open + {message} + close"
     body = [
         "if type(value) is model:",
         "    fields = value.__dict__",

@@ -203,7 +203,7 @@ class ModelEncoder(Encoder):
 
         def encode(value: Any) -> bytes:
             try:
-                return b"%b%b%b" % (start, to_json(validate(value, from_attributes=True), by_alias=by_alias), end)
+                return start + to_json(validate(value, from_attributes=True), by_alias=by_alias) + end
             except ValidationError as exc:
                 raise invalid(exc, schema) from exc
             except PydanticSerializationError as exc:

@@ -88,7 +88,7 @@ class Apart:
         self.open, self.close = framing.around(msgspec.json.encode(event))
 
     def splice(self, body: bytes) -> bytes:
-        return b"%b%b%b" % (self.open, body, self.close)
+        return self.open + body + self.close
 
     def complete(self, body: bytes, own: Any = None) -> bytes:
         """Raises `ResponseError` for what is no JSON."""

@@ -24,6 +24,7 @@ from socketsundso.rooms.hub import Hub as Hub
 from socketsundso.rooms.hub import Presence as Presence
 from socketsundso.rooms.hub import SyncHub as SyncHub
 from socketsundso.rooms.local import Rooms as Rooms
+from socketsundso.rooms.local import rooms_in_use as rooms_in_use
 from socketsundso.rooms.membership import Membership as Membership
 from socketsundso.rooms.presence import Member as Member
 from socketsundso.rooms.room import EVERYONE as EVERYONE

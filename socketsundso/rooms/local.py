@@ -730,6 +730,12 @@ def rooms_for(url: str) -> Rooms:
     return rooms
 
 
+def rooms_in_use() -> list[Rooms]:
+    """Those of all event loops of this process. May be called in any thread."""
+    with _by_loop_lock:
+        return [rooms for by_url in _by_loop.values() for rooms in tuple(by_url.values())]
+
+
 def known_rooms(url: str) -> Rooms | None:
     """The `Rooms` of the running event loop and the URL, if it is in use."""
     try:

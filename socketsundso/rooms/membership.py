@@ -71,6 +71,12 @@ class Membership:
         who = self.participant
         return frozenset(topic[1:] for topic in who.rooms if topic[0] == "r") if who else frozenset()
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """What waits for the peer, since it reads slowly: how many messages, and of how many bytes."""
+        queue = self.participant.connection.queue if self.participant is not None else None
+        return (len(queue.waiting), queue.bytes) if queue is not None else (0, 0)
+
     # ---- what users call
 
     async def join(self, room: str | Iterable[str], *more: str | Iterable[str], last: int | None) -> None:
