@@ -44,7 +44,6 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
-from socketsundso.messages import whole as whole
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
 from socketsundso.messages.conduct import Bound as Bound
@@ -134,3 +133,6 @@ from socketsundso.messages.teardown import Opened as Opened
 from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.teardown import finishing as finishing
+from socketsundso.messages.whole import Wholes as Wholes
+from socketsundso.messages.whole import refuse_beside as refuse_beside
+from socketsundso.messages.whole_frames import is_frame as is_frame
