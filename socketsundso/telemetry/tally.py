@@ -2,9 +2,11 @@
 What is counted of endpoints, in plain numbers. `Tally.read` gives all of it.
 
 A `Meter` belongs to one event of one class. It puts itself around the event's call and its encoder when the class is
-compiled, and adds to variables of its own: a library's counter, with a lock and labels for each message, costs as much
-as decoding it. What is open, runs or waits is not counted at all: it is asked for, from all connections, when somebody
-reads. Labels are names that the application declares; whatever a peer can choose is one of a few, or `OTHER`.
+compiled. Taking times and adding up costs a tenth of what a small message does; so where an event comes more often than
+`OFTEN`, one call in `ONE_IN` is looked at, and stands for those before it. How many messages came is exact.
+
+What is open, runs or waits is not counted at all: it is asked for, from all connections, when somebody reads. Labels
+are names that the application declares; whatever a peer can choose is one of a few, or `OTHER`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
@@ -45,161 +48,183 @@ anything else that it raised, or cancelled.
 """
 
 
-Encode = Callable[[Any], bytes]
+OFTEN = 1000
+"""Messages of an event a second; of one that comes more often not every call is looked at."""
 
-
-class Reading(NamedTuple):
-    """What a meter shows."""
-
-    received: int
-    received_bytes: int
-    sent: int
-    sent_bytes: int
-    slow: int
-    seconds: dict[str, Histogram]
-    """By outcome."""
+ONE_IN = 16
+WINDOW = 64
+"""Messages after which it is looked again how often an event comes."""
 
 
 class Meter:
     """What comes and goes of one event, and how long its handler takes."""
 
+    __slots__ = (
+        "_counted", "_counts", "_seconds", "_since", "_stride", "_window", "_window_began", "received_bytes", "sent",
+        "sent_bytes", "slow",
+    )  # fmt: skip
+
     def __init__(self) -> None:
-        self._wraps = _wraps()
-        self._slow = 0  # messages that pydantic had to read whole
+        self.received_bytes = self.sent = self.sent_bytes = 0
+        self.slow = 0  # messages that pydantic had to read whole
+        self._counted = 0  # messages that were looked at, and those that they stand for
+        self._since = 0  # that have come since
+        self._stride = 1  # one in so many is looked at
+        self._window, self._window_began = 0, 0.0
+        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(BOUNDS) + 1))  # by outcome
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def attach(self, route: Route) -> None:
         """From now on what passes through this route is counted."""
-        counted, timed, metered, around_encode, _ = self._wraps
+        replies = _Replies(self, route)
         awaited, turns = route.awaited, route.conduct is not None and route.conduct.key is not None
         streams = route.apart in ("stream", "upload")  # whose call gives an iterator at once
         if awaited and not turns and not streams:
-            route.put_before(metered, awaited=True)
+            route.put_before(functools.partial(self._sampled, replies), awaited=True)
         else:
             if not streams:
-                route.put_before(functools.partial(timed, awaited), awaited=awaited, waits=True)
-            route.put_before(counted, awaited=awaited)
-        route.encoder = encoder = _Metered(route.encoder, around_encode)
-        route.encode = encoder.encode  # type: ignore[assignment]  # to mypy the attribute was a method
-        route.exact = self._counting_slow(route.exact)  # type: ignore[assignment, method-assign]  # its own
+                route.put_before(functools.partial(self._timed, awaited), awaited=awaited, waits=True)
+            route.put_before(self._received, awaited=awaited)
+        route.exact = self._slowly(route.exact)  # type: ignore[assignment, method-assign]  # its own
 
-    def _counting_slow(self, exact: Callable[[Frame], dict[str, Any]]) -> Callable[[Frame], dict[str, Any]]:
-        def counted(frame: Frame) -> dict[str, Any]:
-            self._slow += 1
-            return exact(frame)
+    def _sampled(self, replies: _Replies, inner: CallMessage) -> CallMessage:
+        meter = self
 
-        return counted
+        async def looked_at(message: Any, endpoint: Any, frame: Frame, weight: int) -> Any:
+            meter._receive(frame, weight)
+            replies.expect(weight)
+            with meter._timing(weight):
+                value = await inner(message, endpoint, frame)
+            if value is None:
+                replies.expect_none()
+            return value
 
-    def read(self) -> Reading:
-        received, received_bytes, sent, sent_bytes, seconds = self._wraps.read()
-        return Reading(received, received_bytes, sent, sent_bytes, self._slow, seconds)
-
-
-class _Metered:
-    """An encoder whose replies are counted."""
-
-    def __init__(self, encoder: Encodes, around: Callable[[Encode], Encode]) -> None:
-        self.encode, self.encode_valid = around(encoder.encode), around(encoder.encode_valid)
-        self.validate = encoder.validate
-
-
-class _Wraps(NamedTuple):
-    """Functions that share the variables of one meter: a name of an enclosing function is the cheapest place."""
-
-    counted: Callable[[CallMessage], CallMessage]
-    timed: Callable[[bool, CallMessage], CallMessage]
-    metered: Callable[[CallMessage], CallMessage]
-    around_encode: Callable[[Encode], Encode]
-    read: Callable[[], tuple[int, int, int, int, dict[str, Histogram]]]
-
-
-def _wraps() -> _Wraps:
-    received = received_bytes = sent = sent_bytes = 0
-    quick, seconds, counts = 0, 0.0, [0] * (len(BOUNDS) + 1)  # of calls that went well
-    first = BOUNDS[0]
-    others: dict[str, Histogram] = {}  # of those that did not
-
-    def note(took: float) -> None:
-        nonlocal seconds
-        seconds += took
-        counts[bisect_left(BOUNDS, took)] += 1
-
-    def note_failure(exc: BaseException, took: float) -> None:
-        outcome = _outcome(exc)
-        before, place = others.get(outcome, _NONE), bisect_left(BOUNDS, took)
-        buckets = (*before.counts[:place], before.counts[place] + 1, *before.counts[place + 1 :])
-        others[outcome] = Histogram(buckets, before.sum + took)
-
-    def counted(inner: CallMessage) -> CallMessage:
         def call(message: Any, endpoint: Any, frame: Frame) -> Any:
-            nonlocal received, received_bytes
-            received += 1
-            received_bytes += _size(frame)
+            since = meter._since + 1
+            if since < meter._stride:  # nothing else for most messages: benchmarks/test_telemetry.py
+                meter._since = since
+                return inner(message, endpoint, frame)
+            meter._since = 0
+            return looked_at(message, endpoint, frame, since)
+
+        return call
+
+    def _received(self, inner: CallMessage) -> CallMessage:
+        def call(message: Any, endpoint: Any, frame: Frame) -> Any:
+            self._receive(frame, 1)
             return inner(message, endpoint, frame)
 
         return call
 
-    @contextlib.contextmanager
-    def timing() -> Iterator[None]:
-        begun = perf_counter()
-        try:
-            yield
-        except BaseException as exc:
-            note_failure(exc, perf_counter() - begun)
-            raise
-        note(perf_counter() - begun)
-
-    def timed(awaited: bool, inner: CallMessage) -> CallMessage:
+    def _timed(self, awaited: bool, inner: CallMessage) -> CallMessage:
         def call(message: Any, endpoint: Any, frame: Frame) -> Any:
-            with timing():
+            with self._timing(1):
                 return inner(message, endpoint, frame)
 
         async def call_and_wait(message: Any, endpoint: Any, frame: Frame) -> Any:
-            with timing():
+            with self._timing(1):
                 return await inner(message, endpoint, frame)
 
         return call_and_wait if awaited else call
 
-    def metered(inner: CallMessage) -> CallMessage:
-        # `counted` and `timed` in one, unfolded: this is what most messages pay, see benchmarks/test_roundtrip.py
-        async def call(message: Any, endpoint: Any, frame: Frame) -> Any:
-            nonlocal received, received_bytes, quick, seconds
-            received += 1
-            received_bytes += len(frame) if frame.isascii() else _size(frame)
-            begun = perf_counter()
-            try:
-                value = await inner(message, endpoint, frame)
-            except BaseException as exc:
-                note_failure(exc, perf_counter() - begun)
-                raise
+    def _slowly(self, exact: Callable[[Frame], dict[str, Any]]) -> Callable[[Frame], dict[str, Any]]:
+        def counted(frame: Frame) -> dict[str, Any]:
+            self.slow += 1
+            return exact(frame)
+
+        return counted
+
+    def _receive(self, frame: Frame, weight: int) -> None:
+        self._counted += weight
+        self.received_bytes += weight * _size(frame)
+        self._window += weight
+        if self._window >= WINDOW:
+            now = perf_counter()
+            self._stride = ONE_IN if now - self._window_began < self._window / OFTEN else 1
+            self._window, self._window_began = 0, now
+
+    @contextlib.contextmanager
+    def _timing(self, weight: int) -> Iterator[None]:
+        outcome, begun = "ok", perf_counter()
+        try:
+            yield
+        except BaseException as exc:
+            outcome = _outcome(exc)
+            raise
+        finally:
             took = perf_counter() - begun
-            if took <= first:
-                seconds += took
-                quick += 1
-            else:
-                note(took)
-            return value
+            self._counts[outcome][bisect_left(BOUNDS, took)] += weight
+            self._seconds[outcome] += took * weight
 
-        return call
+    @property
+    def often(self) -> bool:
+        """It comes so often that not every message is looked at."""
+        return self._stride > 1
 
-    def around_encode(inner: Encode) -> Encode:
-        def encode(value: Any) -> bytes:
-            nonlocal sent, sent_bytes
-            body = inner(value)
-            sent += 1
-            sent_bytes += len(body)
-            return body
+    @property
+    def received(self) -> int:
+        return self._counted + self._since
 
-        return encode
-
-    def read() -> tuple[int, int, int, int, dict[str, Histogram]]:
-        well = Histogram((quick + counts[0], *counts[1:]), seconds)
-        return received, received_bytes, sent, sent_bytes, {"ok": well, **others} if any(well.counts) else dict(others)
-
-    return _Wraps(counted, timed, metered, around_encode, read)
+    def seconds(self) -> dict[str, Histogram]:
+        """By outcome. The next message is looked at, so that nothing that is over stays untold for long."""
+        self._stride = 1
+        return {
+            outcome: Histogram(tuple(counts), self._seconds[outcome]) for outcome, counts in dict(self._counts).items()
+        }
 
 
-_NONE = Histogram((0,) * (len(BOUNDS) + 1), 0.0)
+class _Replies:
+    """
+    The replies of one route: all are counted, or, of an event that comes often, those to messages that are looked at.
+
+    In between the route encodes as if nobody counted.
+    """
+
+    def __init__(self, meter: Meter, route: Route) -> None:
+        self._meter, self._route, self._plain = meter, route, route.encode
+        self._owed = 0  # how many the next one stands for
+        self._encode = self._count_some
+        route.encode = self._encode
+        route.encoder = _Counted(route.encoder, self)
+
+    def expect(self, weight: int) -> None:
+        """The answer to what is looked at is next."""
+        self._owed += weight
+        self._route.encode = self._encode
+
+    def expect_none(self) -> None:
+        """Nor was there one by `respond`."""
+        self._owed = 0
+
+    def _count_some(self, value: Any) -> bytes:
+        body, weight = self._plain(value), 1
+        if self._meter.often:
+            weight = self._owed
+            self._route.encode = self._plain
+        self._owed = 0
+        self.count(body, weight)
+        return body
+
+    def count(self, body: bytes, weight: int = 1) -> None:
+        self._meter.sent += weight
+        self._meter.sent_bytes += weight * len(body)
+
+
+class _Counted:
+    """An encoder for who replies by `respond`: a value that is valid already goes to it, not to the route."""
+
+    def __init__(self, encoder: Encodes, replies: _Replies) -> None:
+        self._encoder, self._replies = encoder, replies
+        self.encode, self.validate = encoder.encode, encoder.validate
+
+    def encode_valid(self, value: Any) -> bytes:
+        body = self._encoder.encode_valid(value)
+        self._replies.count(body)
+        return body
+
+
 _ENDPOINT, _EVENT = ("endpoint",), ("endpoint", "event")
+_NONE: Mapping[Labels, int] = MappingProxyType({})
 
 
 def _size(frame: Frame) -> int:
@@ -299,13 +324,13 @@ class Tally(Observer):
         yield gauge("calls", "Questions to clients that wait for an answer.", lambda load: load.calls)
 
     def _of_messages(self) -> Iterator[Family]:
-        readings = {labels: meter.read() for labels, meter in tuple(self._meters.items())}
+        meters = dict(self._meters)
 
-        def counter(name: str, help: str, value: Callable[[Reading], int]) -> Family:
-            return _counter(name, help, _EVENT, {labels: value(each) for labels, each in readings.items()})
+        def counter(name: str, help: str, value: Callable[[Meter], int], more: Mapping[Labels, int] = _NONE) -> Family:
+            values = {labels: value(meter) for labels, meter in meters.items()}
+            return _counter(name, help, _EVENT, {**values, **more})
 
-        received = {labels: reading.received for labels, reading in readings.items()}
-        yield _counter("received_messages", "Messages that came.", _EVENT, {**received, **self._unknown})
+        yield counter("received_messages", "Messages that came.", lambda each: each.received, self._unknown)
         yield counter("received_bytes", "Bytes of these messages.", lambda each: each.received_bytes)
         yield counter("sent_messages", "Replies, and items of streams.", lambda each: each.sent)
         yield counter("sent_bytes", "Bytes of these replies, without their `ref`.", lambda each: each.sent_bytes)
@@ -314,8 +339,8 @@ class Tally(Observer):
         yield _counter("errors", about, ("endpoint", "code"), self._errors)
         seconds = {
             (*labels, outcome): histogram
-            for labels, reading in readings.items()
-            for outcome, histogram in reading.seconds.items()
+            for labels, meter in meters.items()
+            for outcome, histogram in meter.seconds().items()
         }
         about = "From the decoded frame to the handler's value."
         yield Family("handler_seconds", "histogram", about, (*_EVENT, "outcome"), {}, seconds, BOUNDS)

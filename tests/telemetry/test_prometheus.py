@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from socketsundso import Endpoint, EventError, event
 from socketsundso.observing import Observer
-from socketsundso.telemetry import prometheus
+from socketsundso.telemetry import prometheus, tally
 from socketsundso.testing import HandshakeRefused, connect
 
 ROOM = "memory://telemetry"
@@ -140,6 +140,40 @@ def test_what_pydantic_reads_took_the_slow_path(chat: type[Endpoint]) -> None:
     """A value that is coerced did, a native one did not."""
     talk(chat, {"type": "say", "msg": "a"}, {"type": "say", "msg": "a", "times": "2"})
     assert counted("slow_path_total", "say") == 1
+
+
+class Clock:
+    """In place of `time.perf_counter`: what each look at it adds."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now, self.step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self.now += self.step_s
+        return self.now
+
+
+def test_what_comes_often_is_looked_at_now_and_then(chat: type[Endpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand messages within a few ms one in 16 is timed, for 16; how many came is exact."""
+    clock = Clock(1e-6)
+    monkeypatch.setattr(tally, "perf_counter", clock)
+    talk(chat, *[{"type": "say", "msg": "hi"}] * 1000)
+    looks = clock.now / clock.step_s
+    assert counted("received_messages_total", "say") == 1000
+    assert 2 * 64 + 2 * 1000 / 16 < looks < 2 * 2 * 64 + 3 * 1000 / 16
+    for name in ("sent_messages_total", "handler_seconds_count"):
+        labels = {"outcome": "ok"} if name.startswith("handler") else {}
+        assert 1000 - 16 <= (scraped(name, endpoint="Chat", event="say", **labels) or 0) <= 1000, name
+    assert 25 * (1000 - 16) <= (counted("received_bytes_total", "say") or 0) <= 25 * 1000
+
+
+def test_what_comes_seldom_is_looked_at_each_time(chat: type[Endpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a thousand a second every call is timed."""
+    monkeypatch.setattr(tally, "perf_counter", Clock(0.01))
+    talk(chat, *[{"type": "say", "msg": "hi"}] * 200)
+    assert scraped("handler_seconds_count", endpoint="Chat", event="say", outcome="ok") == 200
+    assert scraped("handler_seconds_bucket", endpoint="Chat", event="say", outcome="ok", le="0.005") == 0
+    assert scraped("handler_seconds_bucket", endpoint="Chat", event="say", outcome="ok", le="0.025") == 200
 
 
 @pytest.mark.parametrize(
