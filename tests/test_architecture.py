@@ -98,7 +98,7 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "telemetry": [{"families"}, {"tally"}, {"prometheus"}],
+    "telemetry": [{"families", "installing"}, {"tally", "opentelemetry"}, {"prometheus"}],
     "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "operations": [{"settings", "front", "draining"}, {"serving"}, {"workers"}],
@@ -133,6 +133,7 @@ ONLY_IN = {
     "uvicorn": {"server", "operations", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},
+    "opentelemetry": {"telemetry/opentelemetry"},
     "prometheus_client": {"telemetry/prometheus"},
     "orjson": {"messages/values", "messages/plain_models"},
 }

@@ -24,7 +24,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from socketsundso.errors import EventError
-from socketsundso.messages import CallMessage, Encodes, Frame, MessageError, Refused, Route, code_of
+from socketsundso.messages import CallMessage, Encodes, Frame, MessageError, Refused, Route, code_of, size_of
 from socketsundso.observing import Load, Observer
 from socketsundso.rooms import Rooms, rooms_in_use
 from socketsundso.telemetry.families import Family, Histogram, Labels
@@ -78,7 +78,7 @@ class Meter:
         """From now on what passes through this route is counted."""
         replies = _Replies(self, route)
         awaited, turns = route.awaited, route.conduct is not None and route.conduct.key is not None
-        streams = route.apart in ("stream", "upload")  # whose call gives an iterator at once
+        streams = route.apart == "stream"  # its call gives an iterator at once
         if awaited and not turns and not streams:
             route.put_before(functools.partial(self._sampled, replies), awaited=True)
         else:
@@ -136,7 +136,7 @@ class Meter:
 
     def _receive(self, frame: Frame, weight: int) -> None:
         self._counted += weight
-        self.received_bytes += weight * _size(frame)
+        self.received_bytes += weight * size_of(frame)
         self._window += weight
         if self._window >= WINDOW:
             now = perf_counter()
@@ -225,10 +225,6 @@ class _Counted:
 
 _ENDPOINT, _EVENT = ("endpoint",), ("endpoint", "event")
 _NONE: Mapping[Labels, int] = MappingProxyType({})
-
-
-def _size(frame: Frame) -> int:
-    return len(frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame)
 
 
 def _outcome(exc: BaseException) -> str:
