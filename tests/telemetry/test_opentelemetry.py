@@ -14,10 +14,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from starlette.exceptions import HTTPException
 
 from socketsundso import Endpoint, EventError, event
+from socketsundso.models import EventMessage
 from socketsundso.telemetry import opentelemetry
 from socketsundso.testing import HandshakeRefused, connect
 
@@ -25,7 +26,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 
-class Strict(BaseModel):
+class Strict(EventMessage):
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["whole"]
