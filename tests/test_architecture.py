@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "socketsundso"
 
 ROOMS = [
-    {"errors", "environment"},
+    {"errors", "environment", "refusals"},
     {"models", "wire", "backplanes", "server", "operations", "security"},
     {"messages"},
     {"connection", "handler"},
@@ -98,7 +98,7 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "telemetry": [{"families", "installing"}, {"tally", "opentelemetry"}, {"prometheus"}],
+    "telemetry": [{"families", "installing"}, {"meters", "opentelemetry"}, {"tally"}, {"prometheus"}],
     "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "operations": [{"settings", "front", "draining"}, {"serving"}, {"workers"}],

@@ -83,6 +83,7 @@ class _Shown(Tally, Collector):
             yield _histogram(family) if family.kind == "histogram" else _plain(family)
 
     def end(self) -> None:
+        super().end()
         REGISTRY.unregister(self)
 
 
@@ -146,6 +147,7 @@ class _Written(Tally):
             self._write()
 
     def end(self) -> None:
+        super().end()
         if self._timer is not None:
             self._timer.cancel()
 
