@@ -102,7 +102,7 @@ class _Tracing(Observer):
 
     def compiled(self, endpoint: type, route: Route) -> None:
         name, awaited = f"{endpoint.__name__}.{route.event}", route.awaited
-        if KEY not in route.declared:  # else it is a field of the application's, and stays
+        if _has_place_for_key(route):
             route.struct = _with_key(route)
             route.put_before(_without_key, awaited=awaited)
         kind = self._streamed if route.apart == "stream" else self._awaited if awaited else self._called
@@ -286,6 +286,13 @@ def _may_have_key(frame: Frame) -> bool:
 _QUOTED = f'"{KEY}"'
 
 
+def _has_place_for_key(route: Route) -> bool:
+    """Not in an array; and a field of the application's that is called so stays one."""
+    struct: Any = route.struct
+    taken = route.framing.names if route.framing.place else route.declared
+    return not struct.__struct_config__.array_like and KEY not in taken
+
+
 def _with_key(route: Route) -> type:
     """What frames of the route are decoded to, which may have the key, whatever its value is."""
     struct: Any = route.struct
@@ -293,7 +300,7 @@ def _with_key(route: Route) -> type:
         struct.__name__,
         [(KEY, Raw | UnsetType, UNSET)],
         bases=(struct,),
-        tag_field="type",
+        tag_field=struct.__struct_config__.tag_field,
         tag=route.event,
         forbid_unknown_fields=struct.__struct_config__.forbid_unknown_fields,
         kw_only=True,

@@ -16,12 +16,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 from pydantic import ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.testclient import TestClient
 
-from socketsundso import Endpoint, EventError, event
+from socketsundso import ArrayEnvelope, Endpoint, Envelope, EventError, event
 from socketsundso.models import EventMessage
 from socketsundso.telemetry import opentelemetry
 from socketsundso.testing import HandshakeRefused, connect
 
+KEY = "traceparent"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
@@ -235,6 +237,37 @@ def test_a_parameter_of_that_name_stays(traced: Traced) -> None:
     (reply,) = talk({"type": "own", "traceparent": TRACEPARENT})
     assert reply["mine"] == TRACEPARENT
     assert traced.message().parent is not None
+
+
+@pytest.mark.parametrize(
+    ("envelope", "frame", "continues"),
+    [
+        (Envelope(type="action"), {"action": "say", "msg": "hi", KEY: TRACEPARENT}, True),
+        (Envelope(type="event", data="payload"), {"event": "say", "payload": {"msg": "hi"}, KEY: TRACEPARENT}, True),
+        (Envelope(type="event", data="payload"), {"event": "say", "payload": {"msg": 7}, KEY: TRACEPARENT}, True),
+        (ArrayEnvelope("type", "ref", "data"), ["say", 1, {"msg": "hi"}], False),
+    ],
+    ids=str,
+)
+def test_envelopes(envelope: Any, frame: Any, continues: bool) -> None:
+    """The key stands beside that of the event; an array has no place for it."""
+    traced, chosen = Traced(), envelope
+
+    class Enveloped(Endpoint):
+        envelope = chosen
+
+        @event
+        async def on_say(self, msg: str) -> dict[str, str]:
+            return {"msg": msg}
+
+    opentelemetry.instrument(Enveloped, tracer_provider=traced.provider)
+    try:
+        with TestClient(Enveloped).websocket_connect("/") as ws:
+            ws.send_text(json.dumps(frame))
+            assert KEY not in ws.receive_text()
+    finally:
+        opentelemetry.uninstrument()
+    assert (traced.message().parent is not None) is continues
 
 
 def test_the_connection(traced: Traced) -> None:
