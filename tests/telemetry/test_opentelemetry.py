@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from opentelemetry import trace
@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
-from socketsundso import ArrayEnvelope, Endpoint, Envelope, EventError, event
+from socketsundso import ArrayEnvelope, Depends, Endpoint, Envelope, EventError, event
 from socketsundso.models import EventMessage
 from socketsundso.telemetry import opentelemetry
 from socketsundso.testing import HandshakeRefused, connect
@@ -38,6 +38,19 @@ class Strict(EventMessage):
 def current() -> dict[str, str]:
     """What code within a handler would go on from."""
     return {"span": format_span_id(trace.get_current_span().get_span_context().span_id)}
+
+
+class Endless(AsyncIterator[dict[str, str]]):
+    """An iterator that is no generator: nothing can be thrown into it."""
+
+    async def __anext__(self) -> dict[str, str]:
+        await asyncio.sleep(0)
+        return {"type": "endless"}
+
+
+class EndlessPlain(Iterator[dict[str, str]]):
+    def __next__(self) -> dict[str, str]:
+        return {"type": "endless_plain"}
 
 
 class Chat(Endpoint):
@@ -81,6 +94,25 @@ class Chat(Endpoint):
             yield current()
 
     @event
+    async def on_needy_items(
+        self, count: int, number: Annotated[int, Depends(lambda: 7)]
+    ) -> AsyncIterator[dict[str, str]]:
+        for _ in range(count):
+            yield current()
+
+    @event
+    def on_endless(self, count: int) -> Endless:
+        return Endless()
+
+    @event
+    def on_endless_plain(self, count: int) -> EndlessPlain:
+        return EndlessPlain()
+
+    @event(timeout_s=30)
+    async def on_wait(self) -> None:
+        await asyncio.Event().wait()
+
+    @event
     async def on_broken_items(self) -> AsyncIterator[dict[str, str]]:
         yield {}
         raise ZeroDivisionError
@@ -88,6 +120,10 @@ class Chat(Endpoint):
     @event
     async def on_fail(self) -> None:
         raise ZeroDivisionError
+
+    @event
+    async def on_leave(self, code: int) -> None:
+        await self.close(code)
 
     @event
     async def on_sold_out(self) -> None:
@@ -172,6 +208,39 @@ def test_a_message_without_one_begins_a_trace_of_its_own(traced: Traced, message
     assert [link.context for link in span.links] == [connection.context]
 
 
+@pytest.mark.parametrize(
+    "frame", ['{"type":"say","msg":"a","times":NaN,"traceparent":1}', '{"type":"say",,"traceparent":1}']
+)
+def test_what_is_no_json_is_refused_as_ever(traced: Traced, frame: str) -> None:
+    """The key within it changes nothing: 1003."""
+
+    async def scenario() -> None:
+        async with connect(Chat) as ws:
+            await ws.send_frame(frame)
+            await ws.expect_close(1003)
+
+    run(scenario())
+
+
+def test_a_binary_frame(traced: Traced) -> None:
+    """It brings its trace as a text does."""
+
+    async def scenario() -> None:
+        async with connect(Chat) as ws:
+            await ws.send_frame(json.dumps({"type": "say", "msg": "a", "times": "1", KEY: TRACEPARENT}).encode())
+            await ws.expect("say")
+
+    run(scenario())
+    assert traced.message().parent is not None
+
+
+def test_the_key_within_a_text_is_no_key(traced: Traced) -> None:
+    """Only at the top does it say where a message belongs."""
+    (reply,) = talk({"type": "say", "msg": f'"{KEY}"', "times": "1"})
+    assert reply["type"] == "say"
+    assert traced.message().parent is None
+
+
 @pytest.mark.parametrize("given", [7, None, {}, "", "00-x-y-01", "0" * 600], ids=str)
 def test_what_is_no_traceparent_is_as_none(traced: Traced, given: Any) -> None:
     """A peer may send anything under that key."""
@@ -216,7 +285,36 @@ def test_errors(traced: Traced, message: dict[str, Any], kind: str, status: Stat
     assert [event.name for event in span.events] == recorded
 
 
-@pytest.mark.parametrize("kind", ["items", "plain_items"])
+def test_a_handler_that_is_cancelled(traced: Traced) -> None:
+    """By its client, or since that has gone: no error, and told."""
+
+    async def scenario() -> None:
+        async with connect(Chat) as ws:
+            await ws.send("wait", ref=1)
+            await ws.send("cancel", ref=1)
+            await ws.expect("error")
+
+    run(scenario())
+    span = traced.message()
+    assert ((span.attributes or {})["error.type"], span.status.status_code) == ("cancelled", StatusCode.UNSET)
+
+
+@pytest.mark.parametrize("kind", ["items", "plain_items", "endless", "endless_plain"])
+def test_a_stream_that_is_cancelled(traced: Traced, kind: str) -> None:
+    """Its span ends with it, whatever kind of generator it is."""
+
+    async def scenario() -> None:
+        async with connect(Chat) as ws:
+            await ws.send(kind, count=1_000_000, ref=1)
+            await ws.expect(kind)
+            await ws.send("cancel", ref=1)
+            await ws.expect("complete")
+
+    run(scenario())
+    assert traced.message().end_time is not None
+
+
+@pytest.mark.parametrize("kind", ["items", "plain_items", "needy_items"])
 def test_a_stream_is_one_span(traced: Traced, kind: str) -> None:
     """It ends with the last item, and all of them are made within it."""
     came = talk({"type": kind, "count": 2, "ref": 1, "traceparent": TRACEPARENT}, frames=3)
@@ -308,6 +406,35 @@ def test_what_the_sampler_leaves_out() -> None:
     finally:
         opentelemetry.uninstrument()
     assert traced.spans == []
+
+
+def test_a_connection_that_fails(traced: Traced) -> None:
+    """One that this side closes with 1011 is an error; what was open when tracing began is left alone."""
+
+    async def scenario() -> None:
+        opentelemetry.uninstrument()
+        async with connect(Chat) as older:
+            opentelemetry.instrument(Chat, tracer_provider=traced.provider)
+            async with connect(Chat) as ws:
+                await ws.send("leave", code=1011)
+                await ws.expect_close(1011)
+            await older.ask("say", msg="hi")
+
+    run(scenario())
+    assert traced.connection().status.status_code is StatusCode.ERROR
+    assert [link for span in traced.spans if span.name == "process Chat.say" for link in span.links] == []
+
+
+def test_a_middleware_around_is_the_parent(traced: Traced) -> None:
+    """Where the handshake has a span already, the connection's is its child."""
+
+    async def scenario() -> None:
+        with traced.provider.get_tracer("asgi").start_as_current_span("GET /") as around:
+            async with connect(Chat, headers={KEY: TRACEPARENT}):
+                pass
+            assert traced.connection().parent == around.get_span_context()
+
+    run(scenario())
 
 
 def test_off_is_as_before() -> None:

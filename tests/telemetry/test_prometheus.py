@@ -139,6 +139,21 @@ def test_messages_and_bytes(chat: type[Endpoint], message: dict[str, Any], recei
     assert scraped("handler_seconds_count", endpoint="Chat", event=event, outcome="ok") == 1
 
 
+def test_an_overridden_respond_is_counted_once() -> None:
+    """It is given values that are valid already."""
+
+    class Own(make()):  # type: ignore[misc]  # a class of this test's
+        async def respond(self, response: Any) -> None:
+            await super().respond(response)
+
+    prometheus.instrument(Own)
+    try:
+        talk(Own, {"type": "say", "msg": "hi"})
+        assert scraped("sent_messages_total", endpoint="Own", event="say") == 1
+    finally:
+        prometheus.uninstrument()
+
+
 def test_what_pydantic_reads_took_the_slow_path(chat: type[Endpoint]) -> None:
     """A value that is coerced did, a native one did not."""
     talk(chat, {"type": "say", "msg": "a"}, {"type": "say", "msg": "a", "times": "2"})
