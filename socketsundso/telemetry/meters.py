@@ -29,7 +29,7 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 OFTEN = 1000
 """Messages of an event a second; of one that comes more often not every call is looked at."""
 
-ONE_IN = 16
+ONE_IN = 32
 WINDOW = 64
 """Messages after which it is looked again how often an event comes."""
 
@@ -41,25 +41,28 @@ class Times:
         self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(BOUNDS) + 1))
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
+    def note(self, name: str, took: float, weight: int = 1) -> None:
+        """A call took so many seconds; it stands for `weight` of them."""
+        self._counts[name][bisect_left(BOUNDS, took)] += weight
+        self._seconds[name] += took * weight
+
     @contextlib.contextmanager
-    def taking(self, name: str = "", *, weight: int = 1) -> Iterator[None]:
-        """The block is a call; without a name it counts by its outcome, for as many as it stands for."""
+    def taking(self, name: str = "") -> Iterator[None]:
+        """The block is a call; without a name it counts by its outcome."""
         outcome, begun = "ok", perf_counter()
         try:
             yield
         except BaseException as exc:
-            outcome = _outcome(exc)
+            outcome = outcome_of(exc)
             raise
         finally:
-            took = perf_counter() - begun
-            self._counts[name or outcome][bisect_left(BOUNDS, took)] += weight
-            self._seconds[name or outcome] += took * weight
+            self.note(name or outcome, perf_counter() - begun)
 
     def read(self) -> dict[str, Histogram]:
         return {name: Histogram(tuple(each), self._seconds[name]) for name, each in dict(self._counts).items()}
 
 
-def _outcome(exc: BaseException) -> str:
+def outcome_of(exc: BaseException) -> str:
     """Fields that are not valid, a cancellation, an answer that is meant, or anything else that was raised."""
     if isinstance(exc, Refused):
         return "invalid"
@@ -102,13 +105,16 @@ class Meter:
         meter = self
 
         async def looked_at(message: Any, endpoint: Any, frame: Frame, weight: int) -> Any:
-            meter._receive(frame, weight)
+            begun = meter._receive(frame, weight)
             replies.expect(weight)
-            value = None
+            outcome, value = "ok", None
             try:
-                with meter._times.taking(weight=weight):
-                    value = await inner(message, endpoint, frame)
+                value = await inner(message, endpoint, frame)
+            except BaseException as exc:
+                outcome = outcome_of(exc)
+                raise
             finally:
+                meter._times.note(outcome, perf_counter() - begun, weight)
                 if value is None:
                     replies.expect_none()
             return value
@@ -148,14 +154,16 @@ class Meter:
 
         return counted
 
-    def _receive(self, frame: Frame, weight: int) -> None:
+    def _receive(self, frame: Frame, weight: int) -> float:
+        """Gives the time."""
         self._counted += weight
         self.received_bytes += weight * size_of(frame)
         self._window += weight
+        now = perf_counter()
         if self._window >= WINDOW:
-            now = perf_counter()
             self._stride = ONE_IN if now - self._window_began < self._window / OFTEN else 1
             self._window, self._window_began = 0, now
+        return now
 
     @property
     def often(self) -> bool:
