@@ -29,7 +29,7 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 OFTEN = 1000
 """Messages of an event a second; of one that comes more often not every call is looked at."""
 
-ONE_IN = 32
+ONE_IN = 64
 WINDOW = 64
 """Messages after which it is looked again how often an event comes."""
 

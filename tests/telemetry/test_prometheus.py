@@ -172,7 +172,7 @@ class Clock:
 
 
 def test_what_comes_often_is_looked_at_now_and_then(chat: type[Endpoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a thousand messages within a few ms one in 32 is timed, for 32; how many came is exact."""
+    """Of a thousand messages within a few ms one in 64 is timed, for 64; how many came is exact."""
     clock = Clock(1e-6)
     monkeypatch.setattr(meters, "perf_counter", clock)
     talk(chat, *[{"type": "say", "msg": "hi"}] * 1000)
