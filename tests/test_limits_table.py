@@ -12,7 +12,7 @@ from socketsundso import Endpoint
 from socketsundso.cli.run import SHUTDOWN_TIMEOUT_S, command
 from socketsundso.connection import ahead, calls, limits, requests, uploads
 from socketsundso.endpoints import _FAREWELL_S
-from socketsundso.messages.judge import MAX_REF_LENGTH
+from socketsundso.messages.refs import MAX_REF_LENGTH
 from socketsundso.operations import Settings
 from socketsundso.rooms import history, local, membership, room
 from socketsundso.server import handshake, head, inbox, protocol

@@ -125,6 +125,10 @@ class Member:
                     self.acknowledged.append(n)
                     n += 1
 
+    async def leave(self) -> None:
+        self._client.transport.disconnect(graceful=False)
+        await self._client.transport.wait_disconnected()
+
     def has_all_of(self, latest: int) -> bool:
         numbers = [number for number, _ in self.heard]
         return numbers == list(range(self._first["seq"] + 1, latest + 1))
@@ -140,6 +144,7 @@ async def restarted(connections: int, workers: int, drain_s: float, rooms: int) 
             return await _restarted(process, members)
         finally:
             process.kill()  # without a drain of its own
+            process.output.close()
 
 
 async def _restarted(process: Process, members: list[Member]) -> Outcome:
@@ -162,6 +167,7 @@ async def _restarted(process: Process, members: list[Member]) -> Outcome:
         outcome = await _counted(members, speakers, latest)
         for task in staying:
             task.cancel()
+    await asyncio.gather(*(member.leave() for member in members))
     return outcome
 
 
