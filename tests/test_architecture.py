@@ -101,7 +101,7 @@ WINGS = {
     "telemetry": [{"families", "installing"}, {"meters", "opentelemetry"}, {"tally"}, {"prometheus"}],
     "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
-    "operations": [{"settings", "front", "draining"}, {"serving"}, {"workers"}],
+    "operations": [{"settings", "draining"}, {"admission"}, {"front"}, {"serving"}, {"workers"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
         {"early", "head", "rejection", "parser", "packing"},

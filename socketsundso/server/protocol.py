@@ -664,6 +664,19 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         return self._inbox.size
 
     @property
+    def waiting_bytes(self) -> int:
+        """The same with what it has taken, and what waits nevertheless; 0 once nothing is read any more."""
+        return self._inbox.waiting_bytes if self._receiving else 0
+
+    def hold_reading(self) -> None:
+        """Read nothing more, until the application has taken all that is here, or `read_on`."""
+        if self._receiving:
+            self._inbox.pause()
+
+    def read_on(self) -> None:
+        self._inbox.release()
+
+    @property
     def buffered_bytes(self) -> int:
         """Outbound bytes that the kernel has not taken."""
         return self._outbox.buffered
