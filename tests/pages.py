@@ -1,4 +1,4 @@
-"""Files as pages of the docs tell them: code blocks whose first line is a comment with a name, `# chat.py`."""
+"""What pages of the docs show: blocks of code, some of which are files: their first line has the name, `# chat.py`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import re
 
 from tests.serving import ROOT
 
-BLOCK = re.compile(r"^```\w+\n# ([\w./-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+"""A language, and the text."""
+NAMED = re.compile(r"(?:#|//) ([\w./-]+)\n")
 
 
 def files_of(page: str) -> dict[str, str]:
-    """By name, in the order of the page."""
-    return dict(BLOCK.findall((ROOT / "docs" / page).read_text()))
+    """The text behind that line, by name."""
+    blocks = [text for _, text in BLOCK.findall((ROOT / "docs" / page).read_text())]
+    return {named[1]: text[named.end() :] for text in blocks if (named := NAMED.match(text))}

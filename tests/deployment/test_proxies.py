@@ -8,10 +8,8 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.backplanes.engines import running as engine
 from tests.pages import files_of
 from tests.server.serving import CERTIFICATE
-from tests.serving import free_port, serving
+from tests.serving import free_port, serving, wait_for
 
 TOLD = files_of("deployment.md")
 PATH = f"{os.environ['PATH']}:/usr/sbin"  # where Debian has servers
@@ -104,22 +102,14 @@ def proxied(proxy: Callable[[Path, int, list[int]], list[str]], hosts: list[int]
         pytest.skip(f"no {proxy.__name__} on this machine")
     port = free_port()
     home = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            proxy(folder, port, hosts), env={**os.environ, **home, "PATH": PATH}, stdout=log, stderr=log
-        )
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
+    command, environment = proxy(folder, port, hosts), {**os.environ, **home, "PATH": PATH}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            wait_for(port, process)
+            yield port
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +125,7 @@ def proxies(hosts: list[int], tmp_path_factory: pytest.TempPathFactory) -> Itera
 @contextlib.contextmanager
 def client(port: int, **options: Any) -> Iterator[ClientConnection]:
     trust = ssl.create_default_context(cafile=CERTIFICATE)
-    options |= {"ssl": trust, "source_address": (ADDRESS, 0), "proxy": None}
+    options |= {"ssl": trust, "source_address": (ADDRESS, 0), "proxy": None, "close_timeout": 1}
     with connect(f"wss://localhost:{port}/", **options) as connection:
         yield connection
 
