@@ -62,6 +62,7 @@ from socketsundso.connection import (
     check_seconds,
     check_subprotocols,
     current,
+    declared_batches,
     declared_origins,
     declared_pings,
     end_answer,
@@ -69,6 +70,7 @@ from socketsundso.connection import (
     is_valid,
     refusal,
     seconds_since_1970,
+    send_answer,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
@@ -85,6 +87,7 @@ from socketsundso.messages import (
     Framing,
     Overrides,
     Questions,
+    answer_requests,
     are_overridden,
     cancel_route,
     complete_route,
@@ -428,6 +431,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
+                if cls._framing.answers_requests:
+                    answer_requests(route, cls._framing)
                 tell(cls._observers, "compiled", cls, route)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None
@@ -449,6 +454,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             converses=converses,
             uploads=uploads,
             texts=declared_pings(cls.__name__, cls.text_pings, cls._framing),
+            batches=declared_batches(cls._framing),
         )
         check_handshake(cls.__name__, decoder)
         return decoder
@@ -681,7 +687,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
-        await self._peer.send_body(body if ref is None else self._framing.with_ref(body, ref))
+        await send_answer(self._peer, body if ref is None else self._framing.with_ref(body, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -763,7 +769,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         elif isinstance(exc, EventError) and exc.detail_names:
             exc = written(exc)
-        await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))
+        if body := error_frame(exc, self._definition.error_policy, ref, route):
+            await send_answer(peer, body)
 
     @property
     def sync(self) -> Sync:

@@ -19,6 +19,7 @@ The life of one connection.
     handshake     what dependencies take of the handshake, solved by FastAPI
     origins       which pages may connect
     deadlines     what closes a connection by the clock
+    batches       several requests in one frame
     text_pings    texts that are answered as they are
     limits        how many messages of one connection are let pass
     refusal       what a peer is told whose connection did not come about
@@ -28,6 +29,7 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.batches import declared_batches as declared_batches
 from socketsundso.connection.calls import Calls as Calls
 from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
@@ -37,6 +39,7 @@ from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
 from socketsundso.connection.current import is_valid as is_valid
+from socketsundso.connection.current import send_answer as send_answer
 from socketsundso.connection.deadlines import Deadlines as Deadlines
 from socketsundso.connection.deadlines import Expiry as Expiry
 from socketsundso.connection.deadlines import check_seconds as check_seconds

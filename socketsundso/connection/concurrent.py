@@ -692,7 +692,7 @@ class Concurrent(Serial):
         """`_reply` for many: what is the same for all items of a stream is made once."""
         if self.responds:
             return functools.partial(self._reply, route, ref=ref)
-        peer, encode, framing = self.peer, route.encode, self.definition.framing
+        peer, encode, framing = self.peer, route.encode, self.definition.framing.of_items
         end = framing.ref_end(ref)
 
         def send_within(item: Any) -> Awaitable[None] | None:

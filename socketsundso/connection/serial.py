@@ -25,7 +25,14 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
-from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
+from socketsundso.connection.current import (
+    NOTHING,
+    answering,
+    begin_answer,
+    collecting,
+    respond_with_valid,
+    send_answer,
+)
 from socketsundso.connection.lines import about
 from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
@@ -248,6 +255,8 @@ class Serial:
         """Send it. None: it is sent, else what is to be awaited for that."""
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
+        if collecting.get() is not None:
+            return send_answer(self.peer, reply)
         return None if self.peer.write(reply) else self.peer.send_reply(reply)
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:

@@ -12,6 +12,8 @@ Knows no connection. One module per question:
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
     envelopes     in what messages stand, as endpoints declare it
     framing       the same, compiled: how frames are read and written
+    json_rpc      the same of JSON-RPC 2.0
+    results       requests that are answered always, and notifications that never are
     refs          what a `ref` may be
     naming        what messages are called, by their own `type` or by their class
     forms         how an annotation looks to pydantic
@@ -90,6 +92,7 @@ from socketsundso.messages.framing import CANONICAL as CANONICAL
 from socketsundso.messages.framing import Framing as Framing
 from socketsundso.messages.framing import numbered as numbered
 from socketsundso.messages.items import item_encoder as item_encoder
+from socketsundso.messages.json_rpc import JsonRpc as JsonRpc
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
@@ -115,6 +118,7 @@ from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model
 from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
+from socketsundso.messages.results import answer_requests as answer_requests
 from socketsundso.messages.route import ITEM_KEY as ITEM_KEY
 from socketsundso.messages.route import CallMessage as CallMessage
 from socketsundso.messages.route import Encodes as Encodes
@@ -122,6 +126,7 @@ from socketsundso.messages.route import Judgement as Judgement
 from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
 from socketsundso.messages.route import Unread as Unread
+from socketsundso.messages.route import batch_route as batch_route
 from socketsundso.messages.route import cancel_route as cancel_route
 from socketsundso.messages.route import complete_route as complete_route
 from socketsundso.messages.route import item_route as item_route

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Protocol, Union
 import msgspec
 from msgspec import Raw
 
+from socketsundso.errors import MalformedFrame
 from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent
 from socketsundso.messages.framing import CANONICAL, Framing, Misshapen
 from socketsundso.messages.judge import Frame, check_syntax, text_of
@@ -61,12 +62,14 @@ class Decoder:
         converses: bool = False,
         uploads: bool = False,
         texts: Mapping[str, Any] = _NO_TEXTS,
+        batches: Route | None = None,
     ) -> None:
         self.routes = dict(routes)
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.uploads = uploads  # handlers that take items are among them
         self.framing = framing
         self.texts = texts  # whole frames that are messages as they are, without being decoded
+        self.batches = batches  # whose message several requests in one frame are
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
 
@@ -78,6 +81,8 @@ class Decoder:
         padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
         structs = tuple(route.struct for route in self.routes.values())
         self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
+        if (response := self.framing.response) is not None and "reply" in self.routes:
+            self.decode = functools.partial(_decode_either, self.decode, self._responses(response))
         if self.texts:
             self.decode = functools.partial(_decode_any, self.texts, self.decode)
         message: Message = self.decode(frame)
@@ -93,6 +98,10 @@ class Decoder:
         """What they take of the handshake, by name."""
         return {name: taken for route in self.routes.values() for name, taken in route.signature.handshake.items()}
 
+    def _responses(self, response: Callable[[Mapping[str, Any]], type]) -> Callable[[Frame], Any]:
+        names = {"route": self.routes["reply"], "error": None}
+        return msgspec.json.Decoder(response(names)).decode
+
     def find(self, frame: Frame) -> Unread:
         """
         Whose message a frame is that the fast path refused; its fields have not been looked at yet.
@@ -100,12 +109,34 @@ class Decoder:
         Raises `MalformedFrame` or `InvalidUTF8` (the connection ends), `MalformedMessage` or `UnknownEvent`.
         """
         text = frame if isinstance(frame, str) else text_of(frame)
+        if self.batches is not None:
+            try:
+                if self.framing.requests(text) is not None:
+                    return Unread(self.batches, None, text)
+            except Misshapen as exc:
+                raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+        return self.find_one(text)
+
+    def find_one(self, text: str) -> Unread:
+        """The same of one message alone, which is a text."""
         try:
             peek = self.framing.peek(text)
-            return Unread(self.routes[peek.type], peek.ref, text)
+            route = self.routes[peek.type]
         except (*UNREADABLE, KeyError):
-            check_syntax(text)
+            self._check_syntax(text)
             return self._envelope(text)
+        try:
+            return Unread(route, peek.ref, self.framing.named(text, route.keys))
+        except Misshapen as exc:
+            raise MessageError("validation_error", [_detail(exc.kind, list(exc.place), exc.msg)], peek.ref) from None
+
+    def _check_syntax(self, text: str) -> None:
+        try:
+            check_syntax(text)
+        except MalformedFrame as exc:
+            if not self.framing.survives_syntax:
+                raise
+            raise MessageError("parse_error", [_detail("json_invalid", [], f"Invalid JSON: {exc}")]) from None
 
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""
@@ -121,7 +152,7 @@ class Decoder:
         try:
             given, raw_ref = self.framing.outline(text)
         except Misshapen as exc:
-            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+            raise MalformedMessage([_detail(exc.kind, list(exc.place), exc.msg)]) from None
         ref, _ = read_ref(raw_ref)
         return Unread(self._route(given, text, ref), ref, text)
 
@@ -152,6 +183,13 @@ class Decoder:
             "input": given,
             "ctx": {"expected": expected, "given": given, "permitted": permitted},
         }
+
+
+def _decode_either(decode: Callable[[Frame], Any], otherwise: Callable[[Frame], Any], frame: Frame) -> Any:
+    try:
+        return decode(frame)
+    except UNDECODABLE:
+        return otherwise(frame)
 
 
 def _decode_any(texts: Mapping[str, Any], decode: Callable[[Frame], Any], frame: Frame) -> Any:

@@ -80,7 +80,11 @@ class UnknownEvent(MessageError):
 def error_frame(
     exc: Exception, policy: ErrorPolicy, ref: int | str | None = None, route: Declares | None = None
 ) -> bytes:
-    """The error frame that answers `exc`; `route` is that of the message that it is about."""
+    """
+    The error frame that answers `exc`; `route` is that of the message that it is about.
+
+    Empty where the envelope has no answer to what has no `ref`.
+    """
     fields = _described(exc, policy, route)
     body = _encode(fields, policy, ref)
     if len(body) <= policy.max_bytes:
@@ -193,7 +197,10 @@ def _summary(count: int) -> dict[str, Any]:
 
 
 def _encode(fields: dict[str, Any], policy: ErrorPolicy, ref: int | str | None) -> bytes:
-    return _json({"errors": fields["errors"]} if policy.legacy else policy.framing.answer("error", fields, ref))
+    if policy.legacy:
+        return _json({"errors": fields["errors"]})
+    told = policy.framing.answer("error", fields, ref)
+    return b"" if told is None else _json(told)
 
 
 def _json(value: Any) -> bytes:

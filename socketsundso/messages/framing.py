@@ -47,8 +47,8 @@ class Outline(NamedTuple):
 class Misshapen(Exception):
     """JSON that is no message in this envelope, in the words of pydantic's errors."""
 
-    def __init__(self, kind: str, msg: str) -> None:
-        self.kind, self.msg = kind, msg
+    def __init__(self, kind: str, msg: str, place: Place = ()) -> None:
+        self.kind, self.msg, self.place = kind, msg, place
 
 
 class Framing(ABC):
@@ -75,6 +75,15 @@ class Framing(ABC):
     is_canonical = False
     """Are its frames the canonical messages as they are?"""
 
+    answers_requests = False
+    """Is what has a `ref` answered always, a handler that gives nothing with null, and what has none never?"""
+
+    survives_syntax = False
+    """Is what is no JSON answered, too, and no reason to close?"""
+
+    max_batch = 0
+    """How many requests may come in one frame, as an array; 0: none do."""
+
     takes_any = False
     """May there be other keys beside the fields, since they stand beside those of the envelope?"""
 
@@ -100,6 +109,23 @@ class Framing(ABC):
         Where they have a part of their own they are attributes of `data`, which is a `Data`, or None where they are
         left out and not `needed`. Fields that are None are not looked at; there can be no others than `closed` ones.
         """
+
+    def following(
+        self, event: str, fields: Fields, namespace: Mapping[str, Any], *, closed: bool, needed: bool
+    ) -> type:
+        """The same of what clients say about a request of theirs, which the `ref` is that of."""
+        return self.struct(event, fields, namespace, closed=closed, needed=needed)
+
+    response: Callable[[Mapping[str, Any]], type] | None = None
+    """What the answers to the server's questions are decoded to, where they are told from requests by their shape."""
+
+    def named(self, text: str, keys: Sequence[str]) -> str:
+        """A request whose fields may come without names, with them. Raises `Misshapen` for too many."""
+        return text
+
+    def requests(self, text: str) -> list[Raw] | None:
+        """Those of a frame that has several, None for one that has not. Raises `Misshapen` for how many they are."""
+        return None
 
     @abstractmethod
     def padding(self, tag: str, namespace: Mapping[str, Any]) -> type:
@@ -148,6 +174,11 @@ class Framing(ABC):
         """What `with_ref` puts in the place of a frame's last byte, where that is all it does."""
         return None
 
+    @property
+    def of_items(self) -> Framing:
+        """How the items of a stream stand in their frames."""
+        return self
+
 
 class ObjectFraming(Framing):
     """Frames that are objects."""
@@ -181,7 +212,7 @@ class ObjectFraming(Framing):
 
     def _struct(self, event: str, fields: Fields, namespace: Mapping[str, Any], closed: bool) -> type:
         return msgspec.defstruct(
-            f"Message_{_identifier(event)}",
+            f"Message_{identifier(event)}",
             [*fields, self._ref_field],
             namespace=dict(namespace),
             tag_field=self.type_place,
@@ -264,7 +295,7 @@ class NestedFraming(ObjectFraming):
     def struct(
         self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
     ) -> type:
-        data = _data_field(event, fields, closed, needed, name=self._data_key)
+        data = data_field(event, fields, closed, needed, name=self._data_key)
         closed = self._is_closed and fields is not None
         return self._struct(event, [data.field], {**namespace, "Data": data.struct}, closed)
 
@@ -321,10 +352,10 @@ class ArrayFraming(Framing):
     def struct(
         self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
     ) -> type:
-        data = _data_field(event, fields, closed, needed)
+        data = data_field(event, fields, closed, needed)
         names = {"ref": None} if self.ref_place is None else {}
         return self._struct(
-            f"Message_{_identifier(event)}", data.field, {**names, **namespace, "Data": data.struct}, tag=event
+            f"Message_{identifier(event)}", data.field, {**names, **namespace, "Data": data.struct}, tag=event
         )
 
     def _struct(self, name: str, data: tuple[str, Any, Any], namespace: Mapping[str, Any], **options: Any) -> type:
@@ -403,12 +434,12 @@ class _Data(NamedTuple):
     field: tuple[str, Any, Any]
 
 
-def _data_field(event: str, fields: Fields | None, closed: bool, needed: bool, **name: str) -> _Data:
+def data_field(event: str, fields: Fields | None, closed: bool, needed: bool, **name: str) -> _Data:
     """The data part of an event's frames, and the field that has it."""
     if fields is None:
         return _Data(None, ("data", Raw | UnsetType, msgspec.field(default=UNSET, **name)))
     kind = msgspec.defstruct(
-        f"Data_{_identifier(event)}", fields, forbid_unknown_fields=closed, kw_only=True, gc=False, eq=False
+        f"Data_{identifier(event)}", fields, forbid_unknown_fields=closed, kw_only=True, gc=False, eq=False
     )
     if needed:
         return _Data(kind, ("data", kind, msgspec.field(**name)))
@@ -429,7 +460,7 @@ def _extra(closed: bool) -> Literal["forbid", "ignore"]:
     return "forbid" if closed else "ignore"
 
 
-def _identifier(event: str) -> str:
+def identifier(event: str) -> str:
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in event)
 
 

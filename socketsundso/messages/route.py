@@ -173,6 +173,11 @@ class Route:
         return self._exact(frame)
 
     @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Of its fields, in the order of the parameters."""
+        return tuple(parameter.key for parameter in self.signature.parameters)
+
+    @functools.cached_property
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
         names = declared_names(whole_adapter(self.signature, self.framing).core_schema) | self.framing.names
@@ -269,12 +274,22 @@ def text_route(framing: Framing) -> Route:
     return _control_route("text", framing)
 
 
+def batch_route(framing: Framing, call: CallMessage) -> Route:
+    """That of several requests in one frame: an `Unread` that `call` reads."""
+    route = Route(read("batch", _control), _control, _NoReply(), framing=framing, in_thread=False)
+    route.call_unread = call
+    return route
+
+
 def _shown_through(framing: Framing, *names: str) -> dict[str, Any]:
     """The fields of a data part as attributes of its message, which has them itself where there is none."""
     return {name: property(operator.attrgetter(f"data.{name}")) for name in names if framing.place}
 
 
 async def _control() -> None: ...
+
+
+_FOLLOWING = ("cancel", "item", "complete")  # what is about another message
 
 
 def _control_route(name: Apart, framing: Framing, control: Callable[..., Any] = _control) -> Route:
@@ -321,6 +336,8 @@ def _first_keys(parameter: Parameter) -> list[str]:
 def _struct(route: Route, fields: Fields | None, *, closed: bool = True, needed: bool, **own: Any) -> type:
     """What the frames of a route are decoded to; `own` are further names of the class."""
     names = {"route": route, "error": None, **own}
+    if route.apart in _FOLLOWING:
+        return route.framing.following(route.event, fields or [], names, closed=closed, needed=needed)
     return route.framing.struct(route.event, fields, names, closed=closed, needed=needed)
 
 
