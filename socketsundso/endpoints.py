@@ -67,7 +67,9 @@ from socketsundso.connection import (
     declared_pings,
     end_answer,
     handshake_of,
+    is_answered,
     is_valid,
+    note_answered,
     refusal,
     seconds_since_1970,
     send_answer,
@@ -432,7 +434,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
                 if cls._framing.answers_requests:
-                    answer_requests(route, cls._framing)
+                    answer_requests(route, cls._framing, is_answered)
                 tell(cls._observers, "compiled", cls, route)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None
@@ -687,6 +689,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
+        note_answered()
         await send_answer(self._peer, body if ref is None else self._framing.with_ref(body, ref))
 
     @awaited

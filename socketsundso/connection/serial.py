@@ -30,6 +30,7 @@ from socketsundso.connection.current import (
     answering,
     begin_answer,
     collecting,
+    note_answered,
     respond_with_valid,
     send_answer,
 )
@@ -253,6 +254,7 @@ class Serial:
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         """Send it. None: it is sent, else what is to be awaited for that."""
+        note_answered()
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
         if collecting.get() is not None:

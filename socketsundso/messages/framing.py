@@ -81,6 +81,9 @@ class Framing(ABC):
     survives_syntax = False
     """Is what is no JSON answered, too, and no reason to close?"""
 
+    names_replies = True
+    """Does a reply say what it is called?"""
+
     max_batch = 0
     """How many requests may come in one frame, as an array; 0: none do."""
 
@@ -96,6 +99,11 @@ class Framing(ABC):
     def names(self) -> frozenset[str]:
         """The keys of frames."""
         return frozenset(each for each in (self.type_place, self.ref_place, *self.place) if isinstance(each, str))
+
+    @property
+    def answer_place(self) -> Place:
+        """Where the answer to a question of the server stands, what the `loc` of an error in it begins with."""
+        return (*self.place, "answer")
 
     # ---- reading
 
@@ -164,7 +172,7 @@ class Framing(ABC):
 
     @abstractmethod
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> Any:
-        """A frame that is still to be encoded."""
+        """A frame that is still to be encoded; None for an error that has no place in this envelope."""
 
     @abstractmethod
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
@@ -329,7 +337,7 @@ class NestedFraming(ObjectFraming):
         data = bytes(keys.get(self._data_key, b"{}"))
         return joined(bytes(keys[self.type_place]), _as_object(b"{}" if data == b"null" else data))
 
-    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
+    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any] | None:
         if ref is None:
             return {self.type_place: name, self._data_key: fields}
         return {self.type_place: name, self.ref_place: ref, self._data_key: fields}

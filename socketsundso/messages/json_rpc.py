@@ -90,6 +90,8 @@ class JsonRpcFraming(NestedFraming):
     """`{"jsonrpc":"2.0","id":7,"method":"say","params":{"msg":"hi"}}`, and what the specification says of it."""
 
     answers_requests = True
+    answer_place = ("result",)
+    names_replies = False
     survives_syntax = True
 
     def __init__(self, max_batch: int) -> None:

@@ -420,7 +420,7 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
         is_whole_frame(choice, framing.model_key, framing.names) for choice in choices
     ):
         return encoder_for(event, response_model, options, framing.whole)
-    if not framing.is_canonical and any(map(names_itself, choices)):
+    if framing.names_replies and not framing.is_canonical and any(map(names_itself, choices)):
         return Reframed(encoder_for(event, response_model, options, canonical(framing.ref_key)), framing)
     is_flat = framing.type_key is not None
     if is_flat:
@@ -448,7 +448,8 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
 
 
 def _undeclared(event: str, framing: Framing) -> Encoder:
-    return Encoder(event, framing) if framing.is_canonical else Undeclared(event, framing)
+    is_named = framing.names_replies and not framing.is_canonical
+    return Undeclared(event, framing) if is_named else Encoder(event, framing)
 
 
 def _no_object(event: str, model: Any) -> DefinitionError:

@@ -7,6 +7,7 @@ Requests that are answered always, and messages that never are: what an envelope
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from socketsundso.messages.framing import Framing
@@ -21,8 +22,12 @@ class Null:
 NULL = Null()
 
 
-def answer_requests(route: Route, framing: Framing) -> None:
-    """Have the route's requests answered, whatever its handler gives, and nothing else. Not that of a stream."""
+def answer_requests(route: Route, framing: Framing, is_answered: Callable[[], bool]) -> None:
+    """
+    Have the route's requests answered, whatever its handler gives, and nothing else. Not those for a stream.
+
+    `is_answered`: the handler that has just ended has done so itself.
+    """
     if route.apart in ("stream", "cancel", "item", "complete", "reply", "text"):
         return
     calls_async = route.awaited
@@ -36,7 +41,7 @@ def answer_requests(route: Route, framing: Framing) -> None:
                 value = await value
             if message.ref is None:
                 return None
-            return NULL if value is None else value
+            return NULL if value is None and not is_answered() else value
 
         return answered
 
