@@ -292,6 +292,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _framing: ClassVar[Framing] = CANONICAL  # what `envelope` is compiled to
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
+    _send_answer: ClassVar[Any] = staticmethod(Peer.send_body)  # of a peer and a body
     _origins: ClassVar[Origins | None] = None
     _own_middleware: ClassVar[tuple[Middleware, ...]] = ()  # each class's own, without those of its bases
     _own_observers: ClassVar[tuple[Observer, ...]] = ()  # the same
@@ -318,6 +319,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
         cls._framing = framing_of(cls)
+        cls._send_answer = staticmethod(send_answer if cls._framing.answers_requests else Peer.send_body)
         events = cls._events()
         handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
@@ -685,12 +687,16 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             await self.send(response)
             return
         _, route, ref, _, _ = record
+        if ref is None and self._framing.answers_requests:
+            return
         if route is None:
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
+        if ref is not None:
+            body = self._framing.with_ref(body, ref)
         note_answered()
-        await send_answer(self._peer, body if ref is None else self._framing.with_ref(body, ref))
+        await self._send_answer(self._peer, body)
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -772,8 +778,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         elif isinstance(exc, EventError) and exc.detail_names:
             exc = written(exc)
-        if body := error_frame(exc, self._definition.error_policy, ref, route):
-            await send_answer(peer, body)
+        await self._send_answer(peer, error_frame(exc, self._definition.error_policy, ref, route))
 
     @property
     def sync(self) -> Sync:

@@ -33,7 +33,7 @@ WINGS = {
     "messages": [
         {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "refs"},
         {"framing"},
-        {"declared", "structs", "error_frames", "markers", "envelopes", "raw_fields"},
+        {"declared", "structs", "error_frames", "markers", "envelopes", "json_rpc", "raw_fields"},
         {"forms", "naming", "whole_frames"},
         {"annotations"},
         {"plain_models", "signature"},
@@ -42,7 +42,7 @@ WINGS = {
         {"fields"},
         {"built_models"},
         {"route", "writers"},
-        {"decoder", "dependencies", "replies"},
+        {"decoder", "dependencies", "replies", "results"},
         {"definition", "pushes", "details"},
         {"items", "questions"},
     ],
@@ -55,7 +55,7 @@ WINGS = {
         {"lines"},
         {"tasks"},
         {"serial", "calls", "text_pings"},
-        {"concurrent"},
+        {"concurrent", "batches"},
     ],
     "rooms": [
         {"presence", "history"},

@@ -104,7 +104,7 @@ class _Batch:
             return decoder.decode(text)
         except UNDECODABLE:
             try:
-                return decoder.find_one(text)
+                return decoder.find_request(text)
             except MessageError as exc:
                 return exc
 
@@ -115,7 +115,7 @@ class _Batch:
         except Refused as exc:
             if exc.judgement is not None:
                 raise
-        return await self._called(self._loop.definition.decoder.find_one(text), text)
+        return await self._called(self._loop.definition.decoder.find_request(text), text)
 
     async def _called(self, message: Any, text: str) -> Any:
         route = message.route

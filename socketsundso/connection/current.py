@@ -94,8 +94,10 @@ collecting: ContextVar[Collected | None] = ContextVar("socketsundso_collecting",
 
 
 async def send_answer(peer: Peer, body: bytes) -> None:
-    """Send an answer that is written already, or put it to the others of its batch."""
+    """Send an answer that is written already, or put it to the others of its batch; nothing, where it is null."""
     batch = collecting.get()
+    if body == b"null":
+        return
     if batch is None or batch.over:
         await peer.send_body(body)
     else:

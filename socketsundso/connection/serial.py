@@ -246,6 +246,8 @@ class Serial:
             return None
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
+        if ref is None and self.definition.framing.answers_requests:
+            return None
         return route.encoder.validate(value) if self.responds else self._body(route, value, ref)
 
     def _body(self, route: Route, value: Any, ref: Ref | None) -> bytes:

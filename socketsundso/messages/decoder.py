@@ -72,6 +72,8 @@ class Decoder:
         self.batches = batches  # whose message several requests in one frame are
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
+        if batches is not None:
+            self.find = self._find_any  # type: ignore[method-assign]
 
     def _first_decode(self, frame: Frame) -> Message:
         # With a single Struct in the union msgspec would make the tag optional; without any it cannot be built.
@@ -109,34 +111,34 @@ class Decoder:
         Raises `MalformedFrame` or `InvalidUTF8` (the connection ends), `MalformedMessage` or `UnknownEvent`.
         """
         text = frame if isinstance(frame, str) else text_of(frame)
-        if self.batches is not None:
-            try:
-                if self.framing.requests(text) is not None:
-                    return Unread(self.batches, None, text)
-            except Misshapen as exc:
-                raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
-        return self.find_one(text)
-
-    def find_one(self, text: str) -> Unread:
-        """The same of one message alone, which is a text."""
         try:
             peek = self.framing.peek(text)
-            route = self.routes[peek.type]
+            return Unread(self.routes[peek.type], peek.ref, text)
         except (*UNREADABLE, KeyError):
-            self._check_syntax(text)
+            check_syntax(text)
             return self._envelope(text)
-        try:
-            return Unread(route, peek.ref, self.framing.named(text, route.keys))
-        except Misshapen as exc:
-            raise MessageError("validation_error", [_detail(exc.kind, list(exc.place), exc.msg)], peek.ref) from None
 
-    def _check_syntax(self, text: str) -> None:
+    def _find_any(self, frame: Frame) -> Unread:
+        """The same of one request, or of several."""
+        text = text_of(frame)
+        try:
+            if self.framing.requests(text) is not None:
+                return Unread(self.batches, None, text)
+        except Misshapen as exc:
+            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+        return self.find_request(text)
+
+    def find_request(self, text: str) -> Unread:
+        """The same of one request alone, whose fields may have no names; what is no JSON is no reason to close."""
         try:
             check_syntax(text)
         except MalformedFrame as exc:
-            if not self.framing.survives_syntax:
-                raise
             raise MessageError("parse_error", [_detail("json_invalid", [], f"Invalid JSON: {exc}")]) from None
+        found = self._envelope(text)
+        try:
+            return Unread(found.route, found.ref, self.framing.named(text, found.route.keys))
+        except Misshapen as exc:
+            raise MessageError("validation_error", [_detail(exc.kind, list(exc.place), exc.msg)], found.ref) from None
 
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""

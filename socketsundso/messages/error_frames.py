@@ -83,7 +83,7 @@ def error_frame(
     """
     The error frame that answers `exc`; `route` is that of the message that it is about.
 
-    Empty where the envelope has no answer to what has no `ref`.
+    It is `null` where the envelope has no answer to what has no `ref`.
     """
     fields = _described(exc, policy, route)
     body = _encode(fields, policy, ref)
@@ -197,10 +197,7 @@ def _summary(count: int) -> dict[str, Any]:
 
 
 def _encode(fields: dict[str, Any], policy: ErrorPolicy, ref: int | str | None) -> bytes:
-    if policy.legacy:
-        return _json({"errors": fields["errors"]})
-    told = policy.framing.answer("error", fields, ref)
-    return b"" if told is None else _json(told)
+    return _json({"errors": fields["errors"]} if policy.legacy else policy.framing.answer("error", fields, ref))
 
 
 def _json(value: Any) -> bytes:

@@ -78,9 +78,6 @@ class Framing(ABC):
     answers_requests = False
     """Is what has a `ref` answered always, a handler that gives nothing with null, and what has none never?"""
 
-    survives_syntax = False
-    """Is what is no JSON answered, too, and no reason to close?"""
-
     names_replies = True
     """Does a reply say what it is called?"""
 

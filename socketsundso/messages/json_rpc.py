@@ -92,7 +92,6 @@ class JsonRpcFraming(NestedFraming):
     answers_requests = True
     answer_place = ("result",)
     names_replies = False
-    survives_syntax = True
 
     def __init__(self, max_batch: int) -> None:
         super().__init__("method", "id", "params", ignores=True)
@@ -164,8 +163,9 @@ class JsonRpcFraming(NestedFraming):
             ("failure", optional, msgspec.field(name="error", default=UNSET)),
             (*_VERSION, msgspec.field()),
         ]
-        names = {**namespace, "refusal": property(_refusal)}
-        return msgspec.defstruct("Response", fields, namespace=names, kw_only=True, gc=False, eq=False)
+        names = {**namespace, "refusal": property(_refusal), "__post_init__": _check_response}
+        closed: Any = {"forbid_unknown_fields": True}  # what has a `method` is a request
+        return msgspec.defstruct("Response", fields, namespace=names, kw_only=True, gc=False, eq=False, **closed)
 
     def requests(self, text: str) -> list[Raw] | None:
         """Those of a batch, None for what is none. Raises `Misshapen` for an empty one, and for one of too many."""
@@ -243,6 +243,11 @@ def _told(code: str) -> tuple[int, str]:
     if _OWN_CODE.fullmatch(code):
         return int(code), _SERVER_ERROR[1]
     return _CODES.get(code, _SERVER_ERROR)
+
+
+def _check_response(response: Any) -> None:
+    if response.answer is UNSET and response.failure is UNSET:
+        raise ValueError("neither a result nor an error")
 
 
 def _refusal(response: Any) -> Raw | UnsetType:
