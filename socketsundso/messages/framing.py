@@ -75,6 +75,9 @@ class Framing(ABC):
     is_canonical = False
     """Are its frames the canonical messages as they are?"""
 
+    names_replies = True
+    """Does a reply say what it is called? Where not, its class's own word for that is one of its fields."""
+
     takes_any = False
     """May there be other keys beside the fields, since they stand beside those of the envelope?"""
 
