@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import baseline
-from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, CONVERSING, ENVELOPED, Competitor
+from benchmarks.servers import (
+    BROADCASTERS,
+    BROWSER_MEMBERS,
+    BROWSERS,
+    COMPETITORS,
+    CONVERSING,
+    ENVELOPED,
+    OBSERVED,
+    Competitor,
+)
 
 FOLDER = Path(__file__).parent / "report"
 README = Path(__file__).parent.parent / "README.md"
@@ -333,6 +342,8 @@ def _competitors(title: str) -> dict[str, Competitor]:
         return {each.key: each for each in CONVERSING}
     if (envelope := title.partition(" messages")[0]) in ENVELOPED:
         return {each.key: each for each in ENVELOPED[envelope]}
+    if title.startswith("telemetry"):
+        return {each.key: each for each in OBSERVED}
     broadcast = title.startswith("broadcast")
     if title.endswith(BROWSER):
         return {each.key: each for each in (BROWSER_MEMBERS if broadcast else BROWSERS)}

@@ -44,7 +44,6 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
-from socketsundso.messages import whole as whole
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
 from socketsundso.messages.conduct import Bound as Bound
@@ -94,6 +93,8 @@ from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.judge import size_of as size_of
+from socketsundso.messages.judge import text_of as text_of
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
@@ -134,3 +135,6 @@ from socketsundso.messages.teardown import Opened as Opened
 from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.teardown import finishing as finishing
+from socketsundso.messages.whole import Wholes as Wholes
+from socketsundso.messages.whole import refuse_beside as refuse_beside
+from socketsundso.messages.whole_frames import is_frame as is_frame
