@@ -49,7 +49,7 @@ from socketsundso.messages.declared import (
     settled,
 )
 from socketsundso.messages.exact_json import exact_json
-from socketsundso.messages.framing import CANONICAL, Framing, canonical
+from socketsundso.messages.framing import CANONICAL, Framing, canonical_framing
 from socketsundso.messages.naming import is_whole_frame, names_itself, own_type
 from socketsundso.messages.plain_models import plain_encode
 from socketsundso.messages.readers import Readers
@@ -420,7 +420,7 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
     if framing.whole is not None and choices and all(map(is_frame, choices)):
         return encoder_for(event, response_model, options, framing.whole)
     if framing.names_replies and not framing.is_canonical and any(map(names_itself, choices)):
-        return Reframed(encoder_for(event, response_model, options, canonical(framing.ref_key)), framing)
+        return Reframed(encoder_for(event, response_model, options, canonical_framing(framing.ref_key)), framing)
     is_flat = framing.type_key is not None
     if is_flat:
         if not choices or choices == [dict]:
