@@ -250,7 +250,9 @@ class Encoder:
                 return self.typing.splice(body)
             if body.startswith(self.typing.first):
                 return body
-        return self.typing.complete(body, None if self._key is None else own_type(value, key=self._key))
+        if self._key is None:
+            return self.typing.splice(body)
+        return self.typing.complete(body, own_type(value, key=self._key))
 
 
 class Reframed(Encoder):
