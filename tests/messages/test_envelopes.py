@@ -753,3 +753,29 @@ def test_respond(wire: Wire) -> None:
     ]:
         assert wire.read(ask(app, wire.write(type_, data, 1))) == answer
     assert given == [Joined("r"), Point(x=1), {"msg": "hi", "n": 3}]
+
+
+SHAPES: list[tuple[Any, Any, Any]] = [
+    (
+        Envelope(type="action", data="data"),
+        {"action": "say", "data": {"msg": "hi"}},
+        {"action": "say", "data": {"msg": "hi", "n": 3}},
+    ),
+    (
+        Envelope(ref="requestId", data="payload", extra="ignore"),
+        {"type": "say", "requestId": "a1", "ts": 1, "payload": {"msg": "hi"}},
+        {"type": "say", "requestId": "a1", "payload": {"msg": "hi", "n": 3}},
+    ),
+    (
+        Envelope(type="cmd", ref="id", extra="ignore"),
+        {"cmd": "say", "id": 4, "v": 2, "msg": "hi"},
+        {"cmd": "say", "id": 4, "msg": "hi", "n": 3},
+    ),
+    (ArrayEnvelope("type", "data"), ["say", {"msg": "hi"}], ["say", {"msg": "hi", "n": 3}]),
+]
+
+
+@pytest.mark.parametrize(("envelope", "frame", "answer"), SHAPES, ids=str)
+def test_shapes_of_public_backends(envelope: Any, frame: Any, answer: Any) -> None:
+    """What a whiteboard, a device control, a messenger and an event stream send, as they send it."""
+    assert ask(type("App", (App,), {"envelope": envelope}), frame) == answer
