@@ -241,7 +241,12 @@ class FlatFraming(ObjectFraming):
     def frame(self, canonical: bytes) -> bytes:
         if self.is_canonical:
             return canonical
-        return joined(*taken_apart(canonical), self._type_head)
+        name, data = taken_apart(canonical)
+        if self._type_head[1:-1] in data:  # a field of somebody's whose messages are called at another key
+            keys = msgspec.json.decode(data, type=dict[str, Raw])
+            keys.pop(self.type_place, None)
+            data = msgspec.json.encode(keys)
+        return joined(name, data, self._type_head)
 
     def to_canonical(self, frame: bytes) -> bytes:
         """A frame that has been written for these peers, as the canonical message that it is."""

@@ -178,6 +178,26 @@ def test_the_type_key_of_a_reply_names_it() -> None:
     ]
 
 
+def test_the_type_key_counts_more_than_a_type() -> None:
+    """In a flat envelope, for all replies of an event where one of their classes has it; no key comes twice."""
+
+    class Moved(BaseModel):
+        action: Literal["moved"] = "moved"
+        x: int
+
+    class Board(Endpoint):
+        envelope = Envelope(type="action")
+
+        @event
+        async def move(self, x: int) -> Moved | Left:
+            return Moved(x=x) if x else Left(room="r")
+
+    assert ask(Board, {"action": "move", "x": 1}) == {"action": "moved", "x": 1}
+    assert ask(Board, {"action": "move", "x": 0}) == {"action": "move", "type": "left", "room": "r"}
+    frame = Envelope(type="action").framing("ref").frame(b'{"type":"posted","action":"x","n":1}')
+    assert frame == b'{"action":"posted","n":1}'
+
+
 VALUES: list[tuple[Any, Any, Any]] = [
     (int, 5, 5),
     (list[Point], [Point(x=1)], [{"x": 1, "y": 0}]),
