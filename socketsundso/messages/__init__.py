@@ -14,6 +14,7 @@ Knows no connection. One module per question:
     framing       the same, compiled: how frames are read and written
     json_rpc      the same of JSON-RPC 2.0
     results       requests that are answered always, and notifications that never are
+    canonical     what is between the two: the form that messages have within the package
     refs          what a `ref` may be
     naming        what messages are called, by their own `type` or by their class
     forms         how an annotation looks to pydantic
@@ -48,6 +49,7 @@ Knows no connection. One module per question:
 from socketsundso.messages import signature as signature
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
+from socketsundso.messages.canonical import numbered as numbered
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of
@@ -90,7 +92,6 @@ from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.fields import Field as Field
 from socketsundso.messages.framing import CANONICAL as CANONICAL
 from socketsundso.messages.framing import Framing as Framing
-from socketsundso.messages.framing import numbered as numbered
 from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.json_rpc import JsonRpc as JsonRpc
 from socketsundso.messages.judge import Frame as Frame

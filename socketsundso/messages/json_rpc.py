@@ -23,6 +23,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from socketsundso.errors import DefinitionError
+from socketsundso.messages.canonical import taken_apart
 from socketsundso.messages.framing import (
     Fields,
     Framing,
@@ -31,7 +32,6 @@ from socketsundso.messages.framing import (
     Outline,
     data_field,
     identifier,
-    taken_apart,
 )
 from socketsundso.messages.refs import BAD_REF, INT64, MAX_REF_LENGTH, UNREADABLE, Ref
 

@@ -178,6 +178,26 @@ def test_the_type_key_of_a_reply_names_it() -> None:
     ]
 
 
+def test_the_type_key_counts_more_than_a_type() -> None:
+    """In a flat envelope, for all replies of an event where one of their classes has it; no key comes twice."""
+
+    class Moved(BaseModel):
+        action: Literal["moved"] = "moved"
+        x: int
+
+    class Board(Endpoint):
+        envelope = Envelope(type="action")
+
+        @event
+        async def move(self, x: int) -> Moved | Left:
+            return Moved(x=x) if x else Left(room="r")
+
+    assert ask(Board, {"action": "move", "x": 1}) == {"action": "moved", "x": 1}
+    assert ask(Board, {"action": "move", "x": 0}) == {"action": "move", "type": "left", "room": "r"}
+    frame = Envelope(type="action").framing("ref").frame(b'{"type":"posted","action":"x","n":1}')
+    assert frame == b'{"action":"posted","n":1}'
+
+
 VALUES: list[tuple[Any, Any, Any]] = [
     (int, 5, 5),
     (list[Point], [Point(x=1)], [{"x": 1, "y": 0}]),
@@ -682,3 +702,100 @@ def test_an_envelope_without_ref() -> None:
         ["say", {"msg": "hi", "n": 3}],
         ["ping", {}],
     ]
+
+
+class Odd(BaseModel):
+    x: float = float("nan")
+
+    model_config = {"ser_json_inf_nan": "constants"}
+
+
+class Odder(Endpoint):
+    @event
+    async def nan(self) -> Odd:
+        return Odd()
+
+    @event
+    async def nan_in_dict(self) -> Any:
+        return {"odd": float("nan")}
+
+    @event('quo"te\\')
+    async def quote(self) -> dict[str, Any]:
+        return {"a": 1}
+
+    @event(response_model=Point, response_model_exclude={"y"})
+    async def less(self) -> Any:
+        return {"x": 1, "y": 2}
+
+    @event
+    async def no_object(self) -> None:
+        await self.send([1])
+
+
+@pytest.mark.parametrize("wire", OTHERS, ids=named)
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("nan_in_dict", Said("nan_in_dict", {"odd": None}, 7)),
+        ('quo"te\\', Said('quo"te\\', {"a": 1}, 7)),
+        ("less", Said("less", {"x": 1}, 7)),
+    ],
+)
+def test_odd_replies(wire: Wire, name: str, answer: Said) -> None:
+    """Names that need escapes, options of the response model, numbers that JSON has not."""
+    assert wire.read(ask(within(Odder, wire), wire.write(name, None, 7))) == answer
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=named)
+@pytest.mark.parametrize(("name", "kind"), [("nan", "serialization_error"), ("no_object", "dict_type")])
+def test_what_no_message_can_be(wire: Wire, name: str, kind: str) -> None:
+    """It is told as a `response_error`, and the connection lives on."""
+    said = wire.read(ask(within(Odder, wire), wire.write(name, None, 7)))
+    assert (said.ref, said.data["code"]) == (7, "response_error")
+    assert [error["type"] for error in said.data["errors"]] == [kind]
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=named)
+def test_respond(wire: Wire) -> None:
+    """An override is given what the handler gives, valid, and what it passes on stands in the envelope."""
+    given: list[Any] = []
+
+    class Responding(App):
+        async def respond(self, response: Any) -> None:
+            given.append(response)
+            await super().respond(response)
+
+    app = within(Responding, wire)
+    for type_, data, answer in [
+        ("enter", {"room": "r"}, Said("joined", {"room": "r"}, 1)),
+        ("model", {"x": 1}, Said("model", {"x": 1, "y": 0}, 1)),
+        ("say", {"msg": "hi"}, Said("say", {"msg": "hi", "n": 3}, 1)),
+    ]:
+        assert wire.read(ask(app, wire.write(type_, data, 1))) == answer
+    assert given == [Joined("r"), Point(x=1), {"msg": "hi", "n": 3}]
+
+
+SHAPES: list[tuple[Any, Any, Any]] = [
+    (
+        Envelope(type="action", data="data"),
+        {"action": "say", "data": {"msg": "hi"}},
+        {"action": "say", "data": {"msg": "hi", "n": 3}},
+    ),
+    (
+        Envelope(ref="requestId", data="payload", extra="ignore"),
+        {"type": "say", "requestId": "a1", "ts": 1, "payload": {"msg": "hi"}},
+        {"type": "say", "requestId": "a1", "payload": {"msg": "hi", "n": 3}},
+    ),
+    (
+        Envelope(type="cmd", ref="id", extra="ignore"),
+        {"cmd": "say", "id": 4, "v": 2, "msg": "hi"},
+        {"cmd": "say", "id": 4, "msg": "hi", "n": 3},
+    ),
+    (ArrayEnvelope("type", "data"), ["say", {"msg": "hi"}], ["say", {"msg": "hi", "n": 3}]),
+]
+
+
+@pytest.mark.parametrize(("envelope", "frame", "answer"), SHAPES, ids=str)
+def test_shapes_of_public_backends(envelope: Any, frame: Any, answer: Any) -> None:
+    """What a whiteboard, a device control, a messenger and an event stream send, as they send it."""
+    assert ask(type("App", (App,), {"envelope": envelope}), frame) == answer

@@ -9,11 +9,13 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from socketsundso import (
+    ArrayEnvelope,
     Call,
     CallFailed,
     CallRefused,
     Depends,
     Endpoint,
+    Envelope,
     EventError,
     Handle,
     Handler,
@@ -281,3 +283,21 @@ class Styled(Endpoint):
 
 async def use_styled(styled: Styled) -> None:
     assert_type(await styled.handle(Pong(time=1)), Pong | None)
+
+
+class Nested(Endpoint):
+    envelope = Envelope(type="event", data="payload", extra="ignore")
+    text_pings = {"ping": "pong", "heartbeat": None}
+
+
+class Arrays(Endpoint):
+    envelope = ArrayEnvelope("type", "ref", "data")
+
+
+assert_type(Envelope(ref="requestId").ref, str | None)
+assert_type(ArrayEnvelope("type", "data").parts, tuple[str, ...])
+Envelope(extra="allow")  # type: ignore[arg-type]
+
+
+class Unlike(Endpoint):
+    envelope = "event"  # type: ignore[assignment]
