@@ -527,6 +527,15 @@ def test_errors_of_structs_are_told_by_msgspec() -> None:
     )  # fmt: skip
 
 
+def test_a_number_that_no_float_holds_is_said_to_be_one() -> None:
+    """Pydantic reads it as infinite, and msgspec does not take that."""
+
+    class Sized(msgspec.Struct, tag_field="type", tag="sized"):
+        size: float
+
+    assert ask(app(Sized), '{"type":"sized","size":1e400}')["errors"][0]["msg"] == "Number out of range"
+
+
 @pytest.mark.parametrize("ref", [1.5, True, [], {}, "x" * 65, 2**64])
 def test_a_ref_that_is_none(ref: Any) -> None:
     """It is the envelope's error, at its key."""
@@ -794,6 +803,20 @@ def test_a_model_that_is_sent_flat_is_told_once(caplog: pytest.LogCaptureFixture
         '{"type": "say", "msg": {}}; give Nested a field `type: Literal[\'say\']`, and it is the whole message '
         "(told once)"
     )
+
+
+def test_a_union_that_is_sent_flat_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """One of its members has no event, so none of them is the message; or it may be left out."""
+
+    class Unnamed(BaseModel):
+        text: str
+
+    class App(Endpoint):
+        @event
+        async def on_say(self, msg: Unnamed | Join | None) -> Any: ...
+
+    ask(App, {"type": "say", "text": "a"})
+    assert "sends the fields of Unnamed | Join flat" in caplog.text
 
 
 # ---------------------------------------------------------------------- keys of parameters
