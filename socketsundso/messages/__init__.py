@@ -97,10 +97,10 @@ from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.naming import own_types as own_types
+from socketsundso.messages.naming import pushed_fields as pushed_fields
 from socketsundso.messages.naming import pushed_type as pushed_type
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
-from socketsundso.messages.pushes import pushed_fields as pushed_fields
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions

@@ -57,6 +57,7 @@ class Envelope:
         _check_keys(self, [each for each in (self.type, self.ref, self.data) if each is not None])
 
     def framing(self, ref_key: str) -> Framing:
+        """What it is compiled to for an endpoint with this `ref_key`."""
         ref, ignores = self.ref or ref_key, self.extra == "ignore"
         if self.data is None:
             _check_keys(self, [self.type, ref])
@@ -115,6 +116,7 @@ class ArrayEnvelope:
         """It has no key."""
 
     def framing(self, ref_key: str) -> Framing:
+        """What it is compiled to for an endpoint."""
         return ArrayFraming(self.parts)
 
 

@@ -326,6 +326,75 @@ def test_a_model_of_whole_frames() -> None:
     assert bad["payload"]["errors"][0]["loc"] == ["payload", "n"]
 
 
+class Room(BaseModel):
+    room: str
+
+
+class Entered(BaseModel):
+    event: Literal["entered"] = "entered"
+    payload: Room
+
+
+class Told(msgspec.Struct, tag_field="event", tag="told"):
+    payload: Room | None = None
+
+
+class Logged(BaseModel):
+    """No frame: its `event` is one of its fields."""
+
+    event: Literal["logged"] = "logged"
+    level: int
+
+
+class Frames(Endpoint):
+    envelope = NESTED.envelope
+
+    @event
+    async def enter(self, room: str) -> Entered:
+        return Entered(payload=Room(room=room))
+
+    @event
+    async def tell(self) -> Told | Entered:
+        return Told()
+
+    @event
+    async def anything(self) -> Any:
+        return Entered(payload=Room(room="r"))
+
+    @event
+    async def log(self) -> Logged:
+        return Logged(level=1)
+
+    @event
+    async def pushes(self) -> None:
+        for each in (Entered(payload=Room(room="r")), Told(), Logged(level=2)):
+            await self.send(each)
+
+
+def test_replies_and_pushes_that_are_frames() -> None:
+    """A model that has the keys of a nested frame, and no others, is the whole frame, as hand-written loops send it."""
+    app = Frames
+    frames = [{"event": name, "ref": 1} for name in ("tell", "anything", "log", "pushes")]
+    entered = {"event": "entered", "payload": {"room": "r"}}
+    assert ask(app, {"event": "enter", "ref": 1, "payload": {"room": "r"}}) == {**entered, "ref": 1}
+    assert talk(app, *frames).answers == [
+        {"event": "told", "payload": None, "ref": 1},
+        {**entered, "ref": 1},
+        {"event": "log", "payload": {"event": "logged", "level": 1}, "ref": 1},
+        entered,
+        {"event": "told", "payload": {}},
+        {"event": "logged", "payload": {"event": "logged", "level": 2}},
+    ]
+
+
+def test_frames_that_are_listed() -> None:
+    """A dict gives such a message its data by itself."""
+    app = type("App", (Frames,), {"emits": [Entered, Logged]})
+    encode = app._declaration.encode_push  # type: ignore[attr-defined]  # of endpoints
+    for given in (Entered(payload=Room(room="r")), {"type": "entered", "room": "r"}):
+        assert json.loads(encode(given)) == {"type": "entered", "room": "r"}
+
+
 # ---------------------------------------------------------------------- other keys
 
 
