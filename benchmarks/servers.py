@@ -1,9 +1,9 @@
 """
 The competitors, and each as a process: started on a free port, pinned to a core, ended whatever happens.
 
-`COMPETITORS`, `BROADCASTERS` and `CONVERSING` are the registries; `pick` finds rows by their short key. A competitor is
-a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is not installed
-is a row of the table that says so and never an import error of the suite.
+`COMPETITORS`, `BROADCASTERS`, `CONVERSING` and `OBSERVED` are the registries; `pick` finds rows by their short key. A
+competitor is a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is
+not installed is a row of the table that says so and never an import error of the suite.
 """
 
 from __future__ import annotations
@@ -129,6 +129,12 @@ CONVERSING = [
     Competitor("conversing, own protocol", "conversing_socketsundso", OURS, key="ours"),
     Competitor("plain, own protocol", "conversing_plain", OURS, key="ours-plain"),
     Competitor("asking, own protocol", "conversing_asks", OURS, key="ours-asks"),
+]
+
+OBSERVED = [
+    Competitor("naive FastAPI loop", "fastapi_naive", key="naive"),
+    Competitor("socketsundso, own protocol", "socketsundso_model", OURS, key="ours"),
+    Competitor("the same, with metrics", "socketsundso_prometheus", OURS, key="ours-prometheus"),
 ]
 
 

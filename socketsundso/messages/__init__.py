@@ -93,6 +93,8 @@ from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.judge import size_of as size_of
+from socketsundso.messages.judge import text_of as text_of
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike

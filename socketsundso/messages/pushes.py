@@ -174,8 +174,7 @@ def _check_class(kind: Any, attribute: str) -> None:
 
 
 def _declared_encoder(name: str, kinds: list[Any], framing: Framing, attribute: str) -> Encoder | _Written:
-    namings = [_naming(kind, framing) for kind in kinds]
-    naming = next((each for each in namings if each != "class"), namings[0])
+    naming: Naming = next((each for kind in kinds if (each := _naming(kind, framing)) != "class"), "class")
     try:
         return _written(name, naming, framing, Union[tuple(kinds)])
     except DefinitionError as exc:
