@@ -1,9 +1,9 @@
 """
 The competitors, and each as a process: started on a free port, pinned to a core, ended whatever happens.
 
-`COMPETITORS`, `BROADCASTERS`, `CONVERSING` and `OBSERVED` are the registries; `pick` finds rows by their short key. A
-competitor is a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is
-not installed is a row of the table that says so and never an import error of the suite.
+`COMPETITORS`, `BROADCASTERS`, `CONVERSING`, `OBSERVED` and `ENVELOPED` are the registries; `pick` finds rows by their
+short key. A competitor is a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a
+package which is not installed is a row of the table that says so and never an import error of the suite.
 """
 
 from __future__ import annotations
@@ -138,19 +138,23 @@ OBSERVED = [
 ]
 
 
-ENVELOPES = {
-    "flat": Enveloped("/flat"),
-    "renamed": Enveloped("/renamed", tag="action", ref="requestId"),
-    "nested": Enveloped("/nested", tag="event", inside="payload"),
-    "arrays": Arrays("/arrays"),
-}
+FLAT = Enveloped("/flat")
 
-WIRES = [
-    *(Competitor("naive FastAPI loop", "wire_naive", key=f"naive-{name}", dialect=dialect)
-      for name, dialect in ENVELOPES.items()),
-    *(Competitor(f"own protocol, {name}", "wire_socketsundso", OURS, key=f"ours-{name}", dialect=dialect)
-      for name, dialect in ENVELOPES.items()),
-]  # fmt: skip
+
+def _enveloped(name: str, dialect: Dialect) -> list[Competitor]:
+    return [
+        Competitor("naive FastAPI loop", "wire_naive", key="naive", dialect=dialect),
+        Competitor("own protocol, flat", "wire_socketsundso", OURS, key="ours-flat", dialect=FLAT),
+        Competitor(f"own protocol, {name}", "wire_socketsundso", OURS, key="ours", dialect=dialect),
+    ]
+
+
+ENVELOPED = {
+    "renamed": _enveloped("renamed", Enveloped("/renamed", tag="action", ref="requestId")),
+    "nested": _enveloped("nested", Enveloped("/nested", tag="event", inside="payload")),
+    "arrays": _enveloped("arrays", Arrays("/arrays")),
+}
+"""The rows of each envelope's table: the same wire by hand, and our flat messages beside."""
 
 
 def pick(*keys: str, among: Sequence[Competitor] = COMPETITORS) -> list[Competitor]:

@@ -29,18 +29,20 @@ from benchmarks import test_conversations as conversations
 from benchmarks import test_idle as idle
 from benchmarks import test_latency as latency
 from benchmarks import test_scaling as scaling
+from benchmarks import test_wire as wire
 from benchmarks.broadcast_load import BrowserMembers
 from benchmarks.conftest import unfit
 from benchmarks.deflate import Answer
 from benchmarks.installed import compiled
 from benchmarks.load import Dialect, Load, Passage, Shape, cpu_seconds, masked_frame, message, payload_of
-from benchmarks.prompt import PromptLoad
+from benchmarks.prompt import Exchange, PromptLoad
 from benchmarks.rounds import Cell, attempt, fleet, measure, table, take_turns, with_absent
 from benchmarks.servers import (
     BROADCASTERS,
     BROWSER_MEMBERS,
     COMPETITORS,
     CONVERSING,
+    ENVELOPED,
     Competitor,
     NotAvailable,
     pick,
@@ -84,7 +86,9 @@ def silent(what: str) -> None:
 
 def test_every_competitor_says_what_it_validates() -> None:
     """No row leaves open what its code checks."""
-    assert not [each.name for each in COMPETITORS + BROADCASTERS + CONVERSING if each.validates == "?"]
+    assert not [
+        each.name for each in COMPETITORS + BROADCASTERS + CONVERSING + ENVELOPED["nested"] if each.validates == "?"
+    ]
 
 
 @pytest.mark.parametrize("registry", [COMPETITORS, BROADCASTERS, CONVERSING], ids=["once", "to many", "conversing"])
@@ -598,6 +602,24 @@ def test_every_item_of_a_stream_is_checked(key: str) -> None:
         load._right.clear()
         with pytest.raises(AssertionError, match="the server answered"):
             load.run(3)
+
+
+@pytest.mark.parametrize("name", ENVELOPED)
+def test_every_envelope_is_spoken(name: str) -> None:
+    """By our server and by the naive loop alike, with the `ref` of each message."""
+    for competitor in ENVELOPED[name]:
+        with running(competitor, CORE) as (port, _), contextlib.ExitStack() as stack:
+            load = PromptLoad(port, Shape(3, 1), dialect=competitor.dialect, exchange=Exchange(wire.SAID, [wire.SAID]))
+            stack.enter_context(contextlib.closing(load))
+            assert len(load.run(7).waits) == 7
+
+
+def test_what_is_promised_of_envelopes_is_told() -> None:
+    """Beside what was found, or that nothing was."""
+    rows: dict[str, Any] = {"ours-flat": {"ratio": 0.2}, "ours": {"ratio": 0.21}}
+    said = "  x: 1.05x of flat messages (promised: 1.08x), 0.21x of the naive loop (promised: 0.2x)"
+    assert wire.told("x", rows, 1.08, 0.2) == said
+    assert wire.told("x", rows | {"ours": {"failed": "broken"}}, 1.08, 0.2) == "  x: no ratio"
 
 
 def test_what_is_promised_of_conversations_is_told() -> None:

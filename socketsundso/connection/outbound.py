@@ -163,7 +163,9 @@ class Connection:
 
     def _write_at_once(self, out: Outgoing) -> None:
         """Through ASGI's `send`, and without a task, which costs as much as the rest, unless it has to wait."""
-        writing = self.send_at_once(self._framed(out).event).__await__()
+        if self._framing is not None:
+            out = out.framed(self._framing)
+        writing = self.send_at_once(out.event).__await__()
         try:
             waits_for = next(writing)
         except StopIteration:

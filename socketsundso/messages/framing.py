@@ -75,6 +75,9 @@ class Framing(ABC):
     is_canonical = False
     """Are its frames the canonical messages as they are?"""
 
+    names_replies = True
+    """Does a reply say what it is called? Where not, its class's own word for that is one of its fields."""
+
     takes_any = False
     """May there be other keys beside the fields, since they stand beside those of the envelope?"""
 
@@ -128,9 +131,9 @@ class Framing(ABC):
 
     # ---- writing
 
-    @abstractmethod
     def around(self, name: bytes) -> tuple[bytes, bytes]:
-        """What stands before and behind the data of a message with this name (as JSON), where it is apart."""
+        """What stands before and behind the data of a message with this name (as JSON), where they are apart."""
+        raise NotImplementedError
 
     @abstractmethod
     def frame(self, canonical: bytes) -> bytes:
@@ -229,9 +232,6 @@ class FlatFraming(ObjectFraming):
 
     def found(self, frame: Any) -> dict[str, Any]:
         return frame  # type: ignore[no-any-return]  # a typed dict
-
-    def around(self, name: bytes) -> tuple[bytes, bytes]:
-        raise NotImplementedError
 
     def frame(self, canonical: bytes) -> bytes:
         if self.is_canonical:

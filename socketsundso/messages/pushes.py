@@ -79,8 +79,9 @@ class _Written:
         self._encoder, self._canonical = encoder, canonical
 
     def encode(self, value: Any) -> bytes:
+        frame = self._encoder.encode(value)
         try:
-            return self._canonical(self._encoder.encode(value))
+            return self._canonical(frame)
         except ValueError:
             raise ResponseError([not_an_object()]) from None
 

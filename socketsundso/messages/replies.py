@@ -416,11 +416,10 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
         raise DefinitionError(
             f"event {event!r}: the response model {response_model!r} cannot be resolved: {exc}"
         ) from exc
-    if framing.whole is not None and all(
-        is_whole_frame(choice, framing.model_key, framing.names) for choice in choices
-    ):
+    is_frame = functools.partial(is_whole_frame, key=framing.model_key, names=framing.names)
+    if framing.whole is not None and choices and all(map(is_frame, choices)):
         return encoder_for(event, response_model, options, framing.whole)
-    if not framing.is_canonical and any(map(names_itself, choices)):
+    if framing.names_replies and not framing.is_canonical and any(map(names_itself, choices)):
         return Reframed(encoder_for(event, response_model, options, canonical(framing.ref_key)), framing)
     is_flat = framing.type_key is not None
     if is_flat:

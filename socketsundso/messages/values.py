@@ -282,6 +282,6 @@ class Undeclared(Encoder):
         kind = type(value)
         if self._whole is not None and is_whole_frame(kind, self._framing.model_key, self._framing.names):
             return self._whole.encode(value)
-        if self._key not in (form.keys or ()) and names_itself(kind):
+        if self._framing.names_replies and self._key not in (form.keys or ()) and names_itself(kind):
             return self._named.encode(value)
         return super()._encode_by_form(value, form)

@@ -682,3 +682,74 @@ def test_an_envelope_without_ref() -> None:
         ["say", {"msg": "hi", "n": 3}],
         ["ping", {}],
     ]
+
+
+class Odd(BaseModel):
+    x: float = float("nan")
+
+    model_config = {"ser_json_inf_nan": "constants"}
+
+
+class Odder(Endpoint):
+    @event
+    async def nan(self) -> Odd:
+        return Odd()
+
+    @event
+    async def nan_in_dict(self) -> Any:
+        return {"odd": float("nan")}
+
+    @event('quo"te\\')
+    async def quote(self) -> dict[str, Any]:
+        return {"a": 1}
+
+    @event(response_model=Point, response_model_exclude={"y"})
+    async def less(self) -> Any:
+        return {"x": 1, "y": 2}
+
+    @event
+    async def no_object(self) -> None:
+        await self.send([1])
+
+
+@pytest.mark.parametrize("wire", OTHERS, ids=named)
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("nan_in_dict", Said("nan_in_dict", {"odd": None}, 7)),
+        ('quo"te\\', Said('quo"te\\', {"a": 1}, 7)),
+        ("less", Said("less", {"x": 1}, 7)),
+    ],
+)
+def test_odd_replies(wire: Wire, name: str, answer: Said) -> None:
+    """Names that need escapes, options of the response model, numbers that JSON has not."""
+    assert wire.read(ask(within(Odder, wire), wire.write(name, None, 7))) == answer
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=named)
+@pytest.mark.parametrize(("name", "kind"), [("nan", "serialization_error"), ("no_object", "dict_type")])
+def test_what_no_message_can_be(wire: Wire, name: str, kind: str) -> None:
+    """It is told as a `response_error`, and the connection lives on."""
+    said = wire.read(ask(within(Odder, wire), wire.write(name, None, 7)))
+    assert (said.ref, said.data["code"]) == (7, "response_error")
+    assert [error["type"] for error in said.data["errors"]] == [kind]
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=named)
+def test_respond(wire: Wire) -> None:
+    """An override is given what the handler gives, valid, and what it passes on stands in the envelope."""
+    given: list[Any] = []
+
+    class Responding(App):
+        async def respond(self, response: Any) -> None:
+            given.append(response)
+            await super().respond(response)
+
+    app = within(Responding, wire)
+    for type_, data, answer in [
+        ("enter", {"room": "r"}, Said("joined", {"room": "r"}, 1)),
+        ("model", {"x": 1}, Said("model", {"x": 1, "y": 0}, 1)),
+        ("say", {"msg": "hi"}, Said("say", {"msg": "hi", "n": 3}, 1)),
+    ]:
+        assert wire.read(ask(app, wire.write(type_, data, 1))) == answer
+    assert given == [Joined("r"), Point(x=1), {"msg": "hi", "n": 3}]
