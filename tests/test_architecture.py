@@ -31,7 +31,7 @@ ROOMS = [
 
 WINGS = {
     "messages": [
-        {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "refs"},
+        {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "refs", "canonical"},
         {"framing"},
         {"declared", "structs", "error_frames", "markers", "envelopes", "raw_fields"},
         {"forms", "naming", "whole_frames"},

@@ -12,6 +12,7 @@ Knows no connection. One module per question:
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
     envelopes     in what messages stand, as endpoints declare it
     framing       the same, compiled: how frames are read and written
+    canonical     what is between the two: the form that messages have within the package
     refs          what a `ref` may be
     naming        what messages are called, by their own `type` or by their class
     forms         how an annotation looks to pydantic
@@ -46,6 +47,7 @@ Knows no connection. One module per question:
 from socketsundso.messages import signature as signature
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
+from socketsundso.messages.canonical import numbered as numbered
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of
@@ -88,7 +90,6 @@ from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.fields import Field as Field
 from socketsundso.messages.framing import CANONICAL as CANONICAL
 from socketsundso.messages.framing import Framing as Framing
-from socketsundso.messages.framing import numbered as numbered
 from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias

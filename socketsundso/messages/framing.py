@@ -21,15 +21,20 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from pydantic_core import CoreSchema, core_schema
 
+from socketsundso.messages.canonical import (
+    BACKSLASH,
+    NAME,
+    TYPE_FIRST,
+    Numbered,
+    as_object,
+    end_of_text,
+    joined,
+    taken_apart,
+)
 from socketsundso.messages.refs import REF_TYPE, UNREADABLE, Ref, check_ref
 
 TITLE = "Message"
 """What pydantic's errors about a whole message call it."""
-
-TYPE_FIRST = b'{"type":"'
-"""How a canonical message begins, unless a model of the application writes its `type` behind something else."""
-
-_NAME = len(TYPE_FIRST) - 1  # where its name begins, with the quotation mark
 
 Fields = list[tuple[str, Any, Any]]
 """`(attribute, type, msgspec.field(name=key))` each."""
@@ -236,12 +241,17 @@ class FlatFraming(ObjectFraming):
     def frame(self, canonical: bytes) -> bytes:
         if self.is_canonical:
             return canonical
-        return joined(*taken_apart(canonical), self._type_head)
+        name, data = taken_apart(canonical)
+        if self._type_head[1:-1] in data:  # a field of somebody's whose messages are called at another key
+            keys = msgspec.json.decode(data, type=dict[str, Raw])
+            keys.pop(self.type_place, None)
+            data = msgspec.json.encode(keys)
+        return joined(name, data, self._type_head)
 
-    def canonical(self, frame: bytes) -> bytes:
+    def to_canonical(self, frame: bytes) -> bytes:
         """A frame that has been written for these peers, as the canonical message that it is."""
         if frame.startswith(self._type_head + b'"'):
-            return TYPE_FIRST[:_NAME] + frame[len(self._type_head) :]
+            return TYPE_FIRST[:NAME] + frame[len(self._type_head) :]
         keys = msgspec.json.decode(frame, type=dict[str, Raw])
         return joined(bytes(keys.pop(self.type_place)), msgspec.json.encode(keys))
 
@@ -292,11 +302,11 @@ class NestedFraming(ObjectFraming):
         name, data = taken_apart(canonical)
         return b"%b%b%b%b%b" % (self._type_head, name, self._data_head, data, end)
 
-    def canonical(self, frame: bytes) -> bytes:
+    def to_canonical(self, frame: bytes) -> bytes:
         """A frame that has been written for these peers, as the canonical message that it is. Raises ValueError."""
         keys = msgspec.json.decode(frame, type=dict[str, Raw])
         data = bytes(keys.get(self._data_key, b"{}"))
-        return joined(bytes(keys[self.type_place]), _as_object(b"{}" if data == b"null" else data))
+        return joined(bytes(keys[self.type_place]), as_object(b"{}" if data == b"null" else data))
 
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
         if ref is None:
@@ -393,8 +403,8 @@ class ArrayFraming(Framing):
         if self.ref_place is None:
             return frame
         end = frame.index(b'",null') + 1  # where the name ends, unless it has an escaped quotation mark
-        if frame[end - 2] == _BACKSLASH:
-            end = _end_of_text(frame, 1)
+        if frame[end - 2] == BACKSLASH:
+            end = end_of_text(frame, 1)
         return b"%b,%b%b" % (frame[:end], msgspec.json.encode(ref), frame[end + len(b",null") :])
 
 
@@ -442,74 +452,8 @@ APART = NestedFraming("type", "ref", "data")
 
 
 @functools.cache
-def canonical(ref_key: str | None) -> FlatFraming:
+def canonical_framing(ref_key: str | None) -> FlatFraming:
     """Canonical messages in which this key is not for their fields; none is, where that is None."""
     framing = FlatFraming("type", ref_key or "")
     framing.ref_key = ref_key
     return framing
-
-
-# ---------------------------------------------------------------------- canonical messages
-
-
-def taken_apart(canonical: bytes) -> tuple[bytes, bytes]:
-    """The name of a canonical message, as JSON, and its fields, as an object: `"say"`, `{"msg":"hi"}`."""
-    if not canonical.startswith(TYPE_FIRST):
-        keys = msgspec.json.decode(canonical, type=dict[str, Raw])
-        return bytes(keys.pop("type")), msgspec.json.encode(keys)
-    end = _end_of_text(canonical, _NAME)
-    return canonical[_NAME:end], b"{" + canonical[end + (canonical[end] == _COMMA) :]
-
-
-def flattened(frame: bytes) -> bytes:
-    """The canonical message in a frame of `APART`. Raises ValueError for data that are no object."""
-    end = _end_of_text(frame, _NAME)
-    return joined(frame[_NAME:end], _as_object(frame[end + len(b',"data":') : -1]))
-
-
-def _as_object(data: bytes) -> bytes:
-    if not data.startswith(b"{"):
-        raise ValueError("canonical messages are objects")
-    return data
-
-
-def joined(name: bytes, data: bytes, head: bytes = TYPE_FIRST[:_NAME]) -> bytes:
-    """The canonical message of this name (as JSON), whatever keys its fields (an object) have."""
-    return b"%b%b%b%b" % (head, name, b"," if len(data) > len(b"{}") else b"", data[1:])
-
-
-_COMMA = ord(",")
-_BACKSLASH = ord("\\")
-
-
-def _end_of_text(body: bytes, begin: int) -> int:
-    """Where the JSON text ends that begins there."""
-    end = begin
-    while True:
-        end = body.index(b'"', end + 1)
-        escapes = end
-        while body[escapes - 1] == _BACKSLASH:
-            escapes -= 1
-        if (end - escapes) % 2 == 0:
-            return end + 1
-
-
-class _Own(msgspec.Struct):
-    room: Raw | UnsetType = UNSET
-
-
-class Numbered(bytes):
-    """A canonical message with its place in the history of a room; `message` is what it is without."""
-
-    message: bytes
-    room: str
-    seq: int
-
-
-def numbered(canonical: bytes, room: str, seq: int) -> Numbered:
-    """`{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
-    own_room = msgspec.json.decode(canonical, type=_Own).room is not UNSET
-    room_part = b"" if own_room else b',"room":' + msgspec.json.encode(room)
-    found = Numbered(b'%b%b,"seq":%d}' % (canonical[:-1], room_part, seq))
-    found.message, found.room, found.seq = canonical, room, seq
-    return found

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
 from socketsundso.errors import DefinitionError
+from socketsundso.messages.canonical import flattened
 from socketsundso.messages.declared import field_types, is_model_class, is_typed_dict, kind_of, members
-from socketsundso.messages.framing import APART, CANONICAL, FlatFraming, Framing, NestedFraming, canonical, flattened
+from socketsundso.messages.framing import APART, CANONICAL, FlatFraming, Framing, NestedFraming, canonical_framing
 from socketsundso.messages.naming import is_whole_frame, names_itself, own_type, pushed_fields, pushed_type, snake_case
 from socketsundso.messages.replies import ResponseOptions, StructEncoder, encoder_for
 from socketsundso.messages.response_errors import ResponseError, not_an_object
@@ -91,11 +92,11 @@ def _written(name: str, naming: Naming, framing: Framing, model: Any = None) -> 
     if framing.is_canonical:
         return encoder_for(name, model, ResponseOptions(), framing)
     if naming == "type":
-        return encoder_for(name, model, ResponseOptions(), canonical(framing.ref_key))
+        return encoder_for(name, model, ResponseOptions(), canonical_framing(framing.ref_key))
     if isinstance(framing, NestedFraming) and naming == "frame":
-        return _Written(encoder_for(name, model, ResponseOptions(), framing), framing.canonical)
+        return _Written(encoder_for(name, model, ResponseOptions(), framing), framing.to_canonical)
     if isinstance(framing, FlatFraming):
-        return _Written(encoder_for(name, model, ResponseOptions(), framing), framing.canonical)
+        return _Written(encoder_for(name, model, ResponseOptions(), framing), framing.to_canonical)
     return _Written(encoder_for(name, model, ResponseOptions(), APART), flattened)
 
 
@@ -180,7 +181,7 @@ def _declared_encoder(name: str, kinds: list[Any], framing: Framing, attribute: 
         return _written(name, naming, framing, Union[tuple(kinds)])
     except DefinitionError as exc:
         if isinstance(exc.__cause__, PydanticUserError):  # `typing.TypedDict` in Python 3.11, a field of any class
-            return StructEncoder(name, Union[tuple(kinds)], canonical(framing.ref_key))
+            return StructEncoder(name, Union[tuple(kinds)], canonical_framing(framing.ref_key))
         names = ", ".join(kind_of(kind).__name__ for kind in kinds)
         raise DefinitionError(f"{attribute} {names}: {exc}") from exc
 

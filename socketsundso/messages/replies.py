@@ -49,7 +49,7 @@ from socketsundso.messages.declared import (
     settled,
 )
 from socketsundso.messages.exact_json import exact_json
-from socketsundso.messages.framing import CANONICAL, Framing, canonical
+from socketsundso.messages.framing import CANONICAL, Framing, canonical_framing
 from socketsundso.messages.naming import is_whole_frame, names_itself, own_type
 from socketsundso.messages.plain_models import plain_encode
 from socketsundso.messages.readers import Readers
@@ -419,8 +419,8 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
     is_frame = functools.partial(is_whole_frame, key=framing.model_key, names=framing.names)
     if framing.whole is not None and choices and all(map(is_frame, choices)):
         return encoder_for(event, response_model, options, framing.whole)
-    if framing.names_replies and not framing.is_canonical and any(map(names_itself, choices)):
-        return Reframed(encoder_for(event, response_model, options, canonical(framing.ref_key)), framing)
+    if not framing.is_canonical and _is_named_by_type(choices, framing):
+        return Reframed(encoder_for(event, response_model, options, canonical_framing(framing.ref_key)), framing)
     is_flat = framing.type_key is not None
     if is_flat:
         if not choices or choices == [dict]:
@@ -444,6 +444,13 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
         encoder = UnionEncoder(event, models, StructEncoder(event, Union[tuple(structs)], framing), framing)
     is_single_mapping = is_flat and len(choices) == 1 and is_mapping(kind_of(choices[0]))
     return MappingEncoder(event, encoder, framing) if is_single_mapping else encoder
+
+
+def _is_named_by_type(choices: list[Any], framing: Framing) -> bool:
+    """Do some of the classes say in a `type` what they are called, and none at the key of the envelope?"""
+    key = framing.type_key
+    by_key = key is not None and any(names_itself(kind, key) for kind in choices)
+    return framing.names_replies and not by_key and any(map(names_itself, choices))
 
 
 def _undeclared(event: str, framing: Framing) -> Encoder:

@@ -26,7 +26,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from socketsundso.messages.core_schemas import written_keys
 from socketsundso.messages.declared import is_struct
-from socketsundso.messages.framing import CANONICAL, Framing, canonical
+from socketsundso.messages.framing import CANONICAL, Framing, canonical_framing
 from socketsundso.messages.naming import is_whole_frame, names_itself, own_type
 from socketsundso.messages.response_errors import ResponseError, brings_ref, detail, not_an_object, unserializable
 
@@ -250,7 +250,9 @@ class Encoder:
                 return self.typing.splice(body)
             if body.startswith(self.typing.first):
                 return body
-        return self.typing.complete(body, None if self._key is None else own_type(value, key=self._key))
+        if self._key is None:
+            return self.typing.splice(body)
+        return self.typing.complete(body, own_type(value, key=self._key))
 
 
 class Reframed(Encoder):
@@ -274,7 +276,7 @@ class Undeclared(Encoder):
 
     def __init__(self, event: str, framing: Framing) -> None:
         super().__init__(event, framing)
-        self._named = Reframed(Encoder(event, canonical(framing.ref_key)), framing)
+        self._named = Reframed(Encoder(event, canonical_framing(framing.ref_key)), framing)
         self._framing = framing
         self._whole = Encoder(event, framing.whole) if framing.whole is not None else None
 

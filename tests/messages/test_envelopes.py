@@ -178,6 +178,26 @@ def test_the_type_key_of_a_reply_names_it() -> None:
     ]
 
 
+def test_the_type_key_counts_more_than_a_type() -> None:
+    """In a flat envelope, for all replies of an event where one of their classes has it; no key comes twice."""
+
+    class Moved(BaseModel):
+        action: Literal["moved"] = "moved"
+        x: int
+
+    class Board(Endpoint):
+        envelope = Envelope(type="action")
+
+        @event
+        async def move(self, x: int) -> Moved | Left:
+            return Moved(x=x) if x else Left(room="r")
+
+    assert ask(Board, {"action": "move", "x": 1}) == {"action": "moved", "x": 1}
+    assert ask(Board, {"action": "move", "x": 0}) == {"action": "move", "type": "left", "room": "r"}
+    frame = Envelope(type="action").framing("ref").frame(b'{"type":"posted","action":"x","n":1}')
+    assert frame == b'{"action":"posted","n":1}'
+
+
 VALUES: list[tuple[Any, Any, Any]] = [
     (int, 5, 5),
     (list[Point], [Point(x=1)], [{"x": 1, "y": 0}]),
@@ -753,3 +773,29 @@ def test_respond(wire: Wire) -> None:
     ]:
         assert wire.read(ask(app, wire.write(type_, data, 1))) == answer
     assert given == [Joined("r"), Point(x=1), {"msg": "hi", "n": 3}]
+
+
+SHAPES: list[tuple[Any, Any, Any]] = [
+    (
+        Envelope(type="action", data="data"),
+        {"action": "say", "data": {"msg": "hi"}},
+        {"action": "say", "data": {"msg": "hi", "n": 3}},
+    ),
+    (
+        Envelope(ref="requestId", data="payload", extra="ignore"),
+        {"type": "say", "requestId": "a1", "ts": 1, "payload": {"msg": "hi"}},
+        {"type": "say", "requestId": "a1", "payload": {"msg": "hi", "n": 3}},
+    ),
+    (
+        Envelope(type="cmd", ref="id", extra="ignore"),
+        {"cmd": "say", "id": 4, "v": 2, "msg": "hi"},
+        {"cmd": "say", "id": 4, "msg": "hi", "n": 3},
+    ),
+    (ArrayEnvelope("type", "data"), ["say", {"msg": "hi"}], ["say", {"msg": "hi", "n": 3}]),
+]
+
+
+@pytest.mark.parametrize(("envelope", "frame", "answer"), SHAPES, ids=str)
+def test_shapes_of_public_backends(envelope: Any, frame: Any, answer: Any) -> None:
+    """What a whiteboard, a device control, a messenger and an event stream send, as they send it."""
+    assert ask(type("App", (App,), {"envelope": envelope}), frame) == answer

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from socketsundso.messages.framing import FlatFraming, NestedFraming, Numbered, joined, numbered, taken_apart
+from socketsundso.messages.canonical import Numbered, joined, numbered, taken_apart
+from socketsundso.messages.framing import FlatFraming, NestedFraming
 from tests.enveloping import NESTED, RENAMED, WIRES, Said, Wire, named
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text()
@@ -44,7 +45,7 @@ def test_a_frame_says_what_the_message_does(wire: Wire, name: str, fields: Any, 
     if ref is not None:
         assert wire.read(json.loads(framing.with_ref(frame, ref))) == Said(name, fields, ref)
     if isinstance(framing, FlatFraming | NestedFraming):
-        assert json.loads(framing.canonical(frame)) == message
+        assert json.loads(framing.to_canonical(frame)) == message
     answer = framing.answer(name, fields, ref)
     assert wire.read(json.loads(encoded(answer))) == Said(name, fields, ref)
     if ref is not None and (end := framing.ref_end(ref)) is not None:
