@@ -14,13 +14,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
+from prometheus_client import REGISTRY
 from pydantic import ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from socketsundso import ArrayEnvelope, Depends, Endpoint, Envelope, EventError, event
 from socketsundso.models import EventMessage
-from socketsundso.telemetry import opentelemetry
+from socketsundso.telemetry import opentelemetry, prometheus
 from socketsundso.testing import HandshakeRefused, connect
 
 KEY = "traceparent"
@@ -328,6 +329,19 @@ def test_a_stream_that_fails(traced: Traced) -> None:
     """Its span has the exception of the item that was not made."""
     talk({"type": "broken_items", "ref": 1}, frames=2)
     assert (traced.message().attributes or {})["error.type"] == "ZeroDivisionError"
+
+
+def test_metrics_beside(traced: Traced) -> None:
+    """Both observe the same endpoint, whichever came first."""
+    prometheus.instrument(Chat)
+    try:
+        (reply,) = talk({"type": "say", "msg": "hi", KEY: TRACEPARENT})
+        assert reply["type"] == "say"
+        labels = {"endpoint": "Chat", "event": "say"}
+        assert REGISTRY.get_sample_value("socketsundso_received_messages_total", labels) == 1
+    finally:
+        prometheus.uninstrument()
+    assert traced.message().parent is not None
 
 
 def test_a_parameter_of_that_name_stays(traced: Traced) -> None:
