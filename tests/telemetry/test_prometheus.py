@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from socketsundso import Endpoint, EventError, event
+from socketsundso import Endpoint, EventError, event, refusals
 from socketsundso.observing import Observer
 from socketsundso.rooms.local import rooms_for
 from socketsundso.server.deflate import packers_of
@@ -352,6 +352,14 @@ def test_what_an_endpoint_pushes(chat: type[Endpoint]) -> None:
     run(scenario())
     assert scraped("pushed_messages_total", endpoint="Chat", type="said") == 2
     assert scraped("pushed_messages_total", endpoint="Chat", type="seen") == 1
+
+
+@pytest.mark.parametrize(("noted", "reason"), [("Bad Request", "bad_request"), ("max_connections", "max_connections")])
+def test_handshakes_that_no_application_saw(chat: type[Endpoint], noted: str, reason: str) -> None:
+    """Whoever refused them, by the phrase of a status or by a bound."""
+    before = scraped("server_handshakes_refused_total", reason=reason) or 0
+    refusals.note(noted)
+    assert scraped("server_handshakes_refused_total", reason=reason) == before + 1
 
 
 def test_compression(chat: type[Endpoint]) -> None:
