@@ -41,6 +41,10 @@ def current() -> dict[str, str]:
     return {"span": format_span_id(trace.get_current_span().get_span_context().span_id)}
 
 
+async def unmet() -> int:
+    raise EventError("sold_out")
+
+
 class Endless(AsyncIterator[dict[str, str]]):
     """An iterator that is no generator: nothing can be thrown into it."""
 
@@ -100,6 +104,10 @@ class Chat(Endpoint):
     ) -> AsyncIterator[dict[str, str]]:
         for _ in range(count):
             yield current()
+
+    @event
+    async def on_unmet_items(self, number: Annotated[int, Depends(unmet)]) -> AsyncIterator[dict[str, str]]:
+        yield current()
 
     @event
     def on_endless(self, count: int) -> Endless:
@@ -223,6 +231,18 @@ def test_what_is_no_json_is_refused_as_ever(traced: Traced, frame: str) -> None:
     run(scenario())
 
 
+def test_a_number_that_none_can_hold(traced: Traced) -> None:
+    """As the value of the key it is as none, whoever else would refuse it."""
+
+    async def scenario() -> None:
+        async with connect(Chat) as ws:
+            await ws.send_frame('{"type":"say","msg":"a","times":"1","traceparent":1e999}')
+            await ws.expect("say")
+
+    run(scenario())
+    assert traced.message().parent is None
+
+
 def test_a_binary_frame(traced: Traced) -> None:
     """It brings its trace as a text does."""
 
@@ -323,6 +343,33 @@ def test_a_stream_is_one_span(traced: Traced, kind: str) -> None:
     assert span.context is not None
     assert [item.get("span") for item in came] == [*[format_span_id(span.context.span_id)] * 2, None]
     assert format_trace_id(span.context.trace_id) == TRACE
+
+
+def test_what_is_thrown_into_a_stream(traced: Traced) -> None:
+    """A timeout around a `yield` reaches the handler, which may go on; what is no generator raises it at once."""
+    span = traced.provider.get_tracer("test").start_span("stream")
+
+    async def handler() -> AsyncIterator[str]:
+        try:
+            yield "first"
+        except TimeoutError:
+            yield "late"
+
+    async def scenario() -> None:
+        items = opentelemetry._items(handler(), span, span.end)
+        assert [await anext(items), await items.athrow(TimeoutError())] == ["first", "late"]
+        await items.aclose()
+        with pytest.raises(TimeoutError):
+            await opentelemetry._items(Endless(), span, span.end).athrow(TimeoutError())
+
+    run(scenario())
+    assert [ended.name for ended in traced.spans] == ["stream"]
+
+
+def test_a_stream_whose_dependency_fails(traced: Traced) -> None:
+    """Nothing is streamed, and its span ends."""
+    talk({"type": "unmet_items", "ref": 1})
+    assert (traced.message().attributes or {})["error.type"] == "sold_out"
 
 
 def test_a_stream_that_fails(traced: Traced) -> None:
