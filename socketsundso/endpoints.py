@@ -955,10 +955,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _be_observed(self) -> None:
         """What is sent is told by functions of the instance's own, until `_end`: nothing has to ask who listens."""
 
-        def told(what: str, send: Callable[[Any], T]) -> Callable[[Any], T]:
-            def observed(given: Any) -> T:
-                tell(self._observers, what, self, given)
-                return send(given)
+        def told(what: str, send: Callable[..., T]) -> Callable[..., T]:
+            def observed(*given: Any, **named: Any) -> T:
+                tell(self._observers, what, self, *given, *named.values())
+                return send(*given, **named)
 
             return observed
 

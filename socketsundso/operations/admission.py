@@ -28,11 +28,9 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from socketsundso.operations.settings import Settings
+from socketsundso.refusals import note, refused
 
 logger = logging.getLogger("uvicorn.error")
-
-refused: Counter[str] = Counter()
-"""How many handshakes this process has refused, by reason: the name of the setting, or `draining`."""
 
 LONGEST_RETRY_S = 10
 """Who is refused is told to come back in 1 to so many seconds, at random: not all at the same time."""
@@ -88,7 +86,7 @@ class Admission:
         reason = "draining" if draining else self._reason(address_of(client))
         if reason is None:
             return None
-        refused[reason] += 1
+        note(reason)
         if reason != "draining":
             self._tell(reason)
         return _REFUSALS[reason]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from socketsundso import Endpoint, event
-from socketsundso.operations import Settings, refused
+from socketsundso.operations import Settings
 from socketsundso.operations.admission import LONGEST_RETRY_S, Admission, address_of, process_bytes, tells_memory
+from socketsundso.refusals import refused
 from tests.operations.worker import hear, say, working
 from tests.server.serving import Served, echo, peer, request, run, until
 
