@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
 
     async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         # whoever the kernel has connected already is accepted first, instead of being reset
-        for _ in range(2):
+        for _ in range(3):  # turns of the event loop: it hears of them, accepts, and makes a protocol for each
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()

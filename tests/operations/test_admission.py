@@ -10,6 +10,8 @@ import pytest
 from socketsundso import Endpoint, event
 from socketsundso.operations import Settings, refused
 from socketsundso.operations.admission import LONGEST_RETRY_S, Admission, address_of, process_bytes, tells_memory
+from socketsundso.operations.front import Front
+from tests.harness import talk
 from tests.operations.worker import hear, say, working
 from tests.server.serving import Served, echo, peer, request, run, until
 
@@ -222,6 +224,24 @@ def test_uvicorns_protocol_is_bounded_too() -> None:
     async def main() -> None:
         async with working(echo, settings={"max_connections": 1}, ws="websockets-sansio") as served, peer(served):
             assert (await refused_with(served))[0] == 503
+
+    run(main())
+
+
+def test_a_server_that_has_no_responses_for_handshakes() -> None:
+    """It has ASGI's close alone, which is 403 there."""
+    admission = Admission(Settings(max_connections=1))
+    admission.enter(HERE)
+    refusing = talk(Front(echo, admission, None, ""), client=THERE, extensions={})
+    assert refusing.sent == [{"type": "websocket.close", "code": 1013, "reason": "too many connections"}]
+
+
+def test_without_proxy_headers_the_peers_address_counts() -> None:
+    """`--no-proxy-headers`: nobody is somebody else by saying so."""
+
+    async def main() -> None:
+        async with working(echo, settings={"max_connections_per_ip": 1}, proxy_headers=False) as served, peer(served):
+            assert (await refused_with(served, "X-Forwarded-For: 192.0.2.7"))[0] == 429
 
     run(main())
 
