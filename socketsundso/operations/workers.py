@@ -47,7 +47,7 @@ class Worker(Process):
         # earlier versions of uvicorn are given what a process runs
         own_target: Any = {"target": self._serve} if _TAKES_TARGET else {}
         super().__init__(config=config, sockets=sockets, **own_target)
-        self._settings = settings
+        self.config, self._settings = config, settings
         self._is_serving = False
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
