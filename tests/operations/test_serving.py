@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -144,6 +145,42 @@ def test_what_is_under_way_may_finish(kind: type[Plain], begun: str, finish: Fin
             assert await finish(client, shop) == last
             assert await client.closed() == (1012, "")
         assert shop.codes == [1012, 1012]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("kind", "begun", "finish", "last"),
+    [
+        (Plain, "slow", finish_handler, {"type": "slow", "done": True, "ref": 1}),
+        (Talking, "slow", finish_handler, {"type": "slow", "done": True, "ref": 1}),
+        (Talking, "count", finish_stream, {"type": "complete", "ref": 1}),
+    ],
+    ids=["handler", "turn", "stream"],
+)
+def test_what_is_under_way_behind_a_middleware_may_finish(
+    kind: type[Plain], begun: str, finish: Finish, last: Any
+) -> None:
+    """Where a middleware has put its own `receive` before the endpoint's, it is known all the same who is at work."""
+
+    async def main() -> None:
+        shop = of_its_own(kind)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def receiving() -> Any:
+                return await receive()
+
+            await shop(scope, receiving, send)
+
+        async with working(app) as served, peer(served) as client, contextlib.AsyncExitStack() as stack:
+            others = [await stack.enter_async_context(peer(served)) for _ in range(4)]
+            say(client, begun, ref=1)
+            await shop.begun.wait()
+            await served.ends()
+            for other in others:
+                await other.closed()
+            assert await finish(client, shop) == last
+            assert await client.closed() == (1012, "")
 
     run(main())
 
