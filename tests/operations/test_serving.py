@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from socketsundso import Endpoint, event
+from socketsundso.operations import serving
 from tests.operations.worker import GET, ask, hear, say, working
 from tests.server.serving import Peer, both_loops, echo, peer, request, run, until
 
@@ -358,8 +359,11 @@ def test_a_handshake_on_a_kept_connection_is_sent_elsewhere() -> None:
         (signal.SIGTERM, None, {"drain_s": 0.0}),
     ],
 )
-def test_who_does_not_want_to_wait(first: signal.Signals, second: signal.Signals | None, settings: Any) -> None:
+def test_who_does_not_want_to_wait(
+    monkeypatch: pytest.MonkeyPatch, first: signal.Signals, second: signal.Signals | None, settings: Any
+) -> None:
     """A second signal, SIGINT as the first, and `--drain-s 0` tell everybody at once, whatever is under way."""
+    monkeypatch.setattr(serving, "SAME_S", -1.0)
 
     async def main() -> None:
         shop = of_its_own(Plain)
@@ -369,6 +373,23 @@ def test_who_does_not_want_to_wait(first: signal.Signals, second: signal.Signals
             await served.ends(first)
             if second is not None:
                 await served.ends(second)
+            assert await client.closed() == (1012, "")
+
+    run(main())
+
+
+def test_a_signal_to_the_whole_group_is_one() -> None:
+    """systemd tells each process of a service, and the parent tells its workers once more: that ends no drain."""
+
+    async def main() -> None:
+        shop = of_its_own(Plain)
+        async with working(shop) as served, peer(served) as client, peer(served) as other:
+            say(client, "slow")
+            await shop.begun.wait()
+            await served.ends()
+            await served.ends()
+            await other.closed()
+            assert await finish_handler(client, shop) == {"type": "slow", "done": True}
             assert await client.closed() == (1012, "")
 
     run(main())
