@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from socketsundso import Endpoint, event
-from socketsundso.operations import Settings, refused
+from socketsundso import Endpoint, event, refusals
+from socketsundso.operations import Settings
 from socketsundso.operations.admission import LONGEST_RETRY_S, Admission, address_of, process_bytes, tells_memory
 from socketsundso.operations.front import Front
 from tests.harness import talk
@@ -150,13 +150,13 @@ def test_so_much_waits_for_handlers() -> None:
 
 
 def test_refusals_are_counted_by_reason() -> None:
-    """`refused` of this process tells how many handshakes each bound has cost."""
-    before = refused["max_connections"]
+    """The process's count tells how many handshakes each bound has cost, under its name."""
+    before = refusals.refused["max_connections"]
     admission = Admission(Settings(max_connections=1))
     admission.enter(HERE)
     for _ in range(3):
         admission.refuses(HERE)
-    assert refused["max_connections"] - before == 3
+    assert refusals.refused["max_connections"] - before == 3
 
 
 def test_a_bound_that_is_reached_is_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
