@@ -159,7 +159,8 @@ class Supervisor(Multiprocess):
 
     def _retire(self, worker: Worker) -> None:
         """Let it drain and end."""
-        bounds_s = self._settings.drain_s + (self.config.timeout_graceful_shutdown or math.inf) + OVERDUE_S
+        shutdown_s = self.config.timeout_graceful_shutdown
+        bounds_s = self._settings.drain_s + (math.inf if shutdown_s is None else shutdown_s) + OVERDUE_S
         self._leaving[worker] = time.monotonic() + bounds_s
         worker.terminate()
 
