@@ -49,7 +49,7 @@ from socketsundso.messages import (
     ResponseError,
     Route,
 )
-from socketsundso.wire import Arrivals, Source, source_of
+from socketsundso.wire import Arrivals, Source, source_of, teller_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -87,8 +87,8 @@ class Serial:
     def __init__(self, endpoint: Answers, peer: Peer, definition: Definition, responds: bool) -> None:
         self.endpoint, self.peer, self.definition, self.responds = endpoint, peer, definition, responds
         self._task: asyncio.Task[Any] | None = None  # in which handlers run
-        self._tells: Source | None = source_of(peer.websocket.scope, peer.receive)  # of the peer's leaving
-        self._source: Arrivals | None = self._tells  # instead of ASGI's `receive`
+        self._tells: Source | None = teller_of(peer.websocket.scope)  # of the peer's leaving
+        self._source: Arrivals | None = source_of(peer.websocket.scope, peer.receive)  # instead of ASGI's `receive`
         self._receiving = False  # in ASGI's `receive`, and in no handler
         self._ahead: ReadAhead | None = None  # the source on other servers, once a handler has waited for a while
         self._glance: asyncio.TimerHandle | None = None  # looks whether a handler waits still
@@ -209,7 +209,7 @@ class Serial:
 
     def watch(self) -> None:
         """From now on it is known at once when the peer leaves, whatever runs."""
-        if self._receiving:
+        if self._receiving or self._tells is not None:
             return
         if self._source is None:
             self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)

@@ -27,8 +27,8 @@ from random import randint
 from time import monotonic
 from typing import Any, NamedTuple
 
+from socketsundso import refusals
 from socketsundso.operations.settings import Settings
-from socketsundso.refusals import note, refused
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -86,7 +86,7 @@ class Admission:
         reason = "draining" if draining else self._reason(address_of(client))
         if reason is None:
             return None
-        note(reason)
+        refusals.note(reason)
         if reason != "draining":
             self._tell(reason)
         return _REFUSALS[reason]
@@ -118,7 +118,7 @@ class Admission:
         if now - self._told_at.get(reason, -math.inf) >= TOLD_EVERY_S:
             self._told_at[reason] = now
             option = f"--{reason.replace('_', '-')} {getattr(self._settings, reason):g}"
-            logger.warning("Handshakes are refused: %s (%d by now)", option, refused[reason])
+            logger.warning("Handshakes are refused: %s (%d by now)", option, refusals.refused[reason])
 
     def enter(self, client: tuple[str, int] | None) -> None:
         self._open += 1
