@@ -24,7 +24,17 @@ from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.backplanes import Keep, State
-from socketsundso.collecting import Handlers, check_errors, check_hooks, declared, inherited, restore_methods, unbound
+from socketsundso.binary_handler import BinaryHandler
+from socketsundso.collecting import (
+    Handlers,
+    binary_of,
+    check_errors,
+    check_hooks,
+    declared,
+    inherited,
+    restore_methods,
+    unbound,
+)
 from socketsundso.connection import (
     NOTHING,
     ASGIClass,
@@ -68,6 +78,7 @@ from socketsundso.messages import (
     ErrorPolicy,
     Overrides,
     Questions,
+    Route,
     append_ref,
     are_overridden,
     cancel_route,
@@ -80,6 +91,7 @@ from socketsundso.messages import (
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, asks_nothing
 from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
+from socketsundso.wire import BinaryPayload
 
 logger = logging.getLogger("socketsundso")
 
@@ -250,6 +262,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     websocket: WebSocket
 
     _handlers: ClassVar[Handlers]
+    _binary_handlers: ClassVar[tuple[BinaryHandler[..., Any], ...]] = ()  # one or none; by itself it would be a method
     _declaration: ClassVar[Declaration]
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
@@ -286,6 +299,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     "allow it with the class keyword overwrite_existing=True"
                 )
             handlers[event] = handler
+        cls._binary_handlers = binary_of(cls, WebSocketHandlingEndpoint)
         if "dependency_overrides" not in vars(cls):
             cls.dependency_overrides = {}
         restore_methods(cls, WebSocketHandlingEndpoint)
@@ -378,6 +392,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 uploads = uploads or route.items is not None
             else:
                 del routes[event]
+        binary = cls._compiled_binary(namespace, overrides, gate)
+        converses = converses or (binary is not None and binary.conduct is not None)
         if converses:
             cls._refuse_controls(handlers, uploads)
             routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls.ref_key)
@@ -388,10 +404,26 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if any(unbound(handlers[event]).errors for event in changed if event in handlers):
             check_errors(cls.__name__, handlers)
         decoder = Decoder(
-            routes, ref_key=cls.ref_key, disclose_events=cls.disclose_events, converses=converses, uploads=uploads
+            routes,
+            ref_key=cls.ref_key,
+            disclose_events=cls.disclose_events,
+            converses=converses,
+            uploads=uploads,
+            binary=binary,
         )
         check_handshake(cls.__name__, decoder)
         return decoder
+
+    @classmethod
+    def _compiled_binary(cls, namespace: Mapping[str, Any], overrides: Overrides, gate: Gate) -> Route | None:
+        for own in cls._binary_handlers:
+            route = own.compile(
+                namespace, ref_key=cls.ref_key, endpoint=cls, overrides=overrides, replies=not gate.is_around
+            )
+            gate.stand_before(route, own)
+            own.finish(route)
+            return route
+        return None
 
     @classmethod
     def _refuse_controls(cls, handlers: Mapping[str, Any], uploads: bool) -> None:
@@ -594,7 +626,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
-        await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
+        if type(body) is BinaryPayload:
+            await self._peer.send_bytes(body)
+        else:
+            await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -605,6 +640,15 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         calls. Raises `WebSocketDisconnect` if the peer is gone.
         """
         await self._peer.send_body(self._declaration.encode_push(message))
+
+    @awaited
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """
+        Send a binary frame, in order with what `send` sends.
+
+        Raises as `send` does, and TypeError for what is no bytes, or where `emits` lists classes and not `bytes`.
+        """
+        await self._peer.send_bytes(self._declaration.binary_push(data))
 
     @awaited
     async def close(self, code: int = 1000, reason: str | None = None) -> None:

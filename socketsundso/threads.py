@@ -59,6 +59,9 @@ class Sync:
     def send(self, message: Any) -> None:
         self._run(lambda: self._endpoint.send(message))
 
+    def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        self._run(lambda: self._endpoint.send_bytes(data))
+
     def respond(self, response: Any) -> None:
         self._run(lambda: self._endpoint.respond(response))
 

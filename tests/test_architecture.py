@@ -19,7 +19,8 @@ ROOMS = [
     {"models", "wire", "backplanes", "server", "security"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting", "threads", "guards", "shared_limits"},
+    {"rooms", "binary_handler", "threads", "guards", "shared_limits"},
+    {"collecting"},
     {"contract"},
     {"endpoints"},
     {"__init__"},
@@ -42,7 +43,7 @@ WINGS = {
         {"route", "writers"},
         {"decoder", "dependencies", "replies"},
         {"definition", "pushes", "details"},
-        {"items", "questions"},
+        {"items", "questions", "binary"},
     ],
     "connection": [
         {"queue", "limits", "origins", "stepping", "ahead", "streams", "uploads"},

@@ -123,6 +123,10 @@ class Connection:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
         return self.offer is not None and self.wire is not None and self.wire.write(payload)
 
+    def write_binary(self, payload: bytes) -> bool:
+        """`Wire.write_binary`, likewise."""
+        return self.offer is not None and self.wire is not None and self.wire.write_binary(payload)
+
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
         return self.send_at_once(event) if self._writer is None else self._send_in_turn(event)

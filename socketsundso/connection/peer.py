@@ -11,12 +11,13 @@ Knows ASGI and the outbound queue; no message, no handler, no room.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
 import re
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, Literal
 
 import anyio
@@ -305,11 +306,18 @@ class Peer:
 
     # ---- what is sent
 
-    async def send_body(self, body: bytes) -> None:
+    def send_body(self, body: bytes) -> Coroutine[Any, Any, None]:
         """Send a text, in order with everything else. Raises `WebSocketDisconnect` if the peer is gone."""
+        return self._send_event({"type": "websocket.send", "text": body.decode()})
+
+    def send_bytes(self, data: bytes) -> Coroutine[Any, Any, None]:
+        """The same with a binary frame."""
+        return self._send_event({"type": "websocket.send", "bytes": data})
+
+    async def _send_event(self, event: Message) -> None:
         self.require()
         try:
-            await self.send({"type": "websocket.send", "text": body.decode()})
+            await self.send(event)
         except (OSError, RuntimeError) as exc:
             self._note_unsent(exc)
             raise WebSocketDisconnect(self.over or 1006) from exc
@@ -325,6 +333,13 @@ class Peer:
                 await self.send({"type": "websocket.send", "text": body.decode()})
             except (OSError, RuntimeError) as exc:
                 self._note_unsent(exc)  # the next receive tells the code
+
+    async def send_binary_reply(self, data: bytes) -> None:
+        """The same with a binary frame."""
+        if self.is_lost or (self.writer is not None and self.writer.write_binary(data)):
+            return
+        with contextlib.suppress(WebSocketDisconnect):  # the next receive tells the code
+            await self.send_bytes(data)
 
     def _note_unsent(self, exc: Exception) -> None:
         """Raises what a send raised, unless the peer is gone, or this side has closed while the send waited for it."""

@@ -31,8 +31,8 @@ class Conflate:
     For a slow reader keep only the newest value per key: `on_slow = Conflate(key=lambda m: m.symbol)`.
 
     The key function gets the message as it is on the wire, its fields both as attributes and as items, the
-    same in every process. Messages whose key is None are all kept. What is above the bound even so is
-    dropped, oldest first.
+    same in every process; of a binary one its `bytes`. Messages whose key is None are all kept. What is
+    above the bound even so is dropped, oldest first.
     """
 
     def __init__(self, key: Callable[[Any], object]) -> None:
@@ -102,10 +102,33 @@ class Outgoing:
         return self._frame
 
     @property
-    def fields(self) -> Fields:
+    def fields(self) -> Fields | bytes:
+        """What `Conflate` is asked about."""
         if self._fields is None:
             self._fields = Fields(msgspec.json.decode(self.payload, type=dict[str, Any]))
         return self._fields
+
+
+class BinaryOutgoing(Outgoing):
+    """The same of a binary frame: what it has instead of fields is its `bytes`."""
+
+    __slots__ = ()
+    foreign = False  # an empty one is a message, too
+
+    @property
+    def event(self) -> MutableMapping[str, Any]:
+        if self._event is None:
+            self._event = {"type": "websocket.send", "bytes": self.payload}
+        return self._event
+
+    def frame(self, wire: Wire) -> bytes:
+        if self._frame is None:
+            self._frame = wire.frame(self.payload, binary=True)
+        return self._frame
+
+    @property
+    def fields(self) -> bytes:
+        return self.payload
 
 
 class Notice(Outgoing):

@@ -41,7 +41,7 @@ from socketsundso.messages import (
     Route,
     append_ref,
 )
-from socketsundso.wire import Arrivals, Source, source_of
+from socketsundso.wire import Arrivals, BinaryPayload, Source, source_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -242,6 +242,8 @@ class Serial:
         """Send it. None: it is sent, else what is to be awaited for that."""
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
+        if type(reply) is BinaryPayload:
+            return self.peer.send_binary_reply(reply)
         return None if self.peer.write(reply) else self.peer.send_reply(reply)
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:

@@ -25,6 +25,7 @@ Knows no connection. One module per question:
     details       what an application's own errors tell, as JSON
     pushes        the same for messages that answer nothing
     items         the same for what a stream gives, one by one
+    binary        what is no JSON: what a `@binary` method takes and gives, bytes that are pushed
     questions     what the server asks of its clients, and how their answers are read
     values        the same for values that nothing was declared about
     response_errors  what is told of a value that is no valid reply
@@ -39,6 +40,14 @@ Knows no connection. One module per question:
 from socketsundso.messages import signature as signature
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
+from socketsundso.messages.binary import BYTES as BYTES
+from socketsundso.messages.binary import BinaryReplies as BinaryReplies
+from socketsundso.messages.binary import binary_payload as binary_payload
+from socketsundso.messages.binary import check_frame as check_frame
+from socketsundso.messages.binary import encode_any as encode_any
+from socketsundso.messages.binary import read_binary as read_binary
+from socketsundso.messages.binary import replies_of as replies_of
+from socketsundso.messages.binary import replying as replying
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of

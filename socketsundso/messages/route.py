@@ -103,7 +103,8 @@ class Route:
     """
     One event of one endpoint, compiled: its Struct, its two generated calls and its exact validator.
 
-    Raises `DefinitionError` if msgspec or pydantic cannot build a parameter, or a key is reserved.
+    One that `takes_frame` is for binary frames: they are not decoded, its one parameter is the frame. Raises
+    `DefinitionError` if msgspec or pydantic cannot build a parameter, or a key is reserved.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Route:
         ref_key: str,
         in_thread: bool,
         conduct: Conduct | None = None,
+        takes_frame: bool = False,
     ) -> None:
         self.event = signature.event
         self.signature = signature
@@ -128,17 +130,20 @@ class Route:
         self.ref_key = ref_key
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
-        if not signature.message_model:
+        if not signature.message_model and not takes_frame:
             _refuse_reserved(signature, ref_key)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
+        self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
+        self.call_bound: CallMessage = _bound_call  # of what has a `Bound` of its `conduct.key`
+        if takes_frame:
+            self.struct, self._leaves_to_judge = _frame_message(self, target), False
+            return
         plan = _Plan(signature, target)
         self.struct = _struct(self, plan.fields, forbid_unknown_fields=not plan.takes_any, call=plan.call())
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
-        self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
-        self.call_bound: CallMessage = _bound_call  # of what has a `Bound` of its `conduct.key`
 
     def put_before(self, wrap: Callable[[CallMessage], CallMessage], *, awaited: bool, waits: bool = False) -> None:
         """
@@ -306,6 +311,15 @@ def _struct(route: Route, fields: list[tuple[str, Any, Any]], *, forbid_unknown_
         gc=False,
         eq=False,
     )
+
+
+def _frame_message(route: Route, function: Callable[..., Any]) -> type:
+    """What all binary frames are: a message without a `ref`, whose handler takes the frame itself."""
+    signature = route.signature
+    sources = {p.name: "memoryview(frame)" if p.annotation is memoryview else "frame" for p in signature.parameters}
+    body = [f"return handler({signature.call_arguments(sources)})"]
+    call = codegen.function("message, endpoint, frame", body, {"handler": function})
+    return type("BinaryMessage", (), {"route": route, "ref": None, "error": None, "call": call})
 
 
 def _identifier(event: str) -> str:

@@ -13,9 +13,10 @@ from typing import Any, ClassVar, NoReturn, Protocol
 from socketsundso.backplanes import Keep, default_url
 from socketsundso.connection import POLICIES, Conflate, SlowPolicy
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import Asks, Emitted, Questions, encode_push
+from socketsundso.messages import BYTES, Asks, Emitted, Questions, binary_payload, encode_push
 from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
+from socketsundso.wire import BinaryPayload
 
 HISTORY_TYPES = frozenset({"resume", "resumed", "room_position", "gap"})
 PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
@@ -59,7 +60,7 @@ class Declaration:
         self._questions = questions
         self._hub: Hub | None = None
         _check_policy(cls)
-        self._emitted = Emitted(cls.emits, cls.ref_key)
+        self._emitted = Emitted([each for each in cls.emits if each is not bytes], cls.ref_key)
         _check_history(cls, self._emitted)
         self.history = cls.history
         _check_presence(cls)
@@ -98,11 +99,22 @@ class Declaration:
         if hub is None or hub.url != self.url:
             callbacks = hub.callbacks() if hub is not None else ()
             hub = self._hub = Hub(
-                self.url, history=self.history, on_unavailable="count", encode=self.encode_push, asks=self._asks
+                self.url, history=self.history, on_unavailable="count", encode=self.encode_any, asks=self._asks
             )
             for callback in callbacks:
                 hub.on_status(callback)
         return hub
+
+    def binary_push(self, data: Any) -> BinaryPayload:
+        """Bytes that answer nothing. Raises TypeError for what is none, and where `emits` lists no `bytes`."""
+        if self._cls.emits and bytes not in self._cls.emits:
+            known = ", ".join(sorted(self._emitted.types))
+            raise TypeError(f"{self._cls.__name__} does not push bytes; its `emits` lists {known}: add `bytes` to it")
+        return binary_payload(data)
+
+    def encode_any(self, message: Any) -> bytes:
+        """As `encode_push`; bytes as they are."""
+        return self.binary_push(message) if isinstance(message, BYTES) else self.encode_push(message)
 
     def encode_push(self, message: Any) -> bytes:
         """A message that answers nothing, as JSON. Raises TypeError for one that `emits` does not list."""

@@ -89,7 +89,7 @@ class Membership:
 
     async def broadcast(self, message: Any, room: str | Iterable[str], exclude_self: bool, ttl_s: float | None) -> None:
         topics = [room_topic(name) for name in names_of(room)]
-        payload = self._declaration.encode_push(message)
+        payload = self._declaration.encode_any(message)
         excluded = (self._peer.id,) if exclude_self else ()
         await self._opened().broadcast(topics, payload, excluded, ttl_s)
 

@@ -263,6 +263,14 @@ class Push(Extension):
         outbox.write(text_frame(payload))
         return True
 
+    def write_binary(self, payload: bytes) -> bool:
+        """The same with binary data."""
+        outbox = self._outbox
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        outbox.write(frame(FIN_BINARY, payload))
+        return True
+
     @property
     def offer(self) -> Callable[[bytes], bool]:
         """
@@ -318,6 +326,15 @@ class PackingPush(Push):
             outbox.write(text_frame(payload))
         else:
             outbox.write(self._agreed.frame(payload, text=True))
+        return True
+
+    def write_binary(self, payload: bytes) -> bool:
+        outbox = self._outbox
+        if len(payload) < outbox.plain_below:
+            return super().write_binary(payload)
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        outbox.write(self._agreed.frame(payload, text=False))
         return True
 
     @property
