@@ -8,6 +8,7 @@ needed, gets what it has to know, and knows no other part of the endpoint.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import logging
@@ -649,6 +650,23 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         Raises as `send` does, and TypeError for what is no bytes, or where `emits` lists classes and not `bytes`.
         """
         await self._peer.send_bytes(self._declaration.binary_push(data))
+
+    def together(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """
+        Keep together what is sent within: nothing else comes between on this connection.
+
+            async with self.together():
+                await self.send(Speech(rate=16_000, bytes=len(pcm)))
+                await self.send_bytes(pcm)
+
+        What others send meanwhile (handlers, tasks, rooms, presence) goes out behind it, in order: their replies wait,
+        pushes wait within `max_outbound_bytes`, and `on_slow` says what becomes of more. So await nothing long in it,
+        and nothing that waits for them. What the block broadcasts to a room that it is in comes behind it, too. Tasks
+        that it starts, and blocks within it, are a part of it.
+
+        Raises `WebSocketDisconnect` if the peer is gone.
+        """
+        return self._peer.together(self)
 
     @awaited
     async def close(self, code: int = 1000, reason: str | None = None) -> None:

@@ -65,6 +65,7 @@ from socketsundso.connection.peer import new_id as new_id
 from socketsundso.connection.queue import NEVER as NEVER
 from socketsundso.connection.queue import POLICIES as POLICIES
 from socketsundso.connection.queue import BinaryOutgoing as BinaryOutgoing
+from socketsundso.connection.queue import Bounds as Bounds
 from socketsundso.connection.queue import Conflate as Conflate
 from socketsundso.connection.queue import Counters as Counters
 from socketsundso.connection.queue import Notice as Notice

@@ -2,6 +2,8 @@
 What is on its way to one peer. `Connection` moves it: `push` never waits and never raises, `send` waits for its turn.
 What waits meanwhile is in an `OutboundQueue`, whose policy decides what becomes of it where the peer is slow.
 
+A `together` block is a writer, too: until its end, what is not sent within it waits like behind a slow peer.
+
 A peer is slow only if its bytes stay above the bound after the event loop had a turn to write; a burst
 within one turn is not slowness. The bound is for pushes: what is sent with `send` is never dropped, its
 sender waits instead.
@@ -10,7 +12,9 @@ sender waits instead.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
 from typing import Any
 
 from socketsundso.connection.queue import NEVER as NEVER
@@ -29,6 +33,12 @@ Above so many bytes in the server's own buffer, our writer waits: a policy can s
 """
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+Block = asyncio.Future[None]
+"""The inside of a `together`, which writes at once while others wait; never done, but cancelled with its connection."""
+
+_blocks: ContextVar[tuple[Block, ...]] = ContextVar("socketsundso_blocks", default=())
+"""Those that the running code is in, also a task that was started within."""
 
 
 TURNS = 10
@@ -56,6 +66,16 @@ def _take(step: Callable[[Any], Any], value: Any) -> Any:
     return step(value)
 
 
+class Entry(Outgoing):
+    """The place of a block that waits for its turn. Nothing is written for it."""
+
+    __slots__ = ("block",)
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(b"")
+        self.block = block
+
+
 class Connection:
     """
     The outbound side of one peer.
@@ -65,7 +85,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer", "queue",
+        "_block", "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer", "queue",
         "send_at_once", "wire",
     )  # fmt: skip
 
@@ -80,7 +100,8 @@ class Connection:
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
-        self._writer: asyncio.Task[None] | None = None
+        self._writer: asyncio.Future[None] | None = None  # the task that writes what waits, or the block
+        self._block: Block | None = None  # whose turn it is
         self._judging = False  # a judgement is due after this turn of the loop
         self.closed = False  # nothing is written any more: the peer is gone, or has been told to go
 
@@ -106,8 +127,7 @@ class Connection:
             if self._sends_plainly:
                 self._write_at_once(out)
                 return False
-            self.offer = None
-            self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
+            self._write_soon()
         queue = self.queue
         queue.put(out, self._loop.time())
         if queue.stalled or queue.bytes > queue.max_bytes:
@@ -121,20 +141,88 @@ class Connection:
 
     def write(self, payload: bytes) -> bool:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
-        return self.offer is not None and self.wire is not None and self.wire.write(payload)
+        return self._is_free and self.wire is not None and self.wire.write(payload)
 
     def write_binary(self, payload: bytes) -> bool:
         """`Wire.write_binary`, likewise."""
-        return self.offer is not None and self.wire is not None and self.wire.write_binary(payload)
+        return self._is_free and self.wire is not None and self.wire.write_binary(payload)
+
+    @property
+    def _is_free(self) -> bool:
+        """Does nothing have to be written before?"""
+        return self.offer is not None or self._is_within
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
         return self.send_at_once(event) if self._writer is None else self._send_in_turn(event)
 
     async def _send_in_turn(self, event: MutableMapping[str, Any]) -> None:
+        if self._is_within:
+            await self.send_at_once(event)
+        else:
+            await self._turn(Outgoing.of_event(event))
+
+    async def _turn(self, out: Outgoing) -> None:
+        """Wait behind all that waits, until it is written."""
         sent = self._loop.create_future()
-        self.queue.put(Outgoing.of_event(event), self._loop.time(), sent)
+        self.queue.put(out, self._loop.time(), sent)
         await sent
+
+    # ---- blocks
+
+    @contextlib.asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """
+        Within the block, what is sent is sent at once, and all else waits for its end; pushes do in any case.
+
+        What waits counts for the bound, and for `on_slow`. A block within a block is a part of it.
+        """
+        if self._is_within:
+            yield
+            return
+        block = await self._entered()
+        outer = _blocks.get()
+        _blocks.set((*outer, block))
+        try:
+            yield
+        finally:
+            _blocks.set(outer)  # no token: who closes a generator may do so in another context
+            self._leave(block)
+
+    @property
+    def _is_within(self) -> bool:
+        """Is the running code in the block whose turn it is?"""
+        return self._block is not None and self._block in _blocks.get()
+
+    async def _entered(self) -> Block:
+        block = self._loop.create_future()
+        if self._writer is None:
+            self._hand_over(block)
+            return block
+        entry = Entry(block)
+        try:
+            await self._turn(entry)
+        except OSError:
+            pass  # the peer is gone, which the first send within tells
+        except asyncio.CancelledError:
+            self._leave(block)  # whose turn may have come meanwhile
+            raise
+        return block
+
+    def _hand_over(self, block: Block) -> None:
+        self._writer = self._block = block
+        self.offer = None
+
+    def _leave(self, block: Block) -> None:
+        if self._block is not block:  # it never had its turn, or the connection has ended
+            return
+        self._block = None
+        if self.queue.waiting:
+            self._write_soon()
+        else:
+            self._rest()
+
+    # ---- what waits
 
     def _judge_soon(self) -> None:
         if not self._judging:
@@ -159,6 +247,16 @@ class Connection:
             self.close()
         else:
             self._writer = self._loop.create_task(self._write(rest_of(writing, waits_for, _take)))
+
+    def _write_soon(self) -> None:
+        wire = self.wire
+        self.offer = None
+        self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
+
+    def _rest(self) -> None:
+        """Nothing waits any more."""
+        self._writer = None
+        self.offer = self.wire.offer if self.wire is not None else None
 
     async def _write(self, begun: Awaitable[None] | None = None) -> None:
         """Write through ASGI's `send`, which waits while the peer does not read."""
@@ -194,11 +292,16 @@ class Connection:
                 sent = place.sent
                 if self.queue.waiting:
                     self._judge_soon()
+                if isinstance(place.out, Entry):
+                    if sent is not None and not sent.done():  # else nobody waits for it any more
+                        self._hand_over(place.out.block)
+                        sent.set_result(None)
+                        return
+                    continue
                 await write(place.out)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
-            self._writer = None
-            self.offer = self.wire.offer if self.wire is not None else None
+            self._rest()
         except asyncio.CancelledError:  # by `close`
             fail(sent, ConnectionResetError("the connection was closed while the message was written"))
             raise
@@ -209,7 +312,7 @@ class Connection:
 
     def close(self) -> None:
         """Write nothing more; what waits is dropped."""
-        self.closed, self.offer = True, None
+        self.closed, self.offer, self._block = True, None, None
         self.queue.clear()
         writer, self._writer = self._writer, None
         if writer is not None:

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from typing import Any, Literal
 
 import anyio
@@ -25,7 +25,7 @@ from starlette.types import Message, Receive, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection
-from socketsundso.connection.queue import OutboundQueue
+from socketsundso.connection.queue import Bounds, OutboundQueue
 from socketsundso.errors import DefinitionError
 from socketsundso.wire import Writer, wire_of, writer_of
 
@@ -124,6 +124,7 @@ class Peer:
     """The other side of one connection. Made before it is accepted; `observe` begins, `release` ends its work."""
 
     __slots__ = (
+        "_connection",
         "_departed",
         "_departure",
         "_id",
@@ -158,6 +159,7 @@ class Peer:
         self.left: int | None = None  # the code that it ended with, once that is known
         self.loop: asyncio.AbstractEventLoop | None = None  # where it is served, from `observe` on
         self.gone = False  # a send failed: the peer is not there any more
+        self._connection: Connection | None = None  # once something may have to wait here
         self._id: str | None = None
         self._departed = False  # it is known that the peer has gone, though what it sent before may be handled yet
         self._departure: Departure | None = None  # once somebody has asked for it
@@ -297,6 +299,7 @@ class Peer:
         if self.left is None:
             self.left = code
         self.tell_departure()
+        self._unqueue_outbound()
         self.writer = self.closing = None
         self.websocket._send = self.send
 
@@ -366,24 +369,41 @@ class Peer:
         if self.closing is not None and not self.closing.done():
             await asyncio.wait({self.closing}, timeout=CLOSING_S)
 
-    # ---- the outbound queue, from the first room on
+    # ---- the outbound queue, from the first room, or block, on
+
+    @contextlib.asynccontextmanager
+    async def together(self, bounds: Bounds) -> AsyncIterator[None]:
+        """Nothing comes between what is sent within."""
+        self.require()
+        connection = self._connection or self.queue_outbound(OutboundQueue.of(bounds))
+        async with connection.together():
+            yield
 
     def queue_outbound(self, queue: OutboundQueue) -> Connection:
-        """From now on everything goes out in order with what is pushed to the `Connection` that this gives."""
+        """
+        From now on everything goes out in order with what is pushed to the `Connection` that this gives.
+
+        Where it does so already, only the counters change: they are those of the rooms then.
+        """
+        if self._connection is not None:
+            self._connection.queue.counters = queue.counters
+            return self._connection
 
         def on_slow_peer() -> None:
             self.close_soon(SLOW_CLOSE_CODE, "slow consumer")
 
-        connection = Connection(self.send, queue, on_slow_peer, wire_of(self.websocket.scope))
+        self._connection = connection = Connection(self.send, queue, on_slow_peer, wire_of(self.websocket.scope))
         self.send = connection.send
         if self.writer is not None:
             self.writer = connection
         return connection
 
-    def unqueue_outbound(self, connection: Connection) -> None:
+    def _unqueue_outbound(self) -> None:
         """Nothing is pushed any more; what waits is dropped."""
-        connection.close()
-        self.send, self.writer = connection.send_at_once, None  # no cycle through the connection is left
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            self.send = connection.send_at_once  # no cycle through the connection is left
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -231,6 +231,15 @@ def _in_any_room(room: str) -> bool:
     return True
 
 
+class Bounds(Protocol):
+    """What an endpoint declares of a reader who is slow."""
+
+    max_outbound_bytes: ClassVar[int]
+    on_slow: ClassVar[SlowPolicy]
+    ttl_s: ClassVar[float | None]
+    notify_gaps: ClassVar[bool]
+
+
 class OutboundQueue:
     """
     What waits to be written to one peer.
@@ -274,6 +283,11 @@ class OutboundQueue:
         self._mortal = False  # something that waits may expire; ends when the queue is empty
         self._runs: dict[str | None, Run] = {}  # room -> what waits behind the latest message of the room
         self._states: dict[str | None, WaitingNotice] = {}  # room -> the latest that waits about who is there
+
+    @classmethod
+    def of(cls, bounds: Bounds, counters: Counters | None = None) -> OutboundQueue:
+        """That of one connection of an endpoint."""
+        return cls(bounds.max_outbound_bytes, bounds.on_slow, bounds.ttl_s, bounds.notify_gaps, counters)
 
     @property
     def near(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Protocol
 
 from socketsundso.backplanes import Keep, default_url
-from socketsundso.connection import POLICIES, Conflate, SlowPolicy
+from socketsundso.connection import POLICIES, Bounds, Conflate
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import BYTES, Asks, Emitted, Questions, binary_payload, encode_push
 from socketsundso.rooms.history import declaration
@@ -23,17 +23,13 @@ PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
 GAP_TYPES = frozenset({"gap"})
 
 
-class Declares(Protocol):
+class Declares(Bounds, Protocol):
     """The class attributes of an endpoint that concern rooms; what each means stands where users read it, there."""
 
     ref_key: ClassVar[str]
     backplane: ClassVar[str | None]
     emits: ClassVar[Sequence[Any]]
     history: ClassVar[Mapping[str, Keep]]
-    max_outbound_bytes: ClassVar[int]
-    on_slow: ClassVar[SlowPolicy]
-    ttl_s: ClassVar[float | None]
-    notify_gaps: ClassVar[bool]
     presence_events: ClassVar[bool]
     presence_interval_s: ClassVar[float]
     max_rooms: ClassVar[int]

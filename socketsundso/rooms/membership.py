@@ -214,7 +214,7 @@ class Membership:
         if who is not None:
             self._all.leave_all(who)
             self._all.watchers.discard(self._tell_backplane)
-            self._peer.unqueue_outbound(who.connection)
+            who.connection.close()
 
     # ---- how it is done
 
@@ -240,15 +240,8 @@ class Membership:
         return self.participant
 
     def _new_participant(self) -> Participant:
-        endpoint, declared, rooms = self._endpoint, self._declaration, self._opened()
-        queue = OutboundQueue(
-            endpoint.max_outbound_bytes,
-            endpoint.on_slow,
-            endpoint.ttl_s,
-            endpoint.notify_gaps,
-            counters=rooms.counters,
-        )
-        connection = self._peer.queue_outbound(queue)
+        declared, rooms = self._declaration, self._opened()
+        connection = self._peer.queue_outbound(OutboundQueue.of(self._endpoint, rooms.counters))
         if declared.hears_backplane:
             rooms.watchers.add(self._tell_backplane)
         return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s, self)
