@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from typing import Any, Literal
 
 import anyio
@@ -309,21 +309,21 @@ class Peer:
 
     # ---- what is sent
 
-    def send_body(self, body: bytes) -> Coroutine[Any, Any, None]:
+    async def send_body(self, body: bytes) -> None:
         """Send a text, in order with everything else. Raises `WebSocketDisconnect` if the peer is gone."""
-        return self._send_event({"type": "websocket.send", "text": body.decode()})
-
-    def send_bytes(self, data: bytes) -> Coroutine[Any, Any, None]:
-        """The same with a binary frame."""
-        return self._send_event({"type": "websocket.send", "bytes": data})
-
-    async def _send_event(self, event: Message) -> None:
         self.require()
         try:
-            await self.send(event)
+            await self.send({"type": "websocket.send", "text": body.decode()})
         except (OSError, RuntimeError) as exc:
-            self._note_unsent(exc)
-            raise WebSocketDisconnect(self.over or 1006) from exc
+            raise self._disconnect_for(exc) from exc
+
+    async def send_bytes(self, data: bytes) -> None:
+        """The same with a binary frame."""
+        self.require()
+        try:
+            await self.send({"type": "websocket.send", "bytes": data})
+        except (OSError, RuntimeError) as exc:
+            raise self._disconnect_for(exc) from exc
 
     def write(self, body: bytes) -> bool:
         """Write a text if that needs no waiting; False: it is still to be sent."""
@@ -343,6 +343,11 @@ class Peer:
             return
         with contextlib.suppress(WebSocketDisconnect):  # the next receive tells the code
             await self.send_bytes(data)
+
+    def _disconnect_for(self, exc: Exception) -> WebSocketDisconnect:
+        """What tells the sender that the peer is gone. Raises as `_note_unsent`."""
+        self._note_unsent(exc)
+        return WebSocketDisconnect(self.over or 1006)
 
     def _note_unsent(self, exc: Exception) -> None:
         """Raises what a send raised, unless the peer is gone, or this side has closed while the send waited for it."""
