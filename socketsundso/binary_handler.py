@@ -9,23 +9,13 @@ It is a handler without a message: its event, "audio" here, is what guards, limi
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.handler import EventDecorator, Handler, refuse_unknown
-from socketsundso.messages import (
-    BinaryReplies,
-    Encodes,
-    Route,
-    Signature,
-    check_frame,
-    read_binary,
-    replies_of,
-    replying,
-)
+from socketsundso.messages import BinaryReplies, Encodes, Signature, read_binary, replies_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,13 +43,7 @@ class BinaryHandler(Handler[P, R]):
 
     @property
     def _where(self) -> str:
-        return f"binary {self.event!r}"
-
-    def finish(self, route: Route) -> None:
-        """Called when all that stands before the handler is in its place: send what is no text."""
-        check_frame(self._where, route.signature)
-        if isinstance(route.encoder, BinaryReplies) and not route.signature.tears_down:
-            route.put_before(functools.partial(replying, awaited=route.awaited), awaited=True)
+        return f"event {self.event!r}"
 
 
 @overload

@@ -40,7 +40,6 @@ from socketsundso.connection import (
     NOTHING,
     ASGIClass,
     Calls,
-    Concurrent,
     Current,
     Deadlines,
     DeflateMin,
@@ -66,6 +65,7 @@ from socketsundso.connection import (
     end_answer,
     handshake_of,
     is_valid,
+    loop_for,
     refusal,
     seconds_since_1970,
 )
@@ -422,7 +422,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 namespace, ref_key=cls.ref_key, endpoint=cls, overrides=overrides, replies=not gate.is_around
             )
             gate.stand_before(route, own)
-            own.finish(route)
             return route
         return None
 
@@ -869,8 +868,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 await self._look_up_dependencies()
             if await self._connected():
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
-                loop_of = Concurrent if self._definition.decoder.converses else Serial
-                self._loop = loop = loop_of(self, peer, self._definition, responds)
+                self._loop = loop = loop_for(self._definition)(self, peer, self._definition, responds)
                 try:
                     code = await loop.run()
                 except asyncio.CancelledError:

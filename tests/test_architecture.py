@@ -52,6 +52,7 @@ WINGS = {
         {"current", "refusal", "deadlines", "tasks", "leaving"},
         {"serial", "calls"},
         {"concurrent"},
+        {"binary"},
     ],
     "rooms": [
         {"presence", "history"},

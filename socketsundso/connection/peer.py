@@ -337,12 +337,17 @@ class Peer:
             except (OSError, RuntimeError) as exc:
                 self._note_unsent(exc)  # the next receive tells the code
 
-    async def send_binary_reply(self, data: bytes) -> None:
+    def write_binary(self, data: bytes) -> bool:
         """The same with a binary frame."""
-        if self.is_lost or (self.writer is not None and self.writer.write_binary(data)):
-            return
-        with contextlib.suppress(WebSocketDisconnect):  # the next receive tells the code
-            await self.send_bytes(data)
+        return self.writer is not None and self.writer.write_binary(data)
+
+    async def send_binary_reply(self, data: bytes) -> None:
+        """As `send_reply`, with a binary frame."""
+        if self.closed is None and not self.gone:
+            try:
+                await self.send({"type": "websocket.send", "bytes": data})
+            except (OSError, RuntimeError) as exc:
+                self._note_unsent(exc)
 
     def _disconnect_for(self, exc: Exception) -> WebSocketDisconnect:
         """What tells the sender that the peer is gone. Raises as `_note_unsent`."""

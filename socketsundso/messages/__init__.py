@@ -43,11 +43,9 @@ from socketsundso.messages.annotations import pydantic_form as pydantic_form
 from socketsundso.messages.binary import BYTES as BYTES
 from socketsundso.messages.binary import BinaryReplies as BinaryReplies
 from socketsundso.messages.binary import binary_payload as binary_payload
-from socketsundso.messages.binary import check_frame as check_frame
 from socketsundso.messages.binary import encode_any as encode_any
 from socketsundso.messages.binary import read_binary as read_binary
 from socketsundso.messages.binary import replies_of as replies_of
-from socketsundso.messages.binary import replying as replying
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of

@@ -9,24 +9,20 @@ Knows no connection. What is no bytes is refused where it is sent, or with `resp
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.aliases import optional_item
 from socketsundso.messages.declared import kind_of, members
-from socketsundso.messages.judge import Frame
 from socketsundso.messages.pushes import encode_push
 from socketsundso.messages.response_errors import ResponseError, detail
-from socketsundso.messages.route import CallMessage, Encodes
+from socketsundso.messages.route import FRAMES, Encodes, check_frame
 from socketsundso.messages.signature import EMPTY, Signature, read
 from socketsundso.wire import BinaryPayload
 
 BYTES = (bytes, bytearray, memoryview)
 """What goes out as a binary frame."""
-
-TAKEN = (bytes, memoryview)
-"""How a handler may take one."""
 
 
 def binary_payload(data: object) -> BinaryPayload:
@@ -49,29 +45,15 @@ def read_binary(
 
     Raises `DefinitionError`, which names the remedy.
     """
-    found = read(name, function, namespaces, returns=returns, opaque=TAKEN)
-    where = f"binary {name!r}"
+    found = read(name, function, namespaces, returns=returns, opaque=FRAMES)
+    where = f"event {name!r}"
     if found.streams or found.upload is not None:
         raise DefinitionError(
             f"{where}: streams and uploads are told apart by a `ref`, which a binary frame has not; send each part "
             "with `await self.send_bytes(...)`, and take each frame as it comes"
         )
-    check_frame(where, found)
+    check_frame(found)
     return found
-
-
-def check_frame(where: str, signature: Signature) -> None:
-    """Raises `DefinitionError` where anything but the frame is taken of a binary frame."""
-    taken = [each.name for each in signature.parameters if each.annotation in TAKEN and each.default is None]
-    others = [each.name for each in signature.parameters if each.name not in taken]
-    if others:
-        raise DefinitionError(
-            f"{where}, parameter {others[0]!r}: a binary frame has no fields; take it whole, as `frame: bytes` or "
-            "`frame: memoryview`, and unpack it in the handler"
-        )
-    if len(taken) != 1:
-        given = " and ".join(map(repr, taken)) or "nothing"
-        raise DefinitionError(f"{where}: it takes {given}; take the frame once, as `frame: bytes`")
 
 
 Replies = Literal["binary", "text", "either"]
@@ -120,18 +102,3 @@ class BinaryReplies:
         if self._messages is None:
             raise ResponseError([detail("bytes_type", [], "Input should be bytes")])
         return self._messages
-
-
-def replying(inner: CallMessage, *, awaited: bool) -> Callable[[Any, Any, Frame], Awaitable[None]]:
-    """The call of a handler whose replies may be bytes, which a receive loop would send as a text."""
-
-    async def replied(message: Any, endpoint: Any, frame: Frame) -> None:
-        value = inner(message, endpoint, frame)
-        if awaited:
-            value = await value
-        loop = endpoint._loop
-        reply = loop.prepare(value)
-        if reply is not None and (rest := loop.deliver(reply)) is not None:
-            await rest
-
-    return replied

@@ -130,7 +130,10 @@ class Route:
         self.ref_key = ref_key
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
-        if not signature.message_model and not takes_frame:
+        self.takes_frame = takes_frame
+        if takes_frame:
+            check_frame(signature)
+        elif not signature.message_model:
             _refuse_reserved(signature, ref_key)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
@@ -268,6 +271,25 @@ class _NoReply:
         raise NotImplementedError
 
     encode_valid = validate = encode
+
+
+FRAMES = (bytes, memoryview)
+"""How a handler may take a binary frame."""
+
+
+def check_frame(signature: Signature) -> None:
+    """Raises `DefinitionError` where anything but the frame is taken of a binary frame, or not even that."""
+    where = f"event {signature.event!r}"
+    taken = [each.name for each in signature.parameters if each.annotation in FRAMES and each.default is None]
+    others = [each.name for each in signature.parameters if each.name not in taken]
+    if others:
+        raise DefinitionError(
+            f"{where}, parameter {others[0]!r}: a binary frame has no fields; take it whole, as `frame: bytes` or "
+            "`frame: memoryview`, and unpack it in the handler"
+        )
+    if len(taken) != 1:
+        given = " and ".join(map(repr, taken)) or "nothing"
+        raise DefinitionError(f"{where}: it takes {given}; take the frame once, as `frame: bytes`")
 
 
 def _refuse_reserved(signature: Signature, ref_key: str) -> None:

@@ -57,8 +57,6 @@ class Messages:
             self._continue(rsv1)
         else:
             self._begin(opcode, rsv1)
-            if fin and opcode == BINARY and not rsv1:  # whole as it is: nothing is put together
-                return self._whole(payload)
         self._append(payload, opcode, fin=fin, rsv1=rsv1)
         return self._finish() if fin else None
 
@@ -96,12 +94,6 @@ class Messages:
             except UnicodeDecodeError:
                 raise Violation(1007, "invalid UTF-8") from None
         self._buffer += payload
-
-    def _whole(self, data: bytes) -> tuple[Item, int]:
-        self._opcode = CONTINUATION
-        if len(data) > self._max_bytes:
-            raise too_big(self._max_bytes)
-        return {"type": "websocket.receive", "bytes": data}, len(data)
 
     def _finish(self) -> tuple[Item, int]:
         opcode, self._opcode = self._opcode, CONTINUATION
