@@ -85,8 +85,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_block", "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer", "queue",
-        "send_at_once", "wire",
+        "_all_sent", "_block", "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_under_way", "_writer",
+        "closed", "offer", "queue", "send_at_once", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +102,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Future[None] | None = None  # the task that writes what waits, or the block
         self._block: Block | None = None  # whose turn it is
+        self._under_way = 0  # sends that the server has not finished, where there is no wire
+        self._all_sent: asyncio.Event | None = None  # of a block that waits for these
         self._judging = False  # a judgement is due after this turn of the loop
         self.closed = False  # nothing is written any more: the peer is gone, or has been told to go
 
@@ -154,7 +156,22 @@ class Connection:
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
-        return self.send_at_once(event) if self._writer is None else self._send_in_turn(event)
+        if self._writer is not None:
+            return self._send_in_turn(event)
+        return self.send_at_once(event) if self.wire is not None else self._send_noted(event)
+
+    async def _send_noted(self, event: MutableMapping[str, Any]) -> None:
+        """
+        At once, where no `drain` tells when it is done: a server may wait for the peer and then write what has come
+        last first.
+        """
+        self._under_way += 1
+        try:
+            await self.send_at_once(event)
+        finally:
+            self._under_way -= 1
+            if self._all_sent is not None and not self._under_way:
+                self._all_sent.set()
 
     async def _send_in_turn(self, event: MutableMapping[str, Any]) -> None:
         if self._is_within:
@@ -196,18 +213,26 @@ class Connection:
 
     async def _entered(self) -> Block:
         block = self._loop.create_future()
-        if self._writer is None:
-            self._hand_over(block)
-            return block
-        entry = Entry(block)
         try:
-            await self._turn(entry)
+            if self._writer is None:
+                self._hand_over(block)
+            else:
+                await self._turn(Entry(block))
+            await self._all_written()
         except OSError:
             pass  # the peer is gone, which the first send within tells
         except asyncio.CancelledError:
             self._leave(block)  # whose turn may have come meanwhile
             raise
         return block
+
+    async def _all_written(self) -> None:
+        """What others began to send before is out of the way, though it did not wait here."""
+        if self.wire is not None:
+            await self.wire.drain()
+        elif self._under_way:
+            self._all_sent = asyncio.Event()
+            await self._all_sent.wait()
 
     def _hand_over(self, block: Block) -> None:
         self._writer = self._block = block

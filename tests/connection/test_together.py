@@ -10,6 +10,8 @@ from contextvars import Context
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso import Endpoint, event
@@ -36,6 +38,12 @@ class Server:
         self.written.append(message["text"])
 
 
+class UvicornsOwn(Server):
+    """As far as can be told: it is written to at once, without a task."""
+
+    __module__ = "uvicorn.protocols.websockets.example"
+
+
 def text(body: str) -> dict[str, str]:
     return {"type": "websocket.send", "text": body}
 
@@ -57,11 +65,11 @@ def elsewhere(call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 Scene = Callable[[Server, Connection], Coroutine[Any, Any, None]]
 
 
-def played(scene: Scene, max_bytes: int = 1 << 20) -> list[str]:
+def played(scene: Scene, max_bytes: int = 1 << 20, kind: type[Server] = Server) -> list[str]:
     """What was written, in order; and that the peer was found too slow."""
 
     async def main() -> list[str]:
-        server = Server()
+        server = kind()
         connection = Connection(
             server.send, OutboundQueue(max_bytes, "close"), lambda: server.written.append("too slow")
         )
@@ -232,11 +240,58 @@ def test_who_waits_for_a_peer_that_is_gone_goes_on() -> None:
     assert played(scene) == []
 
 
+STEPS = ("push", "send", "block", "cancel", "stop reading", "read", "turn")
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=40), st.sampled_from([Server, UvicornsOwn]))
+def test_whatever_happens_blocks_are_whole_and_nothing_is_missing(steps: list[str], kind: type[Server]) -> None:
+    """Pushes, sends and blocks in any order, of a peer that reads now and then, some of them cancelled."""
+    tasks: list[asyncio.Task[Any]] = []
+    cancelled: set[int] = set()
+
+    async def scene(server: Server, connection: Connection) -> None:
+        for number, step in enumerate(steps):
+            if step == "push":
+                connection.push(push(f"p {number}"))
+            elif step == "send":
+                tasks.append(elsewhere(say(connection, f"s {number}")))
+            elif step == "block":
+                tasks.append(elsewhere(block(connection, *(f"{part} {number}" for part in "abc"))))
+                tasks[-1].set_name(str(number))
+            elif step == "cancel" and tasks and not tasks[-1].done():
+                tasks[-1].cancel()
+                if tasks[-1].get_name().isdigit():
+                    cancelled.add(int(tasks[-1].get_name()))
+                tasks.pop()
+            elif step in ("read", "stop reading"):
+                (server.reads.set if step == "read" else server.reads.clear)()
+            await asyncio.sleep(0)
+        server.reads.set()
+        if tasks:
+            await asyncio.wait(tasks)
+        await turns()
+        assert not connection.busy
+
+    written = [(each[0], int(each[2:])) for each in played(scene, kind=kind)]
+    pushes = [number for kind, number in written if kind == "p"]
+    assert pushes == [number for number, step in enumerate(steps) if step == "push"]
+    assert len(set(written)) == len(written)
+    for place, (kind, number) in enumerate(written):
+        if kind in "bc":
+            assert written[place - 1] == (chr(ord(kind) - 1), number)
+    ended = {number for kind, number in written if kind == "c"}
+    assert ended | cancelled >= {number for number, step in enumerate(steps) if step == "block"}
+
+
 # ---- endpoints
+
+
+PAD = "x" * 30_000  # more than sockets hold, all of them together
 
 
 class Speaks(Endpoint):
     max_concurrent = 4
+    max_outbound_bytes = 1 << 24
 
     @event
     async def on_enter(self) -> dict[str, Any]:
@@ -247,7 +302,7 @@ class Speaks(Endpoint):
     async def on_say(self, parts: int) -> dict[str, Any]:
         for number in range(parts):
             async with self.together():
-                await self.send({"type": "head", "n": number})
+                await self.send({"type": "head", "n": number, "pad": PAD})
                 await asyncio.sleep(0)
                 await self.send_bytes(b"%d" % number)
         return {"parts": parts}
@@ -255,7 +310,7 @@ class Speaks(Endpoint):
     @event
     async def on_count(self, to: int) -> AsyncIterator[dict[str, Any]]:
         for number in range(to):
-            yield {"n": number}
+            yield {"n": number, "pad": PAD}
             await asyncio.sleep(0)
 
     @event(concurrent=True)
@@ -283,21 +338,23 @@ def is_last(came: Any) -> bool:
 def test_replies_items_broadcasts_and_other_blocks_come_before_or_behind(
     protocol: str, is_in_a_room: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All at once on one connection: behind each head come its bytes, and nothing is missing."""
+    """All at once to one client, which reads late: behind each head come its bytes, and nothing is missing."""
     monkeypatch.setattr(serving, "protocol", protocol)
     monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", f"memory://together-{protocol}-{is_in_a_room}")
     parts = 30
 
     async def main() -> None:
         async with serving.serving(Speaks) as client:
-            one, other = await client(), await client()
+            one, other = await client(max_queue=1), await client()
             if is_in_a_room:
                 await one.call("enter")
+            one.stop_reading()
             await one.send("say", ref=1, parts=parts)
             await one.send("count", ref=2, to=parts)
             await one.send("say", ref=3, parts=parts)
             await one.send("chatter", ref=4, times=parts)
-            await other.send("chatter", ref=1, times=parts)
+            await other.call("chatter", times=parts)
+            one.read_again()
             came: list[Any] = []
             while sum(map(is_last, came)) < 4:
                 came.append(await received(one))
