@@ -174,6 +174,31 @@ def test_a_reply_to_who_has_left_is_no_news(caplog: pytest.LogCaptureFixture) ->
     assert caplog.text == ""
 
 
+def test_a_middleware_sees_every_frame() -> None:
+    """One that is around ASGI's functions, in both directions."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def noted_receive() -> Any:
+            seen.append(await receive())
+            return seen[-1]
+
+        async def noted_send(message: Any) -> None:
+            seen.append(message)
+            await send(message)
+
+        await Echo(scope, noted_receive, noted_send)
+
+    async def main() -> None:
+        async with serving.serving(app) as client:
+            ws = (await client()).connection
+            await ws.send(b"x")
+            assert await received(ws) == b"x"
+
+    run(main)
+    assert [each["bytes"] for each in seen if each.get("bytes") is not None] == [b"x", b"x"]
+
+
 def test_without_a_method_for_them_binary_frames_are_json() -> None:
     """Anything else closes, as ever."""
 
