@@ -100,6 +100,7 @@ COMPETITORS = [
     Competitor("Bun + zod", "bun_zod", None, key="bun"),
     Competitor("socketsundso, uvicorn's protocol", "socketsundso_model", key="ours-uvicorn"),
     Competitor("socketsundso, own protocol", "socketsundso_model", OURS, key="ours"),
+    Competitor("socketsundso, own protocol, whole models", "socketsundso_whole", OURS, key="ours-model"),
     Competitor("socketsundso, own protocol, Struct", "socketsundso_struct", OURS, key="ours-struct"),
     Competitor("socketsundso, own protocol, dict", "socketsundso_native", OURS, key="ours-native"),
     Competitor("raw echo, uvicorn's protocol", "raw_echo", key="raw-uvicorn", ceiling=True),

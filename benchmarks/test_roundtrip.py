@@ -29,8 +29,8 @@ MORE = [
     Cell(Shape(32, 1), load="prompt, in Python"),
 ]
 INVALID = [Cell(Shape(16, 1), group=10, invalid=1)]
-NEAREST = ["naive", "tuned", "msgspec", "ours-uvicorn", "ours", "ours-struct", "ours-native"]
-ANSWER_ERRORS = ["naive", "tuned", "msgspec", "ours-uvicorn", "ours", "ours-struct"]
+NEAREST = ["naive", "tuned", "msgspec", "ours-uvicorn", "ours", "ours-model", "ours-struct", "ours-native"]
+ANSWER_ERRORS = ["naive", "tuned", "msgspec", "ours-uvicorn", "ours", "ours-model", "ours-struct"]
 BROWSER = [Cell(Shape(32, 1), 106, load="browser"), Cell(Shape(16, 16), 106, load="browser")]
 BROWSER_MORE = [Cell(Shape(32, 1), 1024, load="browser"), Cell(Shape(32, 1), 16 * 1024, load="browser")]
 LIKELY = [

@@ -25,7 +25,9 @@ from socketsundso.guards import Handle as Handle
 from socketsundso.guards import scopes as scopes
 from socketsundso.handler import Handler as Handler
 from socketsundso.handler import event as event
+from socketsundso.messages import ArrayEnvelope as ArrayEnvelope
 from socketsundso.messages import Depends as Depends
+from socketsundso.messages import Envelope as Envelope
 from socketsundso.models import EventMessage as EventMessage
 from socketsundso.rooms import Hub as Hub
 from socketsundso.rooms import InvalidRoomName as InvalidRoomName
@@ -34,5 +36,6 @@ from socketsundso.rooms import SyncHub as SyncHub
 from socketsundso.shared_limits import SharedRateLimit as SharedRateLimit
 
 Endpoint = WebSocketHandlingEndpoint
+"""`WebSocketHandlingEndpoint`, which is its name in 0.0.x."""
 
 __version__ = "0.1.0"

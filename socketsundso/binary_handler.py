@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from socketsundso.errors import DefinitionError, EventError
 from socketsundso.handler import EventDecorator, Handler, refuse_unknown
-from socketsundso.messages import BinaryReplies, Encodes, Signature, read_binary, replies_of
+from socketsundso.messages import BinaryReplies, Encodes, Framing, Signature, read_binary, replies_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,11 +34,11 @@ class BinaryHandler(Handler[P, R]):
         replies_of(self._where, found.returns)
         return found
 
-    def _encoder(self, read: Signature, arguments: Mapping[Any, Any], ref_key: str) -> Encodes:
+    def _encoder(self, read: Signature, arguments: Mapping[Any, Any], framing: Framing) -> Encodes:
         replies = replies_of(self._where, read.returns)
         if replies == "binary":
             return BinaryReplies(None)
-        messages = super()._encoder(read, arguments, ref_key)
+        messages = super()._encoder(read, arguments, framing)
         return messages if replies == "text" else BinaryReplies(messages)
 
     @property

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from socketsundso.binary_handler import BinaryHandler
 from socketsundso.errors import DefinitionError
 from socketsundso.handler import Handler, gives_awaitable, lost_handler, takes
 from socketsundso.messages import refuse_alike
+
+Events = Callable[[Handler[..., Any]], Iterable[str]]
+"""Which events a class attaches a handler as: one, or those that its whole message names."""
 
 
 class Handlers(MutableMapping[str, Any]):
@@ -31,12 +34,17 @@ class Handlers(MutableMapping[str, Any]):
     def __setitem__(self, event: str, handler: Any) -> None:
         if not isinstance(unbound(handler), Handler):
             raise DefinitionError(f"event {event!r}: {handler!r} is no handler; wrap it with Handler({event!r}, ...)")
-        self._change({**self._handlers, event: handler}, event)
+        self.attach(handler, (event,))
+
+    def attach(self, handler: Any, events: Iterable[str]) -> None:
+        """One handler for several events, all or none."""
+        events = list(events)
+        self._change({**self._handlers, **dict.fromkeys(events, handler)}, events)
 
     def __delitem__(self, event: str) -> None:
         rest = dict(self._handlers)
         del rest[event]
-        self._change(rest, event)
+        self._change(rest, [event])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._handlers)
@@ -47,8 +55,8 @@ class Handlers(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._handlers!r})"
 
-    def _change(self, handlers: dict[str, Any], event: str) -> None:
-        self._changed(handlers, [event])  # raises for what cannot be compiled, and then nothing has changed
+    def _change(self, handlers: dict[str, Any], events: list[str]) -> None:
+        self._changed(handlers, events)  # raises for what cannot be compiled, and then nothing has changed
         self._handlers = handlers
 
 
@@ -56,19 +64,30 @@ def unbound(handler: Any) -> Any:
     return getattr(handler, "__func__", handler)
 
 
-def inherited(cls: type, root: type) -> dict[str, Handler[..., Any]]:
+def inherited(cls: type, root: type, events: Events) -> dict[str, Handler[..., Any]]:
     """The handlers of all bases, endpoints (heirs of `root`) and plain mix-ins, the nearest winning."""
     handlers: dict[str, Handler[..., Any]] = {}
     for base in reversed(cls.__mro__[1:]):
         if issubclass(base, root):
-            handlers.update(base.handlers)  # type: ignore[attr-defined]  # a mapping, of every endpoint class
+            handlers.update(_as_here(base.handlers, events))  # type: ignore[attr-defined]  # a mapping, of endpoints
         else:
-            handlers.update(declared(base))
-    _refuse_hidden(cls, {**handlers, **declared(cls)}, root)
+            handlers.update(declared(base, events))
+    _refuse_hidden(cls, {**handlers, **declared(cls, events)}, root)
     return handlers
 
 
-def declared(cls: type) -> dict[str, Handler[..., Any]]:
+def _as_here(handlers: Mapping[str, Handler[..., Any]], events: Events) -> dict[str, Handler[..., Any]]:
+    """With types for a generic class's variables, a parameter may be a whole message that names other events."""
+    found: dict[str, Handler[..., Any]] = {}
+    for event, handler in handlers.items():
+        here = tuple(events(handler))
+        is_renamed = event == handler.event and event not in here
+        found.update(dict.fromkeys(here if is_renamed else (event,), handler))
+    return found
+
+
+def declared(cls: type, events: Events) -> dict[str, Handler[..., Any]]:
+    """Those of the class's own body."""
     handlers: dict[str, Handler[..., Any]] = {}
     for name, value in list(vars(cls).items()):
         handler = _handler_in(value)
@@ -77,12 +96,13 @@ def declared(cls: type) -> dict[str, Handler[..., Any]]:
             continue
         if isinstance(handler, BinaryHandler):
             continue
-        if handler.event in handlers:
-            raise DefinitionError(
-                f"event {handler.event!r}: duplicate handler {name} in {cls.__name__}; give one of them another name "
-                "with @event('name')"
-            )
-        handlers[handler.event] = handler
+        for event in events(handler):
+            if event in handlers:
+                raise DefinitionError(
+                    f"event {event!r}: duplicate handler {name} in {cls.__name__}, beside {handlers[event].__name__}; "
+                    "give one of them another name with @event('name')"
+                )
+            handlers[event] = handler
     return handlers
 
 
@@ -139,19 +159,22 @@ def _refuse_hidden(cls: type, handlers: Mapping[str, Handler[..., Any]], root: t
         for name, value in vars(base).items():
             owner, own = nearest.setdefault(name, (base, value))
             hidden = _handler_in(value)
-            if hidden is None or own is value or handlers.get(hidden.event) is not hidden:
+            if hidden is None or own is value:
+                continue
+            event = next((event for event, handler in handlers.items() if handler is hidden), None)
+            if event is None:
                 continue
             overriding = _handler_in(own)
             if overriding is not None:
                 raise DefinitionError(
-                    f"event {hidden.event!r}: {owner.__name__}.{name}, the handler of {overriding.event!r}, overrides "
-                    f"that of {base.__name__}, which would go on answering; write @event({hidden.event!r}) to replace "
+                    f"event {event!r}: {owner.__name__}.{name}, the handler of {overriding.event!r}, overrides "
+                    f"that of {base.__name__}, which would go on answering; write @event({event!r}) to replace "
                     "it, or give one of the functions another name to have both events"
                 )
             if not hasattr(root, name):
                 raise DefinitionError(
-                    f"event {hidden.event!r}: {owner.__name__}.{name} overrides a handler and is none itself; decorate "
-                    f"it with @event, or take the event away with `del {cls.__name__}.handlers[{hidden.event!r}]` and "
+                    f"event {event!r}: {owner.__name__}.{name} overrides a handler and is none itself; decorate "
+                    f"it with @event, or take the event away with `del {cls.__name__}.handlers[{event!r}]` and "
                     f"without {name}"
                 )
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import anyio
 from msgspec import UNSET
+from pydantic import AliasGenerator
 from pydantic_core import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -27,6 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.backplanes import Keep, State
 from socketsundso.binary_handler import BinaryHandler
 from socketsundso.collecting import (
+    Events,
     Handlers,
     binary_of,
     check_errors,
@@ -54,6 +56,7 @@ from socketsundso.connection import (
     SlowPolicy,
     Tasks,
     UnlessGone,
+    about,
     answering,
     check_deflate_min,
     check_handshake,
@@ -62,6 +65,7 @@ from socketsundso.connection import (
     check_subprotocols,
     current,
     declared_origins,
+    declared_pings,
     end_answer,
     handshake_of,
     is_valid,
@@ -71,34 +75,41 @@ from socketsundso.connection import (
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
-from socketsundso.handler import Handler, checked_tags, type_arguments
+from socketsundso.handler import AliasGenerates, Handler, checked_tags, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
+    CANONICAL,
+    AnyEnvelope,
     Decoder,
     Definition,
+    Envelope,
     ErrorPolicy,
+    Extra,
+    Framing,
     Overrides,
     Questions,
     Route,
-    append_ref,
     are_overridden,
     cancel_route,
     complete_route,
     error_frame,
+    framing_of,
     item_route,
     reply_route,
     written,
 )
-from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, asks_nothing
+from socketsundso.observing import Load, Observer, tell
+from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, Resumed, asks_nothing
 from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
-from socketsundso.wire import BinaryPayload
+from socketsundso.wire import BinaryPayload, wire_of
 
 logger = logging.getLogger("socketsundso")
 
 M = TypeVar("M", bound=Middleware)
 T = TypeVar("T")
 
+_SHOWN = 32  # characters of a subprotocol that a client offers, in a log line; a longer one may be a token
 _FAREWELL_S = 10.0  # how long `on_disconnect` may take while the server shuts down
 
 
@@ -144,6 +155,7 @@ class _Declared(ABCMeta):
 _COMPILED = frozenset(
     {
         "acknowledge",
+        "alias_generator",
         "allow_missing_origin",
         "allowed_origins",
         "authenticate_within_s",
@@ -152,6 +164,8 @@ _COMPILED = frozenset(
         "deflate_min",
         "disclose_events",
         "emits",
+        "envelope",
+        "extra",
         "history",
         "idle_timeout_s",
         "include_in_schema",
@@ -168,6 +182,7 @@ _COMPILED = frozenset(
         "security",
         "subprotocols",
         "tags",
+        "text_pings",
     }
 )
 
@@ -184,13 +199,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Override `on_connect`, `on_disconnect`, `respond` or `send_exception` to change what they do. The class keyword
     `overwrite_existing=False` refuses handlers for events that a base class has.
 
-    Class attributes: `ref_key`, the key that requests and their answers share; `include_input=False` keeps what
-    peers sent out of error frames; `disclose_events=False` does not list the events to who asks for an unknown one;
-    `max_errors` and `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only
-    `errors`. `subprotocols`, the first of which that the client offers is accepted. `deflate_min`: from how many
-    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none,
-    None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that
-    runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
+    Class attributes: `envelope`, how messages stand in frames (docs/envelopes.md); `ref_key`, the key that requests and
+    their answers share; `extra="ignore"` lets keys pass that no parameter takes, which else are errors;
+    `alias_generator` makes the keys of parameters of their names (`to_camel` of pydantic), those of dependencies, too.
+    Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
+    frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
+    `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only `errors`. `subprotocols`,
+    the first of which that the client offers is accepted. `text_pings = {"ping": "pong"}`: texts that are answered as
+    they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from how many
+    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none, None,
+    the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
+    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
     returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
     other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
     its clients, with the types of the answers (docs/calls.md). Those of rooms:
@@ -215,13 +234,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     class out of the contract of an application.
     """
 
+    envelope: ClassVar[AnyEnvelope] = Envelope()
     ref_key: ClassVar[str] = "ref"
+    extra: ClassVar[Extra] = "forbid"
+    alias_generator: ClassVar[AliasGenerates | None] = None
     include_input: ClassVar[bool] = True
     disclose_events: ClassVar[bool] = True
     max_errors: ClassVar[int] = 100
     max_error_bytes: ClassVar[int] = 65_536
     legacy_errors: ClassVar[bool] = False
     subprotocols: ClassVar[Sequence[str]] = ()
+    text_pings: ClassVar[Mapping[str, str | None]] = MappingProxyType({})
     deflate_min: ClassVar[DeflateMin] = None
     disconnect_grace_s: ClassVar[float] = 10.0
     acknowledge: ClassVar[bool] = False
@@ -260,15 +283,19 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     handlers = _HandlersAttribute()
     hub = _HubAttribute()
+    """The class's own `Hub`: its rooms and users, from anywhere."""
     websocket: WebSocket
 
     _handlers: ClassVar[Handlers]
     _binary_handlers: ClassVar[tuple[BinaryHandler[..., Any], ...]] = ()  # one or none; by itself it would be a method
     _declaration: ClassVar[Declaration]
+    _framing: ClassVar[Framing] = CANONICAL  # what `envelope` is compiled to
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
     _origins: ClassVar[Origins | None] = None
     _own_middleware: ClassVar[tuple[Middleware, ...]] = ()  # each class's own, without those of its bases
+    _own_observers: ClassVar[tuple[Observer, ...]] = ()  # the same
+    _observers: ClassVar[tuple[Observer, ...]] = ()  # with those of its bases
 
     _noted_offer: ClassVar[bool]
     _noted_origin: ClassVar[bool]
@@ -290,10 +317,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except TypeError as exc:
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
-        handlers = inherited(cls, WebSocketHandlingEndpoint)
+        cls._framing = framing_of(cls)
+        events = cls._events()
+        handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
             del handlers["resume"]  # not declared by anybody: it comes with the history that this class has or not
-        for event, handler in declared(cls).items():
+        for event, handler in declared(cls, events).items():
             if event in handlers and not overwrite_existing:
                 raise DefinitionError(
                     f"event {event!r}: {cls.__name__} would overwrite an inherited handler; "
@@ -306,26 +335,40 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         restore_methods(cls, WebSocketHandlingEndpoint)
         check_hooks(cls, WebSocketHandlingEndpoint)
         _freeze(cls)
-        cls._questions = Questions(cls.__name__, cls.calls, cls.ref_key) if cls.calls else None
+        cls._questions = Questions(cls.__name__, cls.calls, cls._framing) if cls.calls else None
         cls._declaration = Declaration(
             cls,
             handlers,
+            framing=cls._framing,
             questions=cls._questions,
             hears_backplane=cls.on_backplane is not WebSocketHandlingEndpoint.on_backplane,
             authorizes=cls.authorize is not WebSocketHandlingEndpoint.authorize,
         )
         if cls.history:
             handlers["resume"] = _RESUME
-        policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls.ref_key)
+        if cls.legacy_errors and cls._framing.place:
+            raise DefinitionError(
+                f"{cls.__name__}: legacy_errors gives the error frames of 0.0.x, which stand in no {cls.envelope}; set "
+                "legacy_errors = False"
+            )
+        policy = ErrorPolicy(cls.include_input, cls.max_errors, cls.max_error_bytes, cls.legacy_errors, cls._framing)
         check_subprotocols(cls.__name__, cls.subprotocols)
         check_deflate_min(cls.__name__, cls.deflate_min)
         _check_admission(cls)
+        _check_style(cls)
         cls.tags = checked_tags(f"class {cls.__name__}", cls.tags)
         cls.security = check_security(cls.__name__, cls.security)
         cls._own_middleware = ()
+        cls._own_observers, cls._observers = (), cls._all_observers()
         cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
+
+    @classmethod
+    def _events(cls) -> Events:
+        """As which events this class attaches a handler."""
+        namespace, arguments = {cls.__name__: cls, **vars(cls)}, type_arguments(cls)
+        return lambda handler: handler.events(namespace, key=cls._framing.model_key, arguments=arguments(handler))
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
@@ -373,6 +416,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
+        style: Any = {"extra": cls.extra, "alias_generator": cls.alias_generator}
         converses = before.converses or cls.acknowledge or cls._questions is not None
         uploads = before.uploads
         for event in changed:
@@ -380,15 +424,17 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 own = unbound(handlers[event])
                 routes[event] = route = own.compile(
                     namespace,
-                    ref_key=cls.ref_key,
+                    framing=cls._framing,
                     event=event,
                     arguments=arguments(own),
                     endpoint=cls,
                     overrides=overrides,
                     replies=not gate.is_around,
+                    **(style if own is not _RESUME else {}),
                 )
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
+                tell(cls._observers, "compiled", cls, route)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None
             else:
@@ -397,19 +443,20 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         converses = converses or (binary is not None and binary.conduct is not None)
         if converses:
             cls._refuse_controls(handlers, uploads)
-            routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls.ref_key)
+            routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls._framing)
         if cls._questions is not None:
-            routes["reply"] = before.routes.get("reply") or reply_route(cls.ref_key)
+            routes["reply"] = before.routes.get("reply") or reply_route(cls._framing)
         if uploads and not before.uploads:
-            routes |= {"item": item_route(cls.ref_key), "complete": complete_route(cls.ref_key)}
+            routes |= {"item": item_route(cls._framing), "complete": complete_route(cls._framing)}
         if any(unbound(handlers[event]).errors for event in changed if event in handlers):
             check_errors(cls.__name__, handlers)
         decoder = Decoder(
             routes,
-            ref_key=cls.ref_key,
+            framing=cls._framing,
             disclose_events=cls.disclose_events,
             converses=converses,
             uploads=uploads,
+            texts=declared_pings(cls.__name__, cls.text_pings, cls._framing),
             binary=binary,
         )
         check_handshake(cls.__name__, decoder)
@@ -419,9 +466,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _compiled_binary(cls, namespace: Mapping[str, Any], overrides: Overrides, gate: Gate) -> Route | None:
         for own in cls._binary_handlers:
             route = own.compile(
-                namespace, ref_key=cls.ref_key, endpoint=cls, overrides=overrides, replies=not gate.is_around
+                namespace, framing=cls._framing, endpoint=cls, overrides=overrides, replies=not gate.is_around
             )
             gate.stand_before(route, own)
+            tell(cls._observers, "compiled", cls, route)
             return route
         return None
 
@@ -492,7 +540,32 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         return function
 
     @classmethod
+    def add_observer(cls, observer: Observer) -> None:
+        """
+        Have telemetry told of the connections of this class and its subclasses, also of those that are made later.
+
+        Takes effect at once: messages of connections that are open are seen from now on, too. Who is added twice is
+        told once.
+        """
+        if observer not in cls._own_observers:
+            cls._own_observers = (*cls._own_observers, observer)
+            cls._compile_anew()
+
+    @classmethod
+    def remove_observer(cls, observer: Observer) -> None:
+        """The opposite; nothing happens to who was not added here."""
+        if observer in cls._own_observers:
+            cls._own_observers = tuple(each for each in cls._own_observers if each is not observer)
+            cls._compile_anew()
+
+    @classmethod
+    def _all_observers(cls) -> tuple[Observer, ...]:
+        own = [base._own_observers for base in reversed(cls.__mro__) if issubclass(base, WebSocketHandlingEndpoint)]
+        return tuple(dict.fromkeys(itertools.chain(*own)))
+
+    @classmethod
     def _compile_anew(cls) -> None:
+        cls._observers = cls._all_observers()
         cls._compile(cls._handlers, cls._handlers)
         for subclass in cls.__subclasses__():
             subclass._compile_anew()
@@ -518,11 +591,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """Add a handler to this class. Raises `DefinitionError` if its event has one already."""
         if not isinstance(handler, Handler):
             raise DefinitionError(f"{handler!r} is no handler; decorate it with @event, or wrap it with Handler")
-        if handler.event in cls._handlers and not overwrite_existing:
-            raise DefinitionError(
-                f"event {handler.event!r}: duplicate handler; overwrite_existing=True replaces the other one"
-            )
-        cls._handlers[handler.event] = handler
+        events = tuple(cls._events()(handler))
+        for event in events:
+            if event in cls._handlers and not overwrite_existing:
+                raise DefinitionError(
+                    f"event {event!r}: duplicate handler; overwrite_existing=True replaces the other one"
+                )
+        cls._handlers.attach(handler, events)
 
     @classmethod
     def asyncapi(cls, *, title: str | None = None, version: str | None = None, path: str = "/") -> dict[str, Any]:
@@ -629,7 +704,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)
         else:
-            await self._peer.send_body(body if ref is None else append_ref(body, self.ref_key, ref))
+            await self._peer.send_body(body if ref is None else self._framing.with_ref(body, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -639,7 +714,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         May be called from any task of the connection's event loop; messages go out whole, in the order of the
         calls. Raises `WebSocketDisconnect` if the peer is gone.
         """
-        await self._peer.send_body(self._declaration.encode_push(message))
+        await self._peer.send_body(self._framing.frame(self._declaration.encode_push(message)))
 
     @awaited
     async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
@@ -665,7 +740,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
         Raises `WebSocketDisconnect` if the peer is gone.
         """
-        return self._peer.together(self)
+        return self._peer.together(self, self._framing)
 
     @awaited
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
@@ -841,6 +916,18 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     # ------------------------------------------------------------------ the life of a connection
 
+    @property
+    def current_load(self) -> Load:
+        """What runs and waits for this connection at the moment, for who watches over many."""
+        membership: Membership | None = self.__dict__.get("_in_rooms")
+        wire = wire_of(self.websocket.scope)
+        return Load(
+            *(membership.queued if membership is not None else (0, 0)),
+            unsent_bytes=0 if wire is None else wire.buffered,
+            streams=0 if self._loop is None else self._loop.streams,
+            calls=0 if self._calls is None else len(self._calls.waiting),
+        )
+
     @functools.cached_property
     def _peer(self) -> Peer:
         return Peer(self.websocket, self.subprotocols)
@@ -863,10 +950,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         peer = self._peer
         peer.observe(self.deflate_min)
         code = 1011
+        if self._observers:
+            self._be_observed()
         try:
             if self._definition.decoder.overridable:
                 await self._look_up_dependencies()
             if await self._connected():
+                tell(self._observers, "opened", self)
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
                 self._loop = loop = loop_for(self._definition)(self, peer, self._definition, responds)
                 try:
@@ -895,15 +985,27 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             finally:
                 self._end(code)
 
+    def _be_observed(self) -> None:
+        """What is answered is told by a `send_exception` of the instance's own: no loop has to ask who listens."""
+        observers, send_exception = self._observers, self.send_exception
+
+        def observed(exc: Exception) -> Coroutine[Any, Any, None]:
+            tell(observers, "answers", self, exc)
+            return send_exception(exc)
+
+        self.__dict__["send_exception"] = observed
+        tell(observers, "began", self)
+
     async def _connected(self) -> bool:
         peer, step = self._peer, "authenticate"
         if (questions := type(self)._questions) is not None:
-            self._calls = Calls(peer, questions, self.ref_key)
+            self._calls = Calls(peer, questions, self._framing)
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
             self._check_origin()
             if not await self._authenticated():
+                self._tell_refusal("forbidden")
                 return False
             if self._declaration.uses_rooms:
                 self._membership.attend()
@@ -917,19 +1019,27 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if peer.gone and isinstance(exc, OSError):  # of a send that found nobody there
                 return False
             if not refusal.is_meant(exc):
-                logger.exception("%s.%s failed for %s", type(self).__name__, step, peer.name)
+                where = type(self).__name__, step, peer.name
+                logger.exception("%s.%s failed for %s", *where, extra=about(peer, self))
+            self._tell_refusal(refusal.reason_of(exc))
             await refusal.refuse(peer, exc)
             return False
         if self.websocket.application_state is WebSocketState.CONNECTING:
-            logger.error("%s.on_connect neither accepted nor closed the connection: refused", type(self).__name__)
+            what = "%s.on_connect neither accepted nor closed the connection: refused"
+            logger.error(what, type(self).__name__, extra=about(peer, self))
             await self.websocket.close(1011)
         self._note_offer()
         if peer.closed is not None or not peer.accepted:
+            self._tell_refusal("forbidden")
             return False
         cls = type(self)
         if cls.authenticate_within_s is not None or cls.idle_timeout_s is not None or self._user_expires_at is not None:
             self._watch_deadlines()
         return True
+
+    def _tell_refusal(self, reason: str) -> None:
+        if not self._peer.accepted:
+            tell(self._observers, "refused", self, reason)
 
     def _check_origin(self) -> None:
         """Raises what the handshake of another page is answered with; the first one is logged, to be seen at work."""
@@ -943,6 +1053,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 "%s: a page of the origin %r may not connect; add it to `allowed_origins` if it should (told once)",
                 cls.__name__,
                 ", ".join(sent)[:200] if sent else None,
+                extra=about(self._peer, self),
             )
         raise HTTPException(403, "this origin may not connect")
 
@@ -976,7 +1087,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             logger.warning(
                 "%s: a client offers the subprotocols %r and got none; set `subprotocols` on the class (told once)",
                 cls.__name__,
-                list(peer.offered),
+                [name if len(name) <= _SHOWN else f"{name[:8]}…" for name in peer.offered],
+                extra=about(peer, self),
             )
 
     @classmethod
@@ -1016,7 +1128,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         except WebSocketDisconnect:
             pass  # it tried to send to the peer that has just left
         except Exception:
-            logger.exception("%s.on_disconnect failed for %s", type(self).__name__, self._peer.name)
+            where = type(self).__name__, self._peer.name
+            logger.exception("%s.on_disconnect failed for %s", *where, extra=about(self._peer, self))
 
     def _end(self, code: int) -> None:
         """Let go of everything; no cycle keeps the endpoint alive until the collector comes."""
@@ -1028,6 +1141,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if self._calls is not None:
             self._calls.fail(code)
             self._calls = None
+        if self._observers:
+            tell(self._observers, "ended", self, code, self._peer.closed is None)
+            self.__dict__.pop("send_exception", None)
         self._peer.release(code)
         if self._deadlines is not None:
             self._deadlines.end()
@@ -1046,7 +1162,7 @@ async def _resume(self: WebSocketHandlingEndpoint, rooms: dict[str, Resume]) -> 
 
 
 # The event of endpoints with history; not an attribute of theirs, so that others may have a `resume` of their own.
-_RESUME: Handler[..., Any] = event_decorator("resume")(_resume)
+_RESUME: Handler[..., Any] = event_decorator("resume", Resumed)(_resume)
 
 
 def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
@@ -1055,6 +1171,23 @@ def _freeze(cls: type[WebSocketHandlingEndpoint]) -> None:
         cls.history = MappingProxyType(dict(cls.history))
     if isinstance(cls.calls, dict):
         cls.calls = MappingProxyType(dict(cls.calls))
+    if isinstance(cls.text_pings, dict):
+        cls.text_pings = MappingProxyType(dict(cls.text_pings))
+
+
+def _check_style(cls: type[WebSocketHandlingEndpoint]) -> None:
+    """Which keys parameters are taken from, and what becomes of others. Raises `DefinitionError`."""
+    if cls.extra not in ("forbid", "ignore"):
+        raise DefinitionError(
+            f'class {cls.__name__}: extra is {cls.extra!r}; it is "forbid", or "ignore" to let keys pass that no '
+            "parameter takes"
+        )
+    generator: Any = cls.alias_generator
+    if not (generator is None or callable(generator) or isinstance(generator, AliasGenerator)):
+        raise DefinitionError(
+            f"class {cls.__name__}: alias_generator is {generator!r}; it makes a key of a name: "
+            "`alias_generator = to_camel` (of pydantic.alias_generators)"
+        )
 
 
 def _check_admission(cls: type[WebSocketHandlingEndpoint]) -> None:

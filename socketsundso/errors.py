@@ -275,7 +275,8 @@ class InvalidAnswer(CallFailed):
     """
     The client's answer is not of the declared type.
 
-    `errors` is pydantic's list, with places such as ["answer", "text"]; the client is told the same.
+    `errors` is pydantic's list, with places such as ["answer", "text"]; the client is told the same. `validation` is
+    pydantic's ValidationError itself.
     """
 
     wire_code = "invalid_answer"

@@ -11,16 +11,20 @@ import dataclasses
 import functools
 import inspect
 import sys
+import typing
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import CellType, FrameType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import AliasGenerator, BaseModel, ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.messages import (
+    CANONICAL,
     Encodes,
+    Extra,
+    Framing,
     Overrides,
     ResponseOptions,
     Route,
@@ -36,11 +40,13 @@ from socketsundso.messages import (
     signature,
     solved,
     substituted,
+    whole,
 )
 from socketsundso.models import EventMessage
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
+AliasGenerates = Callable[[str], str] | AliasGenerator
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -108,11 +114,10 @@ class Handler(Generic[P, R]):
         if not callable(method):
             raise DefinitionError(f"a handler's method has to be callable, not {method!r}")
         self.method: Callable[P, Any] = method.__func__ if isinstance(method, staticmethod) else method
-        self.event = event if event is not None else signature.event_name(self.method)
-        if not isinstance(self.event, str) or self.event in ("", "error") or not signature.is_unicode(self.event):
-            raise DefinitionError(f"{self.event!r} cannot be an event's name: it has to be a string, and not 'error'")
-        self.event = str.__str__(self.event)  # of an enum's member, the plain string
+        self.event = _checked_name(signature.event_name(self.method) if event is None else event)
+        self._is_named = event is not None
         self.is_coroutine = signature.is_async(self.method)
+        """Is it `async def`?"""
         self.thread = thread
         self.guards = _checked_guards(self.event, guards)
         self.errors = check_errors(f"event {self.event!r}", errors)
@@ -129,6 +134,7 @@ class Handler(Generic[P, R]):
             exclude_defaults=response_model_exclude_defaults,
             exclude_none=response_model_exclude_none,
         )
+        """What the `response_model_*` arguments say."""
         self._signature: Signature | None = None
         self._names: list[Mapping[str, Any]] = []  # the local names there, where dependencies may need them
         # Where the function was defined: its local names may be needed once more at class creation, not later.
@@ -160,7 +166,22 @@ class Handler(Generic[P, R]):
         return self._signature
 
     def _read(self, namespaces: Sequence[Mapping[str, Any]]) -> Signature:
-        return signature.read(self.event, self.method, namespaces, returns=isinstance(self._wanted, _Unset))
+        found = signature.read(self.event, self.method, namespaces, returns=isinstance(self._wanted, _Unset))
+        whole.refuse_beside(found)
+        return found
+
+    def events(
+        self, namespace: Mapping[str, Any], *, key: str, arguments: Mapping[Any, Any] = MappingProxyType({})
+    ) -> tuple[str, ...]:
+        """
+        The events that it is attached as: that of `@event`, else those that its whole message names at `key`.
+
+        Raises `DefinitionError` for a name that no event can have.
+        """
+        if self._is_named:
+            return (self.event,)
+        read = signature.specialised(self.resolve(namespace), arguments)
+        return tuple(map(_checked_name, whole.event_names(read, key))) or (self.event,)
 
     def _forget_frame(self) -> None:
         if self._frame is not None and self._signature is not None and self._signature.injected:
@@ -178,9 +199,10 @@ class Handler(Generic[P, R]):
     @functools.cached_property
     def model(self) -> type[BaseModel]:
         """A pydantic model of the incoming message: `type` and one field per parameter."""
-        read, _ = self._solved(self.resolve({}), {})
+        own = dataclasses.replace(self.resolve({}), event=self.events({}, key="type")[0])
+        read = whole.with_message(self._solved(own, {})[0], own, "type")
         if read.message_model is not None:
-            return read.message_model
+            return typing.cast("type[BaseModel]", read.message_model)
         fields: dict[str, Any] = json_model_fields(read)
         return create_model(
             f"EventMessage_{self.event}",
@@ -192,29 +214,36 @@ class Handler(Generic[P, R]):
         self,
         namespace: Mapping[str, Any],
         *,
-        ref_key: str,
+        framing: Framing,
         event: str | None = None,
         arguments: Mapping[Any, Any] = MappingProxyType({}),
         endpoint: type | None = None,
         overrides: Overrides = MappingProxyType({}),
         replies: bool = True,
+        extra: Extra = "forbid",
+        alias_generator: AliasGenerates | None = None,
     ) -> Route:
         """
         This handler for one endpoint, as `event` there.
 
         `arguments` are what the endpoint has for the type variables, `overrides` what is called in place of
-        dependencies, and `replies` says that nothing is between what the handler gives and its reply. Raises
-        `DefinitionError` for what cannot be built.
+        dependencies, and `replies` says that nothing is between what the handler gives and its reply. `extra` and
+        `alias_generator` are the class's. Raises `DefinitionError` for what cannot be built.
         """
         try:
             read = self.resolve(namespace)
+            event = self.events(namespace, key=framing.model_key, arguments=arguments)[0] if event is None else event
         finally:
             self._forget_frame()
-        if event is not None and event != read.event:
-            read = dataclasses.replace(read, event=event)
-        read = signature.specialised(read, arguments)
-        encoder = self._encoder(read, arguments, ref_key)
-        whole, function = self._solved(read, namespace, arguments, endpoint, overrides, replies)
+
+        def as_here(found: Signature) -> Signature:
+            found = signature.specialised(found, arguments)
+            return found if alias_generator is None else signature.renamed(found, alias_generator)
+
+        read = as_here(dataclasses.replace(read, event=event, extra=extra))
+        encoder = self._encoder(read, arguments, framing)
+        taken, function = self._solved(read, namespace, as_here, endpoint, overrides, replies)
+        taken = whole.with_message(taken, read, framing.model_key)
         conduct = conduct_of(
             read,
             timeout_s=self._timeout_s,
@@ -224,18 +253,18 @@ class Handler(Generic[P, R]):
         )
         in_thread = self._runs_in_thread(read)
         return Route(
-            whole,
+            taken,
             function,
             encoder,
-            ref_key=ref_key,
+            framing=framing,
             in_thread=in_thread,
             conduct=conduct,
             takes_frame=self.takes_frame,
         )
 
-    def _encoder(self, read: Signature, arguments: Mapping[Any, Any], ref_key: str) -> Encodes:
+    def _encoder(self, read: Signature, arguments: Mapping[Any, Any], framing: Framing) -> Encodes:
         encode = item_encoder if read.streams else encoder_for
-        return encode(read.event, self._model_for(read, arguments), self.response_options, ref_key)
+        return encode(read.event, self._model_for(read, arguments), self.response_options, framing)
 
     def _runs_in_thread(self, read: Signature) -> bool:
         return self.thread and not self.is_coroutine and not read.is_generator
@@ -244,16 +273,15 @@ class Handler(Generic[P, R]):
         self,
         read: Signature,
         namespace: Mapping[str, Any],
-        arguments: Mapping[Any, Any] = MappingProxyType({}),
+        as_here: Callable[[Signature], Signature] = lambda found: found,
         endpoint: type | None = None,
         overrides: Overrides = MappingProxyType({}),
         replies: bool = True,
     ) -> tuple[Signature, Callable[..., Any]]:
-        """The signature with what its dependencies take, and the function that solves them."""
+        """The signature with what its dependencies take, which `as_here` adapts, and the function that solves them."""
 
         def read_one(call: Callable[..., Any]) -> Signature:
-            one = signature.read_dependency(read.event, call, [namespace, *self._names], endpoint)
-            return signature.specialised(one, arguments)
+            return as_here(signature.read_dependency(read.event, call, [namespace, *self._names], endpoint))
 
         return solved(
             read, self.method, read_one, in_thread=self._runs_in_thread(read), overrides=overrides, replies=replies
@@ -288,7 +316,8 @@ class Handler(Generic[P, R]):
 
         Raises pydantic's `ValidationError` for the message, `ResponseError` for the reply.
         """
-        route = self.compile({}, ref_key="ref")
+        event = message.type if message.type in self.events({}, key="type") else None
+        route = self.compile({}, framing=CANONICAL, event=event)
         if route.signature.overridable or route.items is not None:
             what = "an upload comes" if route.items is not None else "dependencies are solved for messages"
             raise DefinitionError(f"event {self.event!r}: {what} of a connection only")
@@ -312,6 +341,12 @@ class Handler(Generic[P, R]):
 
     def _takes_self(self) -> bool:
         return self._signature is None or self._signature.self_position is not None
+
+
+def _checked_name(event: Any) -> str:
+    if not isinstance(event, str) or event in ("", "error") or not signature.is_unicode(event):
+        raise DefinitionError(f"{event!r} cannot be an event's name: it has to be a string, and not 'error'")
+    return str.__str__(event)  # of an enum's member, the plain string
 
 
 def _checked_guards(event: str, guards: Any) -> tuple[Callable[[Any, Any], Any], ...]:

@@ -16,12 +16,25 @@ from typing import Any, ClassVar, Protocol
 
 from socketsundso.errors import DefinitionError
 
+__all__ = [
+    "APIKeyCookie",
+    "APIKeyHeader",
+    "APIKeyQuery",
+    "HTTPBasic",
+    "HTTPBearer",
+    "OAuth2PasswordBearer",
+    "OpenIdConnect",
+    "SecurityScheme",
+]
+
 
 class SecurityScheme(Protocol):
     """What `security` lists."""
 
     @property
-    def scheme_name(self) -> str: ...
+    def scheme_name(self) -> str:
+        """What it is called in the document."""
+
     @property
     def model(self) -> Any:
         """The scheme in OpenAPI's words."""
@@ -43,6 +56,8 @@ class _Scheme:
 
 @dataclass(frozen=True, kw_only=True)
 class _APIKey(_Scheme):
+    """`name` is that of the key, and `place` where OpenAPI says it is."""
+
     place: ClassVar[str]
     name: str
 
@@ -71,7 +86,7 @@ class APIKeyCookie(_APIKey):
 
 @dataclass(frozen=True, kw_only=True)
 class HTTPBearer(_Scheme):
-    """The header `Authorization: Bearer ...`, which browsers cannot send."""
+    """The header `Authorization: Bearer ...`, which browsers cannot send. `bearerFormat` is a hint: "JWT"."""
 
     bearerFormat: str = ""
 

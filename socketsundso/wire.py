@@ -26,9 +26,15 @@ class BinaryPayload(bytes):
 
 
 class Writer(Protocol):
-    """Writes a text, or binary data, if that needs no waiting; False: it was not, ASGI's `send` is to do it."""
+    """
+    Writes a text, or binary data, if that needs no waiting; False: it was not written, ASGI's `send` is to do it.
+
+    `write_soon` is for a text that is probably followed by more.
+    """
 
     def write(self, payload: bytes) -> bool: ...
+
+    def write_soon(self, payload: bytes) -> bool: ...
 
     def write_binary(self, payload: bytes) -> bool: ...
 

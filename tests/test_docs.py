@@ -30,7 +30,7 @@ def test_code_blocks_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             exec(compile("\n" * line + source, str(page), "exec"), module.__dict__)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "docs").glob("*/*.md"))], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a page names a file that exists."""
     for target in re.findall(r"(?<!`)\]\((?!https?:|#)([\w./-]+)", page.read_text()):

@@ -31,7 +31,7 @@ from pydantic import BaseModel
 from uvicorn.server import ServerState
 
 from socketsundso import Depends, WebSocketHandlingEndpoint, event
-from socketsundso.server import WebSocketProtocol
+from socketsundso.server import WebSocketProtocol, outbox
 
 BOUNDS = Path(__file__).with_name("hot_path_bounds.json")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -350,6 +350,21 @@ def test_the_count_is_the_same_every_time(kind: str) -> None:
 def test_what_is_counted_really_runs(talk: Callable[[str, int], int]) -> None:
     """As many answers as messages."""
     assert talk(FRAMES["struct"], 10) == 10 + (talk is serve)  # and the accept
+
+
+def test_answers_that_more_messages_wait_behind_share_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers that wait for a turn each answer eight at a time, however long a turn takes."""
+    monkeypatch.setattr(outbox, "JOIN_S", 5)
+    writes: list[int] = []
+
+    class Counting(Deaf):
+        def write(self, data: Any) -> None:
+            writes.append(len(data))
+            super().write(data)
+
+    monkeypatch.setattr(sys.modules[__name__], "Deaf", Counting)
+    assert serve_conversing(WAITING, 34) == 34
+    assert len(writes[1:]) == 2 + 32 / outbox.JOIN_TURNS  # behind the handshake; the first two wait for no other
 
 
 def test_a_tenth_more_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ from msgspec import Struct
 from socketsundso.errors import DefinitionError
 
 State = Literal["connected", "reconnecting", "closed"]
+"""How a backplane is: `reconnecting` also before it has connected for the first time."""
 
 DEFAULT_PREFIX = "socketsundso"
 PRESENCE_TTL_S = 30.0
@@ -100,7 +101,7 @@ def _shown(value: object) -> str:
 
 
 class Delivery(NamedTuple):
-    """One payload as it reaches a subscriber. `seq` is 0 and `epoch` empty where it was not logged."""
+    """One payload of a `topic` as it reaches a subscriber. `seq` is 0 and `epoch` empty where it was not logged."""
 
     topic: str
     payload: bytes
@@ -110,8 +111,8 @@ class Delivery(NamedTuple):
 
 class Log(NamedTuple):
     """
-    What `read` found: the last number given, its epoch, and `(seq, payload)` of what is kept and was asked
-    for.
+    What `read` found: `seq`, the last number given, its `epoch`, and in `entries` the `(seq, payload)` of what is kept
+    and was asked for.
     """
 
     epoch: str
@@ -145,7 +146,8 @@ class Backplane(Protocol):
     """How long after its last sign of life the entries of a killed process may last."""
 
     @property
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """Whether the engine is there now."""
 
     async def open(self, receiver: Receiver) -> None:
         """
@@ -199,7 +201,8 @@ class Backplane(Protocol):
     async def logged(self, topic: str) -> Keep | None:
         """How the topic is logged, by whichever process; None if it is not."""
 
-    async def hold(self, topic: str, key: str, value: bytes) -> None: ...
+    async def hold(self, topic: str, key: str, value: bytes) -> None:
+        """Show an entry to all until it is released, or this process has ended. Another value replaces it."""
 
     async def release(self, topic: str, key: str) -> None:
         """End an entry. Raises `BackplaneUnavailable` where the others may see it still: to be called again."""
@@ -213,7 +216,8 @@ class Backplane(Protocol):
     async def remember(self, key: str, value: bytes) -> None:
         """Keep a small value for all, whoever lives; the key is letters and digits. Another value replaces it."""
 
-    async def forget(self, key: str) -> None: ...
+    async def forget(self, key: str) -> None:
+        """Remember it no longer, whoever said it."""
 
     async def remembered(self) -> dict[str, bytes]:
         """All that is remembered under the prefix."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import dataclasses
+import functools
 import importlib
 import inspect
 import os
@@ -31,17 +33,20 @@ from uvicorn.config import HTTP_PROTOCOLS as UVICORN_HTTP_PROTOCOLS
 from uvicorn.config import LOOP_FACTORIES, WS_PROTOCOLS
 from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
-from uvicorn.supervisors import Multiprocess
 
 from socketsundso.backplanes import default_url, open_url
+from socketsundso.cli.logs import log_config
 from socketsundso.cli.target import called, imported, is_coroutine_function, is_factory, takes
 from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.environment import (
     BACKPLANE_VARIABLE,
     DEFLATE_CONTEXT_VARIABLE,
     DEFLATE_MIN_VARIABLE,
+    DRAIN_VARIABLE,
+    HEALTH_VARIABLE,
     is_deflate_min,
 )
+from socketsundso.operations import DRAIN_S, STARTUP_FAILURE, Server, Settings, Supervisor
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
 # uvicorn's HTTP protocols with bounds on the head of a request, by uvicorn's names for them; the first that
@@ -61,11 +66,15 @@ DOCS_VARIABLE = "SOCKETSUNDSO_RUN_DOCS"
 SHUTDOWN_TIMEOUT_S = 10
 """How long a shutdown waits for handlers unless told otherwise; uvicorn's own default is for ever."""
 
-STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
-
 
 def run(
-    app: str, backplane: str | None, ws_deflate_min: str | None, ws_deflate_context: bool, docs: bool, **options: Any
+    app: str,
+    backplane: str | None,
+    ws_deflate_min: str | None,
+    ws_deflate_context: bool,
+    docs: bool,
+    log_json: bool,
+    **options: Any,
 ) -> None:
     """
     Serve APP, given as MODULE:ATTRIBUTE: an ASGI application, or an endpoint class, which is served at `/`.
@@ -78,8 +87,11 @@ def run(
         DEFLATE_CONTEXT_VARIABLE: "1" if ws_deflate_context else None,
         DOCS_VARIABLE: "1" if docs else None,
     }
+    if log_json and options["log_config"]:
+        raise click.UsageError("--log-json and --log-config both say how to log")
+    options["log_config"] = options["log_config"] or log_config(log_json, options["log_level"])
     try:
-        _run(app, environment, options)
+        _run(app, environment, _settings(options), options)
     except click.ClickException:
         raise
     except Exception as exc:
@@ -89,7 +101,15 @@ def run(
         raise click.ClickException(f"cannot serve {app}: {said} (--log-level debug tells where)") from None
 
 
-def _run(app: str, environment: dict[str, str | None], options: dict[str, Any]) -> None:
+def _settings(options: dict[str, Any]) -> Settings:
+    """Those of `options` that are ours, which uvicorn does not get."""
+    given = {field.name: options.pop(field.name) for field in dataclasses.fields(Settings)}
+    if options["reload"]:  # who edits a file does not want to wait for the browsers that look at it
+        given["drain_s"] = 0.0
+    return Settings(**given)
+
+
+def _run(app: str, environment: dict[str, str | None], settings: Settings, options: dict[str, Any]) -> None:
     sys.path.insert(0, options["app_dir"])
     _check(options)
     os.environ.update({name: value for name, value in environment.items() if value})
@@ -111,26 +131,24 @@ def _run(app: str, environment: dict[str, str | None], options: dict[str, Any]) 
         options["http"] = _http_protocol(options["http"])
     _warn_of_lone_workers(options)
     serve = cast(Any, uvicorn_command.callback)
-    sys.modules["uvicorn.main"].__dict__["Multiprocess"] = Supervisor
-    serve(app="socketsundso.cli:load_app", **(options | {"factory": True}))
+    with _served_by_ours(settings):
+        serve(app="socketsundso.cli:load_app", **(options | {"factory": True}))
 
 
-class Supervisor(Multiprocess):
-    """uvicorn's parent process of `--workers`: ends, and says so by its status, when a worker cannot start."""
-
-    def keep_subprocess_alive(self) -> None:
-        # uvicorn up to 0.49 starts the next one for ever, later ones end with status 0
-        if self._cannot_start():
-            self.should_exit.set()
-        super().keep_subprocess_alive()  # which then does nothing
-
-    def run(self) -> None:
-        super().run()
-        if self._cannot_start():
-            sys.exit(STARTUP_FAILURE)
-
-    def _cannot_start(self) -> bool:
-        return any(worker.process.exitcode == STARTUP_FAILURE for worker in self.processes)
+@contextlib.contextmanager
+def _served_by_ours(settings: Settings) -> Iterator[None]:
+    """Meanwhile uvicorn's command finds our server and our parent process where its own are."""
+    names = sys.modules["uvicorn.main"].__dict__
+    ours = {
+        "Server": functools.partial(Server, settings=settings),
+        "Multiprocess": functools.partial(Supervisor, settings=settings),
+    }
+    uvicorns = {name: names[name] for name in ours}
+    names.update(ours)
+    try:
+        yield
+    finally:
+        names.update(uvicorns)
 
 
 def _in_a_line(error: BaseException) -> str:
@@ -474,6 +492,38 @@ _DEFLATE_CONTEXT = click.Option(
     "for few clients on thin lines.",
 )
 
+
+def _path(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
+    if given is not None and not given.startswith("/"):
+        raise click.BadParameter(f"{given!r} is no path: it begins with /")
+    return given
+
+
+_OPERATION = [
+    click.Option(
+        ["--drain-s"],
+        type=click.FloatRange(min=0),
+        default=DRAIN_S,
+        show_default=True,
+        envvar=DRAIN_VARIABLE,
+        help="On SIGTERM, tell connections 1012 evenly over so many seconds, in which handlers and streams may finish.",
+    ),
+    click.Option(
+        ["--health"],
+        metavar="PATH",
+        callback=_path,
+        envvar=HEALTH_VARIABLE,
+        help="Answer GET PATH, such as /healthz, before the application: 200, or 503 while the worker drains.",
+    ),
+]
+
+_LOG_JSON = click.Option(
+    ["--log-json"],
+    is_flag=True,
+    envvar="SOCKETSUNDSO_LOG_JSON",
+    help="Log one JSON object a line, with the connection, event, ref and user that it is about.",
+)
+
 _DOCS = click.Option(
     ["--docs"],
     is_flag=True,
@@ -484,6 +534,14 @@ command = click.Command(
     "run",
     callback=run,
     help=inspect.getdoc(run),
-    params=[*map(_as_run_has_it, uvicorn_command.params), _BACKPLANE, _DEFLATE_MIN, _DEFLATE_CONTEXT, _DOCS],
+    params=[
+        *map(_as_run_has_it, uvicorn_command.params),
+        _BACKPLANE,
+        _DEFLATE_MIN,
+        _DEFLATE_CONTEXT,
+        _DOCS,
+        _LOG_JSON,
+        *_OPERATION,
+    ],
     context_settings=uvicorn_command.context_settings,  # environment variables: UVICORN_PORT and so on
 )

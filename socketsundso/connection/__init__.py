@@ -15,10 +15,12 @@ The life of one connection.
     leaving       a peer that leaves before messages are taken
     tasks         those that belong to a connection, and end with it
     current       which message is being answered
+    lines         which connection, message and user a log line is about
     kept          what lives as long as the connection: dependencies with scope="connection"
     handshake     what dependencies take of the handshake, solved by FastAPI
     origins       which pages may connect
     deadlines     what closes a connection by the clock
+    text_pings    texts that are answered as they are
     limits        how many messages of one connection are let pass
     refusal       what a peer is told whose connection did not come about
     outbound      what is on its way to a peer: written at once, or in its turn
@@ -50,6 +52,8 @@ from socketsundso.connection.limits import Named as Named
 from socketsundso.connection.limits import RateLimit as RateLimit
 from socketsundso.connection.limits import check_rate_limit as check_rate_limit
 from socketsundso.connection.limits import refuse as refuse
+from socketsundso.connection.lines import about as about
+from socketsundso.connection.lines import name_of as name_of
 from socketsundso.connection.origins import OriginPattern as OriginPattern
 from socketsundso.connection.origins import Origins as Origins
 from socketsundso.connection.origins import declared_origins as declared_origins
@@ -77,3 +81,4 @@ from socketsundso.connection.queue import SlowPolicy as SlowPolicy
 from socketsundso.connection.queue import gap_notice as gap_notice
 from socketsundso.connection.serial import Serial as Serial
 from socketsundso.connection.tasks import Tasks as Tasks
+from socketsundso.connection.text_pings import declared_pings as declared_pings

@@ -39,13 +39,8 @@ class ReadAhead:
         self._heard = callback
         if callback is not None:
             if self._ready:
-                self._tell()
+                asyncio.get_running_loop().call_soon(callback)
             self.begin()
-
-    def _tell(self) -> None:
-        if self._heard is not None:
-            asyncio.get_running_loop().call_soon(self._heard)
-            self._heard = None
 
     def stop(self) -> Receive:
         """Read nothing more. Gives back what it was made of."""
@@ -91,7 +86,8 @@ class ReadAhead:
                     message = await self._receive()
                     self._ready.append(message)
                     self._bytes += _size(message)
-                    self._tell()
+                    if self._heard is not None and len(self._ready) == 1:
+                        asyncio.get_running_loop().call_soon(self._heard)
                     if message["type"] == "websocket.disconnect":
                         self._left(message)
                         return

@@ -14,6 +14,7 @@ Reads no frames, which the receive loop does; starts no task but for a cancel th
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -23,10 +24,13 @@ from starlette.websockets import WebSocketDisconnect
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import Answer, Backlog
 from socketsundso.errors import CallFailed, CallRefused, CallTimeout, EventError, InvalidAnswer
-from socketsundso.messages import Expected, Questions, Refusal, append_ref, is_duration
+from socketsundso.messages import Expected, Framing, Questions, Refusal, is_duration
 
 TIMES = 16
 """How much more than else may wait for its turn while an answer is awaited."""
+
+EARLY_S = 0.001
+"""So much before its time a timer may ring: some event loops count in milliseconds."""
 
 _CANCEL = b'{"type":"cancel"}'
 
@@ -34,12 +38,13 @@ _CANCEL = b'{"type":"cancel"}'
 class Question:
     """One that waits."""
 
-    __slots__ = ("answer", "as_json", "expected", "timer")
+    __slots__ = ("answer", "as_json", "expected", "timeout_s", "until")
 
     def __init__(
-        self, expected: Expected, as_json: bool, answer: asyncio.Future[Any], timer: asyncio.TimerHandle
+        self, expected: Expected, as_json: bool, answer: asyncio.Future[Any], until: float, timeout_s: float
     ) -> None:
-        self.expected, self.answer, self.timer = expected, answer, timer
+        self.expected, self.answer = expected, answer
+        self.until, self.timeout_s = until, timeout_s
         self.as_json = as_json  # the answer is for who waits in another process, and stays as it is
 
     def fail(self, error: Exception) -> None:
@@ -47,7 +52,6 @@ class Question:
             self.answer.set_exception(error)
 
     def end(self) -> None:
-        self.timer.cancel()
         if not self.answer.cancel() and not self.answer.cancelled():
             self.answer.exception()  # it may have come too late for anybody
 
@@ -56,11 +60,12 @@ class Calls:
     """Those of one connection, by their `ref`."""
 
     __slots__ = (
-        "_backlog", "_cancels", "_number", "_opener", "_over", "_peer", "_questions", "_read_on", "_ref_key", "waiting",
+        "_backlog", "_cancels", "_framing", "_number", "_opener", "_over", "_peer", "_questions", "_read_on", "_rings",
+        "_timer", "waiting",
     )  # fmt: skip
 
-    def __init__(self, peer: Peer, questions: Questions, ref_key: str) -> None:
-        self._peer, self._questions, self._ref_key = peer, questions, ref_key
+    def __init__(self, peer: Peer, questions: Questions, framing: Framing) -> None:
+        self._peer, self._questions, self._framing = peer, questions, framing
         self.waiting: dict[Any, Question] = {}
         self._number = 0  # of the last one
         self._opener = asyncio.current_task()  # until messages are taken, by this very task
@@ -68,6 +73,9 @@ class Calls:
         self._read_on: Callable[[], None] | None = None
         self._over: int | None = None  # the code, once no answer can come any more
         self._cancels: set[asyncio.Future[None]] = set()  # that a slow peer holds up
+        # One timer for all, which is not cancelled with each answer: when it rings, it asks who still waits.
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = math.inf  # when, by the event loop's time
 
     def serve(self, backlog: Backlog, read_on: Callable[[], None]) -> None:
         """From now on messages are taken; `read_on` is to be called when more may wait than before."""
@@ -97,12 +105,16 @@ class Calls:
         ref = f"s:{self._number}"
         asked = self._begin(ref, expected, timeout_s, as_json)
         try:
-            await self._send(append_ref(body, self._ref_key, ref), ref, asked, timeout_s)
+            body = self._framed(body, ref)
+            if not (asked.answer.done() or self._peer.write(body)):
+                await self._send(body, ref, timeout_s)
             return await asked.answer
-        finally:
+        except BaseException:
             if self._take(ref) is not None:
                 self._withdraw(ref)
             asked.end()
+            raise
+        finally:
             del asked  # its answer may be an exception, which keeps this frame
 
     def _check(self, timeout_s: float) -> None:
@@ -122,8 +134,10 @@ class Calls:
         loop = asyncio.get_running_loop()
         if not self.waiting:
             self._widen(loop)
-        timer = loop.call_later(timeout_s, self._expire, ref, timeout_s)
-        asked = self.waiting[ref] = Question(expected, as_json, loop.create_future(), timer)
+        until = loop.time() + timeout_s
+        asked = self.waiting[ref] = Question(expected, as_json, loop.create_future(), until, timeout_s)
+        if until < self._rings:
+            self._ring_at(until, loop)
         if self._backlog is not None and self._backlog.full:
             self.overrun()
         return asked
@@ -138,14 +152,15 @@ class Calls:
             backlog.wake()
             loop.call_soon(self._read_on)
 
-    async def _send(self, body: bytes, ref: str, asked: Question, timeout_s: float) -> None:
-        if asked.answer.done() or self._peer.write(body):
-            return
+    async def _send(self, body: bytes, ref: str, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):  # the peer may read slowly
                 await self._peer.send_body(body)
         except TimeoutError:
-            self._expire(ref, timeout_s)
+            self._expire(ref)
+
+    def _framed(self, body: bytes, ref: str) -> bytes:
+        return self._framing.with_ref(self._framing.frame(body), ref)
 
     def _take(self, ref: Any) -> Question | None:
         """It does not wait any more."""
@@ -156,7 +171,7 @@ class Calls:
 
     def _withdraw(self, ref: str) -> None:
         """The client need not answer."""
-        body, peer = append_ref(_CANCEL, self._ref_key, ref), self._peer
+        body, peer = self._framed(_CANCEL, ref), self._peer
         if peer.is_lost or self._over is not None or peer.write(body):
             return
         sending = asyncio.ensure_future(peer.send_reply(body))
@@ -188,10 +203,24 @@ class Calls:
             asked.answer.set_result(bytes(message.answer) if asked.as_json else answer)
         return None
 
-    def _expire(self, ref: str, timeout_s: float) -> None:
+    def _ring_at(self, until: float, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings, self._timer = until, loop.call_at(until, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The time of one that waits may be over."""
+        self._rings, now = math.inf, loop.time() + EARLY_S
+        for ref in [ref for ref, asked in self.waiting.items() if asked.until <= now]:
+            self._expire(ref)
+        if self.waiting:
+            self._ring_at(min(asked.until for asked in self.waiting.values()), loop)
+
+    def _expire(self, ref: str) -> None:
         if (asked := self._take(ref)) is not None:
             self._withdraw(ref)
-            asked.fail(CallTimeout(f"the client has not answered {asked.expected.question!r} in {timeout_s:g} s"))
+            what = f"the client has not answered {asked.expected.question!r} in {asked.timeout_s:g} s"
+            asked.fail(CallTimeout(what))
 
     def overrun(self) -> None:
         """So much waits that nothing more is read: what is asked now has no answer."""
@@ -207,6 +236,9 @@ class Calls:
         for ref in tuple(self.waiting):
             if (asked := self._take(ref)) is not None:
                 asked.fail(WebSocketDisconnect(self._over))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for sending in tuple(self._cancels):
             sending.cancel()
         self._opener = self._backlog = self._read_on = None

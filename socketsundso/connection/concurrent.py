@@ -28,15 +28,16 @@ from starlette.websockets import WebSocketDisconnect
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.calls import Calls, answer_of
 from socketsundso.connection.current import NOTHING, answering, begin_answer
+from socketsundso.connection.lines import about
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, Call, Group, Reason, Request
 from socketsundso.connection.serial import Answers, Serial, logger, only, stray
-from socketsundso.connection.stepping import rest_of
 from socketsundso.connection.streams import CLOSE_S, close, iterator_of, pass_on
 from socketsundso.connection.tasks import ended, failure_of
+from socketsundso.connection.text_pings import TextPing
 from socketsundso.connection.uploads import Upload, item_in, overrun, uploading
 from socketsundso.errors import EventError, FrameError
-from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread, append_ref
+from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, Ref, Refused, Route, Unread
 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
@@ -59,8 +60,8 @@ class Concurrent(Serial):
     """The loop of one connection."""
 
     __slots__ = (
-        "_active", "_backlog", "_calls", "_context", "_groups", "_heard", "_is_answered", "_running", "_streams",
-        "_tasks", "_turn", "_value",
+        "_active", "_backlog", "_calls", "_context", "_groups", "_heard", "_is_answered", "_listens", "_running",
+        "_streams", "_tasks", "_turn", "_value",
     )  # fmt: skip
 
     endpoint: Any
@@ -84,7 +85,8 @@ class Concurrent(Serial):
     def _wake(self) -> Backlog:
         """For the first time, something is under way."""
         self._context = copy_context()  # as it was after `on_connect`: no handler has run in it
-        self._heard: Any = self._read_ahead  # the same object each time: it is given to the source whenever one waits
+        self._heard: Any = self._read_ahead  # the same object each time: it is given to the source again and again
+        self._listens = False  # it has it, and calls it
         self._turn = Request(NOBODY, "")  # of those that take turns, the one that waits; `over` where none does
         self._turn.over = True
         self._active, self._running, self._groups, self._tasks = {}, {}, {}, {}
@@ -113,16 +115,23 @@ class Concurrent(Serial):
                     message, frame = backlog.next()
                 else:
                     if backlog is not None and backlog.full:
+                        frame = message = value = context = waits_for = None  # as below
                         self._overrun()
                         await backlog.room()
+                        if peer.closed is not None:
+                            return peer.closed
                     if (frame := source.take()) is None:
+                        # it may be long in coming, and the last one may be large
+                        message = value = context = waits_for = None
                         frame = await source.arrival()
+                        if peer.closed is not None and type(frame) is str:
+                            return peer.closed
                     if type(frame) is not str:
                         if frame["type"] != "websocket.receive":
                             return self._left(frame)
+                        if peer.closed is not None:
+                            return peer.closed
                         frame, noted = _payload(frame), None
-                    if peer.closed is not None:
-                        return peer.closed
                     try:
                         message = self.definition.decoder.decode(frame)
                     except UNDECODABLE:
@@ -150,12 +159,17 @@ class Concurrent(Serial):
                             handle(None)
                         waits_for = context.run(handle, (message, frame))
                         if waits_for is not _DONE:
+                            value = None  # the reply before, which may be large
                             # the name is taken again: a future that will fail would keep this frame
                             waits_for = self._rest(handle, waits_for, context, message)
                             await waits_for
                         value, self._value = self._value, None
                         if value is not None:
-                            if (rest := self._reply(route, value, ref)) is not None:
+                            if backlog is not None and backlog.queue:
+                                rest = self._reply_soon(route, value, ref)
+                            else:
+                                rest = self._reply(route, value, ref)
+                            if rest is not None:
                                 await rest
                         elif ref is not None and endpoint.acknowledge and not route.signature.tears_down:
                             await self._send(_acknowledgement(route), ref)
@@ -170,13 +184,15 @@ class Concurrent(Serial):
                         await self._answer(exc)
                 if peer.closed is not None:
                     return peer.closed
-                # the next message may be long in coming, and this one may be large
-                frame = message = value = context = waits_for = None
         finally:
             if self._calls is not None:
                 self._calls.fail(peer.over)
             if self._tasks:
                 await self._wind_up()
+
+    @property
+    def streams(self) -> int:
+        return self._streams
 
     @property
     def _waiting(self) -> Backlog:
@@ -254,6 +270,16 @@ class Concurrent(Serial):
             return ref in self._active
         return (not turn.over and turn.message.ref == ref) or self._waiting.holds(ref)
 
+    def _reply_soon(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
+        """`_reply` where other messages wait for their turn: it may be joined with the replies to them."""
+        if self.responds:
+            return self._reply(route, value, ref)
+        return self._write_soon(self._body(route, value, ref))
+
+    def _write_soon(self, body: bytes) -> Awaitable[None] | None:
+        writer = self.peer.writer
+        return None if writer is not None and writer.write_soon(body) else self.peer.send_reply(body)
+
     def prepare(self, value: Any) -> Any:
         if value is not None or not self.endpoint.acknowledge:
             return super().prepare(value)
@@ -280,7 +306,9 @@ class Concurrent(Serial):
         return uploading.get()
 
     async def _send(self, body: bytes, ref: Ref) -> None:
-        body = append_ref(body, self.definition.ref_key, ref)
+        """A canonical message about a request."""
+        framing = self.definition.framing
+        body = framing.with_ref(framing.frame(body), ref)
         if not self.peer.write(body):
             await self.peer.send_reply(body)
 
@@ -328,20 +356,30 @@ class Concurrent(Serial):
             if message.route.timeout_s is not None:
                 self._limit(turn)
         turn.over = False
-        self._source.notify(self._heard)
+        if not self._listens:
+            self._listen()
         if self._calls is not None and self._departure is not None:
             asyncio.get_running_loop().call_soon(self._read_ahead)
-        rest = rest_of(handle.__self__, waits_for, context.run, _DONE)
-        del waits_for  # a future that will fail would keep this frame
+        run = context.run
         try:
-            yield from rest
+            while waits_for is not _DONE:
+                try:
+                    value = yield waits_for
+                except BaseException as exc:
+                    step, value = handle.__self__.throw, exc
+                else:
+                    step = handle
+                waits_for = None  # a future that will fail would keep this frame
+                try:
+                    waits_for = run(step, value)
+                finally:
+                    del value
         except asyncio.CancelledError:
             if turn.reason is None or not turn.forgive():
                 raise
             raise self._stopped(turn, message.route) from None
         finally:
             turn.over, turn.message = True, NOBODY
-            self._source.notify(None)
             if turn.timer is not None:
                 turn.release()
             if turn.reason is not None:  # a handler that answers in spite of its cancellation is heard
@@ -353,6 +391,11 @@ class Concurrent(Serial):
             return EventError("timeout", f"not done within {route.timeout_s:g} s")
         return EventError("cancelled", "cancelled by the client")
 
+    def _listen(self) -> None:
+        """What comes from now on while a handler waits is read ahead, and what is there already."""
+        self._source.notify(self._heard)
+        self._listens = self._ahead is None  # which reads only for as long as somebody waits
+
     def _read_ahead(self) -> None:
         """Called when something has come while a handler waits. Must not raise: nothing would be read any more."""
         backlog, turn, source = self._waiting, self._turn, self._source  # no source any more, once all is over
@@ -363,16 +406,21 @@ class Concurrent(Serial):
                     self._overrun()
                     break
                 if (frame := source.take()) is None:
-                    source.notify(self._heard)
+                    if not self._listens:
+                        self._listen()
                     return
-                self._take_in(frame)
+                self._take_in(frame, backlog)
+            if self._listens:
+                self._listens = False
+                source.notify(None)
             if self._ahead is not None:  # nothing more is taken, but the peer's leaving is to be known
                 self._ahead.begin()
         except Exception:
-            logger.exception("%s: reading from %s failed", type(self.endpoint).__name__, self.peer.name)
+            where = type(self.endpoint).__name__, self.peer.name
+            logger.exception("%s: reading from %s failed", *where, extra=about(self.peer, self.endpoint))
             self.peer.close_soon(1011, "")
 
-    def _take_in(self, frame: Any) -> None:
+    def _take_in(self, frame: Any, backlog: Backlog) -> None:
         """A message that has come while a handler waits."""
         if type(frame) is not str:
             frame = _payload(frame)
@@ -382,10 +430,10 @@ class Concurrent(Serial):
         except UNDECODABLE:
             message = self._found(frame)
         else:
-            if message.ref is not None:
+            if message.ref is not None and (message.ref in self._active or message.route.apart in _BEGINNING):
                 message = self._unless_in_use(message)
         if message.route is None or message.route.apart is None:
-            self._waiting.put(message, frame)
+            backlog.put(message, frame)
         elif message.error is not None:
             self._answer_soon(self._answer_invalid(message, frame), frame)
         elif (rest := self._begin_apart(message, frame)) is not None:
@@ -461,6 +509,11 @@ class Concurrent(Serial):
         if type(frame) is not str and (found := self._found(frame)).error is not None:  # it is no UTF-8
             wrong = cast(Answer, found)
         return self._answer_invalid(wrong, frame)
+
+    def _answer_text(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
+        if (refusal := self._charge()) is not None:
+            return self._answer_invalid(Answer(message.route, None, refusal), frame)
+        return cast(TextPing, message).send(self.peer)  # type: ignore[no-any-return]  # of a peer that is slow
 
     def _begin_stream(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         if self._departure is not None and message.route.apart == "stream":  # nobody would hear its items
@@ -588,9 +641,8 @@ class Concurrent(Serial):
                 self._waiting.let_go(waiting.frame)
                 self._launch(waiting, self._apart(waiting))
         if (error := failure_of(task)) is not None:
-            logger.error(
-                "%s: %r of %s failed", type(self.endpoint).__name__, route.event, self.peer.name, exc_info=error
-            )
+            where = type(self.endpoint).__name__, route.event, self.peer.name
+            logger.error("%s: %r of %s failed", *where, exc_info=error, extra=self._about(request))
         self._read_ahead()
 
     async def _apart(self, request: Request) -> None:
@@ -616,7 +668,7 @@ class Concurrent(Serial):
             if request.reason is None:
                 items = await self._items(message, frame)
                 send = self._sender(message.route, cast(Ref, message.ref))
-                await pass_on(items, send, lambda: request.reason is not None or self.peer.is_lost)
+                await pass_on(items, send, request, self.peer)
         except asyncio.CancelledError as exc:
             if request.reason is None:
                 error = stray(exc)
@@ -640,11 +692,20 @@ class Concurrent(Serial):
         """`_reply` for many: what is the same for all items of a stream is made once."""
         if self.responds:
             return functools.partial(self._reply, route, ref=ref)
-        peer, encode, end = self.peer, route.encode, append_ref(b"}", self.definition.ref_key, ref)
+        peer, encode, framing = self.peer, route.encode, self.definition.framing
+        end = framing.ref_end(ref)
+
+        def send_within(item: Any) -> Awaitable[None] | None:
+            body = framing.with_ref(encode(item), ref)
+            return None if peer.write(body) else peer.send_reply(body)
+
+        if end is None:
+            return send_within
 
         def send(item: Any) -> Awaitable[None] | None:
             body = encode(item)[:-1] + end
-            return None if peer.write(body) else peer.send_reply(body)
+            writer = peer.writer  # `_write_soon`, unfolded: for each item
+            return None if writer is not None and writer.write_soon(body) else peer.send_reply(body)
 
         return send
 
@@ -703,9 +764,15 @@ class Concurrent(Serial):
 
     def _insist(self, request: Request) -> None:
         """It swallowed its cancellation, or takes too long to clean up."""
-        logger.error("event %r of %s does not end: cancelled again", request.message.route.event, self.peer.name)
+        where = request.message.route.event, self.peer.name
+        logger.error("event %r of %s does not end: cancelled again", *where, extra=self._about(request))
         request.cancel()
         self._insist_later(request)
+
+    def _about(self, request: Request) -> dict[str, Any]:
+        """`about`, in a callback, where nothing is answered."""
+        message = request.message
+        return about(self.peer, self.endpoint) | {"event": message.route.event, "ref": message.ref}
 
     async def _answer_stopped(self, request: Request) -> None:
         """What the client is told of a request that did not end by itself, or of a stream that did."""
@@ -787,11 +854,19 @@ class Concurrent(Serial):
             self.peer.note_departure(self._departure)
         await super()._end_connection(exc)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way beside the loop: a server that ends waits for it as for a handler."""
+        return bool(self._tasks) or (self._calls is not None and bool(self._calls.waiting))
+
     def watch(self) -> None:
         """Somebody reads anyway, the loop or a callback."""
 
     def release(self) -> None:
         if self._backlog is not None:
+            if self._listens:
+                self._listens = False
+                self._source.notify(None)
             self._turn.task = self._heard = None
         super().release()
 
@@ -820,9 +895,11 @@ _APART: dict[str, Callable[[Concurrent, Call, Frame], Coroutine[Any, Any, None] 
     "concurrent": Concurrent._begin_concurrent,
     "cancel": Concurrent._cancel,
     "reply": Concurrent._hear_reply,
+    "text": Concurrent._answer_text,
 }
 
 _FOLLOWING = ("cancel", "reply", "item", "complete")  # the `ref` is that of what they follow
+_BEGINNING = _APART.keys() - _FOLLOWING
 
 
 class _Acknowledged(NamedTuple):

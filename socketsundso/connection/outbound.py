@@ -24,6 +24,7 @@ from socketsundso.connection.queue import Notice, Renew, fail
 from socketsundso.connection.queue import OutboundQueue as OutboundQueue
 from socketsundso.connection.queue import Outgoing as Outgoing
 from socketsundso.connection.stepping import rest_of
+from socketsundso.messages import Framing
 from socketsundso.wire import Wire, sends_plainly
 
 SLOW_CLOSE_CODE = 1013
@@ -62,10 +63,6 @@ async def take_turns(near: list[Connection]) -> None:
             return
 
 
-def _take(step: Callable[[Any], Any], value: Any) -> Any:
-    return step(value)
-
-
 class Entry(Outgoing):
     """The place of a block that waits for its turn. Nothing is written for it."""
 
@@ -81,22 +78,28 @@ class Connection:
     The outbound side of one peer.
 
     Without anything that waits it is a few attributes; the task that writes lives only while something does.
-    `on_slow_peer` is called once, when the policy is to close.
+    `on_slow_peer` is called once, when the policy is to close. What is pushed is canonical, and written as `framing`
+    has it, if that is given.
     """
 
     __slots__ = (
-        "_all_sent", "_block", "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_under_way", "_writer",
-        "closed", "offer", "queue", "send_at_once", "wire",
+        "_all_sent", "_block", "_framing", "_idle", "_judging", "_loop", "_on_slow_peer", "_sends_plainly",
+        "_under_way", "_writer", "closed", "offer", "queue", "send_at_once", "wire",
     )  # fmt: skip
 
     def __init__(
-        self, send: Send, queue: OutboundQueue, on_slow_peer: Callable[[], None], wire: Wire | None = None
+        self,
+        send: Send,
+        queue: OutboundQueue,
+        on_slow_peer: Callable[[], None],
+        wire: Wire | None = None,
+        framing: Framing | None = None,
     ) -> None:
         self.send_at_once = send  # the server's own, which knows nothing of what waits here
         self.wire = wire
         self._sends_plainly = wire is None and sends_plainly(send)
-        # takes a frame without asking us; None while something waits here, and elsewhere
-        self.offer = wire.offer if wire is not None else None
+        self._framing = None if framing is None or framing.is_canonical else framing
+        self._rest()
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
@@ -106,6 +109,16 @@ class Connection:
         self._all_sent: asyncio.Event | None = None  # of a block that waits for these
         self._judging = False  # a judgement is due after this turn of the loop
         self.closed = False  # nothing is written any more: the peer is gone, or has been told to go
+
+    def _rest(self) -> None:
+        """Nothing waits here."""
+        self._idle = self.wire  # None while something does
+        # takes a frame of a canonical message without asking us; None while something waits here, and elsewhere
+        self.offer = self.wire.offer if self.wire is not None and self._framing is None else None
+
+    def _framed(self, out: Outgoing) -> Outgoing:
+        """As the peer reads it."""
+        return out if self._framing is None else out.framed(self._framing)
 
     @property
     def slow(self) -> bool:
@@ -124,12 +137,12 @@ class Connection:
         """
         if self._writer is None:
             wire = self.wire
-            if self.closed or (wire is not None and wire.offer(out.frame(wire))):
+            if self.closed or (wire is not None and wire.offer(self._framed(out).frame(wire))):
                 return False
             if self._sends_plainly:
                 self._write_at_once(out)
                 return False
-            self._write_soon()
+            self._begin_writing()
         queue = self.queue
         queue.put(out, self._loop.time())
         if queue.stalled or queue.bytes > queue.max_bytes:
@@ -143,16 +156,23 @@ class Connection:
 
     def write(self, payload: bytes) -> bool:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
-        return self._is_free and self.wire is not None and self.wire.write(payload)
+        wire = self._free
+        return wire is not None and wire.write(payload)
+
+    def write_soon(self, payload: bytes) -> bool:
+        """`Wire.write_soon`, likewise."""
+        wire = self._free
+        return wire is not None and wire.write_soon(payload)
 
     def write_binary(self, payload: bytes) -> bool:
         """`Wire.write_binary`, likewise."""
-        return self._is_free and self.wire is not None and self.wire.write_binary(payload)
+        wire = self._free
+        return wire is not None and wire.write_binary(payload)
 
     @property
-    def _is_free(self) -> bool:
-        """Does nothing have to be written before?"""
-        return self.offer is not None or self._is_within
+    def _free(self) -> Wire | None:
+        """The wire, where nothing has to be written before."""
+        return self._idle if self._idle is not None or not self._is_within else self.wire
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
@@ -236,15 +256,16 @@ class Connection:
 
     def _hand_over(self, block: Block) -> None:
         self._writer = self._block = block
-        self.offer = None
+        self.offer = self._idle = None
 
     def _leave(self, block: Block) -> None:
         if self._block is not block:  # it never had its turn, or the connection has ended
             return
         self._block = None
         if self.queue.waiting:
-            self._write_soon()
+            self._begin_writing()
         else:
+            self._writer = None
             self._rest()
 
     # ---- what waits
@@ -263,7 +284,7 @@ class Connection:
 
     def _write_at_once(self, out: Outgoing) -> None:
         """Through ASGI's `send`, and without a task, which costs as much as the rest, unless it has to wait."""
-        writing = self.send_at_once(out.event).__await__()
+        writing = self.send_at_once(self._framed(out).event).__await__()
         try:
             waits_for = next(writing)
         except StopIteration:
@@ -271,23 +292,18 @@ class Connection:
         except Exception:  # each server has its own exception for a peer that has gone
             self.close()
         else:
-            self._writer = self._loop.create_task(self._write(rest_of(writing, waits_for, _take)))
+            self._writer = self._loop.create_task(self._write(rest_of(writing, waits_for)))
 
-    def _write_soon(self) -> None:
+    def _begin_writing(self) -> None:
         wire = self.wire
-        self.offer = None
+        self.offer = self._idle = None
         self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
-
-    def _rest(self) -> None:
-        """Nothing waits any more."""
-        self._writer = None
-        self.offer = self.wire.offer if self.wire is not None else None
 
     async def _write(self, begun: Awaitable[None] | None = None) -> None:
         """Write through ASGI's `send`, which waits while the peer does not read."""
 
         async def write(out: Outgoing) -> None:
-            await self.send_at_once(out.event)
+            await self.send_at_once(self._framed(out).event)
 
         await self._write_all(write, begun)
 
@@ -300,7 +316,7 @@ class Connection:
                 return
             if wire.buffered > WIRE_BYTES:
                 await wire.drain()
-            wire.push(out.frame(wire))
+            wire.push(self._framed(out).frame(wire))
 
         await wire.drain()
         await self._write_all(write)
@@ -326,6 +342,7 @@ class Connection:
                 await write(place.out)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
+            self._writer = None
             self._rest()
         except asyncio.CancelledError:  # by `close`
             fail(sent, ConnectionResetError("the connection was closed while the message was written"))
@@ -337,7 +354,7 @@ class Connection:
 
     def close(self) -> None:
         """Write nothing more; what waits is dropped."""
-        self.closed, self.offer, self._block = True, None, None
+        self.closed, self.offer, self._idle, self._block = True, None, None, None
         self.queue.clear()
         writer, self._writer = self._writer, None
         if writer is not None:

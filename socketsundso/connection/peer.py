@@ -27,6 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection
 from socketsundso.connection.queue import Bounds, OutboundQueue
 from socketsundso.errors import DefinitionError
+from socketsundso.messages import Framing
 from socketsundso.wire import Writer, wire_of, writer_of
 
 logger = logging.getLogger("socketsundso")
@@ -145,7 +146,8 @@ class Peer:
 
     def __init__(self, websocket: WebSocket, subprotocols: Sequence[str] = ()) -> None:
         self.websocket = websocket
-        self.offered: Sequence[str] = websocket.scope.get("subprotocols") or ()
+        # some servers and test clients split a header that is empty, or not there, into one empty name
+        self.offered: Sequence[str] = [name for name in websocket.scope.get("subprotocols") or () if name]
         # what is, or will be, accepted: the first of ours that the client offers
         self.subprotocol = next((name for name in subprotocols if name in self.offered), None)
         self.negotiable = not (subprotocols and self.offered) or self.subprotocol is not None
@@ -382,16 +384,17 @@ class Peer:
     # ---- the outbound queue, from the first room, or block, on
 
     @contextlib.asynccontextmanager
-    async def together(self, bounds: Bounds) -> AsyncIterator[None]:
+    async def together(self, bounds: Bounds, framing: Framing) -> AsyncIterator[None]:
         """Nothing comes between what is sent within."""
         self.require()
-        connection = self._connection or self.queue_outbound(OutboundQueue.of(bounds))
+        connection = self._connection or self.queue_outbound(OutboundQueue.of(bounds), framing)
         async with connection.together():
             yield
 
-    def queue_outbound(self, queue: OutboundQueue) -> Connection:
+    def queue_outbound(self, queue: OutboundQueue, framing: Framing | None = None) -> Connection:
         """
-        From now on everything goes out in order with what is pushed to the `Connection` that this gives.
+        From now on everything goes out in order with what is pushed to the `Connection` that this gives. What is
+        pushed is put into the envelope of `framing`.
 
         Where it does so already, only the counters change: they are those of the rooms then.
         """
@@ -402,7 +405,8 @@ class Peer:
         def on_slow_peer() -> None:
             self.close_soon(SLOW_CLOSE_CODE, "slow consumer")
 
-        self._connection = connection = Connection(self.send, queue, on_slow_peer, wire_of(self.websocket.scope))
+        wire = wire_of(self.websocket.scope)
+        self._connection = connection = Connection(self.send, queue, on_slow_peer, wire, framing)
         self.send = connection.send
         if self.writer is not None:
             self.writer = connection

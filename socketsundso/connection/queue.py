@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
+from socketsundso.messages import Framing
 from socketsundso.wire import Wire
 
 logger = logging.getLogger("socketsundso.rooms")
@@ -61,9 +62,9 @@ class Fields(dict[str, Any]):
 
 
 class Outgoing:
-    """One message on its way: its payload (JSON, UTF-8) and what is made of it at most once."""
+    """One message on its way: its payload (canonical JSON, UTF-8) and what is made of it at most once."""
 
-    __slots__ = ("_event", "_fields", "_frame", "payload", "room", "size", "ttl_s")
+    __slots__ = ("_event", "_fields", "_frame", "_framed", "payload", "room", "size", "ttl_s")
 
     @classmethod
     def of_event(cls, event: MutableMapping[str, Any]) -> Outgoing:
@@ -86,7 +87,19 @@ class Outgoing:
         self.ttl_s = ttl_s
         self._event: MutableMapping[str, Any] | None = None
         self._frame: bytes | None = None
+        self._framed: dict[Framing, Outgoing] | None = None
         self._fields: Fields | None = None
+
+    def framed(self, framing: Framing) -> Outgoing:
+        """The same in an envelope of its own, shared by all peers that read it."""
+        if self.foreign:
+            return self
+        if self._framed is None:
+            self._framed = {}
+        out = self._framed.get(framing)
+        if out is None:
+            out = self._framed[framing] = Outgoing(framing.frame(self.payload))
+        return out
 
     @property
     def event(self) -> MutableMapping[str, Any]:
@@ -114,6 +127,9 @@ class BinaryOutgoing(Outgoing):
 
     __slots__ = ()
     foreign = False  # an empty one is a message, too
+
+    def framed(self, framing: Framing) -> Outgoing:
+        return self  # envelopes are for messages
 
     @property
     def event(self) -> MutableMapping[str, Any]:
@@ -218,13 +234,18 @@ def fail(sent: asyncio.Future[None] | None, error: Exception) -> None:
 class Counters:
     """What has happened since the beginning, in this process and on this event loop."""
 
-    __slots__ = ("delivered", "dropped", "published", "refused")
+    __slots__ = ("delivered", "drops", "published", "refused")
 
     def __init__(self) -> None:
         self.published = 0  # broadcasts
         self.delivered = 0  # messages pushed to local connections
-        self.dropped = 0  # messages that a slow reader's policy dropped
+        self.drops: Counter[str] = Counter()  # messages that slow readers did not get: by a policy, `ttl`, `closed`
         self.refused = 0  # broadcasts that the engine could not take
+
+    @property
+    def dropped(self) -> int:
+        """Messages that a slow reader did not get."""
+        return self.drops.total()
 
 
 def _in_any_room(room: str) -> bool:
@@ -335,7 +356,7 @@ class OutboundQueue:
         while self.waiting:
             place = self.waiting[0]
             if place.expires_at <= now:
-                self._drop(lambda each: each.expires_at <= now)
+                self._drop(lambda each: each.expires_at <= now, "ttl")
                 continue
             self.waiting.popleft()
             if place.is_push:
@@ -356,7 +377,7 @@ class OutboundQueue:
             return False
         self.stalled = True
         if self._mortal:
-            self._drop(lambda place: place.expires_at <= now)
+            self._drop(lambda place: place.expires_at <= now, "ttl")
         if isinstance(self.on_slow, Conflate):
             self._conflate(self.on_slow)
         if self.bytes <= self.max_bytes or self.pushes == 1:
@@ -368,7 +389,8 @@ class OutboundQueue:
 
     def clear(self) -> None:
         """Drop everything; senders that wait get a ConnectionResetError."""
-        self.counters.dropped += self.pushes
+        if self.pushes:
+            self.counters.drops["closed"] += self.pushes
         for place in self.waiting:
             fail(place.sent, ConnectionResetError("the connection was closed before the message was written"))
         self.waiting.clear()
@@ -388,16 +410,16 @@ class OutboundQueue:
             if place.is_push:
                 left, excess = left - 1, excess - place.out.size
                 condemned.add(id(place))
-        self._drop(lambda place: id(place) in condemned)
+        self._drop(lambda place: id(place) in condemned, "drop_newest" if newest else "drop_oldest")
 
-    def _drop(self, condemned: Callable[[Waiting], bool], missed: bool = True) -> None:
-        """Drop and count; what is missed then is told, if the client is to be told, where it is missing."""
+    def _drop(self, condemned: Callable[[Waiting], bool], why: str, missed: bool = True) -> None:
+        """Drop, and count why; what is missed then is told, if the client is to be told, where it is missing."""
         places, self.waiting, self._runs = self.waiting, deque(), {}
         for place in places:
             if condemned(place):
                 self.pushes -= 1
                 self.bytes -= place.out.size
-                self.counters.dropped += 1
+                self.counters.drops[why] += 1
                 if missed and self.tell_gaps:
                     self._tell_gap(place.room, 1)
             elif isinstance(place, WaitingNotice) and place.run is not None:
@@ -419,7 +441,7 @@ class OutboundQueue:
     def _drop_replaced(self, condemned: set[int]) -> None:
         """What a newer value replaces is counted, but leaves no gap: nothing is missing."""
         if condemned:
-            self._drop(lambda place: id(place) in condemned, missed=False)
+            self._drop(lambda place: id(place) in condemned, "conflate", missed=False)
 
     @staticmethod
     def _key_of(conflate: Conflate, out: Outgoing) -> object:

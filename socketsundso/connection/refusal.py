@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException, WebSocketException
 from starlette.responses import PlainTextResponse, Response
 
 from socketsundso.connection.peer import MAX_REASON_BYTES, Peer
+from socketsundso.messages import http_code
 
 _WITHOUT_BODY = (204, 205, 304)
 
@@ -16,6 +17,13 @@ _WITHOUT_BODY = (204, 205, 304)
 def is_meant(exc: Exception) -> bool:
     """Does the application refuse on purpose? Anything else is a bug, to be logged."""
     return isinstance(exc, HTTPException | WebSocketException)
+
+
+def reason_of(exc: Exception) -> str:
+    """In a word, as error frames have it: `forbidden`, for 403."""
+    if isinstance(exc, HTTPException):
+        return http_code(exc.status_code) if _is_status(exc.status_code) else http_code(500)
+    return http_code(403 if isinstance(exc, WebSocketException) else 500)
 
 
 async def refuse(peer: Peer, exc: Exception) -> None:

@@ -153,45 +153,48 @@ class Group:
 class Backlog:
     """What waits for its turn, in messages and bytes: when there is too much of it, nothing is read."""
 
-    __slots__ = ("_bytes", "_item_bytes", "_messages", "_most", "_most_bytes", "_room", "queue")
+    __slots__ = ("_bytes", "_item_bytes", "_messages", "_most", "_most_bytes", "_room", "full", "queue")
 
     def __init__(self) -> None:
         # of the handlers that run one at a time; a deque would cost every idle connection 600 bytes
         self.queue: list[tuple[Call, Frame]] = []
         self._messages = self._bytes = self._item_bytes = 0
         self._most, self._most_bytes = MAX_HELD, MAX_HELD_BYTES  # from so much on it is full
+        self.full = False  # an attribute, since it is asked for with each message
         self._room: asyncio.Future[None] | None = None  # of the loop, while it waits for room
 
-    @property
-    def full(self) -> bool:
+    def _weigh(self) -> None:
         held = self._messages >= self._most or self._bytes >= self._most_bytes
-        return held or self._item_bytes >= MAX_ITEM_BYTES
+        self.full = held or self._item_bytes >= MAX_ITEM_BYTES
+        if not self.full and self._room is not None:
+            self.wake()
 
     def widen(self, times: int) -> None:
         """So many times as much may wait from now on; 1: as much as ever."""
         self._most, self._most_bytes = MAX_HELD * times, MAX_HELD_BYTES * times
+        if self._messages:
+            self._weigh()
 
     def hold(self, frame: Frame) -> None:
         self._messages += 1
         self._bytes += len(frame)
+        self._weigh()
 
     def let_go(self, frame: Frame) -> None:
         self._messages -= 1
         self._bytes -= len(frame)
-        self._make_room()
+        self._weigh()
 
     def hold_items(self, size: int) -> None:
         """So many bytes more of items, or fewer."""
         self._item_bytes += size
-        self._make_room()
-
-    def _make_room(self) -> None:
-        if self._room is not None and not self.full:
-            self.wake()
+        self._weigh()
 
     def put(self, message: Call, frame: Frame) -> None:
-        self._messages += 1
+        self._messages += 1  # `hold`, unfolded: for each message that waits
         self._bytes += len(frame)
+        if self._messages >= self._most or self._bytes >= self._most_bytes:
+            self.full = True
         self.queue.append((message, frame))
 
     def put_first(self, message: Call, frame: Frame) -> None:
@@ -201,10 +204,10 @@ class Backlog:
 
     def next(self) -> tuple[Call, Frame]:
         first = self.queue.pop(0)
-        self._messages -= 1  # `let_go`, unfolded: for each message that has waited
+        self._messages -= 1  # `let_go`, unfolded likewise
         self._bytes -= len(first[1])
-        if self._room is not None:
-            self._make_room()
+        if self.full:
+            self._weigh()
         return first
 
     def holds(self, ref: Ref) -> bool:

@@ -26,6 +26,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
+from socketsundso.connection.lines import about
 from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
@@ -39,7 +40,6 @@ from socketsundso.messages import (
     Refused,
     ResponseError,
     Route,
-    append_ref,
 )
 from socketsundso.wire import Arrivals, BinaryPayload, Source, source_of
 
@@ -150,6 +150,11 @@ class Serial:
             # The next message may be long in coming, and this one may be large.
             frame = message = value = None
 
+    @property
+    def streams(self) -> int:
+        """Streams and uploads that run."""
+        return 0
+
     # ---- the peer leaves
 
     def peer_left(self, message: Message) -> None:
@@ -222,7 +227,7 @@ class Serial:
             return respond_with_valid(self.endpoint.respond, route.encoder.validate(value))
         body = route.encode(value)
         if ref is not None:
-            body = append_ref(body, self.definition.ref_key, ref)
+            body = self.definition.framing.with_ref(body, ref)
         peer = self.peer
         writer = peer.writer  # `peer.write`, unfolded: for each reply
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
@@ -233,10 +238,11 @@ class Serial:
             return None
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
-        if self.responds:
-            return route.encoder.validate(value)
+        return route.encoder.validate(value) if self.responds else self._body(route, value, ref)
+
+    def _body(self, route: Route, value: Any, ref: Ref | None) -> bytes:
         body = route.encode(value)
-        return body if ref is None else append_ref(body, self.definition.ref_key, ref)
+        return body if ref is None else self.definition.framing.with_ref(body, ref)
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         """Send it. None: it is sent, else what is to be awaited for that."""
@@ -320,7 +326,9 @@ class Serial:
         if isinstance(exc, WebSocketException):
             await peer.close(exc.code, exc.reason)
         elif isinstance(exc, FrameError):
-            logger.info("%s sent %s (%s): closed %d", peer.name, exc.reason, exc, exc.close_code)
+            said = peer.name, exc.reason, exc, exc.close_code
+            extra = about(peer, self.endpoint) | {"event": None, "ref": None}  # those are of a message before
+            logger.info("%s sent %s (%s): closed %d", *said, extra=extra)
             await peer.close(exc.close_code, exc.reason)
         else:
             raise exc
@@ -329,11 +337,12 @@ class Serial:
         record = answering(self.peer)
         event = record[1].event if record and record[1] else None
         where = type(self.endpoint).__name__, event, self.peer.name
+        extra = about(self.peer, self.endpoint)
         # one that is away is no fault of the application, and every client may ask meanwhile: no traceback
         if isinstance(exc, BackplaneUnavailable):
-            logger.warning("%s: event %r of %s failed: %s", *where, exc)
+            logger.warning("%s: event %r of %s failed: %s", *where, exc, extra=extra)
         else:
-            logger.error("%s: event %r of %s failed", *where, exc_info=exc)
+            logger.error("%s: event %r of %s failed", *where, exc_info=exc, extra=extra)
 
 
 def stray(exc: asyncio.CancelledError) -> Exception:

@@ -11,11 +11,6 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-Run = Callable[..., Any]
-"""`run(function, *arguments)`: how a step is taken, such as `Context.run`."""
-
-_NEVER = object()
-
 
 @types.coroutine
 def noting(coroutine: Coroutine[Any, Any, Any], note: Callable[[], None]) -> Generator[Any, Any, Any]:
@@ -44,12 +39,8 @@ def noting(coroutine: Coroutine[Any, Any, Any], note: Callable[[], None]) -> Gen
 
 
 @types.coroutine
-def rest_of(begun: Any, waits_for: Any, run: Run, end: object = _NEVER) -> Generator[Any, Any, Any]:
-    """
-    What a coroutine has left to do, whose first step was taken elsewhere and waits for something.
-
-    It is done for now when it gives `end`, else when it returns.
-    """
+def rest_of(begun: Any, waits_for: Any) -> Generator[Any, Any, Any]:
+    """What a coroutine has left to do, whose first step was taken elsewhere and waits for something."""
     while True:
         try:
             value = yield waits_for
@@ -59,8 +50,7 @@ def rest_of(begun: Any, waits_for: Any, run: Run, end: object = _NEVER) -> Gener
             step = begun.send
         waits_for = None  # as above
         try:
-            if (waits_for := run(step, value)) is end:
-                return None
+            waits_for = step(value)
         except StopIteration as done:
             return done.value
         finally:

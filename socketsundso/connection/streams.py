@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.concurrency import run_in_threadpool
 
@@ -71,30 +71,47 @@ def iterator_of(items: Any, in_thread: bool) -> Any:
     return (_Threaded if in_thread else _Stepped)(iter(items))
 
 
+class Stopped(Protocol):
+    """Whoever may stop a stream."""
+
+    @property
+    def reason(self) -> object: ...
+
+
+class Audience(Protocol):
+    """Whoever the items are for."""
+
+    @property
+    def is_lost(self) -> bool: ...
+
+
 async def pass_on(
-    items: AsyncIterator[Any], send: Callable[[Any], Awaitable[None] | None], is_stopped: Callable[[], bool]
+    items: AsyncIterator[Any], send: Callable[[Any], Awaitable[None] | None], stopped: Stopped, audience: Audience
 ) -> None:
     """
-    Send each item, until there are no more, or `is_stopped()`.
+    Send each item, until there are no more, or there is a reason to stop.
 
     `send` gives what is to be awaited, so that a peer that reads slowly holds back the iterator.
     """
-    step, sent = anext(items), 0
+    step, left = anext(items), TURN_ITEMS
     while True:
         try:
             item = await step
         except StopAsyncIteration:
             return
-        if is_stopped():  # it goes on in spite of its cancellation
+        if stopped.reason is not None:  # it goes on in spite of its cancellation
             return
         try:
-            if (rest := send(item)) is not None:
+            if (rest := send(item)) is not None:  # as for whoever is lost
                 await rest
-            sent += 1
-            if sent % TURN_ITEMS == 0:
+                if audience.is_lost:
+                    return
+            left -= 1
+            if not left:
+                left = TURN_ITEMS
                 await asyncio.sleep(0)
         except asyncio.CancelledError as exc:
-            if is_stopped() or not hasattr(items, "athrow"):
+            if stopped.reason is not None or audience.is_lost or not hasattr(items, "athrow"):
                 raise
             step = items.athrow(exc)  # an `asyncio.timeout` around a `yield` cancels whoever runs then: it is meant
         else:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import anyio
 from starlette.websockets import WebSocketDisconnect
 
+from socketsundso.connection.lines import about
 from socketsundso.connection.peer import Peer
 
 logger = logging.getLogger("socketsundso")
@@ -47,7 +48,7 @@ class Tasks:
         self._running.discard(task)
         if (error := failure_of(task)) is not None:
             what = self._owner, task.get_name(), self._peer.name
-            logger.error("%s: the task %s of %s failed", *what, exc_info=error)
+            logger.error("%s: the task %s of %s failed", *what, exc_info=error, extra=about(self._peer))
 
     async def cancel(self) -> None:
         """Cancel what still runs, and wait for its end."""

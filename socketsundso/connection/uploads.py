@@ -146,7 +146,8 @@ def item_in(message: Any) -> bytes | ValidationError:
             message.route.exact(message.text)
         except ValidationError as exc:
             return exc.with_traceback(None)
-        raw = msgspec.json.decode(message.text, type=dict[str, msgspec.Raw])[ITEM_KEY]
+        data = message.route.framing.data_of(message.text)
+        raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])[ITEM_KEY]
     return bytes(raw)  # a Raw keeps its whole frame
 
 

@@ -143,7 +143,11 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Every channel of an application, and the schemas that they share."""
+    """
+    An application's `channels`, one for each endpoint, and the schemas that they share, its `components`, by name.
+
+    `title`, `version` and `description` are those of the application.
+    """
 
     title: str
     version: str

@@ -4,16 +4,23 @@ Bytes <-> values: what a handler's signature makes of frames, and how replies, p
 Knows no connection. One module per question:
 
     signature     a function -> its parameters, types resolved
+    whole         the parameter that is the message: which events its models name
     markers       what fills a parameter beside the message: Depends, the connection, the handshake
     dependencies  a graph of dependencies -> the signature of the whole, and the function that solves it
     teardown      what dependencies do behind their `yield`
     aliases       what an annotation stands for: aliases and NewTypes looked through, types for variables
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
+    envelopes     in what messages stand, as endpoints declare it
+    framing       the same, compiled: how frames are read and written
+    refs          what a `ref` may be
+    naming        what messages are called, by their own `type` or by their class
     forms         how an annotation looks to pydantic
     annotations   which annotations msgspec decodes exactly as pydantic would, and which can never come from JSON
     conduct       how the requests of an event stand beside others: in turn, or apart
     route         one event, compiled: its Struct and the calls that unpack it
     fields        what reads a value of one annotation, and one that a frame keeps raw
+    whole_frames  what reads a frame that is one model as a whole
+    flat_models   the model that clients send flat, and that is not: told once
     raw_fields    what pydantic takes from raw JSON, and the complete error where it refuses that
     judge         what pydantic says of a whole frame that the fast path refused
     decoder       routes -> one union of Structs: a frame in, a message ready to be called out
@@ -38,6 +45,7 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
+from socketsundso.messages import whole as whole
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
 from socketsundso.messages.binary import BYTES as BYTES
@@ -76,30 +84,38 @@ from socketsundso.messages.details import check_errors as check_errors
 from socketsundso.messages.details import details_of as details_of
 from socketsundso.messages.details import refuse_alike as refuse_alike
 from socketsundso.messages.details import written as written
+from socketsundso.messages.envelopes import AnyEnvelope as AnyEnvelope
+from socketsundso.messages.envelopes import ArrayEnvelope as ArrayEnvelope
+from socketsundso.messages.envelopes import Envelope as Envelope
+from socketsundso.messages.envelopes import framing_of as framing_of
 from socketsundso.messages.error_frames import ErrorPolicy as ErrorPolicy
 from socketsundso.messages.error_frames import MessageError as MessageError
+from socketsundso.messages.error_frames import code_of as code_of
 from socketsundso.messages.error_frames import error_frame as error_frame
 from socketsundso.messages.error_frames import http_code as http_code
 from socketsundso.messages.fields import Field as Field
+from socketsundso.messages.framing import CANONICAL as CANONICAL
+from socketsundso.messages.framing import Framing as Framing
+from socketsundso.messages.framing import numbered as numbered
 from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
-from socketsundso.messages.judge import Ref as Ref
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
+from socketsundso.messages.naming import own_types as own_types
+from socketsundso.messages.naming import pushed_type as pushed_type
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
-from socketsundso.messages.pushes import own_types as own_types
 from socketsundso.messages.pushes import pushed_fields as pushed_fields
-from socketsundso.messages.pushes import pushed_type as pushed_type
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions
 from socketsundso.messages.questions import Refusal as Refusal
 from socketsundso.messages.questions import asked_by_anybody as asked_by_anybody
 from socketsundso.messages.questions import revived as revived
+from socketsundso.messages.refs import Ref as Ref
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model
@@ -116,6 +132,8 @@ from socketsundso.messages.route import cancel_route as cancel_route
 from socketsundso.messages.route import complete_route as complete_route
 from socketsundso.messages.route import item_route as item_route
 from socketsundso.messages.route import reply_route as reply_route
+from socketsundso.messages.route import text_route as text_route
+from socketsundso.messages.signature import Extra as Extra
 from socketsundso.messages.signature import Signature as Signature
 from socketsundso.messages.signature import Unresolvable as Unresolvable
 from socketsundso.messages.structs import union_members as union_members
@@ -123,4 +141,3 @@ from socketsundso.messages.teardown import Opened as Opened
 from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.teardown import finishing as finishing
-from socketsundso.messages.values import append_ref as append_ref

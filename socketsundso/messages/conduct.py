@@ -13,7 +13,7 @@ from typing import Any, Literal
 from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.messages.signature import Signature
 
-Apart = Literal["stream", "upload", "concurrent", "cancel", "reply", "item", "complete"]
+Apart = Literal["stream", "upload", "concurrent", "cancel", "reply", "item", "complete", "text"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Union
 
 import msgspec
 from msgspec import Raw
 
 from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent
-from socketsundso.messages.judge import BAD_REF, REF_TYPE, UNREADABLE, Frame, Ref, check_syntax, read_ref, text_of
+from socketsundso.messages.framing import CANONICAL, Framing, Misshapen
+from socketsundso.messages.judge import Frame, check_syntax, text_of
+from socketsundso.messages.refs import BAD_REF, UNREADABLE, Ref, read_ref
 from socketsundso.messages.route import Refused, Route, Unread
 from socketsundso.messages.structs import by_pydantic
 
@@ -29,6 +32,7 @@ UNDECODABLE = (Exception,)
 """What the fast path may raise for a frame that it does not take: what msgspec raises, and whatever a Struct's
 `__post_init__` or a default's factory does. The judge decides then."""
 
+_NO_TEXTS: Mapping[str, Any] = MappingProxyType({})
 _PADDING_TAG = "\x00"
 _MAX_GIVEN = 128  # characters of an unknown event's name that are echoed
 _MAX_PERMITTED = 4096  # characters of event names that an unknown-event answer lists
@@ -52,31 +56,32 @@ class Decoder:
         self,
         routes: Mapping[str, Route],
         *,
-        ref_key: str = "ref",
+        framing: Framing = CANONICAL,
         disclose_events: bool = True,
         converses: bool = False,
         uploads: bool = False,
+        texts: Mapping[str, Any] = _NO_TEXTS,
         binary: Route | None = None,
     ) -> None:
         self.routes = dict(routes)
         self.binary = binary  # that of binary frames, where they are no JSON
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.uploads = uploads  # handlers that take items are among them
-        self.ref_key = ref_key
+        self.framing = framing
+        self.texts = texts  # whole frames that are messages as they are, without being decoded
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
-        self._peek = _peek_decoder(ref_key)
 
     def _first_decode(self, frame: Frame) -> Message:
         # With a single Struct in the union msgspec would make the tag optional; without any it cannot be built.
         tag = _PADDING_TAG
         while tag in self.routes:
             tag += _PADDING_TAG
-        padding: type = msgspec.defstruct(
-            "Padding", [], namespace={"call": _refuse, "route": None, "ref": None}, tag_field="type", tag=tag
-        )
+        padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
         structs = tuple(route.struct for route in self.routes.values())
         self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
+        if self.texts:
+            self.decode = functools.partial(_decode_any, self.texts, self.decode)
         if self.binary is not None:
             self.decode = _unless_binary(self.decode, self.binary.struct())
         message: Message = self.decode(frame)
@@ -104,7 +109,7 @@ class Decoder:
         """
         text = frame if isinstance(frame, str) else text_of(frame)
         try:
-            peek = self._peek(text)
+            peek = self.framing.peek(text)
             return Unread(self.routes[peek.type], peek.ref, text)
         except (*UNREADABLE, KeyError):
             check_syntax(text)
@@ -112,26 +117,27 @@ class Decoder:
 
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""
-        given = _shown(text_of(frame))
-        if isinstance(given, dict) and given.get(self.ref_key) is not None:
-            return MessageError("validation_error", [_detail(BAD_REF.type, [self.ref_key], BAD_REF.message())])
-        missing = {**_detail("missing", [self.ref_key], "Field required"), "input": given}
+        text, place = text_of(frame), [self.framing.ref_place]
+        given = self.framing.outline(text).ref
+        if given is not None and bytes(given) != b"null":
+            return MessageError("validation_error", [_detail(BAD_REF.type, place, BAD_REF.message())])
+        missing = {**_detail("missing", place, "Field required"), "input": _shown(text)}
         return MessageError("validation_error", [missing])
 
     def _envelope(self, text: str) -> Unread:
         """The slow look at a frame whose `type` or `ref` is not as it should be."""
         try:
-            envelope = msgspec.json.decode(text, type=dict[str, Raw])
-        except UNREADABLE:
-            raise MalformedMessage([_detail("dict_type", [], "Input should be an object")]) from None
-        ref, _ = read_ref(envelope.get(self.ref_key))
-        return Unread(self._route(envelope, text, ref), ref, text)
+            given, raw_ref = self.framing.outline(text)
+        except Misshapen as exc:
+            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+        ref, _ = read_ref(raw_ref)
+        return Unread(self._route(given, text, ref), ref, text)
 
-    def _route(self, envelope: Mapping[str, Raw], text: str, ref: Ref | None) -> Route:
-        if "type" not in envelope:
-            missing = {**_detail("missing", ["type"], "Field required"), "input": _shown(text)}
+    def _route(self, raw: Raw | None, text: str, ref: Ref | None) -> Route:
+        if raw is None:
+            missing = {**_detail("missing", [self.framing.type_place], "Field required"), "input": _shown(text)}
             raise MalformedMessage([missing], ref)
-        given = _shown(envelope["type"])
+        given = _shown(raw)
         if isinstance(given, str):
             if given in self.routes:
                 return self.routes[given]
@@ -143,25 +149,21 @@ class Decoder:
             given = given[:_MAX_GIVEN] + "…"
         elif isinstance(given, dict | list) and len(msgspec.json.encode(given)) > _MAX_GIVEN:
             given = type(given)()
+        place = [self.framing.type_place]
         if not self._disclose:
-            return {**_detail("literal_error", ["type"], "Input should be an event of this endpoint"), "input": given,
+            return {**_detail("literal_error", place, "Input should be an event of this endpoint"), "input": given,
                     "ctx": {"given": given}}  # fmt: skip
         permitted = _fitting(name for name, route in self.routes.items() if not route.hidden)
         expected = _enumerate(permitted)
         return {
-            **_detail("literal_error", ["type"], f"Input should be {expected}"),
+            **_detail("literal_error", place, f"Input should be {expected}"),
             "input": given,
             "ctx": {"expected": expected, "given": given, "permitted": permitted},
         }
 
 
-@functools.cache
-def _peek_decoder(ref_key: str) -> Callable[[Frame], Any]:
-    """Finds `type` and `ref` alone, in one call."""
-    peek: type = msgspec.defstruct(
-        "Peek", [("type", str), ("ref", REF_TYPE, msgspec.field(name=ref_key, default=None))], gc=False
-    )
-    return msgspec.json.Decoder(peek).decode
+def _decode_any(texts: Mapping[str, Any], decode: Callable[[Frame], Any], frame: Frame) -> Any:
+    return texts[frame] if type(frame) is str and frame in texts else decode(frame)
 
 
 def _fitting(names: Iterable[str]) -> list[str]:
@@ -180,7 +182,7 @@ def _enumerate(names: list[str]) -> str:
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
 
 
-def _detail(kind: str, loc: list[str | int], msg: str) -> dict[str, Any]:
+def _detail(kind: str, loc: list[Any], msg: str) -> dict[str, Any]:
     return {"type": kind, "loc": loc, "msg": msg}
 
 

@@ -23,7 +23,7 @@ class Definition:
     raises what is answered instead.
     """
 
-    __slots__ = ("charge", "decoder", "encode_nameless", "error_policy", "overrides", "ref_key")
+    __slots__ = ("charge", "decoder", "encode_nameless", "error_policy", "framing", "overrides")
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class Definition:
     ) -> None:
         self.decoder, self.error_policy = decoder, error_policy
         self.overrides, self.charge = overrides, charge
-        self.ref_key = error_policy.ref_key
+        self.framing = error_policy.framing
         # of an answer to a message that no handler is for
-        self.encode_nameless = encoder_for("error", None, ResponseOptions(), self.ref_key).encode
+        self.encode_nameless = encoder_for("error", None, ResponseOptions(), self.framing).encode
 
     def copy(self, decoder: Decoder, overrides: Overrides = _NONE) -> Definition:
         """The same of other handlers."""

@@ -24,7 +24,7 @@ from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
 from socketsundso.messages.markers import Dependency, Given, Injected, Uploaded, are_alike
 from socketsundso.messages.route import threaded
-from socketsundso.messages.signature import Parameter, Signature, name_of, whole_message_of
+from socketsundso.messages.signature import Parameter, Signature, name_of
 from socketsundso.messages.teardown import (
     end_again,
     fail_late,
@@ -100,7 +100,6 @@ def solved(
         self_position=0,
         by_keyword=False,
         is_async=True,
-        message_model=whole_message_of(signature.event, parameters),
         overridable=tuple(graph.overridable),
         handshake=MappingProxyType(graph.handshake),
         tears_down=any(map(_is_torn_down, graph.steps)),

@@ -26,6 +26,7 @@ from typing_extensions import TypedDict
 from socketsundso.errors import PACKAGE_CODES, SHARED_CODES, DefinitionError, EventError
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
 from socketsundso.messages.declared import field_types
+from socketsundso.messages.framing import canonical
 from socketsundso.messages.replies import ResponseOptions, encoder_for
 from socketsundso.messages.response_errors import ResponseError
 from socketsundso.messages.values import Encoder
@@ -65,7 +66,7 @@ def _context(encoder: Encoder, given: Mapping[str, Any]) -> Raw:
 
 def _encoder(kind: type[EventError]) -> Encoder:
     """What writes `{"type": code, "ctx": details}`."""
-    return encoder_for(kind.code, _keys({"ctx": _keys(details_of(kind))}), ResponseOptions(), ref_key="")
+    return encoder_for(kind.code, _keys({"ctx": _keys(details_of(kind))}), ResponseOptions(), framing=canonical(None))
 
 
 def _keys(types: Mapping[str, Any]) -> Any:
@@ -126,7 +127,7 @@ def _check_details(where: str, kind: type[EventError]) -> None:
 def _check_detail(where: str, name: str, annotation: Any) -> None:
     try:
         check(annotation)
-        encoder_for(name, _keys({name: annotation}), ResponseOptions(), ref_key="")
+        encoder_for(name, _keys({name: annotation}), ResponseOptions(), framing=canonical(None))
     except (UnsupportedAnnotation, DefinitionError) as exc:
         raise DefinitionError(f"{where}: {annotation!r} is told as JSON, and cannot be: {exc}") from exc
 

@@ -1,7 +1,7 @@
 """
 Exceptions -> `error` frames, bounded in number and size.
 
-    {"type":"error","code":"validation_error","ref":7,
+    {"type":"error","ref":7,"code":"validation_error",
      "errors":[{"type":"missing","loc":["room"],"msg":"Field required","input":{...}}]}
 
 Only what pydantic or the application says goes into `errors`; the text of an unexpected exception never does.
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from socketsundso.errors import EventError
 from socketsundso.messages.disclosure import quiet_error
+from socketsundso.messages.framing import CANONICAL, Framing
 
 _MAX_INPUT = 1024  # bytes of one `input` once the whole answer may become large
 _MAX_DEPTH = 200  # of an `input` that is not plain JSON, as pydantic's own limit
@@ -44,7 +45,7 @@ class ErrorPolicy:
     max_errors: int = 100
     max_bytes: int = 65_536
     legacy: bool = False
-    ref_key: str = "ref"
+    framing: Framing = CANONICAL
 
 
 class Declares(Protocol):
@@ -80,15 +81,24 @@ def error_frame(
     exc: Exception, policy: ErrorPolicy, ref: int | str | None = None, route: Declares | None = None
 ) -> bytes:
     """The error frame that answers `exc`; `route` is that of the message that it is about."""
-    code, errors = _describe(exc, policy, route)
-    details = getattr(exc, "details", None)
-    body = _encode(code, errors, details, policy, ref)
+    fields = _described(exc, policy, route)
+    body = _encode(fields, policy, ref)
     if len(body) <= policy.max_bytes:
         return body
-    body = _encode(code, [_without_input(error) for error in errors], details, policy, ref)
+    errors = fields["errors"]
+    body = _encode({**fields, "errors": [_without_input(error) for error in errors]}, policy, ref)
     if len(body) <= policy.max_bytes:
         return body
-    return _encode(code, [_summary(len(errors))], details, policy, ref)
+    return _encode({**fields, "errors": [_summary(len(errors))]}, policy, ref)
+
+
+def code_of(exc: Exception) -> str:
+    """The `code` of the frame that answers `exc`."""
+    if isinstance(exc, ValidationError):
+        return "validation_error"
+    if isinstance(exc, EventError):
+        return exc.code
+    return http_code(exc.status_code) if isinstance(exc, HTTPException) else "internal_error"
 
 
 def http_code(status: int) -> str:
@@ -102,20 +112,21 @@ def http_code(status: int) -> str:
     return "".join(c if c.isalnum() else "_" for c in phrase.lower())
 
 
-def _describe(exc: Exception, policy: ErrorPolicy, route: Declares | None) -> tuple[str, list[dict[str, Any]]]:
+def _described(exc: Exception, policy: ErrorPolicy, route: Declares | None) -> dict[str, Any]:
+    """What is told: `code`, `errors`, and the details of an application's own error."""
     if isinstance(exc, ValidationError):
-        return "validation_error", _validation_errors(exc, policy, route)
+        return {"code": "validation_error", "errors": _validation_errors(exc, policy, route)}
     if isinstance(exc, EventError):
         errors = exc.errors[: policy.max_errors]
         if exc.quiet:
             errors = [_with_place(quiet_error(error), error) for error in errors]
         if not policy.include_input:
             errors = [_without_given(error, exc) for error in errors]
-        return exc.code, errors
+        return {"code": exc.code, "errors": errors, **exc.details}
     if isinstance(exc, HTTPException):
         detail = {"type": "HTTPException", "loc": [], "msg": exc.detail, "status_code": exc.status_code}
-        return http_code(exc.status_code), [detail]
-    return "internal_error", []
+        return {"code": http_code(exc.status_code), "errors": [detail]}
+    return {"code": "internal_error", "errors": []}
 
 
 def _with_place(quiet: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +158,7 @@ def _validation_errors(exc: ValidationError, policy: ErrorPolicy, route: Declare
 
 
 def _presentable(error: dict[str, Any], policy: ErrorPolicy) -> dict[str, Any]:
-    if isinstance(error.get("input"), PydanticUndefinedType) or error["loc"] == (policy.ref_key,):
+    if isinstance(error.get("input"), PydanticUndefinedType) or error["loc"] == (policy.framing.ref_place,):
         return _without_input(error)
     return error
 
@@ -181,14 +192,8 @@ def _summary(count: int) -> dict[str, Any]:
     }
 
 
-def _encode(code: str, errors: list[dict[str, Any]], details: Any, policy: ErrorPolicy, ref: int | str | None) -> bytes:
-    if policy.legacy:
-        return _json({"errors": errors})
-    head: dict[str, Any] = {"type": "error", "code": code}
-    if ref is not None:
-        head[policy.ref_key] = ref
-    head["errors"] = errors
-    return _json({**head, **details} if details else head)
+def _encode(fields: dict[str, Any], policy: ErrorPolicy, ref: int | str | None) -> bytes:
+    return _json({"errors": fields["errors"]} if policy.legacy else policy.framing.answer("error", fields, ref))
 
 
 def _json(value: Any) -> bytes:

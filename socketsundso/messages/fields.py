@@ -17,6 +17,7 @@ from pydantic_core import ValidationError
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.annotations import UnsupportedAnnotation, native, pydantic_form
 from socketsundso.messages.disclosure import declared_names
+from socketsundso.messages.framing import Place
 from socketsundso.messages.raw_fields import gathered
 from socketsundso.messages.structs import by_pydantic, runs_user_code
 
@@ -55,13 +56,13 @@ def _first_line(exc: Exception) -> str:
 
 class Field:
     """
-    One key of a frame. `where` says what it is declared as.
+    One key of a frame, in this `place` of it. `where` says what it is declared as.
 
     Raises `DefinitionError` for what pydantic cannot validate.
     """
 
-    def __init__(self, key: str, annotation: Any, where: str) -> None:
-        self._key, self._adapter = key, adapter_for(where, annotation)
+    def __init__(self, key: str, annotation: Any, where: str, place: Place = ()) -> None:
+        self._key, self._place, self._adapter = key, place, adapter_for(where, annotation)
         kind = native_kind(annotation)
         self._decode = None if kind is None else msgspec.json.Decoder(kind, dec_hook=by_pydantic).decode
 
@@ -76,7 +77,7 @@ class Field:
             return self._adapter.validator.validate_json(raw)
         except ValidationError as exc:
             failure = exc
-        raise gathered({self._key: failure}) or failure
+        raise gathered({self._key: failure}, self._place) or failure
 
     @functools.cached_property
     def declared(self) -> frozenset[str]:

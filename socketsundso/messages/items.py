@@ -15,7 +15,9 @@ from typing import Any
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import is_model_class, kind_of, members, settled
-from socketsundso.messages.pushes import encode_push, pushed_type
+from socketsundso.messages.framing import Framing
+from socketsundso.messages.naming import pushed_type
+from socketsundso.messages.pushes import NO_MESSAGES, encode_push, name_in
 from socketsundso.messages.replies import ResponseOptions, encoder_for, returned_model
 from socketsundso.messages.values import Encoder
 
@@ -23,23 +25,27 @@ ENDS = ("complete", "error")
 """The types of the frames that end a stream."""
 
 
-def item_encoder(event: str, model: Any, options: ResponseOptions, ref_key: str) -> Encoder | ModelItems | PlainItems:
+def item_encoder(
+    event: str, model: Any, options: ResponseOptions, framing: Framing
+) -> Encoder | ModelItems | PlainItems:
     """
     What writes the items of the event's stream; `model` is what they are declared to be, None for anything.
 
     Raises `DefinitionError` for a model that cannot be an item.
     """
     if model is None or returned_model(settled(model)) is None:
-        return PlainItems(event, ref_key)
-    encoder = encoder_for(event, model, options, ref_key)  # refused in the name of the event
-    names = {kind_of(kind): pushed_type(kind) for kind in members(settled(model)) if is_model_class(kind_of(kind))}
+        return PlainItems(event, framing)
+    encoder = encoder_for(event, model, options, framing)  # refused in the name of the event
+    key = framing.type_key or "type"
+    models = [kind for kind in members(settled(model)) if is_model_class(kind_of(kind))]
+    names = {kind_of(kind): pushed_type(kind, key) for kind in models}
     for kind, name in names.items():
         if name in ENDS:
             raise DefinitionError(
                 f"event {event!r}: {name!r} ends a stream, so {kind.__name__} cannot be one of its items; give it "
                 "another `type`"
             )
-    encoders = {kind: encoder_for(name, model, options, ref_key) for kind, name in names.items()}
+    encoders = {kind: encoder_for(name, model, options, framing) for kind, name in names.items()}
     if len(encoders) == 1:
         return next(iter(encoders.values()))
     return ModelItems(encoders, encoder) if encoders else encoder
@@ -48,16 +54,21 @@ def item_encoder(event: str, model: Any, options: ResponseOptions, ref_key: str)
 class PlainItems:
     """Items that nothing was declared about."""
 
-    def __init__(self, event: str, ref_key: str) -> None:
-        self._dicts, self._ref_key = Encoder(event, ref_key), ref_key
+    def __init__(self, event: str, framing: Framing) -> None:
+        self._values, self._framing = encoder_for(event, None, ResponseOptions(), framing), framing
 
     def validate(self, value: Any) -> Any:
         return value
 
     def encode(self, value: Any) -> bytes:
-        return self._dicts.encode(value) if isinstance(value, Mapping) else encode_push(value, self._ref_key)
+        if isinstance(value, NO_MESSAGES) or (isinstance(value, Mapping) and self._has_no_name(value)):
+            return self._values.encode(value)
+        return self._framing.frame(encode_push(value, self._framing))
 
     encode_valid = encode
+
+    def _has_no_name(self, value: Mapping[Any, Any]) -> bool:
+        return self._framing.is_canonical or not isinstance(name_in(value, self._framing)[1], str)
 
 
 class ModelItems:

@@ -11,25 +11,18 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
-from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
+from pydantic_core import CoreSchema, ValidationError, core_schema
 
 from socketsundso.errors import InvalidUTF8, MalformedFrame
 from socketsundso.messages.annotations import pydantic_form
+from socketsundso.messages.framing import TITLE, Framing
+from socketsundso.messages.refs import BAD_REF, UNREADABLE, read_ref
 from socketsundso.messages.signature import Parameter, Signature
+from socketsundso.messages.whole_frames import frame_reader
 
 Frame = str | bytes
-Ref = int | str
-
-UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)  # what msgspec alone raises
-
-TITLE = "Message"
-"""What pydantic's errors about a whole message call it."""
-
-MAX_REF_LENGTH = 64
-_INT64 = range(-(2**63), 2**63)
-REF_TYPE = Annotated[int, Meta(ge=_INT64[0], le=_INT64[-1])] | Annotated[str, Meta(max_length=MAX_REF_LENGTH)] | None
 
 
 def text_of(frame: Frame) -> str:
@@ -50,20 +43,39 @@ def check_syntax(text: str) -> None:
         raise MalformedFrame(str(exc)) from None
 
 
-def exact_validator(signature: Signature, ref_key: str) -> Callable[[Frame], dict[str, Any]]:
+def exact_validator(signature: Signature, framing: Framing) -> Callable[[Frame], dict[str, Any]]:
     """Gives all arguments of a whole frame. Raises pydantic's `ValidationError`, and whatever validators raise."""
+    adapter = whole_adapter(signature, framing)
     if signature.message_model is not None:
-        return _whole_validator(signature, signature.message_model, ref_key)
-    validate: Callable[[Frame], dict[str, Any]] = whole_adapter(signature, ref_key).validator.validate_json
-    return validate
+        return _whole_validator(signature, frame_reader(adapter, signature.message_model, framing), framing)
+    validate: Callable[[Frame], dict[str, Any]] = adapter.validator.validate_json
+    return _within(validate, signature, framing) if framing.place else validate
 
 
-def whole_adapter(signature: Signature, ref_key: str) -> TypeAdapter[Any]:
+def _within(
+    validate: Callable[[Frame], Any], signature: Signature, framing: Framing
+) -> Callable[[Frame], dict[str, Any]]:
+    """The arguments in a part of the frame, which may be left out where none is needed."""
+    empty = msgspec.json.encode(framing.answer(signature.event, {}, None))
+
+    def exact(frame: Frame) -> dict[str, Any]:
+        found = framing.found(validate(frame))
+        if found is None:
+            found = framing.found(validate(empty))
+            assert found is not None
+        return found
+
+    return exact
+
+
+def whole_adapter(signature: Signature, framing: Framing) -> TypeAdapter[Any]:
     """The pydantic adapter for a whole message."""
-    return TypeAdapter(signature.message_model or _whole_schema(signature, ref_key))
+    if signature.message_model is None:
+        return TypeAdapter(_whole_schema(signature, framing))
+    return TypeAdapter(pydantic_form(signature.message_model))
 
 
-def _whole_schema(signature: Signature, ref_key: str) -> type:
+def _whole_schema(signature: Signature, framing: Framing) -> type:
     """
     A type whose pydantic schema is the whole message: an object of just these keys.
 
@@ -82,12 +94,8 @@ def _whole_schema(signature: Signature, ref_key: str) -> type:
                 )
                 for parameter in signature.parameters
             }
-            # Names that no parameter can have; their aliases are the reserved keys.
-            fields["type key"] = core_schema.typed_dict_field(core_schema.any_schema(), validation_alias="type")
-            fields["ref key"] = core_schema.typed_dict_field(
-                core_schema.no_info_plain_validator_function(_check_ref), required=False, validation_alias=ref_key
-            )
-            return core_schema.typed_dict_schema(fields, extra_behavior="forbid", cls_name=TITLE)
+            is_closed = signature.extra == "forbid" and not framing.takes_any
+            return framing.schema(fields, closed=is_closed, needed=signature.needs_data)
 
     return WholeMessage
 
@@ -122,44 +130,21 @@ def core_alias(parameter: Parameter) -> Any:
     return parameter.key if alias is None or isinstance(alias, str) else alias.convert_to_aliases()
 
 
-def _whole_validator(signature: Signature, model: type[BaseModel], ref_key: str) -> Callable[[Frame], dict[str, Any]]:
+def _whole_validator(
+    signature: Signature, read_model: Callable[[Frame], Any], framing: Framing
+) -> Callable[[Frame], dict[str, Any]]:
     (parameter,) = signature.parameters
-    validate = TypeAdapter(model).validator.validate_json
 
     def whole(frame: Frame) -> dict[str, Any]:
-        envelope = msgspec.json.decode(frame, type=dict[str, Raw])
-        ref = envelope.pop(ref_key, None)
-        if ref is not None and not read_ref(ref)[1]:
+        _, is_valid = read_ref(framing.outline(text_of(frame)).ref)
+        if not is_valid:
+            place: Any = (framing.ref_place,)
             raise ValidationError.from_exception_data(
-                TITLE, [{"type": BAD_REF, "loc": (ref_key,), "input": None}], input_type="json"
+                TITLE, [{"type": BAD_REF, "loc": place, "input": None}], input_type="json"
             )
-        return {parameter.name: validate(frame if ref is None else msgspec.json.encode(envelope))}
+        return {parameter.name: read_model(frame)}
 
     return whole
-
-
-BAD_REF = PydanticCustomError("ref_type", "Input should be an integer of 64 bits or a string of at most 64 characters")
-
-
-def _check_ref(value: Any) -> Any:
-    fits = value is None or (
-        len(value) <= MAX_REF_LENGTH
-        if isinstance(value, str)
-        else isinstance(value, int) and not isinstance(value, bool) and value in _INT64
-    )
-    if not fits:
-        raise BAD_REF
-    return value
-
-
-def read_ref(raw: Raw | None) -> tuple[Ref | None, bool]:
-    """The `ref` in a frame, and whether it is a valid one."""
-    if raw is None:
-        return None, True
-    try:
-        return msgspec.json.decode(raw, type=REF_TYPE), True
-    except UNREADABLE:
-        return None, False
 
 
 def json_model_fields(signature: Signature) -> dict[str, Any]:

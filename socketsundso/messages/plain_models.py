@@ -12,7 +12,7 @@ pydantic spell an exponent 1e+16, orjson always 1e16.)
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -25,7 +25,7 @@ _FIELD = {"type", "schema", "metadata", "validation_alias", "serialization_alias
 
 
 def plain_encode(
-    schema: Any, event: str, by_alias: bool, careful: Callable[[Any], bytes]
+    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes]
 ) -> Callable[[Any], bytes] | None:
     """
     `encode` for the model with this core schema: JSON with `type`: the model's own, else the event's name.
@@ -37,24 +37,29 @@ def plain_encode(
     if not _is_plain(schema):
         return None
     names = {"model": schema["cls"], "dumps": orjson.dumps, "careful": careful}
+    type_key = typing.key
     written: dict[str, str] = {}  # key -> where its value is
     checks = []
     for index, (name, field) in enumerate(schema["schema"]["fields"].items()):
         scalar = _scalar(field["schema"]) if _FIELD.issuperset(field) else None
         key = (by_alias and field.get("serialization_alias")) or name
-        if scalar is None or key in written or (key == "type" and (scalar.kind is not str or scalar.nullable)):
+        if scalar is None or key in written or (key == type_key and (scalar.kind is not str or scalar.nullable)):
             return None
         written[key] = f"value_{index}"
         checks.append(scalar.check(f"value_{index}", f"fields[{name!r}]"))
     items = [f"{key!r}: {value}" for key, value in written.items()]
-    if "type" not in written:
-        items.insert(0, f"'type': {event!r}")
+    if type_key is not None and type_key not in written:
+        items.insert(0, f"{type_key!r}: {typing.event!r}")
+    message = f"dumps({{{', '.join(items)}}})"
+    if type_key is None:
+        names |= {"open": typing.open, "close": typing.close}
+        message = f'b"%b%b%b" % (open, {message}, close)'
     body = [
         "if type(value) is model:",
         "    fields = value.__dict__",
         "    try:",
         f"        if {' and '.join(checks) or True}:",
-        f"            return dumps({{{', '.join(items)}}})",
+        f"            return {message}",
         "    except (KeyError, TypeError):",  # a field that was deleted; a number or text that orjson refuses
         "        pass",
         "return careful(value)",
@@ -74,6 +79,19 @@ def _is_plain(schema: Any) -> bool:
         and is_written_as_declared(fields)
         and not fields.get("computed_fields")
     )
+
+
+class Typing(Protocol):
+    """What an event's messages are called, and at which key; or what stands around their data, where that is None."""
+
+    @property
+    def event(self) -> str: ...
+    @property
+    def key(self) -> str | None: ...
+    @property
+    def open(self) -> bytes: ...
+    @property
+    def close(self) -> bytes: ...
 
 
 class _Scalar(NamedTuple):

@@ -8,9 +8,9 @@ Refuses a dict that does not say what it is, what is not as it was declared (`Em
 
 from __future__ import annotations
 
-import re
+import functools
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Union
 
 import msgspec
@@ -19,25 +19,73 @@ from pydantic.errors import PydanticUserError
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import field_types, is_model_class, is_typed_dict, kind_of, members
+from socketsundso.messages.framing import APART, CANONICAL, FlatFraming, Framing, canonical, flattened
+from socketsundso.messages.naming import names_itself, own_type, pushed_type, snake_case
 from socketsundso.messages.replies import ResponseOptions, StructEncoder, encoder_for
-from socketsundso.messages.values import Encoder, own_type, type_attribute
+from socketsundso.messages.response_errors import ResponseError, not_an_object
+from socketsundso.messages.values import Encoder
 
-_NO_MESSAGES = (str, bytes, int, float, list, tuple, set, frozenset, type(None))
+NO_MESSAGES = (str, bytes, int, float, list, tuple, set, frozenset, type(None))
 
 
-def encode_push(value: Any, ref_key: str = "ref") -> bytes:
+def encode_push(value: Any, framing: Framing = CANONICAL) -> bytes:
     """
     A message that answers nothing: `type` is its own, its tag or default, else its class's name in snake_case.
 
     Raises `TypeError` for a dict without `type`, `ResponseError` for what cannot be encoded.
     """
-    if isinstance(value, Mapping):
-        if not isinstance(own_type(value), str):
-            raise TypeError(f"a message that is pushed needs a `type`; this dict has the keys {list(value)!r}")
-        name = "message"
-    else:
-        name = _snake_case(type(value).__name__)
-    return _push_encoder(name, ref_key).encode(value)
+    if not isinstance(value, Mapping):
+        kind = type(value)
+        return _push_encoder(snake_case(kind.__name__), _says_type(kind, framing), framing).encode(value)
+    key, name = name_in(value, framing)
+    if not isinstance(name, str):
+        raise TypeError(f"a message that is pushed needs a `type`; this dict has the keys {list(value)!r}")
+    if framing.is_canonical:
+        return _push_encoder("message", True, framing).encode(value)
+    return _push_encoder(name, False, framing).encode({each: item for each, item in value.items() if each != key})
+
+
+def name_in(message: Mapping[Any, Any], framing: Framing) -> tuple[str, Any]:
+    """The key by which a dict says what it is, that of the envelope or else `type`, and what it says there."""
+    key = framing.type_key
+    if key is not None and isinstance(name := own_type(message, key=key), str):
+        return key, name
+    return "type", own_type(message)
+
+
+def _says_type(kind: Any, framing: Framing) -> bool:
+    """Is what a class says in its `type` what its instances are called, and so none of their fields?"""
+    if framing.is_canonical:
+        return True
+    key = framing.type_key
+    is_called_otherwise = key is not None and names_itself(kind, key, by_default=True)
+    return not is_called_otherwise and names_itself(kind, by_default=True)
+
+
+class _Written:
+    """Writes canonical messages, by what writes frames."""
+
+    def __init__(self, encoder: Encoder, canonical: Callable[[bytes], bytes]) -> None:
+        self._encoder, self._canonical = encoder, canonical
+
+    def encode(self, value: Any) -> bytes:
+        try:
+            return self._canonical(self._encoder.encode(value))
+        except ValueError:
+            raise ResponseError([not_an_object()]) from None
+
+
+def _written(name: str, says_type: bool, framing: Framing, model: Any = None) -> Encoder | _Written:
+    """What writes messages of this name, canonical ones; `model` is what they are declared as."""
+    if framing.is_canonical or says_type:
+        of_type = framing if framing.is_canonical else canonical(framing.ref_key)
+        return encoder_for(name, model, ResponseOptions(), of_type)
+    if isinstance(framing, FlatFraming):
+        return _Written(encoder_for(name, model, ResponseOptions(), framing), framing.canonical)
+    return _Written(encoder_for(name, model, ResponseOptions(), APART), flattened)
+
+
+_push_encoder = functools.lru_cache(maxsize=1024)(_written)
 
 
 class Emitted:
@@ -51,12 +99,13 @@ class Emitted:
     Raises `DefinitionError` for what is no class, and for a class whose instances are no messages.
     """
 
-    def __init__(self, declared: Iterable[Any], ref_key: str = "ref", attribute: str = "emits") -> None:
+    def __init__(self, declared: Iterable[Any], framing: Framing = CANONICAL, attribute: str = "emits") -> None:
+        key = framing.type_key or "type"
         try:
             kinds = [member for each in declared for member in members(each)]
             for kind in kinds:
                 _check_class(kind, attribute)
-            self.types = frozenset(map(pushed_type, kinds))
+            self.types = frozenset(pushed_type(kind, key) for kind in kinds)
             self.fields = {kind_of(kind): pushed_fields(kind) for kind in kinds}
         except NameError as exc:
             raise DefinitionError(f"{attribute} {declared!r}: {exc}; define the name before the endpoint") from exc
@@ -65,97 +114,69 @@ class Emitted:
         by_class: dict[type, list[Any]] = {}
         for kind in kinds:
             if is_model_class(kind_of(kind)):
-                by_type.setdefault(pushed_type(kind), []).append(kind)
+                by_type.setdefault(pushed_type(kind, key), []).append(kind)
                 by_class.setdefault(kind_of(kind), []).append(kind)
-        self._dicts = {name: _declared_encoder(name, alike, ref_key, attribute) for name, alike in by_type.items()}
+        self._dicts = {name: _declared_encoder(name, alike, framing, attribute) for name, alike in by_type.items()}
         self._instances = {
-            cls: _declared_encoder(pushed_type(cls), alike, ref_key, attribute) for cls, alike in by_class.items()
+            cls: _declared_encoder(pushed_type(cls, key), alike, framing, attribute) for cls, alike in by_class.items()
         }
-        self._typed = {name for name, alike in by_type.items() if any(map(_takes_type, alike))}
-        self._ref_key = ref_key
+        self._typed = {
+            name: own
+            for name, alike in by_type.items()
+            for own in ("type", key)
+            if any(_takes_type(kind, own) for kind in alike)
+        }
+        self._framing = framing
 
     def encode(self, message: Any) -> bytes:
         """A message that is listed. Raises `ResponseError` for what is not as it is declared."""
         encoder = self._instances.get(type(message)) or self._of_base(message)
         if encoder is not None:
             return encoder.encode(message)
-        name = own_type(message) if isinstance(message, Mapping) else None
+        key, name = name_in(message, self._framing) if isinstance(message, Mapping) else ("", None)
         if name not in self._dicts:
-            return encode_push(message, self._ref_key)
-        given = {**message, "type": name} if name in self._typed else {k: v for k, v in message.items() if k != "type"}
-        return self._dicts[name].encode(given)
+            return encode_push(message, self._framing)
+        fields = {each: item for each, item in message.items() if each != key}
+        own = {self._typed[name]: name} if name in self._typed else {}
+        return self._dicts[name].encode({**own, **fields})
 
-    def _of_base(self, message: Any) -> Encoder | None:
+    def name_of(self, message: Mapping[Any, Any]) -> Any:
+        """What a dict says that it is."""
+        return name_in(message, self._framing)[1]
+
+    def _of_base(self, message: Any) -> Encoder | _Written | None:
         return next((self._instances[cls] for cls in type(message).__mro__ if cls in self._instances), None)
 
 
 def _check_class(kind: Any, attribute: str) -> None:
-    if not isinstance(kind_of(kind), type) or issubclass(kind_of(kind), _NO_MESSAGES):
+    if not isinstance(kind_of(kind), type) or issubclass(kind_of(kind), NO_MESSAGES):
         raise DefinitionError(
             f"{attribute} {kind!r}: that is no class of messages; list models, dataclasses, TypedDicts or Structs"
         )
 
 
-def _declared_encoder(name: str, kinds: list[Any], ref_key: str, attribute: str) -> Encoder:
+def _declared_encoder(name: str, kinds: list[Any], framing: Framing, attribute: str) -> Encoder | _Written:
+    says_type = any(_says_type(kind, framing) for kind in kinds)
     try:
-        return encoder_for(name, Union[tuple(kinds)], ResponseOptions(), ref_key)
+        return _written(name, says_type, framing, Union[tuple(kinds)])
     except DefinitionError as exc:
         if isinstance(exc.__cause__, PydanticUserError):  # `typing.TypedDict` in Python 3.11, a field of any class
-            return StructEncoder(name, Union[tuple(kinds)], ref_key)
+            return StructEncoder(name, Union[tuple(kinds)], canonical(framing.ref_key))
         names = ", ".join(kind_of(kind).__name__ for kind in kinds)
         raise DefinitionError(f"{attribute} {names}: {exc}") from exc
 
 
-def _takes_type(kind: Any) -> bool:
+def _takes_type(kind: Any, key: str) -> bool:
     """Is `type` among what an instance is made of, or else only the name that it is pushed under?"""
     kind = kind_of(kind)
     if issubclass(kind, msgspec.Struct):
-        return kind.__struct_config__.tag_field == "type" or "type" in kind.__struct_encode_fields__
+        return kind.__struct_config__.tag_field == key or key in kind.__struct_encode_fields__
     if issubclass(kind, BaseModel):
         fields = kind.model_fields.items()
         return kind.model_config.get("extra") == "allow" or any(
-            "type" in (name, field.alias, field.validation_alias) for name, field in fields
+            key in (name, field.alias, field.validation_alias) for name, field in fields
         )
-    return "type" in field_types(kind)
-
-
-def pushed_type(kind: Any) -> str:
-    """The `type` that a pushed instance of a class has: its tag, its field's default or Literal, else its name."""
-    return next(iter(own_types(kind)), None) or _snake_case(kind_of(kind).__name__)
-
-
-def own_types(kind: Any) -> list[str]:
-    """What the `type` of an instance of a class may be, the likeliest first; none where the class does not say."""
-    kind = kind_of(kind)
-    if issubclass(kind, Mapping) and not is_typed_dict(kind):
-        return []
-    name = _type_field(kind)
-    declared = members(typing.get_type_hints(kind).get(name))
-    literals = [value for each in declared if kind_of(each) is typing.Literal for value in typing.get_args(each)]
-    found = [getattr(each, "value", each) for each in (_tag(kind), _default(kind, name), *literals)]
-    return list(dict.fromkeys(each for each in found if isinstance(each, str)))
-
-
-def _type_field(kind: Any) -> str:
-    """The field that is written as `type`, by its name in Python."""
-    if issubclass(kind, BaseModel):
-        return type_attribute(kind) or ""
-    if issubclass(kind, msgspec.Struct):
-        fields = msgspec.structs.fields(kind)
-        return next((field.name for field in fields if field.encode_name == "type"), "")
-    return "type"
-
-
-def _tag(kind: Any) -> Any:
-    config = getattr(kind, "__struct_config__", None)
-    return config.tag if config is not None and config.tag_field == "type" else None
-
-
-def _default(kind: Any, name: str) -> Any:
-    if issubclass(kind, msgspec.Struct):
-        return next((field.default for field in msgspec.structs.fields(kind) if field.name == name), None)
-    fields = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None) or {}
-    return getattr(fields.get(name), "default", None)
+    return key in field_types(kind)
 
 
 def pushed_fields(kind: Any) -> frozenset[str]:
@@ -167,17 +188,3 @@ def pushed_fields(kind: Any) -> frozenset[str]:
     if models is not None:
         return frozenset(field.serialization_alias or field.alias or name for name, field in models.items())
     return frozenset(getattr(kind, "__dataclass_fields__", None) or typing.get_type_hints(kind))
-
-
-_push_encoders: dict[tuple[str, str], Encoder] = {}
-
-
-def _push_encoder(name: str, ref_key: str) -> Encoder:
-    encoder = _push_encoders.get((name, ref_key))
-    if encoder is None:
-        encoder = _push_encoders[name, ref_key] = Encoder(name, ref_key)
-    return encoder
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -22,10 +22,10 @@ from pydantic_core import PydanticCustomError, ValidationError
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import is_hashable, kind_of, members
 from socketsundso.messages.fields import Field
-from socketsundso.messages.judge import TITLE
-from socketsundso.messages.pushes import Emitted, pushed_type
+from socketsundso.messages.framing import CANONICAL, TITLE, Framing, Place
+from socketsundso.messages.naming import pushed_type
+from socketsundso.messages.pushes import Emitted
 from socketsundso.messages.signature import check_annotation
-from socketsundso.messages.values import own_type
 
 NO_QUESTIONS = frozenset({"error"})
 """What no question may be called: the answer to an answer that is not valid."""
@@ -39,7 +39,10 @@ class Refusal:
     message: str | None = None
 
 
-_REFUSAL = Field("error", Refusal, "Refusal")
+@functools.cache
+def _refusal_in(place: Place) -> Field:
+    return Field("error", Refusal, "Refusal", place)
+
 
 Asks = Callable[[Any, Any], tuple["Expected", bytes]]
 """Of a question and what it `returns`, what is expected and the question as JSON. Raises TypeError, `ResponseError`."""
@@ -50,11 +53,11 @@ class Expected:
 
     event = "reply"
 
-    def __init__(self, question: str, returns: Any, ref_key: str) -> None:
-        self.question, self.returns, self._ref_key = question, returns, ref_key
+    def __init__(self, question: str, returns: Any, framing: Framing) -> None:
+        self.question, self.returns, self._framing = question, returns, framing
         where = f"calls, the answer to {question!r}"
         check_annotation(where, returns)
-        self._answer = Field("answer", returns, where)
+        self._answer = Field("answer", returns, where, framing.place)
 
     def read(self, message: Any) -> Any:
         """
@@ -64,10 +67,10 @@ class Expected:
         """
         refusal, answer = message.refusal, message.answer
         if refusal is not UNSET and bytes(refusal) != b"null":
-            return _REFUSAL.read(bytes(refusal))
+            return _refusal_in(self._framing.place).read(bytes(refusal))
         if answer is UNSET:
-            given = {"type": "reply", self._ref_key: message.ref}
-            missing: Any = {"type": "missing", "loc": ("answer",), "input": given}
+            given = self._framing.answer("reply", {}, message.ref)
+            missing: Any = {"type": "missing", "loc": (*self._framing.place, "answer"), "input": given}
             raise ValidationError.from_exception_data(TITLE, [missing], input_type="json")
         return self._answer.read(bytes(answer))
 
@@ -77,7 +80,7 @@ class Expected:
 
     @property
     def declared(self) -> frozenset[str]:
-        return self._answer.declared | _REFUSAL.declared
+        return self._answer.declared | _refusal_in(self._framing.place).declared
 
 
 class Questions:
@@ -88,13 +91,15 @@ class Questions:
     from JSON.
     """
 
-    def __init__(self, owner: str, calls: Mapping[Any, Any], ref_key: str) -> None:
+    def __init__(self, owner: str, calls: Mapping[Any, Any], framing: Framing) -> None:
         if not isinstance(calls, Mapping):
             raise DefinitionError(f"{owner}.calls is {calls!r}; it maps questions to the types of their answers")
-        if ref_key in ("answer", "error"):
-            raise DefinitionError(f"{owner}.ref_key is {ref_key!r}, which is a key of a reply; choose another one")
-        self._owner, self._ref_key = owner, ref_key
-        self._pushes = Emitted(calls, ref_key, "calls")
+        if framing.ref_key in ("answer", "error"):
+            raise DefinitionError(f"{owner}.ref_key is {framing.ref_key!r}, which is a key of a reply; choose another")
+        if framing.ref_place is None:
+            raise DefinitionError(f"{owner}.calls: answers are told apart by their `ref`, which its envelope has not")
+        self._owner, self._framing = owner, framing
+        self._pushes = Emitted(calls, framing, "calls")
         self._by_class: dict[Any, Expected] = {}
         self._by_type: dict[str, Expected] = {}
         for declared, returns in calls.items():
@@ -103,12 +108,12 @@ class Questions:
         self.types = frozenset(self._by_type)
 
     def _add(self, kind: Any, returns: Any) -> None:
-        name = pushed_type(kind)
+        name = pushed_type(kind, self._framing.type_key or "type")
         if name in self._by_type:
             raise DefinitionError(f"{self._owner}.calls: two questions are called {name!r}; give one another `type`")
         if name in NO_QUESTIONS:
             raise DefinitionError(f"{self._owner}.calls: a question cannot be called {name!r}; give it another `type`")
-        self._by_type[name] = self._by_class[kind_of(kind)] = Expected(name, returns, self._ref_key)
+        self._by_type[name] = self._by_class[kind_of(kind)] = Expected(name, returns, self._framing)
 
     def asked(self, question: Any, returns: Any) -> tuple[Expected, bytes]:
         """What answers it, and the question as JSON. Raises as `expected` and `encode`."""
@@ -117,7 +122,7 @@ class Questions:
     def expected(self, question: Any, returns: Any) -> Expected:
         """What answers it. Raises TypeError for a question that is not declared, or not with this answer."""
         if isinstance(question, Mapping):
-            name = own_type(question)
+            name = self._pushes.name_of(question)
             found = self._by_type.get(name) if is_hashable(name) else None
         else:
             found = next((self._by_class[cls] for cls in type(question).__mro__ if cls in self._by_class), None)
@@ -149,7 +154,7 @@ def asked_by_anybody(question: Any, returns: Any, encode: Callable[[Any], bytes]
     body = encode(question)
     name = msgspec.json.decode(body, type=_Named).type
     returns = Any if returns is UNSET else returns
-    return (_expected if is_hashable(returns) else Expected)(name, returns, "ref"), body
+    return (_expected if is_hashable(returns) else Expected)(name, returns, CANONICAL), body
 
 
 _expected = functools.lru_cache(maxsize=256)(Expected)  # a validator takes longer than most answers

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 from pydantic import ValidationInfo
-from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, from_json
 
-from socketsundso.messages.judge import TITLE
+from socketsundso.messages.framing import TITLE, Place
 
 
 class RawField(NamedTuple):
@@ -28,12 +28,13 @@ class RawField(NamedTuple):
 
 
 def complete_error(
-    fields: Sequence[RawField], message: Any, exc: Exception, done: Mapping[str, Any]
+    fields: Sequence[RawField], message: Any, exc: Exception, done: Mapping[str, Any], place: Place = ()
 ) -> Exception | None:
     """
     Pydantic's complete error, or the application's bug, of which `exc` is the beginning.
 
     `exc` is what the first of the fields raised whose value is not `done` yet; without fields the message is one model.
+    `message` has the fields as its attributes, and `place` is where they stand in the frame.
     None: the whole frame has to be looked at. Raises what a later validator raises that is no ValidationError.
     """
     if not fields:
@@ -51,7 +52,7 @@ def complete_error(
         if _is_unparsable(failure, bytes(raw)):
             return None  # so is the whole frame, for pydantic
         failures[field.key] = failure
-    return gathered(failures)
+    return gathered(failures, place)
 
 
 def _failure(field: RawField, raw: Any) -> ValidationError | None:
@@ -64,21 +65,45 @@ def _failure(field: RawField, raw: Any) -> ValidationError | None:
     return None
 
 
-def gathered(failures: Mapping[str, ValidationError]) -> Exception | None:
-    """The errors of several fields as one, each at its key."""
+def gathered(failures: Mapping[str, ValidationError], place: Place = ()) -> Exception | None:
+    """The errors of several fields as one, each at its key, in that `place` of the frame."""
     fields = {
         key: core_schema.typed_dict_field(core_schema.with_info_plain_validator_function(_raise_failure))
         for key in failures
     }
-    keys = msgspec.json.encode({key: key for key in failures})
+    keys = {key: key for key in failures}
+    return _raised(keys, core_schema.typed_dict_schema(fields, cls_name=TITLE), place, failures)
+
+
+def placed(failure: ValidationError, place: Place) -> Exception:
+    """The errors of what stands in that `place` of the frame."""
+    if not place:
+        return failure
+    schema = core_schema.with_info_plain_validator_function(_raise_failure)
+    return _raised("", schema, place, {"": failure}) or failure
+
+
+def _raised(value: Any, schema: CoreSchema, place: Place, failures: Mapping[str, ValidationError]) -> Exception | None:
+    """What the validator of a whole frame raises, `value` and its schema being in that place of it."""
+    for part in reversed(place):
+        value, schema = _put(part, value, schema)
     try:
-        SchemaValidator(core_schema.typed_dict_schema(fields, cls_name=TITLE)).validate_json(keys, context=failures)
+        SchemaValidator(schema).validate_json(msgspec.json.encode(value), context=failures)
     except ValidationError as exc:
         return _on_its_own(exc)
     finally:
         for failure in failures.values():  # no cycle with the frames that it passed through
             _on_its_own(failure)
     return None
+
+
+def _put(place: str | int, value: Any, schema: CoreSchema) -> tuple[Any, CoreSchema]:
+    if isinstance(place, str):
+        return {place: value}, core_schema.typed_dict_schema(
+            {place: core_schema.typed_dict_field(schema)}, cls_name=TITLE
+        )
+    before = [core_schema.any_schema()] * place
+    return [*[None] * place, value], core_schema.tuple_schema([*before, schema])
 
 
 def _raise_failure(key: Any, info: ValidationInfo) -> Any:

@@ -49,19 +49,23 @@ from socketsundso.messages.declared import (
     settled,
 )
 from socketsundso.messages.exact_json import exact_json
+from socketsundso.messages.framing import CANONICAL, Framing, canonical
+from socketsundso.messages.naming import names_itself, own_type
 from socketsundso.messages.plain_models import plain_encode
 from socketsundso.messages.readers import Readers
 from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
 from socketsundso.messages.values import (
     BRACE,
     FAILURES,
-    TYPE_FIRST,
+    Apart,
     Encoder,
+    Flat,
     Form,
+    Reframed,
+    Undeclared,
     failure,
     form_of,
     guarded,
-    own_type,
     struct_json,
 )
 from socketsundso.messages.writers import Writer, Writers, is_never_text
@@ -129,8 +133,8 @@ def _is_plain_mapping(annotation: Any) -> bool:
 class ModelEncoder(Encoder):
     """Replies validated and written by a pydantic adapter of the response model."""
 
-    def __init__(self, event: str, model: Any, options: ResponseOptions, ref_key: str) -> None:
-        super().__init__(event, ref_key)
+    def __init__(self, event: str, model: Any, options: ResponseOptions, framing: Framing) -> None:
+        super().__init__(event, framing)
         adapter = _adapter(event, model)
         self._schema = adapter.core_schema
         self._validate = adapter.validator.validate_python
@@ -140,44 +144,44 @@ class ModelEncoder(Encoder):
         to_json = functools.partial(self._to_json, **self._arguments)
         self._write: Callable[..., bytes] = exact_json(adapter, self._arguments) if self._nests else to_json
         self._kinds = [kind_of(member) for member in _without_none(model)]
-        demands = [_requires_type(kind) for kind in self._kinds]
+        demands = [_requires_type(kind, framing.type_key) for kind in self._kinds]
         self._fills_type = any(demands)
         self._may_go_without = not all(demands)
         self._by_alias = options.by_alias
         keys = written_keys(adapter.core_schema, options.by_alias)
-        if keys is not None and ref_key in keys:
-            raise _has_ref(event, model, ref_key)
-        if any(map(writes_no_text, written_as(adapter.core_schema, "type", options.by_alias))):
-            raise _has_no_text(event, model)
-        if keys is not None and not may_write_nan(adapter.core_schema):  # chosen once, not for every reply
-            is_typeless = "type" not in keys and not self._fills_type
-            encode = self._closed_encode() if is_typeless else self._encode_typed
+        key, typing = framing.type_key, self.typing
+        if keys is not None and framing.ref_key in keys:
+            raise _has_ref(event, model, framing.ref_key)
+        if key is not None and any(map(writes_no_text, written_as(adapter.core_schema, key, options.by_alias))):
+            raise _has_no_text(event, model, key)
+        # chosen once, not for every reply
+        if (keys is not None or isinstance(typing, Apart)) and not may_write_nan(adapter.core_schema):
+            if isinstance(typing, Apart):
+                encode = self._data_encode(typing)
+            elif key not in (keys or ()) and not self._fills_type:
+                encode = self._closed_encode(typing)
+            else:
+                encode = self._encode_typed
             if not options.drops_fields:
-                encode = plain_encode(adapter.core_schema, event, options.by_alias, encode) or encode
+                encode = plain_encode(adapter.core_schema, typing, options.by_alias, encode) or encode
             self.encode = encode  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
-        lacks_type = self._fills_type and isinstance(value, Mapping) and "type" not in value
+        lacks_type = self._fills_type and isinstance(value, Mapping) and self._key not in value
         if lacks_type and self._may_go_without:  # an alternative that has its own, or none
             with contextlib.suppress(ValidationError):
                 return self._validate(value, from_attributes=True)
         if lacks_type:
-            value = {"type": self._typing.event, **value}
+            value = {self._key: self.typing.event, **value}
         try:
             return self._validate(value, from_attributes=True)
         except ValidationError as exc:
             raise invalid(exc, self._schema) from exc
 
-    def _closed_encode(self) -> Callable[[Any], bytes]:
+    def _closed_encode(self, typing: Flat) -> Callable[[Any], bytes]:
         """`encode` for a model that cannot write a `type`: a closure, since it runs for every reply."""
-        validate = self._validate
-        to_json: Callable[..., bytes] = self._to_json
-        by_alias, arguments = self._by_alias, self._arguments
-        if self._nests:
-            to_json = self._write
-        elif len(arguments) > 1:  # else without a partial, which costs half as much as writing a small model
-            to_json = functools.partial(to_json, **arguments)
-        start, bare, schema = self._typing.open, self._typing.bare, self._schema
+        validate, to_json, by_alias = self._validate, self._writing(), self._by_alias
+        start, bare, schema = typing.open, typing.bare, self._schema
 
         def encode(value: Any) -> bytes:
             try:
@@ -192,10 +196,32 @@ class ModelEncoder(Encoder):
 
         return encode
 
+    def _data_encode(self, typing: Apart) -> Callable[[Any], bytes]:
+        """The same for any value, which is the data part."""
+        validate, to_json, by_alias = self._validate, self._writing(), self._by_alias
+        start, end, schema = typing.open, typing.close, self._schema
+
+        def encode(value: Any) -> bytes:
+            try:
+                return b"%b%b%b" % (start, to_json(validate(value, from_attributes=True), by_alias=by_alias), end)
+            except ValidationError as exc:
+                raise invalid(exc, schema) from exc
+            except PydanticSerializationError as exc:
+                raise failure(value, exc) from exc
+
+        return encode
+
+    def _writing(self) -> Callable[..., bytes]:
+        if self._nests:
+            return self._write
+        if len(self._arguments) > 1:  # else without a partial, which costs half as much as writing a small model
+            return functools.partial(self._to_json, **self._arguments)
+        return self._to_json
+
     def _encode_typed(self, value: Any) -> bytes:
         valid = self.validate(value)
         body = guarded(self._write, valid)
-        return body if body.startswith(TYPE_FIRST) else self._complete(body, valid)
+        return body if body.startswith(self.typing.first) else self._complete(body, valid)
 
     def encode(self, value: Any) -> bytes:
         return self.encode_valid(self.validate(value))
@@ -205,21 +231,22 @@ class ModelEncoder(Encoder):
 
     def _complete(self, body: bytes, valid: Any) -> bytes:
         declared = next((cls for cls in type(valid).__mro__ if cls in self._kinds), None)
-        return self._typing.complete(body, own_type(valid, self._by_alias, declared))
+        own = None if self._key is None else own_type(valid, self._by_alias, declared, self._key)
+        return self.typing.complete(body, own)
 
 
-def _requires_type(model: Any) -> bool:
+def _requires_type(model: Any, key: str | None) -> bool:
     if isinstance(model, type) and issubclass(model, BaseModel):
         return any(
-            (field.validation_alias or field.alias or name) == "type" and field.is_required()
+            (field.validation_alias or field.alias or name) == key and field.is_required()
             for name, field in model.model_fields.items()
         )
     if isinstance(model, type) and dataclasses.is_dataclass(model):
         return any(
-            f.name == "type" and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+            f.name == key and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
             for f in dataclasses.fields(model)
         )
-    return is_typed_dict(model) and "type" in required_keys(model)
+    return is_typed_dict(model) and key in required_keys(model)
 
 
 def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
@@ -245,10 +272,12 @@ def _adapter(event: str, model: Any) -> TypeAdapter[Any]:
 class StructEncoder(Encoder):
     """Replies converted and written by msgspec, with the declared fields alone."""
 
-    def __init__(self, event: str, model: Any, ref_key: str) -> None:
-        super().__init__(event, ref_key)
+    def __init__(self, event: str, model: Any, framing: Framing) -> None:
+        super().__init__(event, framing)
         self._members = _without_none(model)
-        self.kinds = tuple(kind for kind in map(kind_of, self._members) if not issubclass(kind, Mapping))
+        self.kinds = tuple(
+            kind for kind in map(kind_of, self._members) if is_model_class(kind) and not issubclass(kind, Mapping)
+        )
         try:
             writers, declared = Writers(), Union[tuple(self._members)]
             write, self._read = writers.of(declared), Readers().later(declared)
@@ -259,7 +288,7 @@ class StructEncoder(Encoder):
         self._whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
         for kind in writers.whole(declared):
             self._whole = {kind: form_of(kind)}
-            if _is_tagged(kind):
+            if _is_tagged(kind, framing.type_key):
                 self.encode = self._tagged_encode(kind)  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
@@ -295,17 +324,17 @@ def _json_of(write: Writer | None) -> Callable[[Any], bytes]:
     return struct_json if write is None else lambda value: struct_json(write(value))
 
 
-def _is_tagged(member: Any) -> bool:
+def _is_tagged(member: Any, key: str | None) -> bool:
     """Does each body of this Struct begin with a `type` of its own?"""
     config = getattr(kind_of(member), "__struct_config__", None)
-    return config is not None and config.tag_field == "type" and isinstance(config.tag, str)
+    return config is not None and key is not None and config.tag_field == key and isinstance(config.tag, str)
 
 
 class UnionEncoder(Encoder):
     """Replies of a Union that mixes Structs with pydantic's kinds: the value's own class decides, else each in turn."""
 
-    def __init__(self, event: str, models: ModelEncoder, structs: StructEncoder, ref_key: str) -> None:
-        super().__init__(event, ref_key)
+    def __init__(self, event: str, models: ModelEncoder, structs: StructEncoder, framing: Framing) -> None:
+        super().__init__(event, framing)
         self._models, self._structs = models, structs
 
     def validate(self, value: Any) -> Any:
@@ -335,48 +364,49 @@ class UnionEncoder(Encoder):
 class MappingEncoder(Encoder):
     """Replies of a mapping from names to models: its `type` is the message's own, all else is what is declared."""
 
-    def __init__(self, event: str, items: Encoder, ref_key: str) -> None:
-        super().__init__(event, ref_key)
+    def __init__(self, event: str, items: Encoder, framing: Framing) -> None:
+        super().__init__(event, framing)
         self._items = items
+        self._head = len(msgspec.json.encode({self._key: event})) - 1  # of each body: the event's name
 
     def validate(self, value: Any) -> Any:
-        own, items = _apart(value)
+        own, items = _apart(value, self._key)
         return {**own, **self._items.validate(items)}
 
     def encode(self, value: Any) -> bytes:
-        own, items = _apart(value)
+        own, items = _apart(value, self._key)
         return self._named(own, self._items.encode(items))
 
     def encode_valid(self, value: Any) -> bytes:
-        own, items = _apart(value)
+        own, items = _apart(value, self._key)
         return self._named(own, self._items.encode_valid(items))
 
     def _named(self, own: dict[str, str], body: bytes) -> bytes:
         if not own:
             return body
-        return msgspec.json.encode(own)[:-1] + body[len(self._typing.bare) - 1 :]
+        return msgspec.json.encode(own)[:-1] + body[self._head :]
 
 
-def _apart(value: Any) -> tuple[dict[str, str], Any]:
+def _apart(value: Any, key: str) -> tuple[dict[str, str], Any]:
     """The `type` of a mapping, if it has one, and the rest."""
-    if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
+    if not isinstance(value, Mapping) or not isinstance(value.get(key), str):
         return {}, value
-    return {"type": str(value["type"])}, {key: item for key, item in value.items() if key != "type"}
+    return {key: str(value[key])}, {each: item for each, item in value.items() if each != key}
 
 
-def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_key: str = "ref") -> Encoder:
+def encoder_for(event: str, response_model: Any, options: ResponseOptions, framing: Framing = CANONICAL) -> Encoder:
     """
     The encoder for an event's replies.
 
-    Raises `DefinitionError` for a response model that cannot be one: no object, not buildable, with the ref key, with
-    a `type` that can be no string.
+    Raises `DefinitionError` for a response model that cannot be one: not buildable, or, where its fields stand beside
+    the keys of the envelope, no object, with the ref key, with a `type` that can be no string.
     """
     if response_model is None:
-        return Encoder(event, ref_key)
+        return _undeclared(event, framing)
     try:
         given, response_model = response_model, settled(response_model)
         if response_model is not given and returned_model(response_model) is None:
-            return Encoder(event, ref_key)  # a variable that a subclass gives a type for
+            return _undeclared(event, framing)  # a variable that a subclass gives a type for
         choices = _without_none(response_model)
         if any(as_dict(choice) is not choice for choice in choices):
             choices = [as_dict(choice) for choice in choices]
@@ -386,27 +416,35 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, ref_k
         raise DefinitionError(
             f"event {event!r}: the response model {response_model!r} cannot be resolved: {exc}"
         ) from exc
-    if not choices or choices == [dict]:
-        raise _no_object(event, response_model)
-    for choice in choices:
-        _refuse_no_object(event, choice)
+    if not framing.is_canonical and any(map(names_itself, choices)):
+        return Reframed(encoder_for(event, response_model, options, canonical(framing.ref_key)), framing)
+    is_flat = framing.type_key is not None
+    if is_flat:
+        if not choices or choices == [dict]:
+            raise _no_object(event, response_model)
+        for choice in choices:
+            _refuse_no_object(event, choice)
     if structs and (options.drops_fields or not options.by_alias):
         raise DefinitionError(
             f"event {event!r}: response_model_* options need a pydantic model, dataclass or TypedDict; for a Struct "
             "use its own omit_defaults and rename"
         )
-    for struct in structs:
-        _refuse_struct(event, struct, ref_key)
+    for struct in structs if is_flat else ():
+        _refuse_struct(event, struct, framing)
     others = [choice for choice in choices if choice not in structs]
     if not structs:
-        encoder: Encoder = ModelEncoder(event, response_model, options, ref_key)
+        encoder: Encoder = ModelEncoder(event, response_model, options, framing)
     elif not others:
-        encoder = StructEncoder(event, response_model, ref_key)
+        encoder = StructEncoder(event, response_model, framing)
     else:
-        models = ModelEncoder(event, Union[tuple(others)], options, ref_key)
-        encoder = UnionEncoder(event, models, StructEncoder(event, Union[tuple(structs)], ref_key), ref_key)
-    is_single_mapping = len(choices) == 1 and is_mapping(kind_of(choices[0]))
-    return MappingEncoder(event, encoder, ref_key) if is_single_mapping else encoder
+        models = ModelEncoder(event, Union[tuple(others)], options, framing)
+        encoder = UnionEncoder(event, models, StructEncoder(event, Union[tuple(structs)], framing), framing)
+    is_single_mapping = is_flat and len(choices) == 1 and is_mapping(kind_of(choices[0]))
+    return MappingEncoder(event, encoder, framing) if is_single_mapping else encoder
+
+
+def _undeclared(event: str, framing: Framing) -> Encoder:
+    return Encoder(event, framing) if framing.is_canonical else Undeclared(event, framing)
 
 
 def _no_object(event: str, model: Any) -> DefinitionError:
@@ -416,16 +454,16 @@ def _no_object(event: str, model: Any) -> DefinitionError:
     )
 
 
-def _has_ref(event: str, model: Any, ref_key: str) -> DefinitionError:
+def _has_ref(event: str, model: Any, ref_key: Any) -> DefinitionError:
     return DefinitionError(
         f"event {event!r}: the response model {model!r} has a field {ref_key!r}, which is the key of the message "
         "that is answered; rename it, or set another ref_key on the endpoint"
     )
 
 
-def _has_no_text(event: str, model: Any) -> DefinitionError:
+def _has_no_text(event: str, model: Any, key: str | None) -> DefinitionError:
     return DefinitionError(
-        f"event {event!r}: the response model {model!r} has a field 'type' that is never a string, and the `type` of "
+        f"event {event!r}: the response model {model!r} has a field {key!r} that is never a string, and the `{key}` of "
         "a message is one; rename it, give it an alias, or switch the model off with response_model=None"
     )
 
@@ -442,7 +480,7 @@ def _refuse_no_object(event: str, member: Any) -> None:
                 raise _no_object(event, member)
 
 
-def _refuse_struct(event: str, member: Any, ref_key: str) -> None:
+def _refuse_struct(event: str, member: Any, framing: Framing) -> None:
     """For what msgspec writes, and pydantic does not know."""
     kind = kind_of(member)
     if not is_model_class(kind):
@@ -452,12 +490,13 @@ def _refuse_struct(event: str, member: Any, ref_key: str) -> None:
         if issubclass(kind, msgspec.Struct)
         else {name: name for name in field_types(member)}
     )
+    ref_key, key = framing.ref_key, framing.type_key
     if ref_key in keys or ref_key in (form_of(kind).keys or ()):
         raise _has_ref(event, member, ref_key)
     config = getattr(kind, "__struct_config__", None)
-    if config and config.tag_field == "type":
+    if config and config.tag_field == key:
         is_text = isinstance(config.tag, str)
     else:
-        is_text = "type" not in keys or not is_never_text(field_types(member)[keys["type"]])
+        is_text = key not in keys or not is_never_text(field_types(member)[keys[key]])
     if not is_text:
-        raise _has_no_text(event, member)
+        raise _has_no_text(event, member, key)

@@ -9,6 +9,7 @@ nor give another value.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -20,13 +21,14 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
+from socketsundso.messages.built_models import built
 from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
 from socketsundso.messages.fields import Field, adapter_for, native_kind
+from socketsundso.messages.flat_models import flat_model
+from socketsundso.messages.framing import Fields, FlatFraming, Framing
 from socketsundso.messages.judge import (
-    REF_TYPE,
     Frame,
-    Ref,
     check_syntax,
     core_alias,
     exact_validator,
@@ -34,7 +36,9 @@ from socketsundso.messages.judge import (
     whole_adapter,
 )
 from socketsundso.messages.raw_fields import RawField, complete_error
+from socketsundso.messages.refs import Ref
 from socketsundso.messages.signature import EMPTY, Parameter, Signature, is_unicode, read
+from socketsundso.messages.whole_frames import frame_reader
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -64,7 +68,7 @@ def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: d
     if isinstance(exc, Refused):
         return exc
     try:
-        error = complete_error(fields, message, exc, done)
+        error = complete_error(fields, done.get("data", message), exc, done, message.route.framing.place)
     except Exception as bug:  # no local name keeps it: it has the frames below, and they have this one
         return Refused(Judgement(message.route, message.ref, bug))
     return Refused(None if error is None else Judgement(message.route, message.ref, error))
@@ -113,7 +117,7 @@ class Route:
         function: Callable[..., Any],
         encoder: Encodes,
         *,
-        ref_key: str,
+        framing: Framing,
         in_thread: bool,
         conduct: Conduct | None = None,
         takes_frame: bool = False,
@@ -126,25 +130,32 @@ class Route:
         self.conduct = conduct
         self.apart = conduct.apart if conduct is not None else None
         self.timeout_s = conduct.timeout_s if conduct is not None else None
-        self.items = _items(signature)  # reads what follows the message, one by one
-        self.ref_key = ref_key
+        self.items = _items(signature, framing)  # reads what follows the message, one by one
+        self.framing = framing
+        self.flat = None if takes_frame else flat_model(signature, framing)
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
         self.takes_frame = takes_frame
         if takes_frame:
             check_frame(signature)
-        elif not signature.message_model:
-            _refuse_reserved(signature, ref_key)
+        elif signature.message_model is None:
+            _refuse_reserved(signature, framing)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
             target = binding(function, target, conduct.key)
+        if framing.ref_place is None and self.apart in ("stream", "upload"):
+            raise DefinitionError(
+                f"event {self.event!r}: a request with many messages is told from others by its `ref`, which the "
+                "envelope of its endpoint does not have"
+            )
         self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
         self.call_bound: CallMessage = _bound_call  # of what has a `Bound` of its `conduct.key`
         if takes_frame:
             self.struct, self._leaves_to_judge = _frame_message(self, target), False
             return
-        plan = _Plan(signature, target)
-        self.struct = _struct(self, plan.fields, forbid_unknown_fields=not plan.takes_any, call=plan.call())
+        plan = _Plan(signature, target, framing)
+        fields = plan.fields if plan.looks_at_fields else None
+        self.struct = _struct(self, fields, closed=not plan.takes_any, needed=signature.needs_data, call=plan.call())
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
 
@@ -166,21 +177,22 @@ class Route:
     def exact(self, frame: Frame) -> dict[str, Any]:
         """All arguments as pydantic gives them for the whole frame. Raises pydantic's `ValidationError`."""
         if self._exact is None:
-            self._exact = exact_validator(self.signature, self.ref_key)
+            self._exact = exact_validator(self.signature, self.framing)
         return self._exact(frame)
 
     @functools.cached_property
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
-        names = declared_names(whole_adapter(self.signature, self.ref_key).core_schema) | {"type", self.ref_key}
+        names = declared_names(whole_adapter(self.signature, self.framing).core_schema) | self.framing.names
         return names if self.items is None else names | self.items.declared
 
 
-def _items(signature: Signature) -> Field | None:
+def _items(signature: Signature, framing: Framing) -> Field | None:
     upload = signature.upload
     if upload is None:
         return None
-    return Field(ITEM_KEY, upload.item, f"event {signature.event!r}, parameter {upload.name!r}")
+    where = f"event {signature.event!r}, parameter {upload.name!r}"
+    return Field(ITEM_KEY, upload.item, where, framing.place)
 
 
 def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
@@ -190,6 +202,8 @@ def _judged_call(message: Unread, endpoint: Any, frame: Frame) -> Any:
         arguments = route.exact(text)
     except ValidationError as exc:
         check_syntax(text)  # before which pydantic may find an error
+        if route.flat is not None:
+            route.flat.notice(endpoint, exc)
         # Its traceback says nothing, and would keep the endpoint alive until the collector comes.
         raise Refused(Judgement(route, message.ref, exc.with_traceback(None))) from None
     except Exception as exc:  # the validators are the application's code: anything may come
@@ -218,50 +232,61 @@ def _complete(fast: CallMessage, unread: CallMessage) -> CallMessage:
     return call
 
 
-def cancel_route(ref_key: str) -> Route:
+def cancel_route(framing: Framing) -> Route:
     """That of `{"type":"cancel","ref":7}`, which is no handler's."""
-    return _control_route("cancel", ref_key)
+    return _control_route("cancel", framing)
 
 
-def complete_route(ref_key: str) -> Route:
+def complete_route(framing: Framing) -> Route:
     """That of `{"type":"complete","ref":7}`: an upload has no more items."""
-    return _control_route("complete", ref_key)
+    return _control_route("complete", framing)
 
 
-def item_route(ref_key: str) -> Route:
+def item_route(framing: Framing) -> Route:
     """
     That of `{"type":"item","ref":7,"item":{}}`. The item stays raw, since it is the `ref` that says of what type it is.
 
     Raises `DefinitionError` where the keys of uploads are not free.
     """
-    if ref_key in (ITEM_KEY, "items"):
-        raise DefinitionError(f"ref_key is {ref_key!r}, which is a key of uploads; take another one")
+    if framing.ref_key in (ITEM_KEY, "items"):
+        raise DefinitionError(f"ref_key is {framing.ref_key!r}, which is a key of uploads; take another one")
 
     async def control(item: Any) -> None: ...
 
-    route = _control_route("item", ref_key, control)
-    route.struct = _struct(route, [(ITEM_KEY, Raw, msgspec.field())], forbid_unknown_fields=True)
+    route = _control_route("item", framing, control)
+    route.struct = _struct(route, [(ITEM_KEY, Raw, msgspec.field())], needed=True, **_shown_through(framing, ITEM_KEY))
     return route
 
 
-def reply_route(ref_key: str) -> Route:
+def reply_route(framing: Framing) -> Route:
     """
     That of `{"type":"reply","ref":"s:1","answer":{}}`, or with an `error`, which is no handler's either.
 
     Both stay raw, since it is the `ref` that says of what type an answer is. Further keys are not looked at.
     """
-    route = _control_route("reply", ref_key)
+    route = _control_route("reply", framing)
     optional = Raw | UnsetType
-    refusal = ("refusal", optional, msgspec.field(name="error", default=UNSET))
-    route.struct = _struct(route, [("answer", optional, UNSET), refusal], forbid_unknown_fields=False)
+    fields = [("answer", optional, UNSET), ("refusal", optional, msgspec.field(name="error", default=UNSET))]
+    shown = _shown_through(framing, "answer", "refusal")
+    route.struct = _struct(route, fields, closed=False, needed=False, **shown)
     return route
+
+
+def text_route(framing: Framing) -> Route:
+    """That of a text which is no message."""
+    return _control_route("text", framing)
+
+
+def _shown_through(framing: Framing, *names: str) -> dict[str, Any]:
+    """The fields of a data part as attributes of its message, which has them itself where there is none."""
+    return {name: property(operator.attrgetter(f"data.{name}")) for name in names if framing.place}
 
 
 async def _control() -> None: ...
 
 
-def _control_route(name: Apart, ref_key: str, control: Callable[..., Any] = _control) -> Route:
-    return Route(read(name, control), control, _NoReply(), ref_key=ref_key, in_thread=False, conduct=Conduct(name))
+def _control_route(name: Apart, framing: Framing, control: Callable[..., Any] = _control) -> Route:
+    return Route(read(name, control), control, _NoReply(), framing=framing, in_thread=False, conduct=Conduct(name))
 
 
 class _NoReply:
@@ -292,12 +317,12 @@ def check_frame(signature: Signature) -> None:
         raise DefinitionError(f"{where}: it takes {given}; take the frame once, as `frame: bytes`")
 
 
-def _refuse_reserved(signature: Signature, ref_key: str) -> None:
+def _refuse_reserved(signature: Signature, framing: Framing) -> None:
     seen: dict[str, str] = {}
     for parameter in signature.parameters:
         where = f"event {signature.event!r}, parameter {parameter.name!r}"
         for key in _first_keys(parameter):
-            if key in ("type", ref_key):
+            if key in (framing.type_key, framing.ref_key):
                 raise DefinitionError(
                     f"{where}: the key {key!r} is reserved; give it another one: "
                     f'`{parameter.name}: Annotated[..., Field(alias="{parameter.name}_")]`'
@@ -320,19 +345,10 @@ def _first_keys(parameter: Parameter) -> list[str]:
     return [str(path[0]) for path in paths]
 
 
-def _struct(route: Route, fields: list[tuple[str, Any, Any]], *, forbid_unknown_fields: bool, **own: Any) -> type:
+def _struct(route: Route, fields: Fields | None, *, closed: bool = True, needed: bool, **own: Any) -> type:
     """What the frames of a route are decoded to; `own` are further names of the class."""
-    return msgspec.defstruct(
-        f"Message_{_identifier(route.event)}",
-        [*fields, ("ref", REF_TYPE, msgspec.field(name=route.ref_key, default=None))],
-        namespace={"route": route, "error": None, **own},
-        tag_field="type",
-        tag=route.event,
-        forbid_unknown_fields=forbid_unknown_fields,
-        kw_only=True,
-        gc=False,
-        eq=False,
-    )
+    names = {"route": route, "error": None, **own}
+    return route.framing.struct(route.event, fields, names, closed=closed, needed=needed)
 
 
 def _frame_message(route: Route, function: Callable[..., Any]) -> type:
@@ -342,10 +358,6 @@ def _frame_message(route: Route, function: Callable[..., Any]) -> type:
     body = [f"return handler({signature.call_arguments(sources)})"]
     call = codegen.function("message, endpoint, frame", body, {"handler": function})
     return type("BinaryMessage", (), {"route": route, "ref": None, "error": None, "call": call})
-
-
-def _identifier(event: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "_" for c in event)
 
 
 def threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -361,16 +373,19 @@ def threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 class _Plan:
     """How one signature's Struct looks and how it is unpacked: the source of the generated calls."""
 
-    def __init__(self, signature: Signature, function: Callable[..., Any]) -> None:
+    def __init__(self, signature: Signature, function: Callable[..., Any], framing: Framing) -> None:
         self.signature = signature
-        self.fields: list[tuple[str, Any, Any]] = []
+        self.fields: Fields = []
+        self._holder = "data" if framing.place else "message"  # of the fields, in the call
         self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
-        self.takes_any = False
+        self.takes_any = signature.extra == "ignore" or framing.takes_any
+        self.looks_at_fields = True
+        self._lines: list[str] = []  # what the fields stand in, or what makes a model of them
         self._raw: list[str] = []
         self._raw_fields: list[RawField] = []
         self._sources: dict[str, str] = {}
         if signature.message_model is not None:
-            self._take_whole(signature.message_model)
+            self._take_whole(signature.parameters[0], framing)
             return
         kinds = [native_kind(parameter.annotation) for parameter in signature.parameters]
         adapters = [
@@ -382,33 +397,50 @@ class _Plan:
         if any(p.exact_only for p in signature.parameters) or any(
             a and _asks_for_info(a.core_schema) for a in adapters
         ):
-            self.takes_any = True
+            self.looks_at_fields = False
             self._raw.append("raise Refused")
             return
         for index, parameter in enumerate(signature.parameters):
             self._take(index, parameter, kinds[index], adapters[index])
+        if framing.place and self.fields:
+            self._open_data()
 
-    def _take_whole(self, model: Any) -> None:
-        # The Struct only finds the event and its `ref`; the model validates the frame.
-        self.takes_any = True
-        name = self.signature.parameters[0].name
-        self.names["whole"] = TypeAdapter(model).validator.validate_json
-        self._raw += ["if message.ref is not None: raise Refused", "whole_message = whole(frame)"]
-        self._sources[name] = "whole_message"
+    def _open_data(self) -> None:
+        """The fields have a part of their own."""
+        if self.signature.needs_data:
+            self._lines.append("data = message.data")
+        else:
+            self.names["empty"] = _empty
+            self._lines.append("data = message.data or empty(message)")
+
+    def _take_whole(self, parameter: Parameter, framing: Framing) -> None:
+        """Made of the Struct's fields; or that only finds the event and its `ref`, and the model reads the frame."""
+        model, made = self.signature.message_model, None
+        if isinstance(framing, FlatFraming):
+            made = built(model, self.signature.event, framing.type_place, framing.ref_place)
+        self._sources[parameter.name] = "whole_message"
+        if made is not None:
+            self.fields, self._lines, self.takes_any = made.fields, made.lines, made.takes_any
+            self.names.update(made.names)
+            return
+        self.looks_at_fields = False
+        where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
+        self.names["read_model"] = frame_reader(adapter_for(where, model), model, framing)
+        self._raw.append("whole_message = read_model(frame)")
 
     def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
         if adapter is None:
             self.fields.append((field, kind, _native_field(parameter)))
-            self._sources[parameter.name] = f"message.{field}"
+            self._sources[parameter.name] = f"{self._holder}.{field}"
             return
         self.names[f"validate_{index}"] = adapter.validator.validate_json
-        value = f"validate_{index}(bytes(message.{field}))"
+        value = f"validate_{index}(bytes({self._holder}.{field}))"
         if parameter.default is None:
             self.fields.append((field, Raw, msgspec.field(name=parameter.key)))
         else:
             self.names[f"default_{index}"] = parameter.default
-            value = f"default_{index}() if message.{field} is UNSET else {value}"
+            value = f"default_{index}() if {self._holder}.{field} is UNSET else {value}"
             self.fields.append((field, Raw | UnsetType, msgspec.field(name=parameter.key, default=UNSET)))
         self._raw.append(f"value_{index} = {value}")
         self._raw_fields.append(RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json))
@@ -417,15 +449,15 @@ class _Plan:
     @property
     def leaves_to_judge(self) -> bool:
         """May the call raise `Refused` without a judgement?"""
-        return bool(self._raw)
+        return bool(self._raw) or "empty" in self.names
 
     def call(self) -> Callable[..., Any]:
-        body = [f"return handler({self._arguments(self._sources)})"]
+        body = [*self._lines, f"return handler({self._arguments(self._sources)})"]
         if self._raw:
             guarded = "; ".join(self._raw) if len(self._raw) == 1 else "\n        ".join(self._raw)
             self.names["refusal"] = functools.partial(_refusal, tuple(self._raw_fields))
             refusing = "raise refusal(message, exc, locals()) from None"
-            body.insert(0, f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
+            body.insert(len(self._lines), f"try:\n        {guarded}\n    except Exception as exc:\n        {refusing}")
         return self._compile("message, endpoint, frame", body)
 
     def call_exact(self) -> Callable[..., Any]:
@@ -439,6 +471,14 @@ class _Plan:
 
     def _compile(self, arguments: str, body: list[str]) -> Callable[..., Any]:
         return codegen.function(arguments, body, self.names)
+
+
+def _empty(message: Any) -> Any:
+    """The data part of a message that came without."""
+    try:
+        return message.Data()
+    except Exception:  # of a default's factory, which pydantic has to call
+        raise Refused from None
 
 
 def _native_field(parameter: Parameter) -> Any:

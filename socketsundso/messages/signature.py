@@ -17,21 +17,21 @@ import types
 import typing
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 
-from pydantic import AliasChoices, AliasPath, Field
+from pydantic import AliasChoices, AliasGenerator, AliasPath, Field
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from socketsundso.errors import DefinitionError
-from socketsundso.messages.aliases import UNIONS, optional_item, substituted, unwrap
+from socketsundso.messages.aliases import UNIONS, substituted, unwrap
 from socketsundso.messages.annotations import UnsupportedAnnotation, check
 from socketsundso.messages.declared import kind_of
 from socketsundso.messages.markers import Dependency, Injected, Uploaded, source_of
-from socketsundso.models import EventMessage
 
 EMPTY: Any = inspect.Parameter.empty
+Extra = Literal["forbid", "ignore"]
 _ATOMS = (type(None), bool, int, float, str, bytes, enum.Enum)
 _NO_FIELD_NAME = re.compile(r'["\\\x00-\x1f]')  # the keys that msgspec does not take: they need escapes in JSON
 
@@ -71,6 +71,9 @@ class Signature:
     Where the dependencies are solved, nothing is injected any more: `overridable` are those that were found on the way,
     `handshake` what FastAPI is to take from the handshake, by name, and `tears_down` says that there is something to do
     behind the handler.
+
+    `message_model` is what the only parameter is declared as where that is the whole message, else None; `extra` says
+    what becomes of keys that no parameter takes.
     """
 
     event: str
@@ -79,7 +82,6 @@ class Signature:
     self_position: int | None
     by_keyword: bool
     is_async: bool
-    message_model: type[EventMessage] | None
     streams: bool = False
     is_generator: bool = False
     upload: Uploaded | None = None
@@ -87,6 +89,13 @@ class Signature:
     overridable: tuple[Callable[..., Any], ...] = ()
     handshake: Mapping[str, inspect.Parameter] = field(default_factory=dict)
     tears_down: bool = False
+    message_model: Any = None
+    extra: Extra = "forbid"
+
+    @property
+    def needs_data(self) -> bool:
+        """Is there a parameter without a default?"""
+        return any(each.default is None for each in self.parameters)
 
     def in_order(self) -> list[Parameter | Injected]:
         """All parameters but `self`, as they were written."""
@@ -248,7 +257,6 @@ def _read(
         self_position=self_position,
         by_keyword=hasattr(function, "__wrapped__"),
         is_async=is_async(function),
-        message_model=whole_message_of(event, parameters),
         streams=streams,
         is_generator=generates,
         upload=next(iter(_uploads(injected)), None),
@@ -302,6 +310,33 @@ def _specialised_parameter(event: str, parameter: Parameter, arguments: Mapping[
     annotation = given_types(where, parameter.annotation, arguments)
     check_annotation(where, annotation)
     return replace(parameter, annotation=annotation)
+
+
+def renamed(signature: Signature, generator: Callable[[str], str] | AliasGenerator) -> Signature:
+    """The signature with the keys that `generator` makes of the names of parameters that have no alias."""
+    return replace(
+        signature, parameters=tuple(_renamed(signature.event, each, generator) for each in signature.parameters)
+    )
+
+
+def _renamed(event: str, parameter: Parameter, generator: Callable[[str], str] | AliasGenerator) -> Parameter:
+    if parameter.field.alias is not None or parameter.field.validation_alias is not None:
+        return parameter
+    where = f"event {event!r}, parameter {parameter.name!r}"
+    try:
+        key = _generated(generator, parameter.name)
+    except Exception as exc:  # it is the application's
+        raise DefinitionError(f"{where}: alias_generator raised {exc!r}") from exc
+    if not isinstance(key, str) or not key:
+        raise DefinitionError(f"{where}: alias_generator gave {key!r}, and a key of a message is a text")
+    return replace(parameter, key=key, exact_only=parameter.exact_only or bool(_NO_FIELD_NAME.search(key)))
+
+
+def _generated(generator: Callable[[str], str] | AliasGenerator, name: str) -> Any:
+    if not isinstance(generator, AliasGenerator):
+        return generator(name)
+    alias, to_validate, _ = generator.generate_aliases(name)
+    return alias if to_validate is None else to_validate
 
 
 def given_types(where: str, annotation: Any, arguments: Mapping[Any, Any]) -> Any:
@@ -473,49 +508,3 @@ def _key(name: str, field: FieldInfo) -> tuple[str, bool]:
     if alias is None:
         return name, False
     return alias, bool(_NO_FIELD_NAME.search(alias))
-
-
-def _whole_message(annotation: Any) -> type[EventMessage] | None:
-    """The EventMessage that this is, whatever it is called here; None where a validator is around it."""
-    annotation = unwrap(annotation)
-    if typing.get_origin(annotation) is Annotated:
-        base, *metadata = typing.get_args(annotation)
-        if any(hasattr(marker, "__get_pydantic_core_schema__") for marker in metadata):
-            return None
-        return _whole_message(base)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, EventMessage) else None
-
-
-def whole_message_of(event: str, parameters: Sequence[Parameter]) -> type[EventMessage] | None:
-    """The EventMessage that is the message. Raises `DefinitionError` if there are other parameters beside it."""
-    if len(parameters) == 1:
-        return _message_model(event, parameters[0].annotation)
-    _refuse_whole_messages(event, parameters)
-    return None
-
-
-def _refuse_whole_messages(event: str, parameters: Sequence[Parameter]) -> None:
-    for parameter in parameters:
-        item = optional_item(unwrap(parameter.annotation)) or parameter.annotation
-        model = _whole_message(item)
-        if model is not None:
-            others = ", ".join(repr(other.name) for other in parameters if other is not parameter)
-            raise DefinitionError(
-                f"event {event!r}, parameter {parameter.name!r}: {model.__name__} is an EventMessage, a whole message, "
-                f"and has to be the only parameter; make {others} fields of it, or make it a BaseModel, which is taken "
-                f"from the key {parameter.key!r}"
-            )
-
-
-def _message_model(event: str, annotation: Any) -> type[EventMessage] | None:
-    model = _whole_message(annotation)
-    if model is None or model is EventMessage:
-        return None
-    hint = model.model_fields["type"].annotation
-    permitted = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal and event not in permitted:
-        raise DefinitionError(
-            f"event {event!r}: {model.__name__}.type permits only {', '.join(map(repr, permitted))}; "
-            f"write @event({permitted[0]!r})"
-        )
-    return model

@@ -26,32 +26,31 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from socketsundso.messages.core_schemas import written_keys
 from socketsundso.messages.declared import is_struct
+from socketsundso.messages.framing import CANONICAL, Framing, canonical
+from socketsundso.messages.naming import names_itself, own_type
 from socketsundso.messages.response_errors import ResponseError, brings_ref, detail, not_an_object, unserializable
 
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 BRACE = ord("{")
-TYPE_FIRST = b'{"type":"'
 # pydantic's serialization error is a ValueError; msgspec's errors are only in its newer versions
 FAILURES = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 _EXPECTED = re.compile(r"(ValueError|AssertionError|PydanticSerializationError|TypeError: Unable)\b")
 
 
-def append_ref(body: bytes, ref_key: str, ref: int | str) -> bytes:
-    """`body` with the key that tells which message it answers."""
-    return b"%b,%b:%b}" % (body[:-1], msgspec.json.encode(ref_key), msgspec.json.encode(ref))
+class Flat:
+    """Puts what a message is called into a body, for one event: at the key of the envelope that says so."""
 
+    close = b""
 
-class _Typing:
-    """Puts `type` into a body, for one event."""
-
-    def __init__(self, event: str, ref_key: str) -> None:
-        self.event = event
-        self.ref_key = ref_key
-        self.bare = msgspec.json.encode({"type": event})
+    def __init__(self, event: str, framing: Framing, key: str) -> None:
+        self.event, self.key, self.ref_key = event, key, framing.ref_key
+        self.bare = msgspec.json.encode({key: event})
         self.open = self.bare[:-1] + b","
+        self.quoted = msgspec.json.encode(key)  # in no body that lacks the key
+        self.first = b"{" + self.quoted + b':"'  # of bodies that begin with it
 
     def splice(self, body: bytes) -> bytes:
-        """For a body that is known to be an object without `type`."""
+        """For a body that is known to be an object without the key."""
         return self.bare if body == b"{}" else self.open + body[1:]
 
     def complete(self, body: bytes, own: Any = None) -> bytes:
@@ -66,47 +65,43 @@ class _Typing:
             keys = msgspec.json.decode(body, type=dict[str, Raw])
         except msgspec.DecodeError as exc:  # a model that is configured to write NaN
             raise ResponseError([detail("serialization_error", [], f"Not JSON: {exc}")]) from exc
-        if self.ref_key in keys:
+        if self.ref_key is not None and self.ref_key in keys:
             raise ResponseError([brings_ref(self.ref_key)])
-        given = bytes(keys["type"]) if "type" in keys else b"null"
+        given = bytes(keys[self.key]) if self.key in keys else b"null"
         if given.startswith(b'"'):
             return body
         if given != b"null":
-            raise ResponseError([detail("string_type", ["type"], "Input should be a valid string")])
-        keys.pop("type", None)
+            raise ResponseError([detail("string_type", [self.key], "Input should be a valid string")])
+        keys.pop(self.key, None)
         name = own if isinstance(own, str) else self.event
-        return msgspec.json.encode({"type": str(name), **keys})
+        return msgspec.json.encode({self.key: str(name), **keys})
 
 
-def own_type(value: Any, by_alias: bool = True, declared: type | None = None) -> Any:
-    """
-    The value's own `type`, or its model's default, where an option left it out of the body.
+class Apart:
+    """Puts what the envelope says around a body, for one event: the body is the data part, and any value."""
 
-    `declared` is the class that it is written as, if that is a base of its own.
-    """
-    kind = declared or type(value)
-    if isinstance(value, Mapping):
-        own = value.get("type")
-    elif isinstance(value, BaseModel):
-        own = (value.model_extra or {}).get("type")
-        attribute = type_attribute(kind, by_alias)
-        own = own if attribute is None else getattr(value, attribute)
-    elif declared is not None and "type" not in getattr(declared, "__dataclass_fields__", ()):
-        own = None
-    else:
-        own = getattr(value, "type", None)
-    return getattr(own, "value", own)
+    key = ref_key = None
+    quoted = first = b"\0"  # no JSON has that
+
+    def __init__(self, event: str, framing: Framing) -> None:
+        self.event = event
+        self.open, self.close = framing.around(msgspec.json.encode(event))
+
+    def splice(self, body: bytes) -> bytes:
+        return b"%b%b%b" % (self.open, body, self.close)
+
+    def complete(self, body: bytes, own: Any = None) -> bytes:
+        """Raises `ResponseError` for what is no JSON."""
+        try:
+            msgspec.json.decode(body, type=Raw)
+        except msgspec.DecodeError as exc:  # a model that is configured to write NaN
+            raise ResponseError([detail("serialization_error", [], f"Not JSON: {exc}")]) from exc
+        return self.splice(body)
 
 
-def type_attribute(model: type[BaseModel], by_alias: bool = True) -> str | None:
-    """The attribute that this model writes as `type`."""
-    for name, field in model.model_fields.items():
-        if ((by_alias and field.serialization_alias) or name) == "type":
-            return name
-    for name, computed in model.model_computed_fields.items():
-        if ((by_alias and computed.alias) or name) == "type":
-            return name
-    return None
+def typing_for(event: str, framing: Framing) -> Flat | Apart:
+    """What makes of bodies the messages of an event."""
+    return Apart(event, framing) if framing.type_key is None else Flat(event, framing, framing.type_key)
 
 
 def _jsonable(value: Any) -> Any:
@@ -221,9 +216,10 @@ def _struct_keys(kind: type[msgspec.Struct]) -> frozenset[str]:
 class Encoder:
     """Encodes the replies of one event's handler."""
 
-    def __init__(self, event: str, ref_key: str) -> None:
-        self._typing = _Typing(event, ref_key)
-        self._ref_key = ref_key
+    def __init__(self, event: str, framing: Framing = CANONICAL) -> None:
+        self.typing = typing_for(event, framing)
+        self._ref_key: Any = framing.ref_key
+        self._key: Any = framing.type_key
 
     def validate(self, value: Any) -> Any:
         """The value as its response model has it; itself without one."""
@@ -234,23 +230,53 @@ class Encoder:
         return self.encode(value)
 
     def encode(self, value: Any) -> bytes:
-        """One JSON object with `type`. Raises `ResponseError`, or what user code raised unexpectedly."""
+        """One message. Raises `ResponseError`, or what user code raised unexpectedly."""
         if type(value) is dict and self._ref_key not in value:
             try:  # as `_dict_json`, without two calls
                 body = orjson.dumps(value, _jsonable, _ORJSON)
             except (TypeError, RecursionError):
                 body = guarded(_pydantic_json, value)
             # a key that only looks like "type" once it is written (an enum) needs the careful way
-            if b'"type"' not in body:
-                return self._typing.splice(body)
-            return body if body.startswith(TYPE_FIRST) else self._typing.complete(body, own_type(value))
+            typing = self.typing
+            if typing.quoted not in body:
+                return typing.splice(body)
+            return body if body.startswith(typing.first) else typing.complete(body, own_type(value, key=self._key))
         return self._encode_by_form(value, form_of(type(value)))
 
     def _encode_by_form(self, value: Any, form: Form) -> bytes:
         body = guarded(form.write, value)
         if form.keys is not None and self._ref_key not in form.keys:
-            if "type" not in form.keys and body[0] == BRACE:
-                return self._typing.splice(body)
-            if body.startswith(TYPE_FIRST):
+            if self._key not in form.keys and body[0] == BRACE:
+                return self.typing.splice(body)
+            if body.startswith(self.typing.first):
                 return body
-        return self._typing.complete(body, own_type(value))
+        return self.typing.complete(body, None if self._key is None else own_type(value, key=self._key))
+
+
+class Reframed(Encoder):
+    """Encodes messages that say themselves what they are called, and puts them into an envelope behind that."""
+
+    def __init__(self, encoder: Encoder, framing: Framing) -> None:
+        self._encoder, self._frame = encoder, framing.frame
+
+    def validate(self, value: Any) -> Any:
+        return self._encoder.validate(value)
+
+    def encode(self, value: Any) -> bytes:
+        return self._frame(self._encoder.encode(value))
+
+    def encode_valid(self, value: Any) -> bytes:
+        return self._frame(self._encoder.encode_valid(value))
+
+
+class Undeclared(Encoder):
+    """Replies that nothing was declared about, in an envelope of its own: those whose class says so have its name."""
+
+    def __init__(self, event: str, framing: Framing) -> None:
+        super().__init__(event, framing)
+        self._named = Reframed(Encoder(event, canonical(framing.ref_key)), framing)
+
+    def _encode_by_form(self, value: Any, form: Form) -> bytes:
+        if self._key not in (form.keys or ()) and names_itself(type(value)):
+            return self._named.encode(value)
+        return super()._encode_by_form(value, form)

@@ -19,10 +19,12 @@ Many connections: who is where, and who hears what.
 from socketsundso.rooms.declaration import Declaration as Declaration
 from socketsundso.rooms.declaration import asks_nothing as asks_nothing
 from socketsundso.rooms.history import Resume as Resume
+from socketsundso.rooms.history import Resumed as Resumed
 from socketsundso.rooms.hub import Hub as Hub
 from socketsundso.rooms.hub import Presence as Presence
 from socketsundso.rooms.hub import SyncHub as SyncHub
 from socketsundso.rooms.local import Rooms as Rooms
+from socketsundso.rooms.local import rooms_in_use as rooms_in_use
 from socketsundso.rooms.membership import Membership as Membership
 from socketsundso.rooms.presence import Member as Member
 from socketsundso.rooms.room import EVERYONE as EVERYONE

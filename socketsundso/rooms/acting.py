@@ -28,7 +28,7 @@ from socketsundso.rooms.calling import Ask, Poll, Said, Told, inquire
 from socketsundso.rooms.presence import Member
 from socketsundso.rooms.room import (
     EVERYONE,
-    Envelope,
+    Header,
     InvalidRoomName,
     Participant,
     Reachable,
@@ -257,7 +257,7 @@ class Acting:
             if timer is not None:
                 timer.cancel()
             if poll.waits_elsewhere:
-                self._publish_quietly((EVERYONE,), Envelope("withdraw", self._owner, serial=number), b"")
+                self._publish_quietly((EVERYONE,), Header("withdraw", self._owner, serial=number), b"")
 
     def _told(self, poll: Poll, told: Told) -> bool:
         poll.hear(self._owner, told)
@@ -282,9 +282,9 @@ class Acting:
         if self._listening is None:
             self._listening = asyncio.ensure_future(self._backplane.subscribe(answers_topic(self._owner)))
         await asyncio.shield(self._listening)
-        envelope = Envelope("ask", self._owner, tuple(whom.excluded), whom.topics, serial=number)
+        header = Header("ask", self._owner, tuple(whom.excluded), whom.topics, serial=number)
         try:
-            self._backplane.publish((EVERYONE,), seal(envelope, msgspec.msgpack.encode(act)))
+            self._backplane.publish((EVERYONE,), seal(header, msgspec.msgpack.encode(act)))
             await self._backplane.flush()
         except BackplaneUnavailable as error:
             return error
@@ -310,56 +310,56 @@ class Acting:
 
     # ---- who is asked
 
-    def on_payload(self, envelope: Envelope, payload: bytes) -> None:
+    def on_payload(self, header: Header, payload: bytes) -> None:
         """A question to everyone, or an answer to us."""
-        if envelope.kind == "ask":
-            key = envelope.origin, envelope.serial
+        if header.kind == "ask":
+            key = header.origin, header.serial
             self._inquiries[key] = task = self._tasks.spawn(
-                self._answer(envelope, payload), "an answer to another process"
+                self._answer(header, payload), "an answer to another process"
             )
             task.add_done_callback(lambda _: self._inquiries.pop(key, None))
-        elif envelope.kind == "withdraw":
-            if (inquiry := self._inquiries.get((envelope.origin, envelope.serial))) is not None:
+        elif header.kind == "withdraw":
+            if (inquiry := self._inquiries.get((header.origin, header.serial))) is not None:
                 inquiry.cancel()
-        elif envelope.kind == "answer":
-            self._hear(envelope, payload)
+        elif header.kind == "answer":
+            self._hear(header, payload)
         else:
-            self.puzzle_over(f"a payload of kind {envelope.kind!r}")
+            self.puzzle_over(f"a payload of kind {header.kind!r}")
 
-    def _hear(self, envelope: Envelope, payload: bytes) -> None:
-        self._silent.discard(envelope.origin)
-        if (question := self._questions.get(envelope.serial)) is not None:  # else it comes too late
-            question.hear(envelope.origin, msgspec.msgpack.decode(payload, type=Answer))
+    def _hear(self, header: Header, payload: bytes) -> None:
+        self._silent.discard(header.origin)
+        if (question := self._questions.get(header.serial)) is not None:  # else it comes too late
+            question.hear(header.origin, msgspec.msgpack.decode(payload, type=Answer))
 
-    async def _answer(self, envelope: Envelope, payload: bytes) -> None:
+    async def _answer(self, header: Header, payload: bytes) -> None:
         """Whatever becomes of it, so that nobody waits for us."""
-        answer, whom = Answer(), Whom(envelope.topics, frozenset(envelope.excluded))
+        answer, whom = Answer(), Whom(header.topics, frozenset(header.excluded))
         try:
             act = msgspec.msgpack.decode(payload, type=Act | Ask)
             if isinstance(act, Ask):
-                await inquire(act, self._reached(whom), functools.partial(self._tell_said, envelope))
+                await inquire(act, self._reached(whom), functools.partial(self._tell_said, header))
             else:
                 answer = await self._do(act, whom)
         except (msgspec.MsgspecError, InvalidRoomName) as error:
             self.puzzle_over(error)
         finally:
-            self._tell(envelope, answer)
+            self._tell(header, answer)
 
-    def _tell(self, asked: Envelope, answer: Answer) -> None:
+    def _tell(self, asked: Header, answer: Answer) -> None:
         for part in _parts(answer):
             self._tell_part(asked, part)
 
-    def _tell_said(self, asked: Envelope, told: Told) -> bool:
+    def _tell_said(self, asked: Header, told: Told) -> bool:
         return told.last or self._tell_part(asked, Answer(last=False, asked=told.asked, said=told.said))
 
-    def _tell_part(self, asked: Envelope, part: Answer) -> bool:
-        envelope = Envelope("answer", self._owner, serial=asked.serial)
-        return self._publish_quietly((answers_topic(asked.origin),), envelope, msgspec.msgpack.encode(part))
+    def _tell_part(self, asked: Header, part: Answer) -> bool:
+        header = Header("answer", self._owner, serial=asked.serial)
+        return self._publish_quietly((answers_topic(asked.origin),), header, msgspec.msgpack.encode(part))
 
-    def _publish_quietly(self, topics: tuple[str, ...], envelope: Envelope, payload: bytes) -> bool:
+    def _publish_quietly(self, topics: tuple[str, ...], header: Header, payload: bytes) -> bool:
         """False: it is lost."""
         try:
-            self._backplane.publish(topics, seal(envelope, payload))
+            self._backplane.publish(topics, seal(header, payload))
         except BackplaneUnavailable as error:
             logger.debug("what is told to another process is lost: %s", error)
             return False

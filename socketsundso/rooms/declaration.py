@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn, Protocol
 from socketsundso.backplanes import Keep, default_url
 from socketsundso.connection import POLICIES, Bounds, Conflate
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import BYTES, Asks, Emitted, Questions, binary_payload, encode_push
+from socketsundso.messages import BYTES, CANONICAL, Asks, Emitted, Framing, Questions, binary_payload, encode_push
 from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
 from socketsundso.wire import BinaryPayload
@@ -26,7 +26,6 @@ GAP_TYPES = frozenset({"gap"})
 class Declares(Bounds, Protocol):
     """The class attributes of an endpoint that concern rooms; what each means stands where users read it, there."""
 
-    ref_key: ClassVar[str]
     backplane: ClassVar[str | None]
     emits: ClassVar[Sequence[Any]]
     history: ClassVar[Mapping[str, Keep]]
@@ -39,8 +38,9 @@ class Declaration:
     """
     What one class declares of rooms. Raises `DefinitionError` for what cannot work.
 
-    `events` are the names of its handlers, `questions` what its `calls` is compiled to. It `hears_backplane` if it has
-    an `on_backplane` of its own, and `authorizes` if it has such an `authorize`; the others pay nothing for it.
+    `events` are the names of its handlers, `framing` and `questions` what its `envelope` and its `calls` are compiled
+    to. It `hears_backplane` if it has an `on_backplane` of its own, and `authorizes` if it has such an `authorize`; the
+    others pay nothing for it.
     """
 
     def __init__(
@@ -48,15 +48,17 @@ class Declaration:
         cls: type[Declares],
         events: Iterable[str],
         *,
+        framing: Framing = CANONICAL,
         questions: Questions | None = None,
         hears_backplane: bool = False,
         authorizes: bool = False,
     ) -> None:
         self._cls = cls
+        self.framing = framing
         self._questions = questions
         self._hub: Hub | None = None
         _check_policy(cls)
-        self._emitted = Emitted([each for each in cls.emits if each is not bytes], cls.ref_key)
+        self._emitted = Emitted([each for each in cls.emits if each is not bytes], framing)
         _check_history(cls, self._emitted)
         self.history = cls.history
         _check_presence(cls)
@@ -113,11 +115,11 @@ class Declaration:
         return self.binary_push(message) if isinstance(message, BYTES) else self.encode_push(message)
 
     def encode_push(self, message: Any) -> bytes:
-        """A message that answers nothing, as JSON. Raises TypeError for one that `emits` does not list."""
+        """A message that answers nothing, as canonical JSON. Raises TypeError for one that `emits` does not list."""
         if self._cls.emits:
             self._check_emitted(message)
             return self._emitted.encode(message)
-        return encode_push(message, self._cls.ref_key)
+        return encode_push(message, self.framing)
 
     @property
     def _asks(self) -> Asks:
@@ -127,7 +129,7 @@ class Declaration:
         raise asks_nothing(self._cls)
 
     def _check_emitted(self, message: Any) -> None:
-        given = message.get("type") if isinstance(message, Mapping) else None
+        given = self._emitted.name_of(message) if isinstance(message, Mapping) else None
         if given not in self._emitted.types and not isinstance(message, self._emitted.classes):
             shown = f"a message of type {given!r}" if given else type(message).__name__
             known = ", ".join(sorted(self._emitted.types))

@@ -19,6 +19,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from socketsundso.backplanes import Keep, Log
 from socketsundso.errors import DefinitionError, EventError
+from socketsundso.messages import numbered as numbered
 
 MAX_LAST = 10_000
 """The most messages of a room's past that are asked for at once."""
@@ -125,16 +126,24 @@ def check_own_fields(payload: bytes, room: str) -> bool:
     return True
 
 
-def numbered(payload: bytes, room: str, seq: int) -> bytes:
-    """The message with its place: `{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
-    own_room = msgspec.json.decode(payload, type=_Own).room is not UNSET
-    room_part = b"" if own_room else b',"room":' + msgspec.json.encode(room)
-    return b'%b%b,"seq":%d}' % (payload[:-1], room_part, seq)
-
-
 def position_notice(room: str, seq: int, epoch: str) -> bytes:
     """`{"type":"room_position","room":"r1","seq":141,"epoch":"a"}`"""
     return msgspec.json.encode({"type": "room_position", "room": room, "seq": seq, "epoch": epoch})
+
+
+class RoomResumed(Struct):
+    """What became of one room of a `resume`."""
+
+    recovered: bool
+    seq: int | UnsetType = UNSET
+    epoch: str | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+
+
+class Resumed(Struct, tag_field="type", tag="resumed"):
+    """The reply to a `resume`."""
+
+    rooms: dict[str, RoomResumed]
 
 
 def resumed(rooms: Iterable[str], found: Mapping[str, tuple[bool, Log]], refused: Mapping[str, str]) -> dict[str, Any]:

@@ -522,6 +522,7 @@ class SyncHub:
         await self._hub._opened()
 
     def close(self) -> None:
+        """Let go of the engine, and end the thread. It begins anew where the hub is used again."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None

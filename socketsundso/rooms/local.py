@@ -33,7 +33,7 @@ from socketsundso.rooms.recovery import Recovery, SendBody, read_newest
 from socketsundso.rooms.room import (
     AT_ONCE,
     EVERYONE,
-    Envelope,
+    Header,
     Near,
     Participant,
     Reachable,
@@ -434,8 +434,8 @@ class Rooms:
             refused += not self._publish(plain, logged, payload, excluded, ttl_s, must_publish)
             if near:
                 await take_turns(near)
-        envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
-        sealed, taken, problem = [seal(envelope, payload) for payload in batch], len(batch), None
+        header = Header("message", self.origin, tuple(excluded), ttl_s=ttl_s)
+        sealed, taken, problem = [seal(header, payload) for payload in batch], len(batch), None
         for topic, keep in logged.items():
             try:
                 given = await self.backplane.append_many(topic, sealed, keep)
@@ -492,12 +492,12 @@ class Rooms:
     ) -> bool:
         """Whether the engine takes it. Raises `BackplaneUnavailable` where it must and does not."""
         kind = "binary" if type(payload) is BinaryPayload else "message"
-        envelope = Envelope(kind, self.origin, tuple(excluded), ttl_s=ttl_s)
+        header = Header(kind, self.origin, tuple(excluded), ttl_s=ttl_s)
         if len(topics) > 1 or logged:
-            envelope.topics, envelope.covered = tuple(topics), tuple(logged)
-            envelope.serial = next(self._serials)
+            header.topics, header.covered = tuple(topics), tuple(logged)
+            header.serial = next(self._serials)
         try:
-            self.backplane.publish(tuple(topics), seal(envelope, payload))
+            self.backplane.publish(tuple(topics), seal(header, payload))
         except BackplaneUnavailable:
             if must_publish:
                 raise
@@ -527,8 +527,8 @@ class Rooms:
     async def _append(
         self, topic: str, keep: Keep, payload: bytes, excluded: Collection[str], ttl_s: float | None
     ) -> None:
-        envelope = Envelope("message", self.origin, tuple(excluded), ttl_s=ttl_s)
-        seq, _ = await self.backplane.append(topic, seal(envelope, payload), keep)
+        header = Header("message", self.origin, tuple(excluded), ttl_s=ttl_s)
+        seq, _ = await self.backplane.append(topic, seal(header, payload), keep)
         await self._handed_on(topic, seq)
 
     async def _handed_on(self, topic: str, seq: int) -> None:
@@ -550,27 +550,27 @@ class Rooms:
                 hand_on(room, delivery)
             return
         try:
-            envelope, payload = unseal(delivery.payload)
-            if envelope.origin == self.origin:
+            header, payload = unseal(delivery.payload)
+            if header.origin == self.origin:
                 return
-            if envelope.kind == "message":
-                self._on_message(delivery.topic, envelope, payload)
-            elif envelope.kind == "binary":
-                self._on_message(delivery.topic, envelope, BinaryPayload(payload))
-            elif envelope.kind == "presence":
+            if header.kind == "message":
+                self._on_message(delivery.topic, header, payload)
+            elif header.kind == "binary":
+                self._on_message(delivery.topic, header, BinaryPayload(payload))
+            elif header.kind == "presence":
                 if room is not None:
                     self.roster.on_news(room, payload)
             else:
-                self.acting.on_payload(envelope, payload)
+                self.acting.on_payload(header, payload)
         except msgspec.MsgspecError as error:
             self.acting.puzzle_over(error)
 
-    def _on_message(self, topic: str, envelope: Envelope, payload: bytes) -> None:
-        if not envelope.topics:
-            self._fan_out((topic,), (), _outgoing(payload, (topic,), envelope.ttl_s), envelope.excluded)
-        elif self._first_arrival(envelope.origin, envelope.serial):
-            out = _outgoing(payload, envelope.topics, envelope.ttl_s)
-            self._fan_out(envelope.topics, envelope.covered, out, envelope.excluded)
+    def _on_message(self, topic: str, header: Header, payload: bytes) -> None:
+        if not header.topics:
+            self._fan_out((topic,), (), _outgoing(payload, (topic,), header.ttl_s), header.excluded)
+        elif self._first_arrival(header.origin, header.serial):
+            out = _outgoing(payload, header.topics, header.ttl_s)
+            self._fan_out(header.topics, header.covered, out, header.excluded)
 
     def _first_arrival(self, origin: str, serial: int) -> bool:
         key = (origin, serial)
@@ -603,9 +603,9 @@ class Rooms:
     def _hand_on_unnumbered(self, room: Room, delivery: Delivery) -> None:
         """Another process keeps history for a room that this one was not told to."""
         room.numbered = True
-        envelope, payload = unseal(delivery.payload)
-        out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
-        self._fan_out((room.topic,), (), out, envelope.excluded)
+        header, payload = unseal(delivery.payload)
+        out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, header.ttl_s)
+        self._fan_out((room.topic,), (), out, header.excluded)
 
     # ---- history and presence
 
@@ -736,6 +736,12 @@ def rooms_for(url: str) -> Rooms:
     if rooms is None:
         rooms = by_url[url] = Rooms(url)
     return rooms
+
+
+def rooms_in_use() -> list[Rooms]:
+    """Those of all event loops of this process. May be called in any thread."""
+    with _by_loop_lock:
+        return [rooms for by_url in _by_loop.values() for rooms in tuple(by_url.values())]
 
 
 def known_rooms(url: str) -> Rooms | None:

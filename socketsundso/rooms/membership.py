@@ -71,6 +71,12 @@ class Membership:
         who = self.participant
         return frozenset(topic[1:] for topic in who.rooms if topic[0] == "r") if who else frozenset()
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """What waits for the peer, since it reads slowly: how many messages, and of how many bytes."""
+        queue = self.participant.connection.queue if self.participant is not None else None
+        return (len(queue.waiting), queue.bytes) if queue is not None else (0, 0)
+
     # ---- what users call
 
     async def join(self, room: str | Iterable[str], *more: str | Iterable[str], last: int | None) -> None:
@@ -182,7 +188,7 @@ class Membership:
         try:
             found = await everyone.read_missed(who, wanted)
             await self._endpoint.respond(history.resumed(rooms, found, refused))
-            await everyone.go_on(who, wanted, found, self._peer.send_body)
+            await everyone.go_on(who, wanted, found, self._send)
         except BaseException:
             for topic in new:  # else it would be in a room of which it never hears
                 everyone.leave(who, topic)
@@ -241,7 +247,7 @@ class Membership:
 
     def _new_participant(self) -> Participant:
         declared, rooms = self._declaration, self._opened()
-        connection = self._peer.queue_outbound(OutboundQueue.of(self._endpoint, rooms.counters))
+        connection = self._peer.queue_outbound(OutboundQueue.of(self._endpoint, rooms.counters), declared.framing)
         if declared.hears_backplane:
             rooms.watchers.add(self._tell_backplane)
         return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s, self)
@@ -267,10 +273,13 @@ class Membership:
         if len(topics) == 1 and last is None:
             await everyone.join(who, topics[0])
         else:
-            await everyone.join_all(who, topics, last, self._peer.send_body)
+            await everyone.join_all(who, topics, last, self._send)
         if self.participant is not who:
             everyone.leave_all(who)
         self._peer.require()
+
+    async def _send(self, canonical: bytes) -> None:
+        await self._peer.send_body(self._declaration.framing.frame(canonical))
 
     def _own_room(self, room: str | None) -> str:
         if room is not None:

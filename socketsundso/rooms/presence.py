@@ -21,8 +21,8 @@ from msgspec import Raw, Struct
 
 class Member(Struct, frozen=True):
     """
-    One tracked connection, or all that have the same key: its `id` (the connection's, or the key), and what it was
-    tracked with.
+    One tracked connection, or all that have the same key: its `id` (the connection's, or the key), and its `meta`, what
+    it was tracked with.
     """
 
     id: str

@@ -51,19 +51,19 @@ class Recovery:
     def _hand_on(self, room: Room, delivery: Delivery) -> Near:
         position = room.log
         assert position is not None
-        envelope, payload = unseal(delivery.payload)
-        out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, envelope.ttl_s)
+        header, payload = unseal(delivery.payload)
+        out = Outgoing(history.numbered(payload, room.name, delivery.seq), room.name, header.ttl_s)
         # who is left out gets the new position: its numbers must not have a hole
-        instead = _position(room, delivery.seq, delivery.epoch) if envelope.excluded else out
+        instead = _position(room, delivery.seq, delivery.epoch) if header.excluded else out
         for who, came in room.behind.items():
-            came.append(Came(delivery.seq, delivery.epoch, instead if who.id in envelope.excluded else out))
+            came.append(Came(delivery.seq, delivery.epoch, instead if who.id in header.excluded else out))
         audience: Collection[Participant] = room.live
         if room.skip:
             audience = [who for who in room.live if not _includes(room.skip.get(who), delivery)]
             room.skip = {who: had for who, had in room.skip.items() if had.seq > delivery.seq}
         if isinstance(instead, Notice):
-            tell_all([who for who in audience if who.id in envelope.excluded], instead)
-            audience = [who for who in audience if who.id not in envelope.excluded]
+            tell_all([who for who in audience if who.id in header.excluded], instead)
+            audience = [who for who in audience if who.id not in header.excluded]
         near = push_all(audience, out, self._counters)
         position.move(delivery.seq, delivery.epoch)
         return near

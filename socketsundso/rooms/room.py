@@ -2,7 +2,7 @@
 One room, who is in it, and what travels between processes: what membership, recovery and presence share.
 
 Topics: `r<room>` for a room, `u<user>` for what `to_user` reaches, `e` for everyone, `a<owner>` for the answers that a
-process waits for. A payload between processes is an `Envelope` followed by the message; see there.
+process waits for. A payload between processes is a `Header` followed by the message; see there.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def answers_topic(owner: str) -> str:
     return "a" + owner
 
 
-class Envelope(Struct, array_like=True, omit_defaults=True):
+class Header(Struct, array_like=True, omit_defaults=True):
     """What goes before a message between processes."""
 
     kind: str
@@ -108,15 +108,15 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(Envelope).decode
+_unpack = msgspec.msgpack.Decoder(Header).decode
 
 
-def seal(envelope: Envelope, payload: bytes) -> bytes:
-    head = _pack(envelope)
+def seal(header: Header, payload: bytes) -> bytes:
+    head = _pack(header)
     return len(head).to_bytes(4) + head + payload
 
 
-def unseal(sealed: bytes) -> tuple[Envelope, bytes]:
+def unseal(sealed: bytes) -> tuple[Header, bytes]:
     end = 4 + int.from_bytes(sealed[:4])
     return _unpack(sealed[4:end]), sealed[end:]
 

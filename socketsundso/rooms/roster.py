@@ -23,7 +23,7 @@ from socketsundso.connection import NEVER, Notice
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import presence
 from socketsundso.rooms.presence import Changes, Circle, Entry, View
-from socketsundso.rooms.room import Envelope, Participant, Room, Tasks, room_topic, seal
+from socketsundso.rooms.room import Header, Participant, Room, Tasks, room_topic, seal
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -174,7 +174,7 @@ class Roster:
     def _publish(self, topic: str, joins: dict[str, Entry], leaves: list[str]) -> None:
         news = PresenceNews(self._owner, {each: entry.to_bytes() for each, entry in joins.items()}, leaves)
         try:
-            sealed = seal(Envelope("presence", self._owner), msgspec.msgpack.encode(news))
+            sealed = seal(Header("presence", self._owner), msgspec.msgpack.encode(news))
             self._backplane.publish((topic,), sealed)
         except BackplaneUnavailable:
             logger.debug("presence of %r is told again when the engine is back", topic[1:])

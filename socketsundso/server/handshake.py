@@ -12,11 +12,11 @@ import binascii
 import functools
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from uvicorn.config import Config
 
@@ -233,3 +233,9 @@ def _head(status: int, headers: Headers) -> bytes:
             raise RuntimeError(f"Invalid HTTP header value: {value!r}")
         lines.append(name + b": " + value)
     return b"\r\n".join([*lines, b"", b""])
+
+
+def target_without_query(scope: Mapping[str, Any]) -> str:
+    """For logs: `/ws?***`. Browsers can send a token in the query only."""
+    path = quote(scope["path"])
+    return f"{path}?***" if scope["query_string"] else path

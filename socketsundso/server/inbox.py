@@ -44,6 +44,8 @@ class Watcher(Protocol):
     def peer_left(self, message: Message) -> None:
         """The disconnect has come while nobody waits for a message; it is taken in its turn all the same."""
 
+    # May have `busy`: whether something is under way though the next message is waited for.
+
 
 class Pull(Extension):
     """
@@ -78,9 +80,9 @@ class Pull(Extension):
     @abstractmethod
     def notify(self, callback: Callable[[], None] | None) -> None:
         """
-        Call it once, in a turn of its own, when there is a message that nobody waits for; None: do not.
+        Call it in a turn of its own, now if there is a message, then for each that comes where there was none.
 
-        A call that is on its way already comes all the same.
+        Not for one that somebody waits for. None: do not; a call that is on its way already comes all the same.
         """
 
     @abstractmethod
@@ -150,8 +152,8 @@ class Inbox(Pull):
                 pass
         self._outbox.eager = False
         self._queue.append(item)
-        if self._heard is not None:
-            self._tell()
+        if self._heard is not None and len(self._queue) == 1:
+            self._loop.call_soon(self._heard)
         self.size += size + MESSAGE_BYTES
         if self.size > MAX_QUEUED_BYTES and not self.paused:
             self.pause()
@@ -174,15 +176,15 @@ class Inbox(Pull):
     def holds(self) -> bool:
         return bool(self._queue)
 
+    @property
+    def idle(self) -> bool:
+        """Has the application nothing else to do than to wait for the next message, as far as it tells?"""
+        return self._pending() is not None and not self._queue and not getattr(self._watcher, "busy", False)
+
     def notify(self, callback: Callable[[], None] | None) -> None:
         self._heard = callback
         if self._queue and callback is not None:
-            self._tell()
-
-    def _tell(self) -> None:
-        if self._heard is not None:
-            self._loop.call_soon(self._heard)
-            self._heard = None
+            self._loop.call_soon(callback)
 
     def watch(self, watcher: Watcher | None) -> None:
         self._watcher = watcher

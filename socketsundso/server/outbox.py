@@ -3,7 +3,8 @@ Frames on their way to the peer: in order, and as few writes as possible.
 
 An event loop writes each `transport.write()` by itself, and a system call is the dearest part of a small
 message. So an answer to the last message that was received leaves at once, and everything else is joined
-with what the same turn of the event loop still brings. While the transport is above its high-water mark
+with what the same turn of the event loop still brings; what is probably followed by more, and comes right behind a
+write, with what the next turns bring, too. While the transport is above its high-water mark
 frames stay here, where a broadcast frame is one object for all connections.
 """
 
@@ -21,18 +22,25 @@ from socketsundso.server.extension import Extension
 from socketsundso.server.frames import FIN_BINARY, frame, frame_bytes, text_frame
 
 JOIN_BYTES = 1 << 16
+JOIN_TURNS = 8
+"""So many turns of the event loop a frame waits for more of them, at most; and no turn that brings nothing."""
+
+JOIN_S = 0.002
+"""So soon after the last write of them the next ones wait: who gives one now and then has it sent at once."""
+
 OFFER_BYTES = 1 << 16
 """Above so many bytes that wait here, `Push.offer` leaves frames with their sender, who may drop them."""
 
 
 class Flusher:
-    """The outboxes of one event loop that are to be written at the end of this turn."""
+    """The outboxes of one event loop that are to be written at the end of this turn, or in one of the next."""
 
-    __slots__ = ("_loop", "dirty")
+    __slots__ = ("_held", "_loop", "dirty")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.dirty: list[Outbox] = []
+        self._held: dict[Outbox, tuple[int, int]] = {}  # what waited in the last turn, and turns left
 
     def add_first(self, outbox: Outbox) -> None:
         """Flush `outbox`, and all that are appended to `dirty`, before the loop waits for input again."""
@@ -43,6 +51,23 @@ class Flusher:
         dirty, self.dirty = self.dirty, []
         for outbox in dirty:
             outbox.flush()
+
+    def hold(self, outbox: Outbox) -> None:
+        """Flush `outbox` in the first turn that brings nothing more for it, at the latest after JOIN_TURNS."""
+        if not self._held:
+            self._loop.call_soon(self._look)
+        self._held[outbox] = 0, JOIN_TURNS - 1
+
+    def _look(self) -> None:
+        held, self._held = self._held, {}
+        for outbox, (size, turns) in held.items():
+            if outbox.size > size and turns:
+                self._held[outbox] = outbox.size, turns - 1
+            else:
+                outbox.flush()
+                outbox.joined_at = self._loop.time()
+        if self._held:
+            self._loop.call_soon(self._look)
 
 
 _flushers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Flusher] = weakref.WeakKeyDictionary()
@@ -60,8 +85,8 @@ class Outbox:
     """The frames of one connection. Nothing here ever waits, except `writable`."""
 
     __slots__ = (
-        "_flusher", "_frames", "_loop", "_size", "_transport", "blocked", "closed", "deflate", "eager", "plain_below",
-        "ready_below", "turn_due",
+        "_flusher", "_frames", "_loop", "_transport", "blocked", "closed", "deflate", "eager", "joined_at",
+        "plain_below", "ready_below", "size", "turn_due",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
@@ -69,7 +94,8 @@ class Outbox:
         self._flusher = flusher_of(loop)
         self._transport = transport
         self._frames: list[bytes] = []
-        self._size = 0  # bytes in _frames
+        self.size = 0  # bytes in _frames
+        self.joined_at = 0.0  # the event loop's time when what `join` was given was written last
         self.blocked: asyncio.Future[None] | None = None  # pending while above the high-water mark
         self.eager = False  # whether the next frame answers the last message that was received
         self.closed = True  # before accept, after the close frame, when the peer is gone: frames are dropped
@@ -113,9 +139,24 @@ class Outbox:
             else:
                 self._flusher.add_first(self)
         self._frames.append(data)
-        self._size += len(data)
-        if self._size > JOIN_BYTES:
+        self.size += len(data)
+        if self.size > JOIN_BYTES:
             self.turn_due = True
+            self.flush()
+
+    def join(self, data: bytes) -> None:
+        """Send the frame `data`, which is probably followed by more, with those of the next turns, too."""
+        if self.closed:
+            return
+        if not self._frames:
+            if (now := self._loop.time()) - self.joined_at > JOIN_S:
+                self.joined_at = now
+                self.push(data)
+                return
+            self._flusher.hold(self)
+        self._frames.append(data)  # as in `push`
+        self.size += len(data)
+        if self.size > JOIN_BYTES:
             self.flush()
 
     def offer(self, data: bytes) -> bool:
@@ -130,10 +171,10 @@ class Outbox:
         frames = self._frames
         if not frames or self.blocked is not None:
             return
-        if self._size <= JOIN_BYTES:
+        if self.size <= JOIN_BYTES:
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             frames.clear()
-            self._size = 0
+            self.size = 0
             self._transport.write(data)
         else:
             self._flush_in_parts()
@@ -146,14 +187,14 @@ class Outbox:
                 part.append(self._frames[done])
                 size += len(self._frames[done])
                 done += 1
-            self._size -= size
+            self.size -= size
             self._transport.write(part[0] if len(part) == 1 else b"".join(part))
         del self._frames[:done]
 
     @property
     def buffered(self) -> int:
         """Bytes that were written here and are not yet in the kernel's hands."""
-        return self._size + self._transport.get_write_buffer_size()
+        return self.size + self._transport.get_write_buffer_size()
 
     @property
     def empty(self) -> bool:
@@ -191,7 +232,7 @@ class Outbox:
         if self.closed:
             return
         self._frames.append(last)
-        self._size += len(last)
+        self.size += len(last)
         self.closed = True
         self.flush()
 
@@ -199,7 +240,7 @@ class Outbox:
         """Forget what is queued and wake who waits: the peer is gone."""
         self.closed = True
         self._frames.clear()
-        self._size = 0
+        self.size = 0
         self.unblock()
 
 
@@ -261,6 +302,14 @@ class Push(Extension):
         if outbox.closed or outbox.blocked is not None:
             return False
         outbox.write(text_frame(payload))
+        return True
+
+    def write_soon(self, payload: bytes) -> bool:
+        """`write` for a text that is probably followed by more: joined with what the next turns of the loop bring."""
+        outbox = self._outbox
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        outbox.join(text_frame(payload))
         return True
 
     def write_binary(self, payload: bytes) -> bool:
@@ -326,6 +375,14 @@ class PackingPush(Push):
             outbox.write(text_frame(payload))
         else:
             outbox.write(self._agreed.frame(payload, text=True))
+        return True
+
+    def write_soon(self, payload: bytes) -> bool:
+        outbox = self._outbox
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        small = len(payload) < outbox.plain_below
+        outbox.join(text_frame(payload) if small else self._agreed.frame(payload, text=True))
         return True
 
     def write_binary(self, payload: bytes) -> bool:

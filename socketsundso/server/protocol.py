@@ -30,7 +30,6 @@ from uvicorn.protocols.utils import (
     ClientDisconnected,
     get_client_addr,
     get_local_addr,
-    get_path_with_query_string,
     get_remote_addr,
     is_ssl,
 )
@@ -619,11 +618,24 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         if self._stage is Stage.CONNECTING:
             self._answer(handshake.plain_response(500, "Internal Server Error", self._default_headers))
         elif self._stage is Stage.OPEN:
-            self._inbox.end({"type": "websocket.disconnect", "code": 1012})
-            self._outbox.finish(frames.close_frame(1012) if self._last_frame is None else self._last_frame)
-            self._linger(SHUTDOWN_TIMEOUT_S)
+            self._tell_restart(SHUTDOWN_TIMEOUT_S)
         elif self._stage in (Stage.CLOSING, Stage.CLOSED):
             self._linger(SHUTDOWN_TIMEOUT_S)
+
+    def _tell_restart(self, timeout_s: float) -> None:
+        self._inbox.end({"type": "websocket.disconnect", "code": 1012})
+        self._outbox.finish(frames.close_frame(1012) if self._last_frame is None else self._last_frame)
+        self._linger(timeout_s)
+
+    def leave(self) -> bool:
+        """
+        The server is to go down: tell the peer 1012 unless the application is at work. Whether nothing is left to tell.
+        """
+        if self._stage is Stage.OPEN and self._last_frame is None:
+            if not self._inbox.idle:
+                return False
+            self._tell_restart(CLOSE_TIMEOUT_S)
+        return self._stage not in (Stage.CONNECTING, Stage.RESPONDING)
 
     def _set_timer(self, seconds: float, callback: Callable[[], object]) -> None:
         self._cancel_timer()
@@ -802,7 +814,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         logging.getLogger("uvicorn.error").info(
             '%s - "WebSocket %s" %s',
             get_client_addr(cast(Any, self._scope)),
-            get_path_with_query_string(cast(Any, self._scope)),
+            handshake.target_without_query(self._scope),
             outcome,
         )
 

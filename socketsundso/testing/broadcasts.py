@@ -28,8 +28,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Broadcast:
     """
-    One message, and whom it is for: `Broadcast({"type": "posted", "msg": "hi"}, rooms=("lobby",))`; of a binary one its
-    `bytes`.
+    One message, and whom it is for, by names of rooms and of users, or `to_everyone`:
+    `Broadcast({"type": "posted", "msg": "hi"}, rooms=("lobby",))`. Of a binary one its `bytes`.
     """
 
     message: Received
@@ -40,6 +40,7 @@ class Broadcast:
     """Ids of connections that do not get it."""
 
     def is_for(self, room: str | None, user: str | None) -> bool:
+        """Does it go to this room and this user? None: whichever."""
         return (room is None or room in self.rooms) and (user is None or user in self.users)
 
 
@@ -71,6 +72,7 @@ class Broadcasts(Sequence[Broadcast]):
         raise AssertionError(f"no broadcast of {wanted}{to}; there is:\n  {seen}")
 
     def add(self, topics: Sequence[str], payloads: Sequence[bytes], excluded: frozenset[str]) -> None:
+        """What has gone out, in the words of rooms: topics as of `room_topic`, payloads as JSON."""
         with self._lock:
             self._seen += [
                 Broadcast(

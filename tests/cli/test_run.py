@@ -227,7 +227,7 @@ def test_port_in_use(folder: Path, workers: str) -> None:
         taken.listen()
         ended = asked(folder, "served:app", "--port", str(taken.getsockname()[1]), "--workers", workers)
     assert ended.returncode != 0
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
+    (line,) = [line for line in ended.stderr.splitlines() if " ERROR:" in line]
     assert "ddress already in use" in line
 
 
@@ -1030,7 +1030,10 @@ class Endless(Endpoint):
 def test_a_handler_that_never_ends_does_not_keep_the_process(tmp_path: Path, options: list[str]) -> None:
     """After SIGTERM and the time that is given to handlers it is cancelled, told 1012, and the process ends."""
     (tmp_path / "endless.py").write_text(ENDLESS)
-    with running(tmp_path, "endless:Endless", "--timeout-graceful-shutdown", "1", *options) as (url, process):
+    with running(
+        tmp_path, "endless:Endless", "--drain-s", "0.2", "--timeout-graceful-shutdown", "1", *options
+    ) as served:
+        url, process = served
         with websockets.sync.client.connect(url) as client:
             client.send('{"type": "wait"}')
             assert client.recv(timeout=20) == '{"type":"waiting"}'

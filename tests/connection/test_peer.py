@@ -28,6 +28,7 @@ class Versions(Endpoint):
     ("offered", "chosen"),
     [
         ([], None),
+        ([""], None),  # what Litestar's test client and an empty header make of no offer
         (["chat.v1"], "chat.v1"),
         (["chat.v1", "chat.v2"], "chat.v2"),
         (["other", "chat.v1"], "chat.v1"),

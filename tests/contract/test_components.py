@@ -18,7 +18,7 @@ from pydantic_core import core_schema
 from socketsundso import EventMessage, Handler, WebSocketHandlingEndpoint
 from socketsundso.contract.schemas.components import PREFIX, Components
 from socketsundso.errors import DefinitionError, DefinitionWarning
-from socketsundso.messages import ResponseOptions
+from socketsundso.messages import CANONICAL, ResponseOptions
 from tests.contract.samples import Branch, Cat, Color, Leaf, Page, Pet, Plain, Tree, Validated
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def table(*incoming: Any, outgoing: tuple[Any, ...] = ()) -> dict[str, Any]:
 
 def fields(function: Callable[..., Any]) -> dict[str, Any]:
     components = Components()
-    found = components.fields(Handler("event", function).resolve({}))
+    found = components.fields(Handler("event", function).compile({}, framing=CANONICAL).signature)
     components.table()
     return found
 

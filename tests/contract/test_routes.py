@@ -134,6 +134,12 @@ litestar = Wrapped(
 )
 
 
+def channels(pattern: str) -> Wrapped:
+    """Channels' ProtocolTypeRouter with a middleware around its URLRouter."""
+    routers = Wrapped(inner=Wrapped(routes=[Wrapped(pattern=pattern, callback=Chat)]))
+    return Wrapped(application_mapping={"http": asgi, "websocket": routers})
+
+
 @pytest.mark.parametrize(
     ("app", "path"),
     [
@@ -160,6 +166,9 @@ litestar = Wrapped(
         (included(), "/api/outer/v1/inner/ws/{room}"),
         (Router([Mount("/sub", fastapi())]), "/sub/ws"),
         (litestar, "/a"),
+        (channels("ws/<int:room>/<name>"), "/ws/{room}/{name}"),
+        (channels(r"^ws/(?P<room>[^/]+)/(?P<name>\w+)$"), "/ws/{room}/{name}"),
+        (channels(""), "/"),
     ],
 )
 def test_an_endpoint_is_found_wherever_it_is_served(app: Any, path: str) -> None:

@@ -27,6 +27,7 @@ from pydantic import (
 
 from socketsundso.messages import ResponseError, ResponseOptions, encoder_for
 from socketsundso.messages.plain_models import plain_encode
+from socketsundso.messages.values import Encoder
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ def by_pydantic(model: Any, value: Any, **options: Any) -> dict[str, Any]:
 
 def is_plain(model: Any) -> bool:
     """Are the instances of this model written without pydantic?"""
-    return plain_encode(TypeAdapter(model).core_schema, "event", True, bytes) is not None
+    return plain_encode(TypeAdapter(model).core_schema, Encoder("event").typing, True, bytes) is not None
 
 
 @pytest.mark.parametrize("model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None])

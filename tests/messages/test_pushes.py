@@ -15,7 +15,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from socketsundso import WebSocketHandlingEndpoint, event
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import Emitted, ResponseError, append_ref, encode_push
+from socketsundso.messages import CANONICAL, Emitted, Envelope, ResponseError, encode_push
 from tests.harness import talk
 
 
@@ -206,7 +206,7 @@ def test_what_no_message_can_be_is_not_emitted() -> None:
 
     with pytest.raises(DefinitionError, match="emits Numbered: .*'ref'"):
         Emitted([Numbered])
-    Emitted([Numbered], ref_key="id")
+    Emitted([Numbered], Envelope().framing("id"))
 
 
 def test_an_endpoint_sends_no_dict_that_is_not_what_it_says() -> None:
@@ -226,9 +226,9 @@ def test_an_endpoint_sends_no_dict_that_is_not_what_it_says() -> None:
 
 
 @pytest.mark.parametrize("ref", [7, "a", 'q"ä'])
-def test_append_ref(ref: Any) -> None:
+def test_with_ref(ref: Any) -> None:
     """The ref is appended as JSON."""
-    assert json.loads(append_ref(b'{"type":"x"}', "ref", ref)) == {"type": "x", "ref": ref}
+    assert json.loads(CANONICAL.with_ref(b'{"type":"x"}', ref)) == {"type": "x", "ref": ref}
 
 
 T = TypeVar("T")

@@ -38,7 +38,7 @@ from pydantic import (
 from typing_extensions import TypeAliasType, TypedDict
 
 from socketsundso.errors import DefinitionError, EventError
-from socketsundso.messages import ResponseError, ResponseOptions, encoder_for, returned_model
+from socketsundso.messages import Envelope, ResponseError, ResponseOptions, encoder_for, returned_model
 from socketsundso.messages.values import Encoder
 
 T = TypeVar("T")
@@ -228,7 +228,7 @@ def reply(value: Any, model: Any = None, event: str = "ev", ref_key: str = "ref"
         assert len({key for key, _ in items}) == len(items), items
         return dict(items)
 
-    body = encoder_for(event, model, ResponseOptions(**options), ref_key).encode(value)
+    body = encoder_for(event, model, ResponseOptions(**options), Envelope().framing(ref_key)).encode(value)
     msgspec.json.decode(body)  # strict RFC 8259
     return json.loads(body, object_pairs_hook=pairs)
 
@@ -517,7 +517,7 @@ def test_all_kinds_of_schemas(value: Any, model: Any, expected: Any) -> None:
 def test_constructed_value_of_a_model_that_cannot_be_built() -> None:
     """`model_construct` gives values of models with open names; pydantic refuses to write them."""
     with pytest.raises(ResponseError):
-        Encoder("ev", "ref").encode(Unresolved.model_construct(other=1))
+        Encoder("ev").encode(Unresolved.model_construct(other=1))
 
 
 # ---------------------------------------------------------------------- nothing leaks
@@ -735,7 +735,7 @@ def test_unexpected_exceptions_pass(model: type[Raising], declared: bool) -> Non
 def test_unexpected_exceptions_below_a_dict_pass() -> None:
     """The same for a model that is nested in a dict."""
     with pytest.raises(RuntimeError, match="KeyError"):
-        Encoder("ev", "ref").encode({"a": Raising()})
+        Encoder("ev").encode({"a": Raising()})
 
 
 def test_unexpected_exceptions_of_validators_pass() -> None:
@@ -796,7 +796,7 @@ def test_values_that_pydantic_does_not_know(value: Any, expected: Any) -> None:
 
 def test_keys_in_order() -> None:
     """`type` comes first, then the keys as they were returned."""
-    assert Encoder("ev", "ref").encode({"b": 1, "a": 2}) == b'{"type":"ev","b":1,"a":2}'
+    assert Encoder("ev").encode({"b": 1, "a": 2}) == b'{"type":"ev","b":1,"a":2}'
 
 
 # ---------------------------------------------------------------------- validate
@@ -880,7 +880,7 @@ def test_another_ref_key() -> None:
     assert reply({}, WithRef, ref_key="id") == {"type": "ev", "ref": 1}
     assert reply({"ref": 2}, ref_key="id") == {"type": "ev", "ref": 2}
     with pytest.raises(ResponseError):
-        Encoder("ev", "id").encode({"id": 2})
+        Encoder("ev", Envelope(ref="id").framing("ref")).encode({"id": 2})
 
 
 def test_deferred_models_are_built() -> None:

@@ -15,7 +15,7 @@ from socketsundso.backplanes import PROCESSES
 from socketsundso.rooms import acting
 from socketsundso.rooms.acting import Answer, Leave
 from socketsundso.rooms.local import Rooms, rooms_for
-from socketsundso.rooms.room import EVERYONE, Envelope, answers_topic, room_topic, seal
+from socketsundso.rooms.room import EVERYONE, Header, answers_topic, room_topic, seal
 
 from ..backplanes.listener import Listener, opened, until
 from . import serving as serving_module
@@ -764,7 +764,7 @@ def test_a_process_that_does_not_answer_is_waited_for_once(
             assert await hub.to("r").leave() == 0
             assert caplog.text.count("have not answered") == 1
             await until(lambda: len(asked.deliveries) == 2, "it was asked")
-            answer = Envelope("answer", stranger.owner, serial=1)  # too late
+            answer = Header("answer", stranger.owner, serial=1)  # too late
             mine = rooms_for(url)
             stranger.publish((answers_topic(mine.origin),), seal(answer, msgspec.msgpack.encode(Answer(7))))
             await until(lambda: not mine.acting._silent, "it is heard")
@@ -851,12 +851,12 @@ GARBAGE = [
     b"",
     b"hello",
     b"\x00\x00\x00\x01\xc1",
-    seal(Envelope("later", "x"), b""),
-    seal(Envelope("ask", "x", serial=1), b"\xc1"),
-    seal(Envelope("ask", "x", serial=2), msgspec.msgpack.encode({"type": "explode"})),
-    seal(Envelope("ask", "x", serial=3), msgspec.msgpack.encode({"type": "close", "code": "now"})),
-    seal(Envelope("ask", "x", topics=("rr",), serial=4), msgspec.msgpack.encode(Leave(["*"]))),
-    seal(Envelope("answer", "x", serial=5), b"\xc1"),
+    seal(Header("later", "x"), b""),
+    seal(Header("ask", "x", serial=1), b"\xc1"),
+    seal(Header("ask", "x", serial=2), msgspec.msgpack.encode({"type": "explode"})),
+    seal(Header("ask", "x", serial=3), msgspec.msgpack.encode({"type": "close", "code": "now"})),
+    seal(Header("ask", "x", topics=("rr",), serial=4), msgspec.msgpack.encode(Leave(["*"]))),
+    seal(Header("answer", "x", serial=5), b"\xc1"),
 ]
 
 
@@ -876,7 +876,7 @@ def test_what_cannot_be_read_is_ignored_and_told_once(
                     stranger.publish((topic,), payload)
             await answered(answers)
             later = msgspec.msgpack.encode({"type": "leave", "rooms": ["r"], "at": "a later release adds this"})
-            stranger.publish((EVERYONE,), seal(Envelope("ask", "x", topics=("rr",), serial=9), later))
+            stranger.publish((EVERYONE,), seal(Header("ask", "x", topics=("rr",), serial=9), later))
             await until(lambda: answers.payloads and numbers(answers)[-1] == (9, 1), "what can be read is done")
             assert await rooms_of(ada) == []
 
@@ -891,8 +891,8 @@ def numbers(answers: Listener) -> list[tuple[int, int]]:
     found = []
     for payload in answers.payloads:
         end = 4 + int.from_bytes(payload[:4])
-        envelope = msgspec.msgpack.decode(payload[4:end], type=Envelope)
-        found.append((envelope.serial, msgspec.msgpack.decode(payload[end:], type=Answer).count))
+        header = msgspec.msgpack.decode(payload[4:end], type=Header)
+        found.append((header.serial, msgspec.msgpack.decode(payload[end:], type=Answer).count))
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 from socketsundso import Conflate, Endpoint, Hub, Keep, SyncHub, event
 from socketsundso.connection import BinaryOutgoing, Connection, OutboundQueue, Outgoing, new_id
 from socketsundso.rooms.local import Rooms
-from socketsundso.rooms.room import Envelope, Participant, room_topic, seal, unseal
+from socketsundso.rooms.room import Header, Participant, room_topic, seal, unseal
 from socketsundso.testing import broadcasts
 from socketsundso.wire import BinaryPayload
 
@@ -175,7 +175,7 @@ def test_a_process_leaves_out_what_a_later_release_sends(
             await earlier.join(who, room_topic("r"))
             await later.open()
             for _ in range(3):
-                later.backplane.publish(("rr",), seal(Envelope("holographic", later.origin), b"\xff\x00"))
+                later.backplane.publish(("rr",), seal(Header("holographic", later.origin), b"\xff\x00"))
             await later.broadcast([room_topic("r")], b'{"type":"m"}')
             await until(lambda: got)
             assert got == ['{"type":"m"}']
@@ -198,7 +198,7 @@ def test_bytes_are_of_a_kind_of_their_own(backplane: str, monkeypatch: pytest.Mo
         await rooms.aclose()
 
     run(main)
-    assert [(envelope.kind, payload) for envelope, payload in published] == [
+    assert [(header.kind, payload) for header, payload in published] == [
         ("binary", b"\xff"),
         ("message", b'{"type":"m"}'),
     ]

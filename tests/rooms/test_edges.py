@@ -300,7 +300,7 @@ def test_messages_that_come_while_a_hole_is_filled_come_after_it(monkeypatch: py
         await rooms.join(peer.who, "rdoc")
         bus, keep = bus_of(rooms.url), rooms.topics["rdoc"].keep
         assert keep is not None
-        sealed = module.seal(module.Envelope("message", "elsewhere"), b'{"type":"m","n":0}')
+        sealed = module.seal(module.Header("message", "elsewhere"), b'{"type":"m","n":0}')
         bus.unsubscribe("rdoc", rooms.backplane)  # type: ignore[arg-type]  # it is the memory backplane
         for _ in range(3):
             _, epoch = bus.append("rdoc", sealed, keep)

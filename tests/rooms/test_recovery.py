@@ -13,7 +13,7 @@ from socketsundso.backplanes import Log
 from socketsundso.connection import Counters, Outgoing
 from socketsundso.rooms.history import Position, Resume, numbered
 from socketsundso.rooms.recovery import Recovery, read_newest
-from socketsundso.rooms.room import Came, Envelope, Room, Tasks, seal
+from socketsundso.rooms.room import Came, Header, Room, Tasks, seal
 
 from .peer import Peer, message, rest
 from .serving import run
@@ -62,7 +62,7 @@ def told(got: dict[str, Any]) -> Any:
 
 
 def log(epoch: str, end: int, *numbers: int) -> Log:
-    return Log(epoch, end, [(seq, seal(Envelope("message", "origin"), message(seq))) for seq in numbers])
+    return Log(epoch, end, [(seq, seal(Header("message", "origin"), message(seq))) for seq in numbers])
 
 
 BACK: list[tuple[list[tuple[int, str]], Position | None, list[Any]]] = [

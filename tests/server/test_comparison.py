@@ -926,12 +926,18 @@ FAILURE = "ERROR Exception in ASGI application\n"
 )
 @implementations
 def test_log(implementation: str, app: App, lines: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    """Outcomes of handshakes and errors of the application are logged in uvicorn's words, with its traceback."""
+    """
+    Outcomes of handshakes and errors of the application are logged in uvicorn's words, with its traceback.
+
+    Ours hides the query, in which tokens are.
+    """
     case = Case(app, reading(), [], [], head=request(TARGET, "X-Forwarded-For: 10.1.2.3:44"))
     with caplog.at_level(logging.INFO, "uvicorn.error"):
         run(observed(case, implementation, "httptools"))
     logged = [record for record in caplog.records if "WebSocket" in record.msg or record.levelno > logging.INFO]
     # what sansio's says of a response that is complete
     said = [f"{record.levelname} {record.getMessage()}" for record in logged if "completing" not in record.msg]
+    if implementation == "socketsundso":
+        lines = [line.replace("?x=1&y=%20", "?***") for line in lines]
     assert said == lines
     assert all(record.exc_info for record in logged if record.getMessage() == FAILURE.partition(" ")[2])

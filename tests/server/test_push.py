@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from socketsundso.server import Push
-from socketsundso.server.outbox import Outbox
+from socketsundso.server.deflate import Packers, negotiate
+from socketsundso.server.outbox import JOIN_BYTES, JOIN_S, JOIN_TURNS, Outbox, PackingPush
 from tests.server.serving import closing, peer, request, run, serving, until
 
 
@@ -190,3 +191,167 @@ def test_nothing_that_is_offered_goes_behind_the_close_frame() -> None:
         assert transport.written == b"beforeclose"
 
     run(main())
+
+
+class Turns:
+    """As much of an event loop as an outbox needs: turns that the test takes, and a clock that it sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._ready: list[Any] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, callback: Any, *arguments: Any) -> None:
+        self._ready.append((callback, arguments))
+
+    def turn(self) -> None:
+        ready, self._ready = self._ready, []
+        for callback, arguments in ready:
+            callback(*arguments)
+
+    def turns(self) -> int:
+        """As many as there is something to do in."""
+        count = 0
+        while self._ready:
+            self.turn()
+            count += 1
+        return count
+
+
+class Written:
+    """A transport that keeps what each write brings."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+
+@pytest.fixture
+def loop() -> Turns:
+    return Turns()
+
+
+@pytest.fixture
+def transport() -> Written:
+    return Written()
+
+
+@pytest.fixture
+def outbox(loop: Turns, transport: Written) -> Outbox:
+    outbox = Outbox(loop, transport)  # type: ignore[arg-type]  # as much of both as it needs
+    outbox.open()
+    return outbox
+
+
+def test_the_first_of_those_that_are_followed_by_more_leaves_in_its_turn(
+    outbox: Outbox, loop: Turns, transport: Written
+) -> None:
+    """It waits for no other."""
+    outbox.join(b"a")
+    loop.turn()
+    assert transport.writes == [b"a"]
+
+
+def test_what_comes_turn_by_turn_leaves_in_one_write(outbox: Outbox, loop: Turns, transport: Written) -> None:
+    """Right behind a write frames wait for those of the next turns; a turn that brings none is the last one."""
+    outbox.join(b"a")
+    loop.turn()
+    for frame in (b"b", b"c", b"d"):
+        outbox.join(frame)
+        loop.turn()
+    assert transport.writes == [b"a"]
+    loop.turn()
+    assert transport.writes == [b"a", b"bcd"]
+    assert loop.turns() == 0
+
+
+def test_what_comes_after_a_pause_leaves_in_its_turn(outbox: Outbox, loop: Turns, transport: Written) -> None:
+    """Who gives a frame now and then never has it waiting."""
+    for frame in (b"a", b"b", b"c"):
+        outbox.join(frame)
+        loop.turn()
+        loop.now += JOIN_S * 2
+    assert transport.writes == [b"a", b"b", b"c"]
+
+
+def test_no_frame_waits_longer_than_so_many_turns(outbox: Outbox, loop: Turns, transport: Written) -> None:
+    """Also where each of them brings one more."""
+    outbox.join(b"a")
+    for _ in range(2 * JOIN_TURNS + 1):
+        loop.turn()
+        outbox.join(b"b")
+    assert transport.writes == [b"a", b"b" * JOIN_TURNS, b"b" * JOIN_TURNS]
+
+
+def test_a_frame_that_does_not_wait_takes_along_those_that_do(outbox: Outbox, transport: Written, loop: Turns) -> None:
+    """An answer to the last message leaves at once, behind what came before it."""
+    outbox.join(b"a")
+    loop.turn()
+    outbox.join(b"b")
+    outbox.eager = True
+    outbox.write(b"c")
+    assert transport.writes == [b"a", b"bc"]
+    assert loop.turns() == 1
+
+
+def test_so_many_bytes_wait_for_no_more(outbox: Outbox, loop: Turns, transport: Written) -> None:
+    """What fills a write is written."""
+    outbox.join(b"a")
+    loop.turn()
+    outbox.join(bytes(JOIN_BYTES))
+    outbox.join(b"b")
+    assert b"".join(transport.writes) == b"a" + bytes(JOIN_BYTES) + b"b"
+    assert outbox.empty
+
+
+def test_the_last_frame_leaves_behind_those_that_wait(outbox: Outbox, loop: Turns, transport: Written) -> None:
+    """And nothing after it."""
+    outbox.join(b"a")
+    loop.turn()
+    outbox.join(b"b")
+    outbox.finish(b"close")
+    outbox.join(b"c")
+    assert transport.writes == [b"a", b"bclose"]
+    assert loop.turns() == 1
+    assert outbox.empty
+
+
+def test_nothing_waits_for_a_peer_that_is_gone(outbox: Outbox, loop: Turns, transport: Written) -> None:
+    """What waits is dropped with the rest."""
+    outbox.join(b"a")
+    loop.turn()
+    outbox.join(b"b")
+    outbox.drop()
+    loop.turns()
+    assert transport.writes == [b"a"]
+    assert Push(outbox).write_soon(b"c") is False
+
+
+def test_a_peer_that_does_not_read_is_waited_for_before_more_is_written(outbox: Outbox, loop: Turns) -> None:
+    """As with `write`: nothing is taken while the transport is above its high-water mark."""
+    push = Push(outbox)
+    outbox.blocked = asyncio.Future(loop=asyncio.new_event_loop())
+    assert push.write_soon(b"a") is False
+    outbox.blocked.get_loop().close()
+    outbox.blocked = None
+    assert push.write_soon(b"a") is True
+
+
+def test_what_is_followed_by_more_is_compressed_as_other_texts(outbox: Outbox, loop: Turns, transport: Written) -> None:
+    """From the same size on."""
+    agreed = negotiate([b"permessage-deflate"], Packers())
+    assert agreed is not None
+    outbox.compress(agreed, 100, 100)
+    push = PackingPush(outbox, agreed)
+    for payload in (bytes(99), bytes(100)):
+        assert push.write_soon(payload)
+        loop.turns()
+        loop.now += JOIN_S * 2
+    assert transport.writes == [Push.frame(bytes(99).decode()), agreed.frame(bytes(100), text=True)]
+    assert transport.writes[1][0] == 0xC1
+    outbox.drop()
+    assert push.write_soon(b"c") is False

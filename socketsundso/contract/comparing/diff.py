@@ -32,8 +32,8 @@ _MAX_FIELDS = 10_000
 @dataclass(frozen=True, slots=True)
 class Change:
     """
-    One difference: where (`shop/buy/count`), what it was and is (JSON values, None where there is nothing), whom that
-    breaks, and why, in a sentence.
+    One difference: its `path` (`shop/buy/count`), what is `old` and `new` (JSON values, None where there is nothing),
+    whom that `breaks`, and why, in a sentence, its `text`.
     """
 
     path: str

@@ -56,3 +56,4 @@ _HEADINGS: dict[Breaks, str] = {
 _LEVELS: dict[Breaks, str] = {"old clients": "error", "new clients": "notice", "none": "notice"}
 _FORMATS: dict[str, Callable[[Sequence[Change]], str]] = {"text": _as_text, "json": _as_json, "github": _as_github}
 FORMATS = tuple(_FORMATS)
+"""The forms of a `report`."""

@@ -1,8 +1,8 @@
 """
 An application -> its API: every endpoint class in its routes, at its path.
 
-Whatever has `routes` is looked into (Starlette, FastAPI, routers, mounts, hosts, Litestar), and what stands around an
-application: middleware, partials, functions that call it. Nothing is called.
+Whatever has `routes` is looked into (Starlette, FastAPI, routers, mounts, hosts, Litestar, Channels), and what stands
+around an application: middleware, partials, functions that call it. Nothing is called.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dis
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -140,14 +140,25 @@ def _routes_of(target: Any, at: Found) -> Iterator[tuple[Found, Any]]:
         if getattr(route, "methods", None):  # it answers HTTP requests alone
             continue
         included = getattr(route, "include_context", route)  # FastAPI's router within a router
-        path = str(getattr(route, "path", None) or getattr(included, "prefix", None) or "")
+        path = str(getattr(route, "path", None) or getattr(included, "prefix", None) or _django_path(route))
         if getattr(route, "app", None) is not None and hasattr(route, "routes"):
             path = f"{path}/"  # a mount has something behind its path
-        inner = getattr(route, "endpoint", None) or getattr(route, "app", None) or route
+        inner = next((each for name in _LEADS_TO if (each := getattr(route, name, None)) is not None), route)
         calls = [each.dependency for each in getattr(included, "dependencies", None) or () if _is_dependency(each)]
         if hasattr(route, "dependant"):
             calls.append(inner)
         yield Found(_joined(at.path, path), None, (*at.calls, *calls)), inner
+
+
+_LEADS_TO = ("endpoint", "app", "callback")
+"""The attributes by which a route has what it leads to."""
+
+
+def _django_path(route: Any) -> str:
+    """That of a route in Channels' URLRouter, which is one of Django's: `ws/<int:room>/`, `^ws/(?P<room>[0-9]+)/$`."""
+    pattern = str(getattr(route, "pattern", ""))
+    path = re.sub(r"\(\?P<(\w+)>[^()]*\)|<(?:\w+:)?(\w+)>", lambda named: f"{{{named[1] or named[2]}}}", pattern)
+    return "/" + path.removeprefix("^").removesuffix("$") if path else ""
 
 
 def _is_dependency(marker: Any) -> bool:
@@ -165,6 +176,8 @@ def _within(target: Any) -> Iterator[Any]:
         inner = getattr(target, "__dict__", {}).get(name) if makes_up else getattr(target, name, None)
         if inner is not None and not isinstance(inner, str):
             yield inner
+    if isinstance(applications := getattr(target, "application_mapping", None), Mapping):  # Channels', by protocol
+        yield from filter(None, [applications.get("websocket")])
     if isinstance(target, functools.partial):
         yield from filter(callable, target.args)
     if isinstance(target, FunctionType):

@@ -281,6 +281,7 @@ class _EventWriter:
         target = types.resolved(receive.schema)
         self._fields = types.fields(target, hint, _REQUEST) if is_class(target) else None
         self._others = "" if is_class(target) else types.annotation(target, f"{hint}Fields")
+        self._may_have_none = self._others == "dict[str, Any]" and not target.get("required")
         self._items = types.annotation(receive.uploads, f"{hint}Item") if receive.uploads is not None else ""
 
     def constant(self) -> Iterator[str]:
@@ -302,7 +303,9 @@ class _EventWriter:
         answer = f"{stream}[{self._answer}]" if stream else self._answer
         yield from _signature(f"    {word} {self._method}", ["self", *self._parameters(is_async)], answer)
         yield from docstring(self._told(), "        ")
-        sent = _table({field.key: field.name for field in self._fields}) if self._fields is not None else "fields"
+        sent = "fields or {}" if self._may_have_none else "fields"
+        if self._fields is not None:
+            sent = _table({field.key: field.name for field in self._fields})
         given = [self._constant, sent, "timeout_s"]
         given += ["retry=retry"] if self._may_retry else []
         given += ["items=items"] if self._items else []
@@ -315,7 +318,7 @@ class _EventWriter:
 
     def _parameters(self, is_async: bool) -> Iterator[str]:
         if self._fields is None:
-            yield f"fields: {self._others}"
+            yield f"fields: {self._others}{' | None = None' if self._may_have_none else ''}"
         yield "*"
         fields = self._fields or []
         yield from (_parameter(field) for field in fields if field.required)

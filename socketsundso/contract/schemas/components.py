@@ -115,9 +115,8 @@ class Components:
             properties[key] = _described(schema, parameter) if is_whole else {}
             if parameter.default is None and key not in required:
                 required.append(key)
-        return self._give(
-            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-        )
+        found = {"type": "object", "properties": properties, "required": required}
+        return self._give(found if signature.extra == "ignore" else {**found, "additionalProperties": False})
 
     def table(self) -> dict[str, Any]:
         """The components by name. All that was given has its final `$ref`s now, which are to these."""

@@ -144,7 +144,7 @@ def test_endpoint_and_pydantic_agree(fuzz_frames: int, fuzz_seed: int) -> None:
         frames = [case.frame() for _ in range(FRAMES_PER_SIGNATURE)]
         for frame in frames:
             case.got.clear()
-            peer = _run(Peer(case.app, [frame]))
+            peer = run_at_once(Peer(case.app, [frame]))
             want, errors = case.expected(frame)
             where = f"seed {fuzz_seed}\nsignature {case.indices} {[ANNOTATIONS[i] for i in case.indices.values()]}\nframe {frame}"
             if errors is None:
@@ -159,7 +159,7 @@ def test_endpoint_and_pydantic_agree(fuzz_frames: int, fuzz_seed: int) -> None:
     assert accepted > done / 10, "the frames are hardly ever valid: the test shows little"
 
 
-def _run(peer: Peer) -> Peer:
+def run_at_once(peer: Peer) -> Peer:
     """Drive the endpoint without an event loop: nothing in these handlers waits."""
     coroutine = peer.run()
     try:

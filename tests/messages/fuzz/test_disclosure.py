@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from socketsundso import Endpoint, Handler
 from tests.harness import Peer
 from tests.messages.fuzz.annotations import ANNOTATIONS, Cat, Dog, Plain, Tree
-from tests.messages.fuzz.test_differential import _run
+from tests.messages.fuzz.test_differential import run_at_once
 
 SECRET = "S3CRET"
 TEXTS = [
@@ -149,7 +149,7 @@ def test_no_answer_holds_the_secret(fuzz_frames: int, fuzz_seed: int) -> None:
         if source.random() < 0.02:
             del frame["type"]
         text = json.dumps(frame, ensure_ascii=source.random() < 0.5)
-        for sent in _run(Peer(app, [text])).sent:
+        for sent in run_at_once(Peer(app, [text])).sent:
             answer = sent.get("text", "")
             refused += '"error"' in answer
             where = f"seed {fuzz_seed}, {annotations[index]}\nframe {text}\nanswer {answer}"

@@ -1,0 +1,29 @@
+"""socketsundso with the tuned loop's own models: the union is the message, and the model is the reply."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from socketsundso import WebSocketHandlingEndpoint, event
+
+VALIDATES = "pydantic, input"
+
+
+class Message(BaseModel):
+    type: Literal["message"]
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class Ping(BaseModel):
+    type: Literal["ping"]
+
+
+class Chat(WebSocketHandlingEndpoint):
+    @event
+    async def handle(self, message: Annotated[Message | Ping, Field(discriminator="type")]) -> Any:
+        return message
+
+
+app = Chat

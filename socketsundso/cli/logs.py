@@ -1,0 +1,106 @@
+"""
+How `socketsundso run` logs: with time, level and logger, as lines or, with `--log-json`, as JSON.
+
+    2026-11-29 19:35:12,345 ERROR:    socketsundso: Chat: event 'say' of 10.0.0.7:4711 failed [connection=5f0c-1f ref=7]
+
+    {"time":"2026-11-29T19:35:12.345+00:00","level":"error","logger":"socketsundso","message":"Chat: event ...",
+     "connection":"5f0c-1f","event":"say","ref":7,"user":"ada","exception":"Traceback ..."}
+
+What a peer sent is in no line, and of a request's target nothing behind the `?`, where tokens stand.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.logging import AccessFormatter, DefaultFormatter
+
+HIDDEN = "***"
+ABOUT = ("connection", "event", "ref", "user")
+"""What lines of endpoints have as `extra`."""
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+
+def log_config(as_json: bool, level: str | None) -> dict[str, Any]:
+    """uvicorn's, for `logging.config.dictConfig`, with our formatters and the package's loggers."""
+    config = copy.deepcopy(LOGGING_CONFIG)
+    lines, access = (JSONFormatter, JSONFormatter) if as_json else (LineFormatter, AccessLineFormatter)
+    config["formatters"] = {"default": {"()": lines}, "access": {"()": access}}
+    config["filters"] = {"hiding": {"()": Hiding}}
+    for handler in config["handlers"].values():
+        handler["filters"] = ["hiding"]
+    config["loggers"]["socketsundso"] = {
+        "handlers": ["default"],
+        "level": (level or "info").upper(),
+        "propagate": False,
+    }
+    return config
+
+
+class Hiding(logging.Filter):
+    """Of targets, nothing behind the `?` is told: also not by uvicorn, whose own lines have all of it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("uvicorn.") and isinstance(record.args, tuple):
+            record.args = tuple(map(_hidden, record.args))
+        return True
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("/") and "?" in value:
+        return f"{value.partition('?')[0]}?{HIDDEN}"
+    if isinstance(value, dict) and value.get("query_string"):  # a scope, with `--log-level trace`
+        return {**value, "query_string": HIDDEN}
+    return value
+
+
+class LineFormatter(DefaultFormatter):
+    """`time level logger: text [connection=... event=... ref=... user=...]`; what is not known is left out."""
+
+    def __init__(self, use_colors: bool | None = None) -> None:
+        super().__init__("%(asctime)s %(levelprefix)s %(name)s: %(message)s", use_colors=use_colors)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        known = [(name, getattr(record, name, None)) for name in ABOUT]
+        about = " ".join(f"{name}={_word(value)}" for name, value in known if value is not None)
+        return f"{line} [{about}]" if about else line
+
+
+def _word(value: Any) -> str:
+    """What a peer chose, such as a `ref`, begins no line of its own and ends no bracket."""
+    text = str(value)
+    return text if text.isascii() and text.replace("-", "").replace("_", "").isalnum() else json.dumps(text)
+
+
+class AccessLineFormatter(AccessFormatter):
+    """uvicorn's line of an HTTP request, with time and logger."""
+
+    def __init__(self, use_colors: bool | None = None) -> None:
+        text = '%(asctime)s %(levelprefix)s %(name)s: %(client_addr)s - "%(request_line)s" %(status_code)s'
+        super().__init__(text, use_colors=use_colors)
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line; whatever a line has as `extra` is a key of it."""
+
+    def __init__(self, use_colors: bool | None = None) -> None:  # uvicorn's argument: JSON has none
+        super().__init__()
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None},
+        }
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)

@@ -1,0 +1,79 @@
+"""
+A model that clients send flat, while the handler takes it from a key of its own: told in the log, once.
+
+    async def on_say(self, msg: Say)
+    {"type":"say","text":"hi"}   ->   `validation_error`, since it would be {"type":"say","msg":{"text":"hi"}}
+
+The answer names what is wrong, as always; only the application's author can know that all of it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from pydantic_core import ValidationError
+
+from socketsundso.messages.declared import is_model_class, kind_of, unwrapped
+from socketsundso.messages.framing import Framing, Place
+from socketsundso.messages.signature import Parameter, Signature
+from socketsundso.messages.whole import keys_of
+
+logger = logging.getLogger("socketsundso")
+
+
+class FlatModel:
+    """The one model parameter of an event, and whether it has been told of it."""
+
+    def __init__(self, event: str, parameter: Parameter, model: Any, framing: Framing) -> None:
+        self._event, self._parameter, self._model, self._framing = event, parameter, model, framing
+        self._is_told = False
+
+    def notice(self, endpoint: Any, error: ValidationError) -> None:
+        """Look at what was wrong with a message."""
+        if self._is_told:
+            return
+        sent = _sent(error, self._framing.place)
+        if self._parameter.key in sent or not keys_of(self._model) & sent:
+            return
+        self._is_told = True
+        message = self._framing.answer(self._event, {self._parameter.key: {}}, None)
+        logger.warning(
+            "%s: event %r: a client sends the fields of %s flat, which the handler takes from a key of its own: %s; %s "
+            "(told once)",
+            type(endpoint).__name__, self._event, self._model.__name__, json.dumps(message), self._remedy(),
+        )  # fmt: skip
+
+    def _remedy(self) -> str:
+        key, name = self._framing.type_place, self._model.__name__
+        if not isinstance(key, str):
+            return "take its fields as parameters"
+        literal = f"`{key}: Literal[{self._event!r}]`"
+        if not self._framing.place:
+            return f"give {name} a field {literal}, and it is the whole message"
+        data = f"`{self._framing.place[0]}: {name}`"
+        return f"take its fields as parameters, or as the whole message a model with {literal} and {data}"
+
+
+def flat_model(signature: Signature, framing: Framing) -> FlatModel | None:
+    """For a signature whose one parameter is a model; None for any other."""
+    if signature.message_model is not None or len(signature.parameters) != 1:
+        return None
+    (parameter,) = signature.parameters
+    kind = kind_of(unwrapped(parameter.annotation))
+    return FlatModel(signature.event, parameter, kind, framing) if is_model_class(kind) else None
+
+
+def _sent(error: ValidationError, place: Place) -> set[str]:
+    """The keys of a message that was refused, as far as its errors tell."""
+    sent: set[str] = set()
+    for each in error.errors(include_url=False, include_context=False):
+        *before, key = each["loc"] or ("",)
+        if tuple(before) != place:
+            continue
+        if each["type"] == "extra_forbidden":
+            sent.add(str(key))
+        elif each["type"] == "missing" and isinstance(each["input"], dict):
+            sent.update(each["input"])
+    return sent

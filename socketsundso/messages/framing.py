@@ -1,0 +1,499 @@
+"""
+How messages stand in the frames of one endpoint: what its `envelope` is compiled to, and the only module that knows.
+
+Two halves. Reading is compiled further: `struct` gives what the frames of an event are decoded to in one call, with the
+fields of its handler at the top or, where there is a *data part*, in a Struct of their own; `peek`, `outline` and
+`schema` are for what that refuses. Writing begins with the *canonical* form, which is what goes between processes and
+into the history of rooms: a flat object whose first key is `type`. `frame` makes of it what the peers of this endpoint
+read. Replies are written in their envelope at once: their encoders have what stands `around` the data compiled in.
+
+Knows no route and no connection.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+from pydantic_core import CoreSchema, core_schema
+
+from socketsundso.messages.refs import REF_TYPE, UNREADABLE, Ref, check_ref
+
+TITLE = "Message"
+"""What pydantic's errors about a whole message call it."""
+
+TYPE_FIRST = b'{"type":"'
+"""How a canonical message begins, unless a model of the application writes its `type` behind something else."""
+
+_NAME = len(TYPE_FIRST) - 1  # where its name begins, with the quotation mark
+
+Fields = list[tuple[str, Any, Any]]
+"""`(attribute, type, msgspec.field(name=key))` each."""
+
+Place = tuple[str | int, ...]
+
+
+class Outline(NamedTuple):
+    """What a frame says of itself, raw: None where that is missing."""
+
+    type: Raw | None
+    ref: Raw | None
+
+
+class Misshapen(Exception):
+    """JSON that is no message in this envelope, in the words of pydantic's errors."""
+
+    def __init__(self, kind: str, msg: str) -> None:
+        self.kind, self.msg = kind, msg
+
+
+class Framing(ABC):
+    """
+    What every envelope does.
+
+    `type_place` is where a frame says what it is, and `ref_place` where it says which message it belongs to, None where
+    it cannot; keys, or indices. `place` is where the fields stand, what the `loc` of an error in them begins with.
+    """
+
+    type_place: str | int
+    ref_place: str | int | None
+    place: Place = ()
+
+    type_key: str | None = None
+    """The key among a message's fields that says what it is; None where they have a part of their own."""
+
+    ref_key: str | None = None
+    """The same for its `ref`."""
+
+    is_canonical = False
+    """Are its frames the canonical messages as they are?"""
+
+    takes_any = False
+    """May there be other keys beside the fields, since they stand beside those of the envelope?"""
+
+    @property
+    def model_key(self) -> str:
+        """The key at which a model says that it is the whole frame; empty where there is none."""
+        return self.type_place if isinstance(self.type_place, str) else ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The keys of frames."""
+        return frozenset(each for each in (self.type_place, self.ref_place, *self.place) if isinstance(each, str))
+
+    # ---- reading
+
+    @abstractmethod
+    def struct(
+        self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
+    ) -> type:
+        """
+        What the frames of an event are decoded to, all at once: with `ref`, and these fields.
+
+        Where they have a part of their own they are attributes of `data`, which is a `Data`, or None where they are
+        left out and not `needed`. Fields that are None are not looked at; there can be no others than `closed` ones.
+        """
+
+    @abstractmethod
+    def padding(self, tag: str, namespace: Mapping[str, Any]) -> type:
+        """A Struct beside those of events, in the same union."""
+
+    @property
+    @abstractmethod
+    def peek(self) -> Callable[[str], Any]:
+        """Finds `type` and `ref` alone, in one call. Raises `UNREADABLE`."""
+
+    @abstractmethod
+    def outline(self, text: str) -> Outline:
+        """The slow look at JSON that the peek refuses. Raises `Misshapen`."""
+
+    @abstractmethod
+    def data_of(self, text: str) -> bytes:
+        """The object that has the fields of a valid frame; where that is flat, the whole frame."""
+
+    @abstractmethod
+    def schema(self, fields: dict[str, core_schema.TypedDictField], *, closed: bool, needed: bool) -> CoreSchema:
+        """Pydantic's schema of whole frames that have these fields."""
+
+    @abstractmethod
+    def found(self, frame: Any) -> dict[str, Any] | None:
+        """The fields, by their names, in what `schema` has validated; None where they are left out."""
+
+    # ---- writing
+
+    @abstractmethod
+    def around(self, name: bytes) -> tuple[bytes, bytes]:
+        """What stands before and behind the data of a message with this name (as JSON), where it is apart."""
+
+    @abstractmethod
+    def frame(self, canonical: bytes) -> bytes:
+        """A canonical message as these peers read it."""
+
+    @abstractmethod
+    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> Any:
+        """A frame that is still to be encoded."""
+
+    @abstractmethod
+    def with_ref(self, frame: bytes, ref: Ref) -> bytes:
+        """The frame, saying which message it answers."""
+
+    def ref_end(self, ref: Ref) -> bytes | None:
+        """What `with_ref` puts in the place of a frame's last byte, where that is all it does."""
+        return None
+
+
+class ObjectFraming(Framing):
+    """Frames that are objects."""
+
+    type_place: str
+    ref_place: str
+
+    def __init__(self, type_key: str, ref_key: str) -> None:
+        self.type_place, self.ref_place = type_key, ref_key
+        self._type_head = b"{" + msgspec.json.encode(type_key) + b":"
+        self._ref_head = b"," + msgspec.json.encode(ref_key) + b":"
+
+    @functools.cached_property
+    def peek(self) -> Callable[[str], Any]:
+        type_ = ("type", str, msgspec.field(name=self.type_place))
+        return msgspec.json.Decoder(msgspec.defstruct("Peek", [type_, self._ref_field], gc=False)).decode
+
+    def padding(self, tag: str, namespace: Mapping[str, Any]) -> type:
+        return msgspec.defstruct("Padding", [], namespace=dict(namespace), tag_field=self.type_place, tag=tag)
+
+    def outline(self, text: str) -> Outline:
+        try:
+            keys = msgspec.json.decode(text, type=dict[str, Raw])
+        except UNREADABLE:
+            raise Misshapen("dict_type", "Input should be an object") from None
+        return Outline(keys.get(self.type_place), keys.get(self.ref_place))
+
+    @property
+    def _ref_field(self) -> tuple[str, Any, Any]:
+        return "ref", REF_TYPE, msgspec.field(name=self.ref_place, default=None)
+
+    def _struct(self, event: str, fields: Fields, namespace: Mapping[str, Any], closed: bool) -> type:
+        return msgspec.defstruct(
+            f"Message_{_identifier(event)}",
+            [*fields, self._ref_field],
+            namespace=dict(namespace),
+            tag_field=self.type_place,
+            tag=event,
+            forbid_unknown_fields=closed,
+            kw_only=True,
+            gc=False,
+            eq=False,
+        )
+
+    def _schema(self, fields: dict[str, core_schema.TypedDictField], closed: bool) -> CoreSchema:
+        own = {  # names that no parameter can have
+            "type key": core_schema.typed_dict_field(core_schema.any_schema(), validation_alias=self.type_place),
+            "ref key": core_schema.typed_dict_field(_REF_SCHEMA, required=False, validation_alias=self.ref_place),
+        }
+        extra = _extra(closed)
+        return core_schema.typed_dict_schema({**fields, **own}, extra_behavior=extra, cls_name=TITLE)
+
+    def with_ref(self, frame: bytes, ref: Ref) -> bytes:
+        return b"%b%b%b}" % (frame[:-1], self._ref_head, msgspec.json.encode(ref))
+
+    def ref_end(self, ref: Ref) -> bytes:
+        return self.with_ref(b"}", ref)
+
+
+class FlatFraming(ObjectFraming):
+    """`{"type":"say","ref":7,"msg":"hi"}`: the fields beside the keys of the envelope."""
+
+    def __init__(self, type_key: str = "type", ref_key: str = "ref", *, takes_any: bool = False) -> None:
+        super().__init__(type_key, ref_key)
+        self.takes_any = takes_any
+        self.type_key, self.ref_key = type_key, ref_key
+        self.is_canonical = type_key == "type"
+
+    def struct(
+        self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
+    ) -> type:
+        return self._struct(event, fields or [], namespace, closed and fields is not None)
+
+    def data_of(self, text: str) -> bytes:
+        return text.encode()
+
+    def schema(self, fields: dict[str, core_schema.TypedDictField], *, closed: bool, needed: bool) -> CoreSchema:
+        return self._schema(fields, closed)
+
+    def found(self, frame: Any) -> dict[str, Any]:
+        return frame  # type: ignore[no-any-return]  # a typed dict
+
+    def around(self, name: bytes) -> tuple[bytes, bytes]:
+        raise NotImplementedError
+
+    def frame(self, canonical: bytes) -> bytes:
+        if self.is_canonical:
+            return canonical
+        return joined(*taken_apart(canonical), self._type_head)
+
+    def canonical(self, frame: bytes) -> bytes:
+        """A frame that has been written for these peers, as the canonical message that it is."""
+        if frame.startswith(self._type_head + b'"'):
+            return TYPE_FIRST[:_NAME] + frame[len(self._type_head) :]
+        keys = msgspec.json.decode(frame, type=dict[str, Raw])
+        return joined(bytes(keys.pop(self.type_place)), msgspec.json.encode(keys))
+
+    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
+        if ref is None:
+            return {self.type_place: name, **fields}
+        return {self.type_place: name, self.ref_place: ref, **fields}
+
+
+class NestedFraming(ObjectFraming):
+    """`{"event":"say","ref":7,"payload":{"msg":"hi"}}`: the fields in an object of their own."""
+
+    def __init__(self, type_key: str, ref_key: str, data_key: str, *, ignores: bool = False) -> None:
+        super().__init__(type_key, ref_key)
+        self.place = (data_key,)
+        self._data_key, self._is_closed = data_key, not ignores
+        self._data_head = b"," + msgspec.json.encode(data_key) + b":"
+
+    def struct(
+        self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
+    ) -> type:
+        data = _data_field(event, fields, closed, needed, name=self._data_key)
+        closed = self._is_closed and fields is not None
+        return self._struct(event, [data.field], {**namespace, "Data": data.struct}, closed)
+
+    def data_of(self, text: str) -> bytes:
+        keys = msgspec.json.decode(text, type=dict[str, Raw])
+        return bytes(keys.get(self._data_key, b"null"))
+
+    def schema(self, fields: dict[str, core_schema.TypedDictField], *, closed: bool, needed: bool) -> CoreSchema:
+        data = core_schema.typed_dict_field(
+            _data_schema(fields, closed, needed), required=needed, validation_alias=self._data_key
+        )
+        return self._schema({"data key": data}, self._is_closed)
+
+    def found(self, frame: Any) -> dict[str, Any] | None:
+        return frame.get("data key")  # type: ignore[no-any-return]  # a typed dict
+
+    def around(self, name: bytes) -> tuple[bytes, bytes]:
+        return self._type_head + name + self._data_head, b"}"
+
+    def frame(self, canonical: bytes) -> bytes:
+        end = b"}"
+        if isinstance(canonical, Numbered):
+            end = b',"room":%b,"seq":%d}' % (msgspec.json.encode(canonical.room), canonical.seq)
+            canonical = canonical.message
+        name, data = taken_apart(canonical)
+        return b"%b%b%b%b%b" % (self._type_head, name, self._data_head, data, end)
+
+    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
+        if ref is None:
+            return {self.type_place: name, self._data_key: fields}
+        return {self.type_place: name, self.ref_place: ref, self._data_key: fields}
+
+
+class ArrayFraming(Framing):
+    """`["say",7,{"msg":"hi"}]`: each part at its index, the name first. Trailing parts may be left out of requests."""
+
+    type_place = 0
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._parts = tuple(parts)
+        self.ref_place = self._parts.index("ref") if "ref" in self._parts else None
+        self._data_at = self._parts.index("data")
+        self.place = (self._data_at,)
+        before, behind = self._parts[1 : self._data_at], self._parts[self._data_at + 1 :]
+        self._head, self._end = b",null" * len(before) + b",", b",null" * len(behind) + b"]"
+
+    def struct(
+        self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
+    ) -> type:
+        data = _data_field(event, fields, closed, needed)
+        names = {"ref": None} if self.ref_place is None else {}
+        return self._struct(
+            f"Message_{_identifier(event)}", data.field, {**names, **namespace, "Data": data.struct}, tag=event
+        )
+
+    def _struct(self, name: str, data: tuple[str, Any, Any], namespace: Mapping[str, Any], **options: Any) -> type:
+        parts = {"data": data, "ref": ("ref", REF_TYPE, msgspec.field(default=None)), "type": ("type", str)}
+        fields: Any = [parts[each] for each in self._parts if each != "type" or not options]
+        return msgspec.defstruct(
+            name,
+            fields,
+            namespace=dict(namespace),
+            array_like=True,
+            forbid_unknown_fields=True,
+            kw_only=True,
+            gc=False,
+            eq=False,
+            **options,
+        )
+
+    def padding(self, tag: str, namespace: Mapping[str, Any]) -> type:
+        return msgspec.defstruct("Padding", [], namespace=dict(namespace), array_like=True, tag=tag)
+
+    @functools.cached_property
+    def peek(self) -> Callable[[str], Any]:
+        names = {"ref": None} if self.ref_place is None else {}
+        return msgspec.json.Decoder(self._struct("Peek", _UNREAD, names)).decode
+
+    def outline(self, text: str) -> Outline:
+        try:
+            parts = msgspec.json.decode(text, type=list[Raw])
+        except UNREADABLE:
+            raise Misshapen("list_type", "Input should be an array") from None
+        if len(parts) > len(self._parts):
+            raise Misshapen("too_long", f"Input should be an array of at most {len(self._parts)} items")
+        given = dict(zip(self._parts, parts, strict=False))
+        return Outline(given.get("type"), given.get("ref"))
+
+    def data_of(self, text: str) -> bytes:
+        parts = msgspec.json.decode(text, type=list[Raw])
+        return bytes(parts[self._data_at]) if self._data_at < len(parts) else b"null"
+
+    def schema(self, fields: dict[str, core_schema.TypedDictField], *, closed: bool, needed: bool) -> CoreSchema:
+        data = _data_schema(fields, closed, needed)
+        parts = {
+            "type": core_schema.any_schema(),
+            "ref": core_schema.with_default_schema(_REF_SCHEMA, default=None),
+            "data": data if needed else core_schema.with_default_schema(data, default=None),
+        }
+        return core_schema.tuple_schema([parts[each] for each in self._parts])
+
+    def found(self, frame: Any) -> dict[str, Any] | None:
+        return frame[self._data_at]  # type: ignore[no-any-return]  # a typed dict
+
+    def around(self, name: bytes) -> tuple[bytes, bytes]:
+        return b"[" + name + self._head, self._end
+
+    def frame(self, canonical: bytes) -> bytes:
+        name, data = taken_apart(canonical)
+        return b"[%b%b%b%b" % (name, self._head, data, self._end)
+
+    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> list[Any]:
+        parts = {"type": name, "ref": ref, "data": fields}
+        return [parts[each] for each in self._parts]
+
+    def with_ref(self, frame: bytes, ref: Ref) -> bytes:
+        if self.ref_place is None:
+            return frame
+        if self._parts[-1] == "ref":
+            return b"%b%b]" % (frame[: -len(b"null]")], msgspec.json.encode(ref))
+        end = _end_of_text(frame, 1)
+        return b"%b,%b%b" % (frame[:end], msgspec.json.encode(ref), frame[end + len(b",null") :])
+
+
+class _Data(NamedTuple):
+    struct: type | None
+    field: tuple[str, Any, Any]
+
+
+def _data_field(event: str, fields: Fields | None, closed: bool, needed: bool, **name: str) -> _Data:
+    """The data part of an event's frames, and the field that has it."""
+    if fields is None:
+        return _Data(None, ("data", Raw | UnsetType, msgspec.field(default=UNSET, **name)))
+    kind = msgspec.defstruct(
+        f"Data_{_identifier(event)}", fields, forbid_unknown_fields=closed, kw_only=True, gc=False, eq=False
+    )
+    if needed:
+        return _Data(kind, ("data", kind, msgspec.field(**name)))
+    return _Data(kind, ("data", kind | None, msgspec.field(default=None, **name)))
+
+
+_UNREAD = ("data", Raw | UnsetType, msgspec.field(default=UNSET))
+
+_REF_SCHEMA = core_schema.no_info_plain_validator_function(check_ref)
+
+
+def _data_schema(fields: dict[str, core_schema.TypedDictField], closed: bool, needed: bool) -> CoreSchema:
+    schema = core_schema.typed_dict_schema(fields, extra_behavior=_extra(closed), cls_name=TITLE)
+    return schema if needed else core_schema.nullable_schema(schema)
+
+
+def _extra(closed: bool) -> Literal["forbid", "ignore"]:
+    return "forbid" if closed else "ignore"
+
+
+def _identifier(event: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in event)
+
+
+CANONICAL = FlatFraming()
+"""That of endpoints which declare no envelope."""
+
+
+APART = NestedFraming("type", "ref", "data")
+"""What canonical messages are made of where a key `type` among their fields is none that says what they are."""
+
+
+@functools.cache
+def canonical(ref_key: str | None) -> FlatFraming:
+    """Canonical messages in which this key is not for their fields; none is, where that is None."""
+    framing = FlatFraming("type", ref_key or "")
+    framing.ref_key = ref_key
+    return framing
+
+
+# ---------------------------------------------------------------------- canonical messages
+
+
+def taken_apart(canonical: bytes) -> tuple[bytes, bytes]:
+    """The name of a canonical message, as JSON, and its fields, as an object: `"say"`, `{"msg":"hi"}`."""
+    if not canonical.startswith(TYPE_FIRST):
+        keys = msgspec.json.decode(canonical, type=dict[str, Raw])
+        return bytes(keys.pop("type")), msgspec.json.encode(keys)
+    end = _end_of_text(canonical, _NAME)
+    return canonical[_NAME:end], b"{" + canonical[end + (canonical[end] == _COMMA) :]
+
+
+def flattened(frame: bytes) -> bytes:
+    """The canonical message in a frame of `APART`. Raises ValueError for data that are no object."""
+    end = _end_of_text(frame, _NAME)
+    data = frame[end + len(b',"data":') : -1]
+    if not data.startswith(b"{"):
+        raise ValueError
+    return joined(frame[_NAME:end], data)
+
+
+def joined(name: bytes, data: bytes, head: bytes = TYPE_FIRST[:_NAME]) -> bytes:
+    """The canonical message of this name (as JSON), whatever keys its fields (an object) have."""
+    return b"%b%b%b%b" % (head, name, b"," if len(data) > len(b"{}") else b"", data[1:])
+
+
+_COMMA = ord(",")
+_BACKSLASH = ord("\\")
+
+
+def _end_of_text(body: bytes, begin: int) -> int:
+    """Where the JSON text ends that begins there."""
+    end = begin
+    while True:
+        end = body.index(b'"', end + 1)
+        escapes = end
+        while body[escapes - 1] == _BACKSLASH:
+            escapes -= 1
+        if (end - escapes) % 2 == 0:
+            return end + 1
+
+
+class _Own(msgspec.Struct):
+    room: Raw | UnsetType = UNSET
+
+
+class Numbered(bytes):
+    """A canonical message with its place in the history of a room; `message` is what it is without."""
+
+    message: bytes
+    room: str
+    seq: int
+
+
+def numbered(canonical: bytes, room: str, seq: int) -> Numbered:
+    """`{"type":"note"}` -> `{"type":"note","room":"r1","seq":142}`."""
+    own_room = msgspec.json.decode(canonical, type=_Own).room is not UNSET
+    room_part = b"" if own_room else b',"room":' + msgspec.json.encode(room)
+    found = Numbered(b'%b%b,"seq":%d}' % (canonical[:-1], room_part, seq))
+    found.message, found.room, found.seq = canonical, room, seq
+    return found

@@ -1,0 +1,18 @@
+"""
+What `socketsundso run` has beside a protocol: how workers begin, end, and whom they let in.
+
+uvicorn's server and its parent process, with what a server of long connections needs; serves any ASGI application over
+any of uvicorn's protocols. One module per question:
+
+    settings    what the command line says, as plain data
+    front       what stands before the application: probes, refusals
+    draining    who is told 1012, and when, while a worker ends
+    serving     one worker
+    workers     the parent process of several
+"""
+
+from socketsundso.operations.serving import Server
+from socketsundso.operations.settings import DRAIN_S, Settings
+from socketsundso.operations.workers import STARTUP_FAILURE, Supervisor
+
+__all__ = ["DRAIN_S", "STARTUP_FAILURE", "Server", "Settings", "Supervisor"]

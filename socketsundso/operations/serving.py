@@ -1,0 +1,101 @@
+"""
+uvicorn's server as `socketsundso run` has it: one worker, from its first connection to the end of the last one.
+
+SIGTERM drains: the listening sockets are closed at once, so that new clients are another worker's, or wait in the
+backlog of whoever holds the socket; those who are connected are told by and by (`draining`). A second SIGTERM ends
+that, and whoever is left is told at once; SIGINT, which is Ctrl-C, tells everybody at once from the beginning, and the
+second one waits for nobody. What follows is uvicorn's own shutdown, bounded by `--timeout-graceful-shutdown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from random import Random
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from socketsundso.operations.draining import Drain, drain
+from socketsundso.operations.front import Front
+from socketsundso.operations.settings import Settings
+
+logger = logging.getLogger("uvicorn.error")
+
+LAST_CALL_S = 0.5
+"""For the handshakes of those who were connected when the worker began to end."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which drains, and answers probes."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._front: Front | None = None  # from startup on
+        self._hurry = asyncio.Event()  # nobody is to be waited for any more
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._front = _stand_before(self.config, self._settings)
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        front = cast(Front, self._front)
+        front.draining = True
+        if self._settings.drain_s and not self._hurry.is_set():
+            await self._stop_accepting(sockets or [])
+            await self._let_in_the_last()
+            front.refusing = True
+            await self._drain()
+        front.refusing = True
+        await super().shutdown(sockets)
+
+    async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
+        # whoever the kernel has connected already is accepted first, instead of being reset
+        for _ in range(2):
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        for sock in sockets:
+            sock.close()
+
+    async def _let_in_the_last(self) -> None:
+        """Whose TCP connection has been accepted already has not been told to go elsewhere."""
+        if len(self._websockets) < len(self.server_state.connections):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), LAST_CALL_S)
+
+    @property
+    def _websockets(self) -> list[Any]:
+        kind = self.config.ws_protocol_class or ()
+        return [each for each in self.server_state.connections if isinstance(each, kind)]
+
+    async def _drain(self) -> None:
+        connections, within_s, websockets = self.server_state.connections, self._settings.drain_s, self._websockets
+        if websockets:
+            logger.info("Draining: %d WebSocket connections within %g s", len(websockets), within_s)
+            plan = Drain(websockets, connections, within_s, Random())
+            await drain(plan, self._hurry)
+            connections -= cast(Any, plan.told_once)  # uvicorn, which tells all, would raise
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit or sig == signal.SIGINT:
+            self._hurry.set()
+        super().handle_exit(sig, frame)
+
+
+def _stand_before(config: uvicorn.Config, settings: Settings) -> Front:
+    """Put a `Front` before the application, behind who finds out for which client a proxy speaks."""
+    outermost: Any = config.loaded_app
+    proxied = isinstance(outermost, ProxyHeadersMiddleware)
+    front = Front(outermost.app if proxied else outermost, settings.health, config.root_path)
+    if proxied:
+        outermost.app = front
+    else:
+        config.loaded_app = front
+    return front

@@ -1,0 +1,195 @@
+"""
+A rolling restart under a crowd that talks, counted: what each connection was told, when it came back, what was lost.
+
+    python -m tests.operations.restart --connections 2000 --drain-s 10
+
+Members of rooms with a history come back at once, by `resume`; in each room one of them says something all the time,
+and says it again where nobody has answered. Needs Redis's server, as the tests do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from collections import Counter
+from typing import Any
+
+import msgspec
+from picows import WSInvalidStatusError
+
+from tests.backplanes.engines import running
+from tests.rooms.crowd import Client, Process, connect, until
+
+SLOT_S = 0.5
+AT_ONCE = 25  # members who come at the same time, so that the kernel has more than one worker accept them
+PAUSE_S = 0.1  # of who talks
+
+
+class Outcome(msgspec.Struct):
+    """Counts over all members."""
+
+    told: int
+    """Connections that ended with 1012."""
+    reset: int
+    """Connections that ended in any other way."""
+    refused: int
+    """Handshakes that were answered 503."""
+    twice: int
+    """Members that were told more than once."""
+    said: int
+    lost: int
+    """Messages that were answered, and that some member of the room did not get."""
+    holes: int
+    """Members who do not have all of a room's numbers, one after the other."""
+    missing: int
+    """Members that the room's presence does not show at the end."""
+    seconds: float
+    """From the first who was told to the last."""
+    peak: float
+    """The most returns in half a second, as a multiple of the mean."""
+
+
+class Member:
+    """Somebody in one room, over all connections."""
+
+    def __init__(self, port: int, room: str, number: int) -> None:
+        self.room, self.number = room, number
+        self.codes: list[int] = []  # that connections ended with
+        self.told_at: list[float] = []
+        self.acknowledged: list[int] = []
+        self.refused = 0
+        self.pid = 0  # of the worker it talks to; 0 while it does not
+        self._port = port
+        self._client = Client()
+        self._first: dict[str, Any] = {}  # its position in the room when it came
+        self._past: list[tuple[int, tuple[int, int]]] = []  # number, (sender, n): of connections that have ended
+
+    async def stay(self) -> None:
+        """Be there, again and again."""
+        while True:
+            try:
+                self._client = client = await connect(self._port)
+            except WSInvalidStatusError:  # a worker that ends
+                self.refused += 1
+                continue
+            if self._first:
+                client.send("resume", rooms={self.room: self._first | {"seq": self._latest}})
+            answer = await client.call("enter", room=self.room)
+            client.send("appear", room=self.room, name=str(self.number))
+            if not self._first:
+                (position,) = client.told("room_position")
+                self._first = {"seq": position["seq"], "epoch": position["epoch"]}
+            self.pid = answer["pid"]
+            await client.transport.wait_disconnected()
+            self.pid = 0
+            self._past = self.heard
+            self.codes.append(client.close_code)
+            self.told_at.append(asyncio.get_running_loop().time())
+
+    @property
+    def heard(self) -> list[tuple[int, tuple[int, int]]]:
+        return [*self._past, *zip(self._client.seqs, self._client.said, strict=True)]
+
+    @property
+    def _latest(self) -> int:
+        return self._past[-1][0] if self._past else int(self._first["seq"])
+
+    async def talk(self, over: asyncio.Event) -> None:
+        """Say one number after the other, each one until it is answered."""
+        n = 0
+        while not over.is_set():
+            await asyncio.sleep(PAUSE_S)
+            if self.pid and await self._says(n):
+                self.acknowledged.append(n)
+                n += 1
+
+    async def _says(self, n: int) -> bool:
+        try:
+            answer = await self._client.call("say", room=self.room, sender=self.number, n=n)
+        except asyncio.CancelledError:  # of the answer, which will not come
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            return False
+        return not answer["refused"]
+
+    def has_all_of(self, latest: int) -> bool:
+        numbers = [number for number, _ in self.heard]
+        return numbers == list(range(self._first["seq"] + 1, latest + 1))
+
+
+async def restarted(connections: int, workers: int, drain_s: float, rooms: int) -> Outcome:
+    """Restart all workers by SIGHUP while so many members are there."""
+    with running("redis") as engine:
+        process = Process(engine.url, "--workers", str(workers), "--drain-s", str(drain_s))
+        try:
+            await process.has_said("Application startup complete", workers)
+            members = [Member(process.port, f"doc:{number % rooms}", number) for number in range(connections)]
+            return await _restarted(process, members)
+        finally:
+            process.close()
+
+
+async def _restarted(process: Process, members: list[Member]) -> Outcome:
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        staying = []
+        for first in range(0, len(members), AT_ONCE):
+            batch = members[first : first + AT_ONCE]
+            staying += [group.create_task(member.stay()) for member in batch]
+            await until(lambda batch=batch: all(member.pid for member in batch), "all are there")
+        speakers = list({member.room: member for member in members}.values())
+        talking = [group.create_task(speaker.talk(over)) for speaker in speakers]
+        old = {member.pid for member in members}
+        process.popen.send_signal(signal.SIGHUP)
+        await until(lambda: all(member.pid and member.pid not in old for member in members), "all are back")
+        over.set()
+        await asyncio.gather(*talking)
+        latest = {speaker.room: max(number for number, _ in speaker.heard) for speaker in speakers}
+        await until(lambda: all(m.heard[-1][0] >= latest[m.room] for m in members), "all have heard all")
+        outcome = await _counted(members, speakers, latest)
+        for task in staying:
+            task.cancel()
+    return outcome
+
+
+async def _counted(members: list[Member], speakers: list[Member], latest: dict[str, int]) -> Outcome:
+    codes = Counter(code for member in members for code in member.codes)
+    told_at = sorted(time for member in members for time in member.told_at)
+    seconds = told_at[-1] - told_at[0]
+    slots = Counter(int((time - told_at[0]) / SLOT_S) for time in told_at)
+    said = {(speaker.room, speaker.number, n) for speaker in speakers for n in speaker.acknowledged}
+    heard = {member: {(member.room, sender, n) for _, (sender, n) in member.heard} for member in members}
+    present = {speaker.room: (await speaker._client.call("who", room=speaker.room))["names"] for speaker in speakers}
+    return Outcome(
+        told=codes[1012],
+        reset=codes.total() - codes[1012],
+        refused=sum(member.refused for member in members),
+        twice=sum(len(member.codes) > 1 for member in members),
+        said=len(said),
+        lost=sum(
+            any(message not in heard[member] for member in members if member.room == message[0]) for message in said
+        ),
+        holes=sum(not member.has_all_of(latest[member.room]) for member in members),
+        missing=len(members) - sum(len(set(names)) for names in present.values()),
+        seconds=seconds,
+        peak=max(slots.values()) / (len(told_at) * SLOT_S / seconds),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, kind, default in (
+        ("connections", int, 2000),
+        ("workers", int, 4),
+        ("drain-s", float, 10.0),
+        ("rooms", int, 40),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    given = parser.parse_args()
+    outcome = asyncio.run(restarted(given.connections, given.workers, given.drain_s, given.rooms))
+    print(msgspec.json.format(msgspec.json.encode(outcome)).decode())
+
+
+if __name__ == "__main__":
+    main()
