@@ -13,7 +13,19 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 import socketsundso
-from socketsundso import Call, DefinitionError, Depends, Endpoint, EventError, Handle, RateLimit, binary, event
+from socketsundso import (
+    ArrayEnvelope,
+    Call,
+    DefinitionError,
+    Depends,
+    Endpoint,
+    Envelope,
+    EventError,
+    Handle,
+    RateLimit,
+    binary,
+    event,
+)
 from socketsundso.testing import connect
 
 
@@ -480,3 +492,64 @@ def test_what_can_never_work_is_refused_with_the_remedy(make: Callable[[], Any],
 def test_the_package_has_it() -> None:
     """Where users look for it."""
     assert socketsundso.binary is binary
+
+
+@pytest.mark.parametrize(
+    ("envelope", "answer", "header"),
+    [
+        (Envelope(type="action"), {"action": "frame", "size": 3}, {"action": "seen", "size": 1}),
+        (
+            Envelope(type="event", data="payload"),
+            {"event": "frame", "payload": {"size": 3}},
+            {"event": "seen", "payload": {"size": 1}},
+        ),
+        (ArrayEnvelope("type", "ref", "data"), ["frame", None, {"size": 3}], ["seen", None, {"size": 1}]),
+    ],
+)
+def test_envelopes_are_for_messages(envelope: Any, answer: Any, header: Any, backplane: None) -> None:
+    """A message that answers a binary frame is in one, as are pushes; bytes are in none."""
+
+    class Enveloped(Endpoint):
+        emits = [Seen, bytes]
+
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            await self.join("r")
+
+        @binary
+        async def on_frame(self, frame: bytes) -> Seen:
+            async with self.together():
+                await self.send(Seen(size=1))
+                await self.send_bytes(frame)
+            await self.broadcast(b"to all", room="r")
+            return Seen(size=len(frame))
+
+    enveloped: Any = type("Enveloped", (Enveloped,), {"envelope": envelope})
+    with TestClient(enveloped) as client, client.websocket_connect("/") as ws:
+        ws.send_bytes(b"abc")
+        assert ws.receive_json() == header
+        assert ws.receive_bytes() == b"abc"
+        assert ws.receive_bytes() == b"to all"
+        assert ws.receive_json() == answer
+
+
+def test_text_pings_are_texts() -> None:
+    """A binary frame that looks like one is a frame."""
+
+    class Pinged(Endpoint):
+        text_pings = {"ping": "pong"}
+
+        @binary
+        async def on_frame(self, frame: bytes) -> bytes:
+            return frame + b"!"
+
+    with TestClient(Pinged) as client, client.websocket_connect("/") as ws:
+        ws.send_text("ping")
+        ws.send_bytes(b"ping")
+        assert ws.receive_text() == "pong"
+        assert ws.receive_bytes() == b"ping!"
+
+
+@pytest.fixture
+def backplane(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setenv("SOCKETSUNDSO_BACKPLANE", f"memory://{request.node.name}")
