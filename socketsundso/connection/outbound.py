@@ -156,23 +156,23 @@ class Connection:
 
     def write(self, payload: bytes) -> bool:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
-        wire = self._free
+        wire = self._idle if self._idle is not None else self._own
         return wire is not None and wire.write(payload)
 
     def write_soon(self, payload: bytes) -> bool:
         """`Wire.write_soon`, likewise."""
-        wire = self._free
+        wire = self._idle if self._idle is not None else self._own
         return wire is not None and wire.write_soon(payload)
 
     def write_binary(self, payload: bytes) -> bool:
         """`Wire.write_binary`, likewise."""
-        wire = self._free
+        wire = self._idle if self._idle is not None else self._own
         return wire is not None and wire.write_binary(payload)
 
     @property
-    def _free(self) -> Wire | None:
-        """The wire, where nothing has to be written before."""
-        return self._idle if self._idle is not None or not self._is_within else self.wire
+    def _own(self) -> Wire | None:
+        """The wire, for what is sent within the block whose turn it is."""
+        return self.wire if self._is_within else None
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
@@ -218,12 +218,11 @@ class Connection:
             yield
             return
         block = await self._entered()
-        outer = _blocks.get()
-        _blocks.set((*outer, block))
+        _blocks.set((*_blocks.get(), block))
         try:
             yield
-        finally:
-            _blocks.set(outer)  # no token: who closes a generator may do so in another context
+        finally:  # no token: who closes a generator may do so in another context
+            _blocks.set(tuple(each for each in _blocks.get() if each is not block))
             self._leave(block)
 
     @property
@@ -239,8 +238,8 @@ class Connection:
             else:
                 await self._turn(Entry(block))
             await self._all_written()
-        except OSError:
-            pass  # the peer is gone, which the first send within tells
+        except (OSError, RuntimeError):
+            pass  # the peer is gone, or the connection closed, which the first send within tells
         except asyncio.CancelledError:
             self._leave(block)  # whose turn may have come meanwhile
             raise

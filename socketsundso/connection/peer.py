@@ -11,13 +11,13 @@ Knows ASGI and the outbound queue; no message, no handler, no room.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 import anyio
@@ -383,13 +383,11 @@ class Peer:
 
     # ---- the outbound queue, from the first room, or block, on
 
-    @contextlib.asynccontextmanager
-    async def together(self, bounds: Bounds, framing: Framing) -> AsyncIterator[None]:
-        """Nothing comes between what is sent within."""
+    def together(self, bounds: Bounds, framing: Framing) -> AbstractAsyncContextManager[None]:
+        """Nothing comes between what is sent within. Raises `WebSocketDisconnect` if the peer is gone."""
         self.require()
         connection = self._connection or self.queue_outbound(OutboundQueue.of(bounds), framing)
-        async with connection.together():
-            yield
+        return connection.together()
 
     def queue_outbound(self, queue: OutboundQueue, framing: Framing | None = None) -> Connection:
         """
