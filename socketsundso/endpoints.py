@@ -215,8 +215,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
-    memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
-    maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
+    memory. `emits` lists the types of messages that are pushed, `bytes` for binary frames; anything else is refused
+    then. `history` maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
     bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
     "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
     dropped. `presence_events = True` is for endpoints that `track`: who joins a room is told who is there
@@ -882,7 +882,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         self, message: Any, room: str | Iterable[str], *, exclude_self: bool = False, ttl_s: float | None = None
     ) -> None:
         """
-        Send a message to everybody in a room or several, each connection once; one need not be in them.
+        Send a message to everybody in a room or several, each connection once; one need not be in them. Bytes are a
+        binary frame, which no room keeps.
 
         Never waits for a peer. In a room with history it is numbered, and `BackplaneUnavailable` raised
         while the engine is away; other rooms get it in this process then, which the hub's status counts.

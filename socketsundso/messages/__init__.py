@@ -48,7 +48,6 @@ from socketsundso.messages import signature as signature
 from socketsundso.messages import whole as whole
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
-from socketsundso.messages.binary import BYTES as BYTES
 from socketsundso.messages.binary import BinaryReplies as BinaryReplies
 from socketsundso.messages.binary import binary_payload as binary_payload
 from socketsundso.messages.binary import encode_any as encode_any
@@ -106,9 +105,11 @@ from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.naming import own_types as own_types
 from socketsundso.messages.naming import pushed_type as pushed_type
+from socketsundso.messages.pushes import BYTES as BYTES
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
 from socketsundso.messages.pushes import pushed_fields as pushed_fields
+from socketsundso.messages.pushes import refuse_bytes as refuse_bytes
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions

@@ -15,14 +15,11 @@ from typing import Any, Literal
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.aliases import optional_item
 from socketsundso.messages.declared import kind_of, members
-from socketsundso.messages.pushes import encode_push
+from socketsundso.messages.pushes import BYTES, encode_push
 from socketsundso.messages.response_errors import ResponseError, detail
 from socketsundso.messages.route import FRAMES, Encodes, check_frame
 from socketsundso.messages.signature import EMPTY, Signature, read
 from socketsundso.wire import BinaryPayload
-
-BYTES = (bytes, bytearray, memoryview)
-"""What goes out as a binary frame."""
 
 
 def binary_payload(data: object) -> BinaryPayload:

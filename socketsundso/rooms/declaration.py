@@ -13,7 +13,17 @@ from typing import Any, ClassVar, NoReturn, Protocol
 from socketsundso.backplanes import Keep, default_url
 from socketsundso.connection import POLICIES, Bounds, Conflate
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import BYTES, CANONICAL, Asks, Emitted, Framing, Questions, binary_payload, encode_push
+from socketsundso.messages import (
+    BYTES,
+    CANONICAL,
+    Asks,
+    Emitted,
+    Framing,
+    Questions,
+    binary_payload,
+    encode_push,
+    refuse_bytes,
+)
 from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
 from socketsundso.wire import BinaryPayload
@@ -131,6 +141,7 @@ class Declaration:
     def _check_emitted(self, message: Any) -> None:
         given = self._emitted.name_of(message) if isinstance(message, Mapping) else None
         if given not in self._emitted.types and not isinstance(message, self._emitted.classes):
+            refuse_bytes(message)
             shown = f"a message of type {given!r}" if given else type(message).__name__
             known = ", ".join(sorted(self._emitted.types))
             raise TypeError(f"{self._cls.__name__} does not push {shown}; its `emits` lists {known}")

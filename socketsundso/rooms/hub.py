@@ -89,7 +89,7 @@ class Target:
 
     async def send(self, message: Any, *, ttl_s: float | None = None) -> None:
         """
-        Send a message of any kind that a handler may return; each connection gets it once.
+        Send a message of any kind that a handler may return, or bytes as a binary frame; each connection gets it once.
 
         A dict needs a `type`; other values have one of their own or take it from their class's name. Raises
         `BackplaneUnavailable` while the engine is away, unless the hub counts that instead.

@@ -312,6 +312,27 @@ def test_an_own_respond_gets_the_bytes(endpoint: type[Endpoint]) -> None:
     assert seen == [(b"abc", ("audio", None, "binary"))]
 
 
+def test_an_own_respond_gets_messages_validated() -> None:
+    """Where a reply may be either."""
+    seen: list[Any] = []
+
+    class Own(Endpoint):
+        @binary
+        async def on_frame(self, frame: bytes) -> Any:
+            return {"size": len(frame)} if frame else b""
+
+        async def respond(self, response: Any) -> None:
+            seen.append(response)
+            await super().respond(response)
+
+    with connect(Own) as ws:
+        ws.send_bytes(b"abc")
+        assert ws.receive() == {"type": "frame", "size": 3}
+        ws.send_bytes(b"")
+        assert ws.receive_bytes() == b""
+    assert seen == [{"size": 3}, b""]
+
+
 def test_bytes_are_sent_in_the_order_of_the_calls() -> None:
     """Between messages, of any kind that is bytes."""
 
@@ -371,8 +392,9 @@ def test_bytes_are_no_text() -> None:
     with pytest.raises(TypeError, match=r"Declares does not push bytes; its `emits` lists seen: add `bytes`"):
         Declares._declaration.encode_any(b"x")
     assert Pushes._declaration.encode_any(b"x") == b"x"
-    with pytest.raises(EventError):
-        Echo._declaration.encode_push(b"x")
+    for cls in (Echo, Declares, Pushes):
+        with pytest.raises(TypeError, match="bytes is no message; `send_bytes` sends a binary frame"):
+            cls._declaration.encode_push(b"x")
 
 
 def test_starlettes_client_speaks_it() -> None:
@@ -492,6 +514,7 @@ def test_what_can_never_work_is_refused_with_the_remedy(make: Callable[[], Any],
 def test_the_package_has_it() -> None:
     """Where users look for it."""
     assert socketsundso.binary is binary
+    assert repr(Echo.on_audio) == "<Handler of binary frames: Echo.on_audio>"
 
 
 @pytest.mark.parametrize(
