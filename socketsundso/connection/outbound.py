@@ -105,7 +105,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Future[None] | None = None  # the task that writes what waits, or the block
         self._block: Block | None = None  # whose turn it is
-        self._under_way = 0  # sends that the server has not finished, where there is no wire
+        self._under_way = 0  # sends that the server has not finished
         self._all_sent: asyncio.Event | None = None  # of a block that waits for these
         self._judging = False  # a judgement is due after this turn of the loop
         self.closed = False  # nothing is written any more: the peer is gone, or has been told to go
@@ -176,15 +176,10 @@ class Connection:
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
-        if self._writer is not None:
-            return self._send_in_turn(event)
-        return self.send_at_once(event) if self.wire is not None else self._send_noted(event)
+        return self._send_noted(event) if self._writer is None else self._send_in_turn(event)
 
     async def _send_noted(self, event: MutableMapping[str, Any]) -> None:
-        """
-        At once, where no `drain` tells when it is done: a server may wait for the peer and then write what has come
-        last first.
-        """
+        """At once. A server that waits for the peer may write what comes meanwhile first: a block has to know."""
         self._under_way += 1
         try:
             await self.send_at_once(event)
@@ -246,10 +241,8 @@ class Connection:
         return block
 
     async def _all_written(self) -> None:
-        """What others began to send before is out of the way, though it did not wait here."""
-        if self.wire is not None:
-            await self.wire.drain()
-        elif self._under_way:
+        """What others began to send before is out of the way, which did not have to wait here."""
+        if self._under_way:
             self._all_sent = asyncio.Event()
             await self._all_sent.wait()
 
