@@ -164,13 +164,19 @@ def test_blocks_come_one_after_the_other() -> None:
 def test_a_block_within_a_block_and_tasks_of_it_are_a_part_of_it() -> None:
     """A task that outlives it is somebody else again."""
 
+    async def outlives(over: asyncio.Event, connection: Connection) -> None:
+        await over.wait()
+        await block(connection, "late")
+
     async def scene(server: Server, connection: Connection) -> None:
+        over = asyncio.Event()
         async with connection.together():
             async with connection.together():
                 await say(connection, "inner")
             connection.push(push("other"))
-            late = asyncio.create_task(block(connection, "late"))  # is in the block only while that lasts
+            late = asyncio.create_task(outlives(over, connection))
             await asyncio.wait_for(say(connection, "task"), 1)
+        over.set()
         async with connection.together():
             await say(connection, "next")
             await asyncio.gather(say(connection, "child"), say(connection, "child"))
@@ -213,10 +219,14 @@ def test_a_block_begins_behind_what_waits_for_a_slow_peer() -> None:
 def test_one_that_is_cancelled_while_it_waits_holds_up_nobody(turns_before: int) -> None:
     """Also where its turn has come in that moment."""
 
+    async def silent(connection: Connection) -> None:
+        async with connection.together():
+            await asyncio.Event().wait()
+
     async def scene(server: Server, connection: Connection) -> None:
         server.reads.clear()
         connection.push(push("before"))
-        waits = elsewhere(block(connection, "never"))
+        waits = elsewhere(silent(connection))
         await turns()
         connection.push(push("behind"))
         server.reads.set()
