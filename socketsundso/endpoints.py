@@ -725,6 +725,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         await self._peer.send_bytes(self._declaration.binary_push(data))
 
+    @awaited
     def together(self) -> contextlib.AbstractAsyncContextManager[None]:
         """
         Keep together what is sent within: nothing else comes between on this connection.
@@ -819,7 +820,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         The same calls for handlers that are `def`, which run in threads: `self.sync.broadcast(...)`, without `await`.
 
-        It has `send`, `call`, `respond`, `close`, `join`, `leave`, `broadcast`, `identify`, `track` and `untrack`.
+        It has `send`, `send_bytes`, `call`, `respond`, `close`, `join`, `leave`, `broadcast`, `identify`, `track` and
+        `untrack`, and `with self.sync.together():`.
         """
         return Sync(self, self._peer.loop)
 

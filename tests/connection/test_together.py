@@ -434,6 +434,33 @@ def test_an_endpoint_that_enters_a_room_later_goes_on_with_its_queue() -> None:
         assert ws.receive() == {"type": "entered"}
 
 
+def test_a_thread_has_blocks_of_its_own() -> None:
+    """With `self.sync`, one within another too; what the loop sends meanwhile comes behind them."""
+
+    class Threads(Endpoint):
+        @event
+        def on_go(self) -> dict[str, Any]:
+            with contextlib.suppress(ValueError), self.sync.together():
+                self.sync.send({"type": "head"})
+                asyncio.run_coroutine_threadsafe(self.in_the_loop(), self._peer.loop)  # type: ignore[arg-type]
+                with self.sync.together():
+                    self.sync.send({"type": "more"})
+                self.sync.send_bytes(b"tail")
+                raise ValueError
+            with pytest.raises(RuntimeError, match=r"call `self.sync.together\(...\)`"):
+                self.together()
+            self.sync.send({"type": "after"})
+            return {"type": "done"}
+
+        async def in_the_loop(self) -> None:
+            Context().run(asyncio.ensure_future, self.send({"type": "other"}))
+
+    with connect(Threads) as ws:
+        ws.send("go")
+        assert [ws.receive()["type"], ws.receive()["type"], ws.receive_bytes()] == ["head", "more", b"tail"]
+        assert [ws.receive()["type"] for _ in range(3)] == ["other", "after", "done"]
+
+
 def test_nobody_begins_a_block_for_a_peer_that_is_gone() -> None:
     """It raises as `send` does."""
     raised: list[int] = []
