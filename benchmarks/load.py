@@ -70,6 +70,37 @@ class Dialect:
 
 
 @dataclass(frozen=True)
+class Enveloped(Dialect):
+    """The same of messages with a `ref`, which stands at a key of its own beside the kind."""
+
+    ref: str = "ref"
+
+    def encode(self, body: Body) -> bytes:
+        fields = {name: value for name, value in body.items() if name not in ("type", "ref")}
+        own = {self.tag: body["type"], self.ref: body["ref"]}
+        return json.dumps({**own, **({self.inside: fields} if self.inside else fields)}, separators=(",", ":")).encode()
+
+    def decode(self, payload: bytes) -> Body:
+        body = json.loads(payload)
+        fields = body.get(self.inside) if self.inside else body
+        rest = {name: value for name, value in fields.items() if name not in (self.tag, self.ref)}
+        return {"type": body[self.tag], "ref": body[self.ref], **rest}
+
+
+@dataclass(frozen=True)
+class Arrays(Dialect):
+    """A message is an array: its kind, its `ref`, its fields."""
+
+    def encode(self, body: Body) -> bytes:
+        fields = {name: value for name, value in body.items() if name not in ("type", "ref")}
+        return json.dumps([body["type"], body["ref"], fields], separators=(",", ":")).encode()
+
+    def decode(self, payload: bytes) -> Body:
+        kind, ref, fields = json.loads(payload)
+        return {"type": kind, "ref": ref, **fields}
+
+
+@dataclass(frozen=True)
 class JsonRpcSubscription(Dialect):
     """A message with a `ref` of 1 subscribes, and what is published answers it: fastapi-rpckit counts for itself."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import baseline
-from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, CONVERSING, Competitor
+from benchmarks.servers import BROADCASTERS, BROWSER_MEMBERS, BROWSERS, COMPETITORS, CONVERSING, OBSERVED, Competitor
 
 FOLDER = Path(__file__).parent / "report"
 README = Path(__file__).parent.parent / "README.md"
@@ -331,6 +331,8 @@ def _competitors(title: str) -> dict[str, Competitor]:
     """Those of a table, by their keys."""
     if title.startswith(CONVERSES):
         return {each.key: each for each in CONVERSING}
+    if title.startswith("telemetry"):
+        return {each.key: each for each in OBSERVED}
     broadcast = title.startswith("broadcast")
     if title.endswith(BROWSER):
         return {each.key: each for each in (BROWSER_MEMBERS if broadcast else BROWSERS)}

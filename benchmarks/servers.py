@@ -1,9 +1,9 @@
 """
 The competitors, and each as a process: started on a free port, pinned to a core, ended whatever happens.
 
-`COMPETITORS`, `BROADCASTERS`, `CONVERSING` and `BINARY` are the registries; `pick` finds rows by their short key. A
-competitor is a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a package which is
-not installed is a row of the table that says so and never an import error of the suite.
+`COMPETITORS`, `BROADCASTERS`, `CONVERSING`, `OBSERVED`, `WIRES` and `BINARY` are the registries; `pick` finds rows by
+their short key. A competitor is a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that
+a package which is not installed is a row of the table that says so and never an import error of the suite.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks import reaper
 from benchmarks.installed import NotAvailable, bun, node, node_modules, rpckit_python
-from benchmarks.load import PLAIN, Dialect, JsonRpcSubscription
+from benchmarks.load import PLAIN, Arrays, Dialect, Enveloped, JsonRpcSubscription
 from benchmarks.turns import Counter, counter
 from tests.serving import free_port
 
@@ -130,6 +130,27 @@ CONVERSING = [
     Competitor("plain, own protocol", "conversing_plain", OURS, key="ours-plain"),
     Competitor("asking, own protocol", "conversing_asks", OURS, key="ours-asks"),
 ]
+
+OBSERVED = [
+    Competitor("naive FastAPI loop", "fastapi_naive", key="naive"),
+    Competitor("socketsundso, own protocol", "socketsundso_model", OURS, key="ours"),
+    Competitor("the same, with metrics", "socketsundso_prometheus", OURS, key="ours-prometheus"),
+]
+
+
+ENVELOPES = {
+    "flat": Enveloped("/flat"),
+    "renamed": Enveloped("/renamed", tag="action", ref="requestId"),
+    "nested": Enveloped("/nested", tag="event", inside="payload"),
+    "arrays": Arrays("/arrays"),
+}
+
+WIRES = [
+    *(Competitor("naive FastAPI loop", "wire_naive", key=f"naive-{name}", dialect=dialect)
+      for name, dialect in ENVELOPES.items()),
+    *(Competitor(f"own protocol, {name}", "wire_socketsundso", OURS, key=f"ours-{name}", dialect=dialect)
+      for name, dialect in ENVELOPES.items()),
+]  # fmt: skip
 
 IN_BINARY = Dialect(first_byte=0x82)
 

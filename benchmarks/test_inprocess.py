@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi.encoders import jsonable_encoder
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
 from socketsundso import RateLimit, WebSocketHandlingEndpoint, event
 
@@ -132,6 +132,39 @@ def test_model(per_100: Benchmark) -> None:
 @pytest.mark.benchmark(group="decode and dispatch, a pydantic model")
 def test_model_naive(per_100: Benchmark) -> None:
     per_100(lambda: handler(ItemMessage(**json.loads(ITEM)).item))
+
+
+class Whole(BaseModel):
+    type: Literal["message"]
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class WholeItem(BaseModel):
+    type: Literal["item"]
+    item: Item
+
+
+ClientMessage = Annotated[Whole | WholeItem, Field(discriminator="type")]
+adapter: TypeAdapter[Any] = TypeAdapter(ClientMessage)
+
+
+class Wholes(WebSocketHandlingEndpoint):
+    @event(thread=False)
+    def handle(self, message: ClientMessage) -> None: ...
+
+
+@pytest.mark.benchmark(group="decode and dispatch, a union of models")
+@pytest.mark.parametrize("data", [frame("message"), ITEM], ids=["native fields", "a model within"])
+def test_whole(per_100: Benchmark, data: bytes) -> None:
+    per_100(fast, data, Wholes)
+
+
+@pytest.mark.benchmark(group="decode and dispatch, a union of models")
+@pytest.mark.parametrize("data", [frame("message"), ITEM], ids=["native fields", "a model within"])
+def test_whole_tuned(per_100: Benchmark, data: bytes) -> None:
+    per_100(lambda: handler(adapter.validate_json(data)))
 
 
 class Limited(WebSocketHandlingEndpoint):

@@ -989,15 +989,18 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 self._end(code)
 
     def _be_observed(self) -> None:
-        """What is answered is told by a `send_exception` of the instance's own: no loop has to ask who listens."""
-        observers, send_exception = self._observers, self.send_exception
+        """What is sent is told by functions of the instance's own, until `_end`: nothing has to ask who listens."""
 
-        def observed(exc: Exception) -> Coroutine[Any, Any, None]:
-            tell(observers, "answers", self, exc)
-            return send_exception(exc)
+        def told(what: str, send: Callable[[Any], T]) -> Callable[[Any], T]:
+            def observed(given: Any) -> T:
+                tell(self._observers, what, self, given)
+                return send(given)
 
-        self.__dict__["send_exception"] = observed
-        tell(observers, "began", self)
+            return observed
+
+        self.__dict__["send_exception"] = told("answers", self.send_exception)
+        self.__dict__["send"] = told("pushes", self.send)
+        tell(self._observers, "began", self)
 
     async def _connected(self) -> bool:
         peer, step = self._peer, "authenticate"
@@ -1146,7 +1149,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             self._calls = None
         if self._observers:
             tell(self._observers, "ended", self, code, self._peer.closed is None)
-            self.__dict__.pop("send_exception", None)
+            for name in ("send_exception", "send"):
+                self.__dict__.pop(name, None)
         self._peer.release(code)
         if self._deadlines is not None:
             self._deadlines.end()

@@ -17,12 +17,6 @@ DEFLATE_MIN_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_MIN"
 DEFLATE_CONTEXT_VARIABLE = "SOCKETSUNDSO_WS_DEFLATE_CONTEXT"
 """`1`: messages are compressed with contexts that belong to their connection."""
 
-DRAIN_VARIABLE = "SOCKETSUNDSO_DRAIN_S"
-"""Over how many seconds a worker that ends tells its connections."""
-
-HEALTH_VARIABLE = "SOCKETSUNDSO_HEALTH"
-"""The path at which a worker says whether it is ready."""
-
 
 def is_deflate_min(given: str) -> bool:
     """Whether this can be the value of DEFLATE_MIN_VARIABLE; an empty one says as little as none."""

@@ -30,23 +30,25 @@ from socketsundso.messages import (
     Route,
     Signature,
     Unresolvable,
+    Wholes,
     check_errors,
     conduct_of,
     encoder_for,
     is_model,
     item_encoder,
     json_model_fields,
+    refuse_beside,
     returned_model,
     signature,
     solved,
     substituted,
-    whole,
 )
 from socketsundso.models import EventMessage
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-AliasGenerates = Callable[[str], str] | AliasGenerator
+AliasGenerates = Callable[..., str] | AliasGenerator
+"""Makes a key of a name. Of a function in a class's body type checkers make a method, which takes one argument less."""
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -66,7 +68,9 @@ class Handler(Generic[P, R]):
     One event's handler. Call it like the function it wraps: `await handler(room="lobby", msg="hi")`.
 
     Attributes: `event`, the name in a message's `type`; `method`, the function; `response_model`, what its replies
-    are validated by, or None; `model`, a pydantic model of the incoming message.
+    are validated by, or None; `model`, a pydantic model of the incoming message, or the class that is the message.
+
+    Without `event`, a whole message names its events (docs/handlers.md); else it is the function's name.
 
     `thread=False` runs a function that is not async right in the event loop: only for functions that never block.
     `guards` are asked in order before a message's fields are looked at, each `guard(endpoint, call)`.
@@ -136,6 +140,7 @@ class Handler(Generic[P, R]):
         )
         """What the `response_model_*` arguments say."""
         self._signature: Signature | None = None
+        self._wholes = Wholes()
         self._names: list[Mapping[str, Any]] = []  # the local names there, where dependencies may need them
         # Where the function was defined: its local names may be needed once more at class creation, not later.
         self._frame: FrameType | None = _frame or sys._getframe(1)
@@ -167,7 +172,7 @@ class Handler(Generic[P, R]):
 
     def _read(self, namespaces: Sequence[Mapping[str, Any]]) -> Signature:
         found = signature.read(self.event, self.method, namespaces, returns=isinstance(self._wanted, _Unset))
-        whole.refuse_beside(found)
+        refuse_beside(found)
         return found
 
     def events(
@@ -181,7 +186,7 @@ class Handler(Generic[P, R]):
         if self._is_named:
             return (self.event,)
         read = signature.specialised(self.resolve(namespace), arguments)
-        return tuple(map(_checked_name, whole.event_names(read, key))) or (self.event,)
+        return tuple(map(_checked_name, self._wholes.members(read.parameters, key))) or (self.event,)
 
     def _forget_frame(self) -> None:
         if self._frame is not None and self._signature is not None and self._signature.injected:
@@ -200,7 +205,7 @@ class Handler(Generic[P, R]):
     def model(self) -> type[BaseModel]:
         """A pydantic model of the incoming message: `type` and one field per parameter."""
         own = dataclasses.replace(self.resolve({}), event=self.events({}, key="type")[0])
-        read = whole.with_message(self._solved(own, {})[0], own, "type")
+        read = self._wholes.complete(self._solved(own, {})[0], own, "type")
         if read.message_model is not None:
             return typing.cast("type[BaseModel]", read.message_model)
         fields: dict[str, Any] = json_model_fields(read)
@@ -243,7 +248,7 @@ class Handler(Generic[P, R]):
         read = as_here(dataclasses.replace(read, event=event, extra=extra))
         encoder = self._encoder(read, arguments, framing)
         taken, function = self._solved(read, namespace, as_here, endpoint, overrides, replies)
-        taken = whole.with_message(taken, read, framing.model_key)
+        taken = self._wholes.complete(taken, read, framing.model_key)
         conduct = conduct_of(
             read,
             timeout_s=self._timeout_s,

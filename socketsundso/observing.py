@@ -45,6 +45,9 @@ class Observer:
     def answers(self, endpoint: Any, exc: Exception) -> None:
         """A message is answered with this exception, most likely by an error frame."""
 
+    def pushes(self, endpoint: Any, message: Any) -> None:
+        """`endpoint.send` is called with this message, which answers nothing."""
+
     def ended(self, endpoint: Any, code: int, by_peer: bool) -> None:
         """The last that is heard of a connection, accepted or not; `by_peer`: the code may be anybody's invention."""
 

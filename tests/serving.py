@@ -72,7 +72,7 @@ def serving(*command: str, port: int) -> Iterator[int]:
         [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         try:
-            _wait_for(port, process)
+            wait_for(port, process)
             yield port
         finally:
             process.terminate()
@@ -83,12 +83,13 @@ def serving(*command: str, port: int) -> Iterator[int]:
                 process.communicate()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when the port answers. A process that has ended instead shows what it wrote to a pipe."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            assert process.stdout is not None
-            raise AssertionError(f"the server ended:\n{process.stdout.read().decode()}")
+            written = process.stdout.read().decode() if process.stdout is not None else ""
+            raise AssertionError(f"the server ended:\n{written}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
     raise AssertionError("the server does not answer")

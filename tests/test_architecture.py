@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "socketsundso"
 
 ROOMS = [
-    {"errors", "environment"},
+    {"errors", "environment", "refusals"},
     {"models", "wire", "backplanes", "server", "operations", "security"},
     {"messages"},
     {"connection", "handler"},
@@ -99,10 +99,10 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "telemetry": [{"families"}, {"tally"}, {"prometheus"}],
+    "telemetry": [{"families", "installing"}, {"meters", "opentelemetry"}, {"tally"}, {"prometheus"}],
     "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
-    "operations": [{"settings", "front", "draining"}, {"serving"}, {"workers"}],
+    "operations": [{"settings", "draining"}, {"admission"}, {"front"}, {"serving"}, {"workers"}],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
         {"early", "head", "rejection", "parser", "packing"},
@@ -134,6 +134,7 @@ ONLY_IN = {
     "uvicorn": {"server", "operations", "cli"},
     "h11": {"server/head", "cli"},
     "click": {"cli"},
+    "opentelemetry": {"telemetry/opentelemetry"},
     "prometheus_client": {"telemetry/prometheus"},
     "orjson": {"messages/values", "messages/plain_models"},
 }

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.pages import BLOCK
+from tests.serving import ROOT
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# The blocks of the tutorial are files, and commands: tests/test_tutorial.py.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "tutorial"], ids=lambda page: page.name)
 def test_code_blocks_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python blocks run without an error, JSON blocks parse."""
     module = types.ModuleType(f"docs_{page.stem}")

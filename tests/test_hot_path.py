@@ -21,7 +21,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -41,6 +41,19 @@ TURNS = 1000  # of the event loop, after which nothing more is waited for
 
 
 class Message(BaseModel):
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class Whole(BaseModel):
+    type: Literal["whole"]
+    room: str
+    msg: str
+    sender: int | None = None
+
+
+class WholeStruct(msgspec.Struct, tag_field="type", tag="whole_struct"):
     room: str
     msg: str
     sender: int | None = None
@@ -95,6 +108,12 @@ class Chat(WebSocketHandlingEndpoint):
     async def on_takes_model(self, message: Message) -> None: ...
 
     @event
+    async def on_whole(self, message: Whole) -> None: ...
+
+    @event
+    async def on_whole_struct(self, message: WholeStruct) -> None: ...
+
+    @event
     async def on_depends(
         self, room: str, msg: str, settings: Annotated[str, Depends(settings)], sender: int | None = None
     ) -> None: ...
@@ -121,6 +140,8 @@ FRAMES = {
     "dict": f'{{"type":"dict",{FIELDS}42}}',
     "silent": f'{{"type":"silent",{FIELDS}42}}',
     "takes_model": f'{{"type":"takes_model","message":{{{FIELDS}42}}}}',
+    "whole": f'{{"type":"whole",{FIELDS}42}}',
+    "whole_struct": f'{{"type":"whole_struct",{FIELDS}42}}',
     "depends": f'{{"type":"depends",{FIELDS}42}}',
     "depends_on_three": f'{{"type":"depends_on_three",{FIELDS}42}}',
     "coerced": f'{{"type":"silent",{FIELDS}"42"}}',

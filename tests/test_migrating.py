@@ -19,6 +19,7 @@ from tests.serving import ROOT
 
 GUIDES = {
     "channels": "channels",
+    "chanx": "chanx",
     "fastapi": "fastapi",
     "litestar": "litestar",
     "socketio": "socketio",
@@ -92,6 +93,7 @@ def test_the_client_of_both_is_served(guide: str, server: str) -> None:
     ("guide", "path"),
     {
         "channels": "/ws/{room}/",
+        "chanx": "/ws",
         "fastapi": "/ws",
         "litestar": "/ws/{room}",
         "socketio": "/",

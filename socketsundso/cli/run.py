@@ -15,7 +15,9 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import math
 import os
+import re
 import socket
 import ssl
 import stat
@@ -42,11 +44,9 @@ from socketsundso.environment import (
     BACKPLANE_VARIABLE,
     DEFLATE_CONTEXT_VARIABLE,
     DEFLATE_MIN_VARIABLE,
-    DRAIN_VARIABLE,
-    HEALTH_VARIABLE,
     is_deflate_min,
 )
-from socketsundso.operations import DRAIN_S, STARTUP_FAILURE, Server, Settings, Supervisor
+from socketsundso.operations import DRAIN_S, STARTUP_FAILURE, Server, Settings, Supervisor, tells_memory
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
 # uvicorn's HTTP protocols with bounds on the head of a request, by uvicorn's names for them; the first that
@@ -493,27 +493,81 @@ _DEFLATE_CONTEXT = click.Option(
 )
 
 
+def _finite(context: click.Context, parameter: click.Parameter, given: float | None) -> float | None:
+    if given is not None and not math.isfinite(given):  # which is in any range
+        raise click.BadParameter(f"{given} is no number")
+    return given
+
+
 def _path(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
     if given is not None and not given.startswith("/"):
         raise click.BadParameter(f"{given!r} is no path: it begins with /")
     return given
 
 
+def _bytes(given: Any) -> int:
+    """`1000000`, `512K`, `64M`, `2G`, in powers of 1,024."""
+    matched = re.fullmatch(r"([0-9]+)([KMG]?)", str(given), re.IGNORECASE)
+    if matched is None or not int(matched[1]):
+        raise click.BadParameter(f"{given!r} is no number of bytes, such as 512M")
+    return int(matched[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[matched[2].upper()]
+
+
+def _memory(given: Any) -> int:
+    if not tells_memory():
+        raise click.BadParameter("this system has no /proc, which says how much memory a process has")
+    return _bytes(given)
+
+
+def _operation(name: str, help: str, **settings: Any) -> click.Option:
+    """What becomes a field of `Settings`; its environment variable is the option's name."""
+    variable = f"SOCKETSUNDSO_{name.upper()}"
+    return click.Option([f"--{name.replace('_', '-')}"], help=help, envvar=variable, **settings)
+
+
 _OPERATION = [
-    click.Option(
-        ["--drain-s"],
+    _operation(
+        "drain_s",
+        "On SIGTERM, tell connections 1012 evenly over so many seconds, in which handlers and streams may finish.",
         type=click.FloatRange(min=0),
+        callback=_finite,
         default=DRAIN_S,
         show_default=True,
-        envvar=DRAIN_VARIABLE,
-        help="On SIGTERM, tell connections 1012 evenly over so many seconds, in which handlers and streams may finish.",
     ),
-    click.Option(
-        ["--health"],
+    _operation(
+        "health",
+        "Answer GET PATH, such as /healthz, before the application: 200, or 503 while the worker drains.",
         metavar="PATH",
         callback=_path,
-        envvar=HEALTH_VARIABLE,
-        help="Answer GET PATH, such as /healthz, before the application: 200, or 503 while the worker drains.",
+    ),
+    _operation(
+        "max_connections",
+        "Refuse handshakes with 503 while a worker has so many WebSockets.",
+        type=click.IntRange(min=1),
+    ),
+    _operation(
+        "max_connections_per_ip",
+        "Refuse handshakes with 429 while a worker has so many WebSockets of the address, or of its /64.",
+        type=click.IntRange(min=1),
+    ),
+    _operation(
+        "max_handshakes_per_s",
+        "Refuse with 503 the handshakes of a worker that are more than so many in a second.",
+        type=click.FloatRange(min=0, min_open=True),
+        callback=_finite,
+    ),
+    _operation(
+        "max_queued_bytes",
+        "While messages of so many bytes wait for a worker's handlers, read nothing more from who has sent them, and "
+        "refuse handshakes with 503. 64M and the like are understood.",
+        metavar="BYTES",
+        type=_bytes,
+    ),
+    _operation(
+        "max_rss",
+        "Refuse handshakes with 503 while a worker has so much memory. 2G and the like are understood.",
+        metavar="BYTES",
+        type=_memory,
     ),
 ]
 

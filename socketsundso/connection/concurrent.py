@@ -859,6 +859,11 @@ class Concurrent(Serial):
         """Whether something is under way beside the loop: a server that ends waits for it as for a handler."""
         return bool(self._tasks) or (self._calls is not None and bool(self._calls.waiting))
 
+    @property
+    def held_bytes(self) -> int:
+        """Of messages and items that wait for their turn."""
+        return self._backlog.bytes if self._backlog is not None else 0
+
     def watch(self) -> None:
         """Somebody reads anyway, the loop or a callback."""
 

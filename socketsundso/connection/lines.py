@@ -45,7 +45,7 @@ def name_of(user: Any) -> str | int | None:
     for name in _NAMES:
         with contextlib.suppress(Exception):  # Starlette's SimpleUser raises for an `identity`
             value = user.get(name) if isinstance(user, Mapping) else getattr(user, name, None)
-            if isinstance(value, str | int):
+            if isinstance(value, str | int) and value != "":
                 return shortened(value)
     return None
 

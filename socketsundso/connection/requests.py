@@ -169,6 +169,11 @@ class Backlog:
         if not self.full and self._room is not None:
             self.wake()
 
+    @property
+    def bytes(self) -> int:
+        """Of everything that waits."""
+        return self._bytes + self._item_bytes
+
     def widen(self, times: int) -> None:
         """So many times as much may wait from now on; 1: as much as ever."""
         self._most, self._most_bytes = MAX_HELD * times, MAX_HELD_BYTES * times

@@ -45,7 +45,6 @@ Knows no connection. One module per question:
 """
 
 from socketsundso.messages import signature as signature
-from socketsundso.messages import whole as whole
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
 from socketsundso.messages.binary import BinaryReplies as BinaryReplies
@@ -100,15 +99,17 @@ from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
+from socketsundso.messages.judge import size_of as size_of
+from socketsundso.messages.judge import text_of as text_of
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.naming import own_types as own_types
+from socketsundso.messages.naming import pushed_fields as pushed_fields
 from socketsundso.messages.naming import pushed_type as pushed_type
 from socketsundso.messages.pushes import BYTES as BYTES
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
-from socketsundso.messages.pushes import pushed_fields as pushed_fields
 from socketsundso.messages.pushes import refuse_bytes as refuse_bytes
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
@@ -142,3 +143,6 @@ from socketsundso.messages.teardown import Opened as Opened
 from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.teardown import finishing as finishing
+from socketsundso.messages.whole import Wholes as Wholes
+from socketsundso.messages.whole import refuse_beside as refuse_beside
+from socketsundso.messages.whole_frames import is_frame as is_frame

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 import annotated_types as at
 import msgspec
 from msgspec import Meta
-from pydantic import AfterValidator, InstanceOf, PlainSerializer, WithJsonSchema, WrapSerializer
+from pydantic import AfterValidator, InstanceOf, PlainSerializer, TypeAdapter, WithJsonSchema, WrapSerializer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -307,6 +307,8 @@ def _impossible(annotation: Any, origin: Any) -> str | None:
         return _NOT_FROM_JSON[origin]
     if _is_hashable(annotation) and annotation in _NAMELESS:
         return _NAMELESS[annotation]
+    if isinstance(annotation, TypeAdapter):
+        return "an adapter is no type; name the type that it was made of"
     if origin is Annotated:
         if any(isinstance(marker, _INSTANCE_OF) for marker in annotation.__metadata__):
             return "an instance of a class cannot come from JSON; keep it on self"

@@ -57,6 +57,7 @@ class Envelope:
         _check_keys(self, [each for each in (self.type, self.ref, self.data) if each is not None])
 
     def framing(self, ref_key: str) -> Framing:
+        """What it is compiled to for an endpoint with this `ref_key`."""
         ref, ignores = self.ref or ref_key, self.extra == "ignore"
         if self.data is None:
             _check_keys(self, [self.type, ref])
@@ -115,6 +116,7 @@ class ArrayEnvelope:
         """It has no key."""
 
     def framing(self, ref_key: str) -> Framing:
+        """What it is compiled to for an endpoint."""
         return ArrayFraming(self.parts)
 
 
@@ -132,7 +134,7 @@ def framing_of(cls: Any) -> Framing:
     whole, short = _giver(cls, "envelope"), _giver(cls, "ref_key")
     if ref is not None and whole is short and ref != ref_key:
         raise DefinitionError(
-            f"{whole.__name__}: its ref_key is {ref_key!r}, and that of its {envelope}; give one of the two"
+            f"{whole.__name__}: its ref_key is {ref_key!r}, that of its envelope {ref!r}; give one of the two"
         )
     if ref is not None and cls.__mro__.index(short) < cls.__mro__.index(whole):
         envelope = dataclasses.replace(envelope, ref=None)

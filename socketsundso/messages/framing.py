@@ -69,6 +69,9 @@ class Framing(ABC):
     ref_key: str | None = None
     """The same for its `ref`."""
 
+    whole: FlatFraming | None = None
+    """For models that are frames as a whole, with their data part: `event: Literal["joined"]; payload: Room`."""
+
     is_canonical = False
     """Are its frames the canonical messages as they are?"""
 
@@ -254,6 +257,7 @@ class NestedFraming(ObjectFraming):
     def __init__(self, type_key: str, ref_key: str, data_key: str, *, ignores: bool = False) -> None:
         super().__init__(type_key, ref_key)
         self.place = (data_key,)
+        self.whole = FlatFraming(type_key, ref_key)
         self._data_key, self._is_closed = data_key, not ignores
         self._data_head = b"," + msgspec.json.encode(data_key) + b":"
 
@@ -288,6 +292,12 @@ class NestedFraming(ObjectFraming):
         name, data = taken_apart(canonical)
         return b"%b%b%b%b%b" % (self._type_head, name, self._data_head, data, end)
 
+    def canonical(self, frame: bytes) -> bytes:
+        """A frame that has been written for these peers, as the canonical message that it is. Raises ValueError."""
+        keys = msgspec.json.decode(frame, type=dict[str, Raw])
+        data = bytes(keys.get(self._data_key, b"{}"))
+        return joined(bytes(keys[self.type_place]), _as_object(b"{}" if data == b"null" else data))
+
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
         if ref is None:
             return {self.type_place: name, self._data_key: fields}
@@ -304,6 +314,7 @@ class ArrayFraming(Framing):
         self.ref_place = self._parts.index("ref") if "ref" in self._parts else None
         self._data_at = self._parts.index("data")
         self.place = (self._data_at,)
+        self._is_ref_last = self._parts[-1] == "ref"
         before, behind = self._parts[1 : self._data_at], self._parts[self._data_at + 1 :]
         self._head, self._end = b",null" * len(before) + b",", b",null" * len(behind) + b"]"
 
@@ -377,11 +388,13 @@ class ArrayFraming(Framing):
         return [parts[each] for each in self._parts]
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
+        if self._is_ref_last:
+            return b"%b%b]" % (frame[: -len(b"null]")], msgspec.json.encode(ref))
         if self.ref_place is None:
             return frame
-        if self._parts[-1] == "ref":
-            return b"%b%b]" % (frame[: -len(b"null]")], msgspec.json.encode(ref))
-        end = _end_of_text(frame, 1)
+        end = frame.index(b'",null') + 1  # where the name ends, unless it has an escaped quotation mark
+        if frame[end - 2] == _BACKSLASH:
+            end = _end_of_text(frame, 1)
         return b"%b,%b%b" % (frame[:end], msgspec.json.encode(ref), frame[end + len(b",null") :])
 
 
@@ -451,10 +464,13 @@ def taken_apart(canonical: bytes) -> tuple[bytes, bytes]:
 def flattened(frame: bytes) -> bytes:
     """The canonical message in a frame of `APART`. Raises ValueError for data that are no object."""
     end = _end_of_text(frame, _NAME)
-    data = frame[end + len(b',"data":') : -1]
+    return joined(frame[_NAME:end], _as_object(frame[end + len(b',"data":') : -1]))
+
+
+def _as_object(data: bytes) -> bytes:
     if not data.startswith(b"{"):
-        raise ValueError
-    return joined(frame[_NAME:end], data)
+        raise ValueError("canonical messages are objects")
+    return data
 
 
 def joined(name: bytes, data: bytes, head: bytes = TYPE_FIRST[:_NAME]) -> bytes:

@@ -16,8 +16,7 @@ from typing import Any
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import is_model_class, kind_of, members, settled
 from socketsundso.messages.framing import Framing
-from socketsundso.messages.naming import pushed_type
-from socketsundso.messages.pushes import NO_MESSAGES, encode_push, name_in
+from socketsundso.messages.pushes import NO_MESSAGES, encode_push, name_in, pushed_name
 from socketsundso.messages.replies import ResponseOptions, encoder_for, returned_model
 from socketsundso.messages.values import Encoder
 
@@ -36,9 +35,8 @@ def item_encoder(
     if model is None or returned_model(settled(model)) is None:
         return PlainItems(event, framing)
     encoder = encoder_for(event, model, options, framing)  # refused in the name of the event
-    key = framing.type_key or "type"
     models = [kind for kind in members(settled(model)) if is_model_class(kind_of(kind))]
-    names = {kind_of(kind): pushed_type(kind, key) for kind in models}
+    names = {kind_of(kind): pushed_name(kind, framing) for kind in models}
     for kind, name in names.items():
         if name in ENDS:
             raise DefinitionError(

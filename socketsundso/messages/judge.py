@@ -25,6 +25,13 @@ from socketsundso.messages.whole_frames import frame_reader
 Frame = str | bytes
 
 
+def size_of(frame: Frame) -> int:
+    """Its bytes on the wire, uncompressed."""
+    if isinstance(frame, str):
+        return len(frame) if frame.isascii() else len(frame.encode("utf-8", "surrogatepass"))
+    return len(frame)
+
+
 def text_of(frame: Frame) -> str:
     """Raises `InvalidUTF8`."""
     if isinstance(frame, str):

@@ -121,5 +121,21 @@ def _default(kind: Any, name: str) -> Any:
     return getattr(fields.get(name), "default", None)
 
 
+def is_whole_frame(kind: Any, key: str, names: frozenset[str]) -> bool:
+    """Does a class say what it is at the type `key` of frames, and has it nothing but what frames have?"""
+    return names_itself(kind, key, by_default=True) and pushed_fields(kind) <= names
+
+
+def pushed_fields(kind: Any) -> frozenset[str]:
+    """The fields of a pushed instance of a class, by their names on the wire."""
+    kind = kind_of(kind)
+    if issubclass(kind, msgspec.Struct):
+        return frozenset(kind.__struct_encode_fields__)
+    models = getattr(kind, "model_fields", None)
+    if models is not None:
+        return frozenset(field.serialization_alias or field.alias or name for name, field in models.items())
+    return frozenset(getattr(kind, "__dataclass_fields__", None) or typing.get_type_hints(kind))
+
+
 def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

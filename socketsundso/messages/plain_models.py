@@ -28,12 +28,15 @@ def plain_encode(
     schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes]
 ) -> Callable[[Any], bytes] | None:
     """
-    `encode` for the model with this core schema: JSON with `type`: the model's own, else the event's name.
+    `encode` for the model with this core schema, or a union of such: JSON with `type`: the model's own, else the
+    event's name.
 
     None if it is no plain model. `careful` is given every value that is not what it is declared to be.
     """
     if schema["type"] == "nullable":
         schema = schema["schema"]
+    if schema["type"] in ("union", "tagged-union"):
+        return _encode_of_any(schema, typing, by_alias, careful)
     if not _is_plain(schema):
         return None
     names = {"model": schema["cls"], "dumps": orjson.dumps, "careful": careful}
@@ -53,7 +56,7 @@ def plain_encode(
     message = f"dumps({{{', '.join(items)}}})"
     if type_key is None:
         names |= {"open": typing.open, "close": typing.close}
-        message = f'b"%b%b%b" % (open, {message}, close)'
+        message = f"open + {message} + close"
     body = [
         "if type(value) is model:",
         "    fields = value.__dict__",
@@ -65,6 +68,37 @@ def plain_encode(
         "return careful(value)",
     ]
     return codegen.function("value", body, names)
+
+
+def _encode_of_any(
+    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes]
+) -> Callable[[Any], bytes] | None:
+    """An instance of a member's very class is written as that member; of tagged ones, with one of its own tags."""
+    if not is_written_as_declared(schema):
+        return None
+    tagged = schema["choices"].items() if schema["type"] == "tagged-union" else ()
+    encoders: dict[Any, Callable[[Any], bytes]] = {}
+    for member in [member for _, member in tagged] or schema["choices"]:
+        if isinstance(member, dict) and member["type"] == "model":
+            encode = plain_encode(member, typing, by_alias, careful)
+            encoders |= {} if encode is None else {member["cls"]: encode}
+    if not encoders:
+        return None
+    encoder_of = encoders.get
+    if not tagged:
+        return lambda value: encoder_of(type(value), careful)(value)
+    name = schema["discriminator"]
+    kinds = {tag: member["cls"] for tag, member in tagged if isinstance(member, dict) and "cls" in member}
+    if not isinstance(name, str) or not all(name in kind.model_fields for kind in kinds.values()):
+        return None  # a function, or an alias: it is asked of each value
+
+    def encode_tagged(value: Any) -> bytes:
+        kind = type(value)
+        if kind in encoders and type(tag := value.__dict__.get(name)) is str and kinds.get(tag) is kind:
+            return encoders[kind](value)
+        return careful(value)
+
+    return encode_tagged
 
 
 def _is_plain(schema: Any) -> bool:

@@ -9,9 +9,8 @@ Refuses a dict that does not say what it is, what is not as it was declared (`Em
 from __future__ import annotations
 
 import functools
-import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 import msgspec
 from pydantic import BaseModel
@@ -19,8 +18,8 @@ from pydantic.errors import PydanticUserError
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import field_types, is_model_class, is_typed_dict, kind_of, members
-from socketsundso.messages.framing import APART, CANONICAL, FlatFraming, Framing, canonical, flattened
-from socketsundso.messages.naming import names_itself, own_type, pushed_type, snake_case
+from socketsundso.messages.framing import APART, CANONICAL, FlatFraming, Framing, NestedFraming, canonical, flattened
+from socketsundso.messages.naming import is_whole_frame, names_itself, own_type, pushed_fields, pushed_type, snake_case
 from socketsundso.messages.replies import ResponseOptions, StructEncoder, encoder_for
 from socketsundso.messages.response_errors import ResponseError, not_an_object
 from socketsundso.messages.values import Encoder
@@ -39,7 +38,7 @@ def encode_push(value: Any, framing: Framing = CANONICAL) -> bytes:
     """
     if not isinstance(value, Mapping):
         kind = type(value)
-        encoder = _push_encoder(snake_case(kind.__name__), _says_type(kind, framing), framing)
+        encoder = _push_encoder(snake_case(kind.__name__), _naming(kind, framing), framing)
         try:
             return encoder.encode(value)
         except ResponseError:
@@ -49,8 +48,8 @@ def encode_push(value: Any, framing: Framing = CANONICAL) -> bytes:
     if not isinstance(name, str):
         raise TypeError(f"a message that is pushed needs a `type`; this dict has the keys {list(value)!r}")
     if framing.is_canonical:
-        return _push_encoder("message", True, framing).encode(value)
-    return _push_encoder(name, False, framing).encode({each: item for each, item in value.items() if each != key})
+        return _push_encoder("message", "type", framing).encode(value)
+    return _push_encoder(name, "class", framing).encode({each: item for each, item in value.items() if each != key})
 
 
 def refuse_bytes(value: Any) -> None:
@@ -67,13 +66,24 @@ def name_in(message: Mapping[Any, Any], framing: Framing) -> tuple[str, Any]:
     return "type", own_type(message)
 
 
-def _says_type(kind: Any, framing: Framing) -> bool:
-    """Is what a class says in its `type` what its instances are called, and so none of their fields?"""
+Naming = Literal["type", "frame", "class"]
+"""By what instances of a class are named: its `type`, the frame that they are as a whole, or otherwise."""
+
+
+def _naming(kind: Any, framing: Framing) -> Naming:
     if framing.is_canonical:
-        return True
+        return "type"
+    if framing.whole is not None and is_whole_frame(kind, framing.model_key, framing.names):
+        return "frame"
     key = framing.type_key
     is_called_otherwise = key is not None and names_itself(kind, key, by_default=True)
-    return not is_called_otherwise and names_itself(kind, by_default=True)
+    return "type" if not is_called_otherwise and names_itself(kind, by_default=True) else "class"
+
+
+def pushed_name(kind: Any, framing: Framing) -> str:
+    """What a pushed instance of a class is called."""
+    is_frame = _naming(kind, framing) == "frame"
+    return pushed_type(kind, framing.model_key if is_frame else framing.type_key or "type")
 
 
 class _Written:
@@ -89,11 +99,14 @@ class _Written:
             raise ResponseError([not_an_object()]) from None
 
 
-def _written(name: str, says_type: bool, framing: Framing, model: Any = None) -> Encoder | _Written:
+def _written(name: str, naming: Naming, framing: Framing, model: Any = None) -> Encoder | _Written:
     """What writes messages of this name, canonical ones; `model` is what they are declared as."""
-    if framing.is_canonical or says_type:
-        of_type = framing if framing.is_canonical else canonical(framing.ref_key)
-        return encoder_for(name, model, ResponseOptions(), of_type)
+    if framing.is_canonical:
+        return encoder_for(name, model, ResponseOptions(), framing)
+    if naming == "type":
+        return encoder_for(name, model, ResponseOptions(), canonical(framing.ref_key))
+    if isinstance(framing, NestedFraming) and naming == "frame":
+        return _Written(encoder_for(name, model, ResponseOptions(), framing), framing.canonical)
     if isinstance(framing, FlatFraming):
         return _Written(encoder_for(name, model, ResponseOptions(), framing), framing.canonical)
     return _Written(encoder_for(name, model, ResponseOptions(), APART), flattened)
@@ -114,12 +127,11 @@ class Emitted:
     """
 
     def __init__(self, declared: Iterable[Any], framing: Framing = CANONICAL, attribute: str = "emits") -> None:
-        key = framing.type_key or "type"
         try:
             kinds = [member for each in declared for member in members(each)]
             for kind in kinds:
                 _check_class(kind, attribute)
-            self.types = frozenset(pushed_type(kind, key) for kind in kinds)
+            self.types = frozenset(pushed_name(kind, framing) for kind in kinds)
             self.fields = {kind_of(kind): pushed_fields(kind) for kind in kinds}
         except NameError as exc:
             raise DefinitionError(f"{attribute} {declared!r}: {exc}; define the name before the endpoint") from exc
@@ -128,17 +140,21 @@ class Emitted:
         by_class: dict[type, list[Any]] = {}
         for kind in kinds:
             if is_model_class(kind_of(kind)):
-                by_type.setdefault(pushed_type(kind, key), []).append(kind)
+                by_type.setdefault(pushed_name(kind, framing), []).append(kind)
                 by_class.setdefault(kind_of(kind), []).append(kind)
         self._dicts = {name: _declared_encoder(name, alike, framing, attribute) for name, alike in by_type.items()}
         self._instances = {
-            cls: _declared_encoder(pushed_type(cls, key), alike, framing, attribute) for cls, alike in by_class.items()
+            cls: _declared_encoder(pushed_name(cls, framing), alike, framing, attribute)
+            for cls, alike in by_class.items()
         }
         self._typed = {
             name: own
             for name, alike in by_type.items()
-            for own in ("type", key)
+            for own in ("type", framing.type_key or "type")
             if any(_takes_type(kind, own) for kind in alike)
+        }
+        self._frames = {
+            name for name, alike in by_type.items() if any(_naming(kind, framing) == "frame" for kind in alike)
         }
         self._framing = framing
 
@@ -151,6 +167,8 @@ class Emitted:
         if name not in self._dicts:
             return encode_push(message, self._framing)
         fields = {each: item for each, item in message.items() if each != key}
+        if name in self._frames:
+            return self._dicts[name].encode(self._framing.answer(name, fields, None))
         own = {self._typed[name]: name} if name in self._typed else {}
         return self._dicts[name].encode({**own, **fields})
 
@@ -170,9 +188,9 @@ def _check_class(kind: Any, attribute: str) -> None:
 
 
 def _declared_encoder(name: str, kinds: list[Any], framing: Framing, attribute: str) -> Encoder | _Written:
-    says_type = any(_says_type(kind, framing) for kind in kinds)
+    naming: Naming = next((each for kind in kinds if (each := _naming(kind, framing)) != "class"), "class")
     try:
-        return _written(name, says_type, framing, Union[tuple(kinds)])
+        return _written(name, naming, framing, Union[tuple(kinds)])
     except DefinitionError as exc:
         if isinstance(exc.__cause__, PydanticUserError):  # `typing.TypedDict` in Python 3.11, a field of any class
             return StructEncoder(name, Union[tuple(kinds)], canonical(framing.ref_key))
@@ -191,14 +209,3 @@ def _takes_type(kind: Any, key: str) -> bool:
             key in (name, field.alias, field.validation_alias) for name, field in fields
         )
     return key in field_types(kind)
-
-
-def pushed_fields(kind: Any) -> frozenset[str]:
-    """The fields of a pushed instance of a class, by their names on the wire."""
-    kind = kind_of(kind)
-    if issubclass(kind, msgspec.Struct):
-        return frozenset(kind.__struct_encode_fields__)
-    models = getattr(kind, "model_fields", None)
-    if models is not None:
-        return frozenset(field.serialization_alias or field.alias or name for name, field in models.items())
-    return frozenset(getattr(kind, "__dataclass_fields__", None) or typing.get_type_hints(kind))

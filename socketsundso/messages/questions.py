@@ -23,8 +23,7 @@ from socketsundso.errors import DefinitionError
 from socketsundso.messages.declared import is_hashable, kind_of, members
 from socketsundso.messages.fields import Field
 from socketsundso.messages.framing import CANONICAL, TITLE, Framing, Place
-from socketsundso.messages.naming import pushed_type
-from socketsundso.messages.pushes import Emitted
+from socketsundso.messages.pushes import Emitted, pushed_name
 from socketsundso.messages.signature import check_annotation
 
 NO_QUESTIONS = frozenset({"error"})
@@ -108,7 +107,7 @@ class Questions:
         self.types = frozenset(self._by_type)
 
     def _add(self, kind: Any, returns: Any) -> None:
-        name = pushed_type(kind, self._framing.type_key or "type")
+        name = pushed_name(kind, self._framing)
         if name in self._by_type:
             raise DefinitionError(f"{self._owner}.calls: two questions are called {name!r}; give one another `type`")
         if name in NO_QUESTIONS:

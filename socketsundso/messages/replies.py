@@ -50,7 +50,7 @@ from socketsundso.messages.declared import (
 )
 from socketsundso.messages.exact_json import exact_json
 from socketsundso.messages.framing import CANONICAL, Framing, canonical
-from socketsundso.messages.naming import names_itself, own_type
+from socketsundso.messages.naming import is_whole_frame, names_itself, own_type
 from socketsundso.messages.plain_models import plain_encode
 from socketsundso.messages.readers import Readers
 from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
@@ -203,7 +203,7 @@ class ModelEncoder(Encoder):
 
         def encode(value: Any) -> bytes:
             try:
-                return b"%b%b%b" % (start, to_json(validate(value, from_attributes=True), by_alias=by_alias), end)
+                return start + to_json(validate(value, from_attributes=True), by_alias=by_alias) + end
             except ValidationError as exc:
                 raise invalid(exc, schema) from exc
             except PydanticSerializationError as exc:
@@ -416,6 +416,10 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
         raise DefinitionError(
             f"event {event!r}: the response model {response_model!r} cannot be resolved: {exc}"
         ) from exc
+    if framing.whole is not None and all(
+        is_whole_frame(choice, framing.model_key, framing.names) for choice in choices
+    ):
+        return encoder_for(event, response_model, options, framing.whole)
     if not framing.is_canonical and any(map(names_itself, choices)):
         return Reframed(encoder_for(event, response_model, options, canonical(framing.ref_key)), framing)
     is_flat = framing.type_key is not None

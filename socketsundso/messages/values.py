@@ -27,7 +27,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 from socketsundso.messages.core_schemas import written_keys
 from socketsundso.messages.declared import is_struct
 from socketsundso.messages.framing import CANONICAL, Framing, canonical
-from socketsundso.messages.naming import names_itself, own_type
+from socketsundso.messages.naming import is_whole_frame, names_itself, own_type
 from socketsundso.messages.response_errors import ResponseError, brings_ref, detail, not_an_object, unserializable
 
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -88,7 +88,7 @@ class Apart:
         self.open, self.close = framing.around(msgspec.json.encode(event))
 
     def splice(self, body: bytes) -> bytes:
-        return b"%b%b%b" % (self.open, body, self.close)
+        return self.open + body + self.close
 
     def complete(self, body: bytes, own: Any = None) -> bytes:
         """Raises `ResponseError` for what is no JSON."""
@@ -275,8 +275,13 @@ class Undeclared(Encoder):
     def __init__(self, event: str, framing: Framing) -> None:
         super().__init__(event, framing)
         self._named = Reframed(Encoder(event, canonical(framing.ref_key)), framing)
+        self._framing = framing
+        self._whole = Encoder(event, framing.whole) if framing.whole is not None else None
 
     def _encode_by_form(self, value: Any, form: Form) -> bytes:
-        if self._key not in (form.keys or ()) and names_itself(type(value)):
+        kind = type(value)
+        if self._whole is not None and is_whole_frame(kind, self._framing.model_key, self._framing.names):
+            return self._whole.encode(value)
+        if self._key not in (form.keys or ()) and names_itself(kind):
             return self._named.encode(value)
         return super()._encode_by_form(value, form)

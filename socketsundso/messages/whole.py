@@ -5,8 +5,7 @@ The parameter that is the message: models that say in a Literal which events the
     class Leave(BaseModel): type: Literal["leave"]
     ClientMessage = Annotated[Join | Leave, Field(discriminator="type")]
 
-    events_of(ClientMessage, "type")          ->   ("join", "leave")
-    narrowed(ClientMessage, "join", "type")   ->   Join
+    by_event(ClientMessage, "type")   ->   {"join": Join, "leave": Leave}
 
 Also of Structs with tags, dataclasses and TypedDicts; behind aliases, in RootModels, in unions of unions. Reads
 annotations and knows no values.
@@ -38,27 +37,33 @@ _AROUND = (FieldInfo, Discriminator, Tag, AfterValidator, BeforeValidator, WrapV
 # ---------------------------------------------------------------------- which events
 
 
-def events_of(annotation: Any, key: str) -> tuple[str, ...]:
+def by_event(annotation: Any, key: str) -> dict[str, Any]:
     """
-    The values that the models in `annotation` permit at `key`, in their order.
+    The values that the models in `annotation` permit at `key`, and for each what it is then: those members alone.
 
-    None at all where there is one among them that says nothing of that: it is a parameter as any other.
+    What stands around them stays there. Empty where there is one among them that says nothing of its event: it is a
+    parameter as any other.
     """
-    found = _events(annotation, key)
-    return () if found is None else tuple(dict.fromkeys(found))
-
-
-def _events(annotation: Any, key: str) -> list[str] | None:
     annotation = _behind_names(annotation)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return _events(args[0], key) if all(map(_is_around, args[1:])) else None
+        within = by_event(args[0], key) if all(map(_is_around, args[1:])) else {}
+        return {event: _around(member, args[1:]) for event, member in within.items()}
     if origin in UNIONS:
-        each = [_events(arg, key) for arg in args]
-        return None if None in each else [event for events in each for event in events or ()]
+        return _by_event_of_any([by_event(arg, key) for arg in args])
     if _is_root_model(annotation):
-        return _events(annotation.model_fields["root"].annotation, key)
-    return _literals(annotation, key)
+        return _by_event_of_root(annotation, key)
+    return dict.fromkeys(_literals(annotation, key) or (), annotation)
+
+
+def _by_event_of_any(choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not all(choices):
+        return {}
+    found: dict[str, list[Any]] = {}
+    for choice in choices:
+        for event, annotation in choice.items():
+            found.setdefault(event, []).append(annotation)
+    return {event: Union[tuple(annotations)] for event, annotations in found.items()}
 
 
 def _behind_names(annotation: Any) -> Any:
@@ -148,20 +153,7 @@ def _texts(hint: Any) -> list[str] | None:
     return texts
 
 
-# ---------------------------------------------------------------------- what it is for one of them
-
-
-def narrowed(annotation: Any, event: str, key: str) -> Any:
-    """`annotation` with those members alone that may be `event`. What stands around them stays there."""
-    behind = _behind_names(annotation)
-    origin, args = typing.get_origin(behind), typing.get_args(behind)
-    if origin is Annotated:
-        return _around(narrowed(args[0], event, key), args[1:])
-    if origin in UNIONS:
-        return Union[tuple(narrowed(arg, event, key) for arg in args if event in events_of(arg, key))]
-    if _is_root_model(behind):
-        return _root_model(behind, event, key)
-    return behind
+# ---------------------------------------------------------------------- what stands around a member
 
 
 def _around(inner: Any, metadata: Sequence[Any]) -> Any:
@@ -177,13 +169,16 @@ def _without_discriminator(marker: Any) -> Sequence[Any]:
     return () if isinstance(marker, Discriminator | Tag) else (marker,)
 
 
-def _root_model(kind: Any, event: str, key: str) -> Any:
-    """An heir with the narrower root, whose instances are made those of `kind` itself."""
+def _by_event_of_root(kind: Any, key: str) -> dict[str, Any]:
     declared = kind.model_fields["root"]
     whole = Annotated[declared.annotation, declared] if declared.discriminator else declared.annotation
-    root = narrowed(whole, event, key)
-    if members(root) == members(whole):
-        return kind
+    found = by_event(whole, key)
+    is_one = len({id(member) for member in found.values()}) == 1
+    return {event: kind if is_one else _heir(kind, root) for event, root in found.items()}
+
+
+def _heir(kind: Any, root: Any) -> Any:
+    """A RootModel with a narrower root, whose instances are made those of `kind` itself."""
     namespace = {"__annotations__": {"root": root}, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     heir: Any = type(kind)(kind.__name__, (kind,), namespace)
 
@@ -197,51 +192,56 @@ def _root_model(kind: Any, event: str, key: str) -> Any:
 # ---------------------------------------------------------------------- of a signature
 
 
-def event_names(signature: Signature, key: str) -> tuple[str, ...]:
-    """
-    The events that a handler's own parameter names, if it is the message; () if it is none, or names none.
+class Wholes:
+    """The message of one handler, event by event. It is taken apart once, however many events there are."""
 
-    An EventMessage names them at `type`, in whatever envelope.
-    """
-    return _named_by(signature.parameters, key)
+    def __init__(self) -> None:
+        self._latest: tuple[Any, str, dict[str, Any]] = (None, "", {})
 
+    def members(self, parameters: Sequence[Parameter], key: str) -> Mapping[str, Any]:
+        """
+        The events that these parameters name, if they are the message, and what it is for each of them.
 
-def _named_by(parameters: Sequence[Parameter], key: str) -> tuple[str, ...]:
-    if len(parameters) != 1 or not _may_be_whole(parameters[0]):
-        return ()
-    annotation = parameters[0].annotation
-    return events_of(annotation, key) or (events_of(annotation, "type") if _event_message(annotation) else ())
+        An EventMessage names them at `type`, in whatever envelope.
+        """
+        if len(parameters) != 1 or not _may_be_whole(parameters[0]):
+            return {}
+        annotation = parameters[0].annotation
+        if self._latest[0] is not annotation or self._latest[1] != key:
+            found = by_event(annotation, key) or (by_event(annotation, "type") if _event_message(annotation) else {})
+            self._latest = annotation, key, found
+        return self._latest[2]
+
+    def complete(self, signature: Signature, own: Signature, key: str) -> Signature:
+        """
+        The signature of all that a message fills, with its `message_model`; `own` is without dependencies.
+
+        Raises `DefinitionError` where the model is for other events, or is not all that is taken of the message.
+        """
+        parameters, event = signature.parameters, signature.event
+        refuse_beside(signature)
+        if len(parameters) > 1 and self.members(own.parameters, key):
+            raise _taken_beside(signature, own)
+        if len(parameters) != 1:
+            return signature
+        (parameter,) = parameters
+        members = self.members(parameters, key)
+        if members and event not in members:
+            raise DefinitionError(
+                f"event {event!r}, parameter {parameter.name!r}: its {key!r} permits only "
+                f"{', '.join(map(repr, members))}; write @event({next(iter(members))!r}), or @event alone, which takes "
+                "the names from there"
+            )
+        if members:
+            return replace(signature, message_model=members[event])
+        model = _event_message(parameter.annotation)
+        return signature if model is EventMessage else replace(signature, message_model=model)
 
 
 def _may_be_whole(parameter: Parameter) -> bool:
     """One with a default may be left out, and one with an alias says where it stands: neither is the message."""
     field = parameter.field
     return parameter.default is None and field.alias is None and field.validation_alias is None
-
-
-def with_message(signature: Signature, own: Signature, key: str) -> Signature:
-    """
-    The signature of all that a message fills, with its `message_model`; `own` is the handler's, without dependencies.
-
-    Raises `DefinitionError` where the model is for other events, or is not all that is taken of the message.
-    """
-    parameters = signature.parameters
-    refuse_beside(signature)
-    _refuse_taken_beside(signature, own, key)
-    if len(parameters) != 1:
-        return signature
-    (parameter,) = parameters
-    events = _named_by(parameters, key)
-    if events and signature.event not in events:
-        raise DefinitionError(
-            f"event {signature.event!r}, parameter {parameter.name!r}: its {key!r} permits only "
-            f"{', '.join(map(repr, events))}; write @event({events[0]!r}), or @event alone, which takes the names from "
-            "there"
-        )
-    if events:
-        return replace(signature, message_model=narrowed(parameter.annotation, signature.event, key))
-    model = _event_message(parameter.annotation)
-    return signature if model is EventMessage else replace(signature, message_model=model)
 
 
 def _event_message(annotation: Any) -> type[EventMessage] | None:
@@ -270,13 +270,11 @@ def refuse_beside(signature: Signature) -> None:
             )
 
 
-def _refuse_taken_beside(signature: Signature, own: Signature, key: str) -> None:
+def _taken_beside(signature: Signature, own: Signature) -> DefinitionError:
     """The same of what dependencies take beside the handler's own message."""
-    if len(signature.parameters) < 2 or not _named_by(own.parameters, key):
-        return
     (parameter,) = own.parameters
     others, name = _others(signature, parameter), parameter.name
-    raise DefinitionError(
+    return DefinitionError(
         f"event {signature.event!r}, parameter {name!r}: it is the whole message, of which a dependency takes {others} "
         f"beside it; make {others} fields of the model and let the dependency take the same {name!r}, or say that the "
         f'model stands at a key of its own: `{name}: Annotated[..., Field(alias="{name}")]`'

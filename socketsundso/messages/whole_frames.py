@@ -26,16 +26,17 @@ _items = msgspec.json.Decoder(dict[str, Raw]).decode
 
 def frame_reader(adapter: TypeAdapter[Any], model: Any, framing: Framing) -> Callable[[Any], Any]:
     """`read(frame)`, of a frame that msgspec has read before. Raises what the model's validators raise."""
-    if _has_other_keys(model, framing.model_key):
+    if not is_frame(model, framing):
         return _canonical_reader(adapter, framing)
     return _model_reader(adapter, cast(str, framing.ref_place))
 
 
-def _has_other_keys(model: Any, type_key: str) -> bool:
-    """Is it an `EventMessage`, whose `type` this envelope has elsewhere?"""
-    if type_key == "type" or not (isinstance(model, type) and issubclass(model, EventMessage)):
-        return False
-    return all(type_key not in (name, field.alias) for name, field in model.model_fields.items())
+def is_frame(model: Any, framing: Framing) -> bool:
+    """Is a whole message the frame itself? Else it is an `EventMessage`, whose `type` this envelope has elsewhere."""
+    key = framing.model_key
+    if key == "type" or not (isinstance(model, type) and issubclass(model, EventMessage)):
+        return True
+    return any(key in (name, field.alias) for name, field in model.model_fields.items())
 
 
 def _canonical_reader(adapter: TypeAdapter[Any], framing: Framing) -> Callable[[Any], Any]:

@@ -5,14 +5,16 @@ uvicorn's server and its parent process, with what a server of long connections 
 any of uvicorn's protocols. One module per question:
 
     settings    what the command line says, as plain data
+    admission   who is let in
     front       what stands before the application: probes, refusals
     draining    who is told 1012, and when, while a worker ends
     serving     one worker
     workers     the parent process of several
 """
 
+from socketsundso.operations.admission import refused, tells_memory
 from socketsundso.operations.serving import Server
 from socketsundso.operations.settings import DRAIN_S, Settings
 from socketsundso.operations.workers import STARTUP_FAILURE, Supervisor
 
-__all__ = ["DRAIN_S", "STARTUP_FAILURE", "Server", "Settings", "Supervisor"]
+__all__ = ["DRAIN_S", "STARTUP_FAILURE", "Server", "Settings", "Supervisor", "refused", "tells_memory"]

@@ -51,18 +51,22 @@ class Drain:
     def __init__(
         self, connections: Iterable[Leaving], present: Container[object], within_s: float, random: Random
     ) -> None:
-        self._present, self._within_s = present, within_s
         in_no_order = list(connections)
         random.shuffle(in_no_order)
-        self._per_s = max(len(in_no_order) / within_s, LEAST_PER_S)
-        moments = ((number + random.random()) / self._per_s for number in range(len(in_no_order)))
-        self._planned = deque(zip(moments, in_no_order, strict=True))
+        # one in each step of the count, somewhere within it
+        self._planned = deque((number + random.random(), each) for number, each in enumerate(in_no_order))
+        self._number = len(in_no_order)
+        self._present, self._within_s = present, within_s
+        self._per_s = max(self._number / within_s, LEAST_PER_S)
+        self._count = 0.0  # how far the plan has got, in connections
+        self._now_s = 0.0
         self._overdue: list[Leaving] = []  # in the order of their moments
         self.told_once: set[Leaving] = set()  # those without `leave`, which cannot be told again
 
     def step(self, now_s: float) -> bool:
         """Tell those who are to be told by now. Whether that was the last of them."""
-        while self._planned and self._planned[0][0] <= now_s:
+        self._advance(now_s)
+        while self._planned and self._planned[0][0] <= self._count:
             self._overdue.append(self._planned.popleft()[1])
         at_work = [connection for connection in self._overdue if not self._leaves(connection)]
         most = max(0, int(self._per_s * (self._within_s - now_s)))
@@ -71,6 +75,16 @@ class Drain:
             connection.shutdown()
         self._overdue = at_work[too_many:]
         return not self._planned and not self._overdue
+
+    def _advance(self, now_s: float) -> None:
+        passed_s, left_s = now_s - self._now_s, self._within_s - self._now_s
+        self._now_s = now_s
+        if passed_s >= left_s:
+            self._count = self._number
+        else:
+            # what a worker that was held up has missed is spread over what is left, and does not come at once
+            passed_s = min(passed_s, 2 * TICK_S)
+            self._count += passed_s * max((self._number - self._count) / left_s, LEAST_PER_S)
 
     def _leaves(self, connection: Any) -> bool:
         if connection not in self._present:

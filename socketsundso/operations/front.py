@@ -1,8 +1,8 @@
 """
-What stands before the application: the answer to probes, and refusals while the worker ends.
+What stands before the application: the answer to probes, and to handshakes that are not let in.
 
 Plain ASGI, within uvicorn's own middleware, which puts the client of `--proxy-headers` into the scope. A connection
-that is let in gets the application's own coroutine: nothing of this stays around it.
+that is let in gets the application's own coroutine: nothing of this stays around it, unless connections are counted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
+
+from socketsundso.operations.admission import Admission, Refusal, retry_after_s
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -20,8 +22,8 @@ LIVE = "/live"
 class Front:
     """An ASGI application around `app`. `draining` and `refusing` are set once, in this order, when the worker ends."""
 
-    def __init__(self, app: Any, health: str | None, root_path: str = "") -> None:
-        self._app = app
+    def __init__(self, app: Any, admission: Admission, health: str | None, root_path: str) -> None:
+        self._app, self._admission = app, admission
         self._ready = root_path + health if health is not None else None
         self._live = root_path + health + LIVE if health is not None else None
         self.draining = False  # others are to be asked
@@ -29,9 +31,12 @@ class Front:
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         kind = scope["type"]
-        if kind == "websocket" and self.refusing:
-            return refuse(scope, receive, send, HTTPStatus.SERVICE_UNAVAILABLE, "this worker ends", 1)
-        if kind == "http":
+        if kind == "websocket":
+            if (refusal := self._admission.refuses(scope["client"], self.refusing)) is not None:
+                return refuse(refusal, scope, receive, send)
+            if self._admission.counts:
+                return self._counted(scope, receive, send)
+        elif kind == "http":
             if scope["path"] == self._ready:
                 return self._tell_ready(send)
             if scope["path"] == self._live:
@@ -40,6 +45,14 @@ class Front:
                 send = _last(send)
         application: Awaitable[None] = self._app(scope, receive, send)
         return application
+
+    async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
+        client = scope["client"]
+        self._admission.enter(client)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._admission.leave(client)
 
     def _tell_ready(self, send: Any) -> Awaitable[None]:
         if self.draining:
@@ -64,13 +77,15 @@ async def answer(send: Any, status: HTTPStatus, text: str) -> None:
     await _respond(send, "http", status, text, [(b"cache-control", b"no-store")])
 
 
-async def refuse(scope: Any, receive: Any, send: Any, status: HTTPStatus, text: str, retry_after_s: int) -> None:
+async def refuse(refusal: Refusal, scope: Any, receive: Any, send: Any) -> None:
     """The answer to a handshake, as HTTP has it; a server that has only ASGI's close says 403."""
     await receive()
     if "websocket.http.response" in scope.get("extensions", {}):
-        await _respond(send, "websocket.http", status, text, [(b"retry-after", b"%d" % retry_after_s)])
+        # another worker lets in at once who is sent away by one that ends
+        wait_s = 1 if refusal.reason == "draining" else retry_after_s()
+        await _respond(send, "websocket.http", refusal.status, refusal.text, [(b"retry-after", b"%d" % wait_s)])
     else:
-        await send({"type": "websocket.close", "code": 1013, "reason": text})
+        await send({"type": "websocket.close", "code": 1013, "reason": refusal.text})
 
 
 async def _respond(send: Any, kind: str, status: HTTPStatus, text: str, headers: Headers) -> None:

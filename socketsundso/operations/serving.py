@@ -21,28 +21,36 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from socketsundso.operations.admission import Admission
 from socketsundso.operations.draining import Drain, drain
 from socketsundso.operations.front import Front
 from socketsundso.operations.settings import Settings
 
 logger = logging.getLogger("uvicorn.error")
 
+TICKS = 2  # of uvicorn's, ten a second, between two looks at what waits and how much memory there is
 LAST_CALL_S = 0.5
 """For the handshakes of those who were connected when the worker began to end."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which drains, and answers probes."""
+    """uvicorn's, which drains, answers probes, and does not let in everybody."""
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
         self._settings = settings
+        self._admission = Admission(settings)
         self._front: Front | None = None  # from startup on
         self._hurry = asyncio.Event()  # nobody is to be waited for any more
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._front = _stand_before(self.config, self._settings)
+        self._front = _stand_before(self.config, self._settings, self._admission)
         await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            self._admission.measure(self.server_state.connections)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         front = cast(Front, self._front)
@@ -89,11 +97,11 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _stand_before(config: uvicorn.Config, settings: Settings) -> Front:
+def _stand_before(config: uvicorn.Config, settings: Settings, admission: Admission) -> Front:
     """Put a `Front` before the application, behind who finds out for which client a proxy speaks."""
     outermost: Any = config.loaded_app
     proxied = isinstance(outermost, ProxyHeadersMiddleware)
-    front = Front(outermost.app if proxied else outermost, settings.health, config.root_path)
+    front = Front(outermost.app if proxied else outermost, admission, settings.health, config.root_path)
     if proxied:
         outermost.app = front
     else:

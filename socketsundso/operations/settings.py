@@ -14,3 +14,8 @@ class Settings:
 
     drain_s: float = DRAIN_S  # 0: everybody is told at once
     health: str | None = None  # the path at which the server says whether it is ready
+    max_connections: int | None = None
+    max_connections_per_ip: int | None = None
+    max_handshakes_per_s: float | None = None
+    max_queued_bytes: int | None = None  # of messages that wait for handlers
+    max_rss: int | None = None  # bytes of memory of the process

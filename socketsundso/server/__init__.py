@@ -22,6 +22,7 @@ ASGI messages to the application and frames to the peer. One module per question
 Importing this package needs picows (`ImportError` on platforms that have none).
 """
 
+from socketsundso.server.deflate import compressed_bytes as compressed_bytes
 from socketsundso.server.inbox import Pull
 from socketsundso.server.outbox import Push
 from socketsundso.server.protocol import WebSocketProtocol

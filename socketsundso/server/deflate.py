@@ -132,6 +132,9 @@ class Packers:
             self._packers[bits] = Packer(bits)
         return self._packers[bits]
 
+    def all(self) -> list[Packer]:
+        return list(self._packers.values())
+
     def agreement(self, server_bits: int | None, client_bits: int | None) -> Deflate:
         """The one of all connections that negotiate these windows; None: not named."""
         named = [(_SERVER_WINDOW, server_bits), (_CLIENT_WINDOW, client_bits)]
@@ -152,6 +155,12 @@ def packers_of(loop: asyncio.AbstractEventLoop) -> Packers:
     if packers is None:
         packers = _of_loops[loop] = Packers()
     return packers
+
+
+def compressed_bytes() -> tuple[int, int]:
+    """Bytes of all messages that were compressed each by itself, before and after; of all event loops."""
+    packers = [packer for of_loop in tuple(_of_loops.values()) for packer in of_loop.all()]
+    return sum(packer.taken_bytes for packer in packers), sum(packer.made_bytes for packer in packers)
 
 
 class Deflate:

@@ -44,7 +44,8 @@ class Watcher(Protocol):
     def peer_left(self, message: Message) -> None:
         """The disconnect has come while nobody waits for a message; it is taken in its turn all the same."""
 
-    # May have `busy`: whether something is under way though the next message is waited for.
+    # May have `busy`: whether something is under way though the next message is waited for; and `held_bytes`: of
+    # messages that it has taken, and that wait nevertheless.
 
 
 class Pull(Extension):
@@ -180,6 +181,11 @@ class Inbox(Pull):
     def idle(self) -> bool:
         """Has the application nothing else to do than to wait for the next message, as far as it tells?"""
         return self._pending() is not None and not self._queue and not getattr(self._watcher, "busy", False)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of messages that wait for a handler, here or with who has taken them."""
+        return self.size + int(getattr(self._watcher, "held_bytes", 0))
 
     def notify(self, callback: Callable[[], None] | None) -> None:
         self._heard = callback

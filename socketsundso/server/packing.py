@@ -58,10 +58,11 @@ class Packer:
     flush.
     """
 
-    __slots__ = ("_bits", "_free", "twins")
+    __slots__ = ("_bits", "_free", "made_bytes", "taken_bytes", "twins")
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
+        self.taken_bytes = self.made_bytes = 0  # before and after
         self._free: dict[tuple[Effort, bool], Compressor] = {}  # and whether for what is large
         self.twins = Twins(self)
 
@@ -71,6 +72,8 @@ class Packer:
         compressor = self._free.pop(kind, None) or self._made(*kind)
         packed = compressor.compress(payload) + compressor.flush(zlib.Z_FULL_FLUSH)[: -len(TAIL)]
         self._free[kind] = compressor
+        self.taken_bytes += len(payload)
+        self.made_bytes += len(packed)
         return packed
 
     def _made(self, effort: Effort, large: bool) -> Compressor:

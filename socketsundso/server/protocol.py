@@ -21,6 +21,7 @@ import enum
 import logging
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -35,6 +36,7 @@ from uvicorn.protocols.utils import (
 )
 from uvicorn.server import ServerState
 
+from socketsundso import refusals
 from socketsundso.server import deflate, frames, handshake
 from socketsundso.server.early import bytes_behind_request, http_version, response_under_way
 from socketsundso.server.handshake import HandshakeRefused, Headers, UpgradeRequest
@@ -257,6 +259,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
             agreed = self._negotiated_deflate(self._request)
             self._early = bytes_behind_request(self._transport)
         except HandshakeRefused as refused:
+            refusals.note(HTTPStatus(refused.status).phrase)
             logging.getLogger("uvicorn.error").info("WebSocket handshake refused: %s", refused)
             self._answer(handshake.plain_response(refused.status, refused.text, refused.headers))
             return
@@ -280,6 +283,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
 
         uvicorn's protocol on httptools hands over at once; the one on h11 waits for its turn.
         """
+        refusals.note("behind_a_request")
         logging.getLogger("uvicorn.error").info("WebSocket handshake refused: it is behind an unanswered request")
         http = cast(asyncio.Protocol, self._transport.get_protocol())
         http.connection_lost(None)  # closes the transport, and tells the other request's application
@@ -672,6 +676,19 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
     def queued_bytes(self) -> int:
         """Payload that the application has not taken."""
         return self._inbox.size
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The same with what it has taken, and what waits nevertheless; 0 once nothing is read any more."""
+        return self._inbox.waiting_bytes if self._receiving else 0
+
+    def hold_reading(self) -> None:
+        """Read nothing more, until the application has taken all that is here, or `read_on`."""
+        if self._receiving:
+            self._inbox.pause()
+
+    def read_on(self) -> None:
+        self._inbox.release()
 
     @property
     def buffered_bytes(self) -> int:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from starlette.types import ASGIApp
 
 from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.telemetry.families import Family, Labels
+from socketsundso.telemetry.installing import Installing
 from socketsundso.telemetry.tally import Tally
 
 PREFIX = "socketsundso_"
@@ -48,22 +49,14 @@ def instrument(endpoint: type[WebSocketHandlingEndpoint] = WebSocketHandlingEndp
     Classes that are made later, and connections that are open, are counted, too. Called twice, it counts once. In
     multi-process mode each worker calls it, as it does where the application's module says so.
     """
-    global _exporter
-    if _exporter is None:
-        _exporter = _Writer() if SHARED else _Alone()
-    endpoint.add_observer(_exporter.tally)
-    _instrumented[endpoint] = None
+    _installed.add(endpoint, _Written if SHARED else _Shown)
 
 
 def uninstrument() -> None:
     """Nothing is counted any more, and what was is forgotten; for tests."""
-    global _exporter
-    if _exporter is not None:
-        for endpoint in _instrumented:
-            endpoint.remove_observer(_exporter.tally)
-        _instrumented.clear()
-        _exporter.end()
-        _exporter = None
+    tally = _installed.remove()
+    if tally is not None:
+        tally.end()
 
 
 def metrics_app() -> ASGIApp:
@@ -78,18 +71,19 @@ def metrics_app() -> ASGIApp:
     return make_asgi_app(registry)
 
 
-class _Alone(Collector):
-    """One process: a scrape asks the tally."""
+class _Shown(Tally, Collector):
+    """Of one process: a scrape reads it."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        super().__init__()
         REGISTRY.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        for family in self.tally.read():
+        for family in self.read():
             yield _histogram(family) if family.kind == "histogram" else _plain(family)
 
     def end(self) -> None:
+        super().end()
         REGISTRY.unregister(self)
 
 
@@ -114,31 +108,6 @@ def _bounds(family: Family) -> list[str]:
     return [floatToGoString(bound) for bound in (*family.bounds, float("inf"))]
 
 
-class _Writer:
-    """One of several processes: writes into files of the library, which whoever is scraped adds up."""
-
-    def __init__(self) -> None:
-        self.tally = _Timed(self._write)
-        self._values: dict[tuple[str, Labels], tuple[Any, float]] = {}  # with what was there before
-        _forget_the_dead()
-
-    def _write(self) -> None:
-        for family in self.tally.read():
-            for name, labels, label_values, number in _samples(family):
-                known = self._values.get((name, label_values))
-                if known is None:
-                    mode = f"live{family.across}" if family.kind == "gauge" else ""
-                    about = family.kind, PREFIX + family.name, name, labels, label_values, family.help
-                    value: Any = values.ValueClass(*about, multiprocess_mode=mode)
-                    # of a process before that had our id: what was counted once stays counted
-                    known = self._values[name, label_values] = value, 0.0 if mode else value.get()
-                value, before = known
-                value.set(before + number)
-
-    def end(self) -> None:
-        self.tally.stop()
-
-
 def _samples(family: Family) -> Iterator[tuple[str, Labels, Labels, float]]:
     """As the library's own classes write them: a bucket has what is in no smaller one."""
     name = PREFIX + family.name
@@ -150,14 +119,19 @@ def _samples(family: Family) -> Iterator[tuple[str, Labels, Labels, float]]:
             yield f"{name}_bucket", (*family.labels, "le"), (*labels, bound), count
 
 
-class _Timed(Tally):
-    """Calls `write` a second after something has happened, each second while connections are open, and when none is."""
+class _Written(Tally):
+    """
+    Of one of several processes: written into files of the library, which whoever is scraped adds up.
 
-    def __init__(self, write: Callable[[], None]) -> None:
+    That is a second after something has happened, each second while connections are open, and when none is any more.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._write = write
+        self._values: dict[tuple[str, Labels], tuple[Any, float]] = {}  # with what was there before
         self._loop: asyncio.AbstractEventLoop | None = None  # where the timer runs
         self._timer: asyncio.TimerHandle | None = None
+        _forget_the_dead()
 
     def refused(self, endpoint: Any, reason: str) -> None:
         super().refused(endpoint, reason)
@@ -172,6 +146,11 @@ class _Timed(Tally):
         if self.idle:  # the server may be going down
             self._write()
 
+    def end(self) -> None:
+        super().end()
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _write_soon(self) -> None:
         if self._timer is None or self._loop is None or self._loop.is_closed():
             self._loop = asyncio.get_running_loop()
@@ -183,9 +162,18 @@ class _Timed(Tally):
         if not self.idle:
             self._write_soon()
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _write(self) -> None:
+        for family in self.read():
+            for name, labels, label_values, number in _samples(family):
+                known = self._values.get((name, label_values))
+                if known is None:
+                    mode = f"live{family.across}" if family.kind == "gauge" else ""
+                    about = family.kind, PREFIX + family.name, name, labels, label_values, family.help
+                    value: Any = values.ValueClass(*about, multiprocess_mode=mode)
+                    # of a process before that had our id: what was counted once stays counted
+                    known = self._values[name, label_values] = value, 0.0 if mode else value.get()
+                value, before = known
+                value.set(before + number)
 
 
 def _forget_the_dead() -> None:
@@ -200,5 +188,4 @@ def _forget_the_dead() -> None:
             pass
 
 
-_exporter: _Alone | _Writer | None = None
-_instrumented: dict[type[WebSocketHandlingEndpoint], None] = {}
+_installed: Installing[_Shown | _Written] = Installing()

@@ -1,33 +1,27 @@
 """
 What is counted of endpoints, in plain numbers. `Tally.read` gives all of it.
 
-A `Meter` belongs to one event of one class. It puts itself around the event's call and its encoder when the class is
-compiled, and adds to variables of its own: a library's counter, with a lock and labels for each message, costs as much
-as decoding it. What is open, runs or waits is not counted at all: it is asked for, from all connections, when somebody
-reads. Labels are names that the application declares; whatever a peer can choose is one of a few, or `OTHER`.
+Of messages that is the business of `meters`. What is open, runs or waits is not counted at all: it is asked for, from
+all connections, when somebody reads; what rooms and server count anyway is read there, too. Labels are names that the
+application declares; whatever a peer can choose is one of a few, or `OTHER`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
-from bisect import bisect_left
+import sys
+import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from time import perf_counter
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
-from starlette.exceptions import HTTPException
-
-from socketsundso.errors import EventError
-from socketsundso.messages import CallMessage, Encodes, Frame, MessageError, Refused, Route, code_of
+from socketsundso import refusals
+from socketsundso.messages import MessageError, Route, code_of, pushed_type
 from socketsundso.observing import Load, Observer
 from socketsundso.rooms import Rooms, rooms_in_use
 from socketsundso.telemetry.families import Family, Histogram, Labels
-
-BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds: what a handler took is counted up to each of them."""
+from socketsundso.telemetry.meters import BOUNDS, Meter, Times
 
 UNKNOWN = "(unknown)"
 """In place of the event of a message that no handler is for."""
@@ -35,183 +29,14 @@ UNKNOWN = "(unknown)"
 OTHER = "(other)"
 """In place of a value that would be one too many."""
 
-MOST_CODES = 100
-"""Codes of error frames by endpoint: applications may make them at run time."""
+MOST = 100
+"""Values of a label, by endpoint, that applications may make at run time: codes of errors, types of dicts."""
 
-OUTCOMES = ("ok", "invalid", "refused", "failed", "cancelled")
-"""
-How a handler's call ends: with a value, with fields that are not valid, with an `EventError` or `HTTPException`, with
-anything else that it raised, or cancelled.
-"""
+BACKPLANE_CALLS = ("append", "append_many", "read", "subscribe", "flush")
+"""Of `Backplane`: those that somebody waits for the engine with."""
 
-
-Encode = Callable[[Any], bytes]
-
-
-class Reading(NamedTuple):
-    """What a meter shows."""
-
-    received: int
-    received_bytes: int
-    sent: int
-    sent_bytes: int
-    slow: int
-    seconds: dict[str, Histogram]
-    """By outcome."""
-
-
-class Meter:
-    """What comes and goes of one event, and how long its handler takes."""
-
-    def __init__(self) -> None:
-        self._wraps = _wraps()
-        self._slow = 0  # messages that pydantic had to read whole
-
-    def attach(self, route: Route) -> None:
-        """From now on what passes through this route is counted."""
-        counted, timed, metered, around_encode, _ = self._wraps
-        awaited, turns = route.awaited, route.conduct is not None and route.conduct.key is not None
-        streams = route.apart in ("stream", "upload")  # whose call gives an iterator at once
-        if awaited and not turns and not streams:
-            route.put_before(metered, awaited=True)
-        else:
-            if not streams:
-                route.put_before(functools.partial(timed, awaited), awaited=awaited, waits=True)
-            route.put_before(counted, awaited=awaited)
-        route.encoder = encoder = _Metered(route.encoder, around_encode)
-        route.encode = encoder.encode  # type: ignore[assignment]  # to mypy the attribute was a method
-        route.exact = self._counting_slow(route.exact)  # type: ignore[assignment, method-assign]  # its own
-
-    def _counting_slow(self, exact: Callable[[Frame], dict[str, Any]]) -> Callable[[Frame], dict[str, Any]]:
-        def counted(frame: Frame) -> dict[str, Any]:
-            self._slow += 1
-            return exact(frame)
-
-        return counted
-
-    def read(self) -> Reading:
-        received, received_bytes, sent, sent_bytes, seconds = self._wraps.read()
-        return Reading(received, received_bytes, sent, sent_bytes, self._slow, seconds)
-
-
-class _Metered:
-    """An encoder whose replies are counted."""
-
-    def __init__(self, encoder: Encodes, around: Callable[[Encode], Encode]) -> None:
-        self.encode, self.encode_valid = around(encoder.encode), around(encoder.encode_valid)
-        self.validate = encoder.validate
-
-
-class _Wraps(NamedTuple):
-    """Functions that share the variables of one meter: a name of an enclosing function is the cheapest place."""
-
-    counted: Callable[[CallMessage], CallMessage]
-    timed: Callable[[bool, CallMessage], CallMessage]
-    metered: Callable[[CallMessage], CallMessage]
-    around_encode: Callable[[Encode], Encode]
-    read: Callable[[], tuple[int, int, int, int, dict[str, Histogram]]]
-
-
-def _wraps() -> _Wraps:
-    received = received_bytes = sent = sent_bytes = 0
-    quick, seconds, counts = 0, 0.0, [0] * (len(BOUNDS) + 1)  # of calls that went well
-    first = BOUNDS[0]
-    others: dict[str, Histogram] = {}  # of those that did not
-
-    def note(took: float) -> None:
-        nonlocal seconds
-        seconds += took
-        counts[bisect_left(BOUNDS, took)] += 1
-
-    def note_failure(exc: BaseException, took: float) -> None:
-        outcome = _outcome(exc)
-        before, place = others.get(outcome, _NONE), bisect_left(BOUNDS, took)
-        buckets = (*before.counts[:place], before.counts[place] + 1, *before.counts[place + 1 :])
-        others[outcome] = Histogram(buckets, before.sum + took)
-
-    def counted(inner: CallMessage) -> CallMessage:
-        def call(message: Any, endpoint: Any, frame: Frame) -> Any:
-            nonlocal received, received_bytes
-            received += 1
-            received_bytes += _size(frame)
-            return inner(message, endpoint, frame)
-
-        return call
-
-    @contextlib.contextmanager
-    def timing() -> Iterator[None]:
-        begun = perf_counter()
-        try:
-            yield
-        except BaseException as exc:
-            note_failure(exc, perf_counter() - begun)
-            raise
-        note(perf_counter() - begun)
-
-    def timed(awaited: bool, inner: CallMessage) -> CallMessage:
-        def call(message: Any, endpoint: Any, frame: Frame) -> Any:
-            with timing():
-                return inner(message, endpoint, frame)
-
-        async def call_and_wait(message: Any, endpoint: Any, frame: Frame) -> Any:
-            with timing():
-                return await inner(message, endpoint, frame)
-
-        return call_and_wait if awaited else call
-
-    def metered(inner: CallMessage) -> CallMessage:
-        # `counted` and `timed` in one, unfolded: this is what most messages pay, see benchmarks/test_roundtrip.py
-        async def call(message: Any, endpoint: Any, frame: Frame) -> Any:
-            nonlocal received, received_bytes, quick, seconds
-            received += 1
-            received_bytes += len(frame) if frame.isascii() else _size(frame)
-            begun = perf_counter()
-            try:
-                value = await inner(message, endpoint, frame)
-            except BaseException as exc:
-                note_failure(exc, perf_counter() - begun)
-                raise
-            took = perf_counter() - begun
-            if took <= first:
-                seconds += took
-                quick += 1
-            else:
-                note(took)
-            return value
-
-        return call
-
-    def around_encode(inner: Encode) -> Encode:
-        def encode(value: Any) -> bytes:
-            nonlocal sent, sent_bytes
-            body = inner(value)
-            sent += 1
-            sent_bytes += len(body)
-            return body
-
-        return encode
-
-    def read() -> tuple[int, int, int, int, dict[str, Histogram]]:
-        well = Histogram((quick + counts[0], *counts[1:]), seconds)
-        return received, received_bytes, sent, sent_bytes, {"ok": well, **others} if any(well.counts) else dict(others)
-
-    return _Wraps(counted, timed, metered, around_encode, read)
-
-
-_NONE = Histogram((0,) * (len(BOUNDS) + 1), 0.0)
 _ENDPOINT, _EVENT = ("endpoint",), ("endpoint", "event")
-
-
-def _size(frame: Frame) -> int:
-    return len(frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame)
-
-
-def _outcome(exc: BaseException) -> str:
-    if isinstance(exc, Refused):
-        return "invalid"
-    if isinstance(exc, asyncio.CancelledError | GeneratorExit):
-        return "cancelled"
-    return "refused" if isinstance(exc, EventError | HTTPException) else "failed"
+_NONE: Mapping[Labels, int] = MappingProxyType({})
 
 
 class Tally(Observer):
@@ -225,7 +50,16 @@ class Tally(Observer):
         self._refused: Counter[Labels] = Counter()
         self._errors: Counter[Labels] = Counter()
         self._unknown: Counter[Labels] = Counter()
-        self._codes: defaultdict[str, set[str]] = defaultdict(set)
+        self._pushed: Counter[Labels] = Counter()
+        self._known: defaultdict[str, set[str]] = defaultdict(set)  # values of labels that are not declared
+        self._latencies: defaultdict[str, Times] = defaultdict(Times)  # by a backplane's scheme
+        self._timed: weakref.WeakSet[Any] = weakref.WeakSet()  # backplanes
+
+    def end(self) -> None:
+        """What was put around backplanes is taken off."""
+        for backplane in self._timed:
+            for name in BACKPLANE_CALLS:
+                delattr(backplane, name)
 
     # ---- what is observed
 
@@ -240,12 +74,13 @@ class Tally(Observer):
         self._refused[_name(endpoint), reason] += 1
 
     def opened(self, endpoint: Any) -> None:
+        self._time_backplanes()
         self._open[endpoint] = None
         self._opened[(_name(endpoint),)] += 1
 
     def answers(self, endpoint: Any, exc: Exception) -> None:
         name = _name(endpoint)
-        self._errors[name, self._bounded(name, code_of(exc))] += 1
+        self._errors[name, self._bounded(f"{name}: errors", code_of(exc))] += 1
         if isinstance(exc, MessageError) and exc.code in ("unknown_event", "malformed_message"):
             self._unknown[name, UNKNOWN] += 1
 
@@ -258,15 +93,29 @@ class Tally(Observer):
         if endpoint in self._open:
             del self._open[endpoint]
             name = _name(endpoint)
-            self._closed[name, OTHER if by_peer and code >= 3000 else self._bounded(name, str(code))] += 1
+            self._closed[name, OTHER if by_peer and code >= 3000 else self._bounded(f"{name}: closes", str(code))] += 1
 
-    def _bounded(self, name: str, code: str) -> str:
-        """The code itself, as long as there are not too many: applications make them, too."""
-        codes = self._codes[name]
-        if code not in codes and len(codes) >= MOST_CODES:
+    def pushes(self, endpoint: Any, message: Any) -> None:
+        name = _name(endpoint)
+        kind = message.get("type") if isinstance(message, Mapping) else pushed_type(type(message))
+        self._pushed[name, self._bounded(f"{name}: pushes", str(kind))] += 1
+
+    def _bounded(self, what: str, value: str) -> str:
+        """The value itself, as long as there are not too many."""
+        known = self._known[what]
+        if value not in known and len(known) >= MOST:
             return OTHER
-        codes.add(code)
-        return code
+        known.add(value)
+        return value
+
+    def _time_backplanes(self) -> None:
+        """Put a clock around the calls of backplanes that have come into use."""
+        for rooms in rooms_in_use():
+            if (backplane := rooms.backplane) not in self._timed:
+                self._timed.add(backplane)
+                times = self._latencies[_scheme(rooms)]
+                for name in BACKPLANE_CALLS:
+                    setattr(backplane, name, functools.partial(_timed, times, name, getattr(backplane, name)))
 
     # ---- what is read
 
@@ -274,7 +123,8 @@ class Tally(Observer):
         """Everything as it is now. May be called in any thread."""
         yield from self._of_connections()
         yield from self._of_messages()
-        yield from _of_rooms()
+        yield from self._of_rooms()
+        yield from _of_server()
 
     def _of_connections(self) -> Iterator[Family]:
         loads = [(_name(endpoint), endpoint.current_load) for endpoint in tuple(self._open)]
@@ -299,26 +149,60 @@ class Tally(Observer):
         yield gauge("calls", "Questions to clients that wait for an answer.", lambda load: load.calls)
 
     def _of_messages(self) -> Iterator[Family]:
-        readings = {labels: meter.read() for labels, meter in tuple(self._meters.items())}
+        meters = dict(self._meters)
 
-        def counter(name: str, help: str, value: Callable[[Reading], int]) -> Family:
-            return _counter(name, help, _EVENT, {labels: value(each) for labels, each in readings.items()})
+        def counter(name: str, help: str, value: Callable[[Meter], int], more: Mapping[Labels, int] = _NONE) -> Family:
+            values = {labels: value(meter) for labels, meter in meters.items()}
+            return _counter(name, help, _EVENT, {**values, **more})
 
-        received = {labels: reading.received for labels, reading in readings.items()}
-        yield _counter("received_messages", "Messages that came.", _EVENT, {**received, **self._unknown})
+        yield counter("received_messages", "Messages that came.", lambda each: each.received, self._unknown)
         yield counter("received_bytes", "Bytes of these messages.", lambda each: each.received_bytes)
         yield counter("sent_messages", "Replies, and items of streams.", lambda each: each.sent)
         yield counter("sent_bytes", "Bytes of these replies, without their `ref`.", lambda each: each.sent_bytes)
+        about = "Messages that an endpoint sent by `send`, which answer nothing."
+        yield _counter("pushed_messages", about, ("endpoint", "type"), self._pushed)
         yield counter("slow_path", "Messages that pydantic had to read as a whole.", lambda each: each.slow)
         about = "Answers that are error frames."
         yield _counter("errors", about, ("endpoint", "code"), self._errors)
         seconds = {
             (*labels, outcome): histogram
-            for labels, reading in readings.items()
-            for outcome, histogram in reading.seconds.items()
+            for labels, meter in meters.items()
+            for outcome, histogram in meter.seconds().items()
         }
         about = "From the decoded frame to the handler's value."
         yield Family("handler_seconds", "histogram", about, (*_EVENT, "outcome"), {}, seconds, BOUNDS)
+
+    def _of_rooms(self) -> Iterator[Family]:
+        self._time_backplanes()
+        by_scheme: defaultdict[Labels, list[Rooms]] = defaultdict(list)
+        for rooms in rooms_in_use():
+            by_scheme[(_scheme(rooms),)].append(rooms)
+        label = ("backplane",)
+
+        def counter(name: str, help: str, value: Callable[[Rooms], int]) -> Family:
+            return _counter(name, help, label, {scheme: sum(map(value, all_)) for scheme, all_ in by_scheme.items()})
+
+        yield counter("broadcasts", "Broadcasts of this process.", lambda rooms: rooms.counters.published)
+        yield counter("deliveries", "Messages pushed to connections.", lambda rooms: rooms.counters.delivered)
+        about = "Broadcasts that the engine could not take."
+        yield counter("broadcasts_refused", about, lambda rooms: rooms.counters.refused)
+        drops: Counter[Labels] = Counter()
+        for scheme, all_ in by_scheme.items():
+            for rooms in all_:
+                for why, count in tuple(rooms.counters.drops.items()):
+                    drops[(*scheme, why)] += count
+        yield _counter("dropped_messages", "Messages that slow readers did not get.", ("backplane", "why"), drops)
+        states = {scheme: [rooms.state for rooms in all_] for scheme, all_ in by_scheme.items()}
+        up = {scheme: float("reconnecting" not in each) for scheme, each in states.items() if set(each) != {"closed"}}
+        about = "1 while the engine is there, 0 while it is away."
+        yield Family("backplane_up", "gauge", about, label, up, across="min")
+        seconds: dict[Labels, Histogram] = {
+            (scheme, call): histogram
+            for scheme, times in dict(self._latencies).items()
+            for call, histogram in times.read().items()
+        }
+        about = "Calls that wait for the engine."
+        yield Family("backplane_seconds", "histogram", about, ("backplane", "call"), {}, seconds, BOUNDS)
 
 
 def _name(endpoint: Any) -> str:
@@ -329,24 +213,22 @@ def _counter(name: str, help: str, labels: Labels, values: Mapping[Labels, float
     return Family(name, "counter", help, labels, dict(values))
 
 
-def _of_rooms() -> Iterator[Family]:
-    by_scheme: defaultdict[Labels, list[Rooms]] = defaultdict(list)
-    for rooms in rooms_in_use():
-        by_scheme[(rooms.url.partition(":")[0],)].append(rooms)
-    label = ("backplane",)
+def _scheme(rooms: Rooms) -> str:
+    return rooms.url.partition(":")[0]
 
-    def counter(name: str, help: str, value: Callable[[Rooms], int]) -> Family:
-        return _counter(name, help, label, {scheme: sum(map(value, all_)) for scheme, all_ in by_scheme.items()})
 
-    yield counter("broadcasts", "Broadcasts of this process.", lambda rooms: rooms.counters.published)
-    yield counter("deliveries", "Messages pushed to connections.", lambda rooms: rooms.counters.delivered)
-    yield counter("broadcasts_refused", "Broadcasts the engine could not take.", lambda rooms: rooms.counters.refused)
-    drops: Counter[Labels] = Counter()
-    for scheme, all_ in by_scheme.items():
-        for rooms in all_:
-            for why, count in tuple(rooms.counters.drops.items()):
-                drops[(*scheme, why)] += count
-    yield _counter("dropped_messages", "Messages that slow readers did not get.", ("backplane", "why"), drops)
-    states = {scheme: [rooms.state for rooms in all_] for scheme, all_ in by_scheme.items()}
-    up = {scheme: float("reconnecting" not in each) for scheme, each in states.items() if set(each) != {"closed"}}
-    yield Family("backplane_up", "gauge", "1 while the engine is there, 0 while it is away.", label, up, across="min")
+async def _timed(times: Times, name: str, call: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    with times.taking(name):
+        return await call(*args, **kwargs)
+
+
+def _of_server() -> Iterator[Family]:
+    """What is counted whichever application is served."""
+    reasons: dict[Labels, float] = {(reason,): number for reason, number in dict(refusals.refused).items()}
+    yield _counter("server_handshakes_refused", "Handshakes that no application saw.", ("reason",), reasons)
+    if "socketsundso.server" in sys.modules:  # it needs what is not installed everywhere
+        from socketsundso.server import compressed_bytes
+
+        before, after = compressed_bytes()
+        about = "Bytes of the messages that were compressed, before and after."
+        yield _counter("deflate_bytes", about, ("stage",), {("before",): before, ("after",): after})

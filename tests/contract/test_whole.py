@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from socketsundso import Endpoint, event
+from socketsundso import ArrayEnvelope, Endpoint, Envelope, EventMessage, event
 from socketsundso.contract import api_of
 from tests.contract.clients import load
 
@@ -90,6 +90,27 @@ def test_each_member_is_an_event(annotation: Any) -> None:
     assert found["leave"] == {"type": "object", "additionalProperties": False}
 
 
+def test_the_docstring_of_a_member_tells_of_its_event() -> None:
+    """Else the handler's own, which is that of all its events."""
+
+    class App(Endpoint):
+        @event
+        async def handle(self, msg: ClientMessage) -> Any:
+            """Of all."""
+
+    class One(Endpoint):
+        @event
+        async def handle(self, msg: Join) -> Any:
+            """Of the handler."""
+
+    class Silent(Endpoint):
+        @event
+        async def handle(self, msg: Join) -> Any: ...
+
+    told = [[each.summary for each in api_of(app).channels[0].receives] for app in (App, One, Silent)]
+    assert told == [["Enter a room.", "Of all."], ["Of the handler."], ["Enter a room."]]
+
+
 def test_what_shares_an_event_is_a_choice() -> None:
     """Each alternative whole."""
     schema = received(Annotated[Drawn | Join, Field(discriminator="type")])["draw"]
@@ -125,3 +146,57 @@ def test_a_generated_client_has_a_method_for_each() -> None:
     arguments = {name: list(inspect.signature(getattr(module.App, name)).parameters)[1:3] for name in ("draw", "join")}
     assert arguments == {"draw": ["fields", "timeout_s"], "join": ["room", "n"]}
     assert "fields" not in inspect.signature(module.App.leave).parameters
+
+
+class Payload(BaseModel):
+    room: str
+
+
+class Evented(BaseModel):
+    event: Literal["join"]
+    payload: Payload
+
+
+class Left(BaseModel):
+    event: Literal["leave"]
+    v: int = 1
+
+
+class Acting(BaseModel):
+    action: Literal["join"]
+    requestId: int | None = None  # the name on the wire
+    type: str
+
+
+class Said(EventMessage):
+    type: Literal["said"]
+    room: str
+
+
+@pytest.mark.parametrize(
+    ("wanted", "annotation", "properties"),
+    [
+        (Envelope(type="action", ref="requestId"), Acting, {"join": {"type": {"type": "string"}}}),
+        (
+            Envelope(type="event", data="payload"),
+            Evented | Left,
+            {"join": {"$ref": "#/components/schemas/Payload"}, "leave": {"type": "object"}},
+        ),
+        (Envelope(type="event", data="payload"), Said, {"said": {"room": {"type": "string"}}}),
+        (Envelope(type="action"), Said, {"said": {"room": {"type": "string"}}}),
+        (ArrayEnvelope("type", "data"), Said, {"said": {"room": {"type": "string"}}}),
+    ],
+    ids=str,
+)
+def test_in_other_envelopes(wanted: Any, annotation: Any, properties: Any) -> None:
+    """What is published is what stands in the data part, or beside the envelope's own keys."""
+
+    class App(Endpoint):
+        envelope = wanted
+
+        @event
+        async def handle(self, msg: annotation) -> Any: ...
+
+    (channel,) = api_of(App).channels
+    found = {receive.event: dict(receive.schema) for receive in channel.receives}
+    assert {name: schema.get("properties", schema) for name, schema in found.items()} == properties

@@ -67,6 +67,20 @@ class More(Plain):
     more: str = "not declared"
 
 
+class Circle(BaseModel):
+    shape: Literal["circle"] = "circle"
+    radius: float = 1.0
+
+
+class Square(BaseModel):
+    shape: Literal["square"] = "square"
+    side: int = 1
+
+
+Shape = Annotated[Circle | Square, Field(discriminator="shape")]
+UNIONS = [Plain | Typed, Plain | More, Shape, Shape | None, Plain | None | Typed]
+
+
 def encode(model: Any, value: Any, **options: Any) -> bytes:
     """The reply to "event"."""
     return encoder_for("event", model, ResponseOptions(**options)).encode(value)
@@ -84,7 +98,7 @@ def is_plain(model: Any) -> bool:
     return plain_encode(TypeAdapter(model).core_schema, Encoder("event").typing, True, bytes) is not None
 
 
-@pytest.mark.parametrize("model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None])
+@pytest.mark.parametrize("model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None, *UNIONS])
 def test_models_of_scalars_are_plain(model: Any) -> None:
     assert is_plain(model)
 
@@ -163,7 +177,7 @@ class Shown(BaseModel):
     [
         Computed, Serialized, Checked, Extra, Revalidated, Infinite, Numbered, Nullable, Twice, Left, LeftIf, Shown,
         Box[Colour], Box[Any], Box[list[int]], Box[bytes], Box[int | str], Box[Literal[1, "a"]], Box[Empty],
-        RootModel[int], Plain | Typed,
+        RootModel[int], Computed | Serialized, Annotated[Plain | Typed, PlainSerializer(repr)],
     ],
 )  # fmt: skip
 def test_others_are_not(model: Any) -> None:
@@ -250,6 +264,16 @@ def with_attribute(value: Any, name: str, given: Any) -> Any:
         (Empty, {}),
         (Box[float], Box[float](content=float("nan"))),
         (Box[float], Box[float](content=-0.0)),
+        (Plain | Typed, Typed(n=1)),
+        (Plain | Typed, {"n": "1"}),
+        (Plain | Typed, More(text="a subclass")),
+        (Plain | More, More(text="a member", more="is declared")),
+        (Plain | Computed, Computed(x=2)),
+        (Plain | Annotated[Circle | Square, Field(discriminator="shape")], Square()),
+        (Shape, Square(side=2)),
+        (Shape, with_attribute(Square(), "shape", "circle")),
+        (Shape, {"shape": "circle"}),
+        (Shape | None, Circle()),
     ],
 )
 def test_what_is_written(model: Any, value: Any) -> None:

@@ -24,6 +24,8 @@ from pydantic import (
     Json,
     RootModel,
     Tag,
+    TypeAdapter,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -227,6 +229,24 @@ def test_a_named_handler_has_that_event_alone() -> None:
     assert list(one.handlers) == ["leave"]
     assert ask(one, {"type": "leave"})["kind"] == "Leave"
     assert ask(one, {"type": "join", "room": "a"})["code"] == "unknown_event"
+
+
+def test_a_union_of_a_hundred_is_taken_apart_once() -> None:
+    """Not once for each of its events: that would be ten thousand looks at a class."""
+    looks = 0
+
+    class Counting(dict[str, Any]):
+        def items(self) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().items()
+
+    models = [create_model(f"M{n}", type=(Literal[f"e{n}"], ...)) for n in range(100)]  # type: ignore[call-overload]
+    for model in models:
+        model.__pydantic_fields__ = Counting(model.__pydantic_fields__)
+    one = app(Union[tuple(models)])
+    assert (len(one.handlers), ask(one, {"type": "e99"})["kind"]) == (100, "M99")
+    assert 0 < looks < 10 * len(models)
 
 
 def test_a_model_of_two_names_is_two_events() -> None:
@@ -455,6 +475,24 @@ def test_everything_that_an_event_may_have_is_each_members() -> None:
     talking(Apart, apart)
 
 
+def test_an_upload_may_stand_beside_it() -> None:
+    """Its items follow the message."""
+
+    class App(Endpoint):
+        @event
+        async def handle(self, msg: Join, rows: AsyncIterator[int]) -> Any:
+            return {"room": msg.room, "sum": sum([row async for row in rows])}
+
+    async def main(client: Client) -> None:
+        await client.send("join", room="a", ref=1)
+        for row in (1, 2):
+            await client.send("item", item=row, ref=1)
+        await client.send("complete", ref=1)
+        assert await client.receive() == {"type": "join", "room": "a", "sum": 3, "ref": 1}
+
+    talking(App, main)
+
+
 def test_a_reply_that_brings_its_own_type_keeps_it() -> None:
     """As from any other handler."""
 
@@ -597,6 +635,18 @@ def test_a_bug_of_a_validator_is_the_servers() -> None:
     assert ask(app(Broken), {"type": "broken"})["code"] == "internal_error"
 
 
+@pytest.mark.parametrize("annotation", [Join, ClientMessage, Root, Plain, Typed])
+def test_inputs_are_kept_out(annotation: Any) -> None:
+    """Where the class says so: the names of fields are told, nothing that was sent."""
+
+    class App(app(annotation)):  # type: ignore[misc]
+        include_input = False
+
+    answer = ask(App, {"type": "join", "room": ["secret"], "secret": 1})
+    assert [error["loc"] for error in answer["errors"]] == [["room"]]
+    assert "secret" not in str(answer)
+
+
 # ---------------------------------------------------------------------- what is no whole message
 
 
@@ -675,6 +725,7 @@ class Error(BaseModel):
         (Empty, {}, "'' cannot be an event's name"),
         (Error, {}, "'error' cannot be an event's name"),
         (Annotated[Join | Nested, Field(discriminator="type")], {}, "'handle', parameter 'msg': .*Nested.*'type'"),
+        (TypeAdapter(ClientMessage), {}, "'handle', parameter 'msg': .*an adapter is no type; name the type"),
     ],
     ids=str,
 )

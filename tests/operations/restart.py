@@ -73,19 +73,38 @@ class Member:
             except WSInvalidStatusError:  # a worker that ends
                 self.refused += 1
                 continue
-            if self._first:
-                client.send("resume", rooms={self.room: self._first | {"seq": self._latest}})
-            answer = await client.call("enter", room=self.room)
-            client.send("appear", room=self.room, name=str(self.number))
-            if not self._first:
-                (position,) = client.told("room_position")
-                self._first = {"seq": position["seq"], "epoch": position["epoch"]}
-            self.pid = answer["pid"]
+            self.pid = await self._enter(client)
             await client.transport.wait_disconnected()
             self.pid = 0
             self._past = self.heard
             self.codes.append(client.close_code)
             self.told_at.append(asyncio.get_running_loop().time())
+
+    async def _enter(self, client: Client) -> int:
+        """Be in the room, with all that was missed. Gives the worker's process, or 0: it has ended the connection."""
+        if self._first:
+            rooms = {self.room: self._first | {"seq": self._latest}}
+            while (answer := await self._answer(client, "resume", rooms=rooms)) and answer["type"] == "error":
+                pass  # the engine was too busy
+        answer = await self._answer(client, "enter", room=self.room)
+        if answer is None:
+            return 0
+        client.send("appear", room=self.room, name=str(self.number))
+        if not self._first:
+            (position,) = client.told("room_position")
+            self._first = {"seq": position["seq"], "epoch": position["epoch"]}
+        return int(answer["pid"])
+
+    async def _answer(self, client: Client, type_: str, **fields: Any) -> dict[str, Any] | None:
+        """None where the connection ends before there is an answer."""
+        if client.gone:
+            return None
+        try:
+            return await client.call(type_, **fields)
+        except asyncio.CancelledError:  # of the answer
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            return None
 
     @property
     def heard(self) -> list[tuple[int, tuple[int, int]]]:
@@ -100,18 +119,15 @@ class Member:
         n = 0
         while not over.is_set():
             await asyncio.sleep(PAUSE_S)
-            if self.pid and await self._says(n):
-                self.acknowledged.append(n)
-                n += 1
+            if self.pid:
+                answer = await self._answer(self._client, "say", room=self.room, sender=self.number, n=n)
+                if answer is not None and not answer["refused"]:
+                    self.acknowledged.append(n)
+                    n += 1
 
-    async def _says(self, n: int) -> bool:
-        try:
-            answer = await self._client.call("say", room=self.room, sender=self.number, n=n)
-        except asyncio.CancelledError:  # of the answer, which will not come
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-            return False
-        return not answer["refused"]
+    async def leave(self) -> None:
+        self._client.transport.disconnect(graceful=False)
+        await self._client.transport.wait_disconnected()
 
     def has_all_of(self, latest: int) -> bool:
         numbers = [number for number, _ in self.heard]
@@ -127,7 +143,8 @@ async def restarted(connections: int, workers: int, drain_s: float, rooms: int) 
             members = [Member(process.port, f"doc:{number % rooms}", number) for number in range(connections)]
             return await _restarted(process, members)
         finally:
-            process.close()
+            process.kill()  # without a drain of its own
+            process.output.close()
 
 
 async def _restarted(process: Process, members: list[Member]) -> Outcome:
@@ -150,6 +167,7 @@ async def _restarted(process: Process, members: list[Member]) -> Outcome:
         outcome = await _counted(members, speakers, latest)
         for task in staying:
             task.cancel()
+    await asyncio.gather(*(member.leave() for member in members))
     return outcome
 
 

@@ -65,6 +65,21 @@ def test_idle_connections_are_told_at_an_even_rate() -> None:
     assert all(45 <= count <= 55 for count in per_half_second(connections))
 
 
+def test_a_worker_that_was_held_up_does_not_make_up_for_it_at_once() -> None:
+    """After a second in which nothing went on, each half second has a little more than before."""
+    connections = [Connection() for _ in range(1000)]
+    plan = Drain(connections, set(connections), WITHIN_S, Random(1))
+    times = [tick * TICK_S for tick in range(int(WITHIN_S / TICK_S) + 1) if not 60 < tick <= 80]
+    for now in times:
+        for connection in connections:
+            connection.now = now
+        done = plan.step(now)
+    assert done
+    counts = per_half_second(connections)
+    assert max(counts) <= 65
+    assert counts[-1] >= 45
+
+
 def test_the_order_is_none() -> None:
     """Who connected first is not told first: two workers that drain do not empty the same rooms at the same time."""
     connections = [Connection() for _ in range(100)]

@@ -16,7 +16,10 @@ from starlette.exceptions import HTTPException
 
 from socketsundso import Endpoint, EventError, event
 from socketsundso.observing import Observer
-from socketsundso.telemetry import prometheus
+from socketsundso.rooms.local import rooms_for
+from socketsundso.server.deflate import packers_of
+from socketsundso.server.packing import REPLY
+from socketsundso.telemetry import meters, prometheus
 from socketsundso.testing import HandshakeRefused, connect
 
 ROOM = "memory://telemetry"
@@ -136,10 +139,59 @@ def test_messages_and_bytes(chat: type[Endpoint], message: dict[str, Any], recei
     assert scraped("handler_seconds_count", endpoint="Chat", event=event, outcome="ok") == 1
 
 
+def test_an_overridden_respond_is_counted_once() -> None:
+    """It is given values that are valid already."""
+
+    class Own(make()):  # type: ignore[misc]  # a class of this test's
+        async def respond(self, response: Any) -> None:
+            await super().respond(response)
+
+    prometheus.instrument(Own)
+    try:
+        talk(Own, {"type": "say", "msg": "hi"})
+        assert scraped("sent_messages_total", endpoint="Own", event="say") == 1
+    finally:
+        prometheus.uninstrument()
+
+
 def test_what_pydantic_reads_took_the_slow_path(chat: type[Endpoint]) -> None:
     """A value that is coerced did, a native one did not."""
     talk(chat, {"type": "say", "msg": "a"}, {"type": "say", "msg": "a", "times": "2"})
     assert counted("slow_path_total", "say") == 1
+
+
+class Clock:
+    """In place of `time.perf_counter`: what each look at it adds."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now, self.step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self.now += self.step_s
+        return self.now
+
+
+def test_what_comes_often_is_looked_at_now_and_then(chat: type[Endpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand messages within a few ms one in 64 is timed, for 64; how many came is exact."""
+    clock = Clock(1e-6)
+    monkeypatch.setattr(meters, "perf_counter", clock)
+    talk(chat, *[{"type": "say", "msg": "hi"}] * 1000)
+    looks = clock.now / clock.step_s
+    assert counted("received_messages_total", "say") == 1000
+    assert 2 * meters.WINDOW < looks < 2 * (2 * meters.WINDOW + 1000 / meters.ONE_IN)
+    for name in ("sent_messages_total", "handler_seconds_count"):
+        labels = {"outcome": "ok"} if name.startswith("handler") else {}
+        assert 1000 - meters.ONE_IN < (scraped(name, endpoint="Chat", event="say", **labels) or 0) <= 1000, name
+    assert 25 * (1000 - meters.ONE_IN) < (counted("received_bytes_total", "say") or 0) <= 25 * 1000
+
+
+def test_what_comes_seldom_is_looked_at_each_time(chat: type[Endpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a thousand a second every call is timed."""
+    monkeypatch.setattr(meters, "perf_counter", Clock(0.01))
+    talk(chat, *[{"type": "say", "msg": "hi"}] * 200)
+    assert scraped("handler_seconds_count", endpoint="Chat", event="say", outcome="ok") == 200
+    assert scraped("handler_seconds_bucket", endpoint="Chat", event="say", outcome="ok", le="0.005") == 0
+    assert scraped("handler_seconds_bucket", endpoint="Chat", event="say", outcome="ok", le="0.025") == 200
 
 
 @pytest.mark.parametrize(
@@ -264,6 +316,52 @@ def test_broadcasts_and_deliveries(chat: type[Endpoint]) -> None:
             after = [scraped(f"{name}_total", backplane="memory") or 0 for name in ("broadcasts", "deliveries")]
             assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
             assert scraped("backplane_up", backplane="memory") == 1
+
+    run(scenario())
+
+
+def test_calls_of_the_engine_are_timed(chat: type[Endpoint]) -> None:
+    """Also those of a backplane that was in use before; and `uninstrument` takes the clock off."""
+
+    async def scenario() -> None:
+        async with connect(chat) as ws:
+            await ws.send("enter", room="timed")
+            await ws.expect("entered")
+            assert (scraped("backplane_seconds_count", backplane="memory", call="subscribe") or 0) >= 1
+            backplane = rooms_for(ROOM).backplane
+            prometheus.uninstrument()
+            assert not {"subscribe", "append"} & vars(backplane).keys()
+
+    run(scenario())
+
+
+def test_what_an_endpoint_pushes(chat: type[Endpoint]) -> None:
+    """By its type: that of a dict, or of a class."""
+
+    @chat.event
+    async def on_push(self: Any) -> None:
+        await self.send(Said(msg="a"))
+        await self.send({"type": "said", "msg": "b"})
+        await self.send({"type": "seen"})
+
+    async def scenario() -> None:
+        async with connect(chat) as ws:
+            await ws.send("push")
+            await ws.expect("seen")
+
+    run(scenario())
+    assert scraped("pushed_messages_total", endpoint="Chat", type="said") == 2
+    assert scraped("pushed_messages_total", endpoint="Chat", type="seen") == 1
+
+
+def test_compression(chat: type[Endpoint]) -> None:
+    """Bytes before and after, whoever they were compressed for."""
+
+    async def scenario() -> None:
+        before = [scraped("deflate_bytes_total", stage=stage) or 0 for stage in ("before", "after")]
+        packed = packers_of(asyncio.get_running_loop()).of_bits(15).pack(b"x" * 5000, REPLY)
+        after = [scraped("deflate_bytes_total", stage=stage) or 0 for stage in ("before", "after")]
+        assert [new - old for new, old in zip(after, before, strict=True)] == [5000, len(packed)]
 
     run(scenario())
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from tests.cli.test_run import answer_to_a_wrong_version
 from tests.serving import free_port, serving
 
 APP = """
@@ -94,6 +95,9 @@ def test_a_scrape_shows_all_workers(port: int) -> None:
         assert scraped(port, f"handler_seconds_count{{{label.format('')}}}") == number
         last = label.format('le="+Inf",')
         assert scraped(port, f"handler_seconds_bucket{{{last}}}") == number
+        refused = 'server_handshakes_refused_total{reason="upgrade_required"}'
+        assert answer_to_a_wrong_version(port).startswith(b"HTTP/1.1 426 ")
+        until(lambda: scraped(port, refused) == 1)
         killed, left = sorted(by_pid, key=lambda pid: len(by_pid[pid]))
         os.kill(killed, signal.SIGKILL)
         until(lambda: scraped(port, 'connections{endpoint="Chat"}') == len(by_pid[left]))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from socketsundso import (
     Call,
@@ -31,6 +32,10 @@ from socketsundso import (
 
 
 class Pong(BaseModel):
+    time: int
+
+
+class Ping(BaseModel):
     time: int
 
 
@@ -297,3 +302,15 @@ class Uploading(Endpoint):
 async def uploads(app: Uploading, rows: AsyncIterator[Pong]) -> None:
     assert_type(await app.on_import("a", rows), Pong)
     await app.on_import("a", [Pong(time=1)])  # type: ignore[arg-type]
+
+
+class Styled(Endpoint):
+    extra = "ignore"
+    alias_generator = to_camel
+
+    @event
+    async def handle(self, message: Pong | Ping) -> Pong | None: ...
+
+
+async def use_styled(styled: Styled) -> None:
+    assert_type(await styled.handle(Pong(time=1)), Pong | None)

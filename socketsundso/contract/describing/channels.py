@@ -71,7 +71,6 @@ class _Endpoint:
     def __init__(self, endpoint: Any, components: Components) -> None:
         self._endpoint, self._components = endpoint, components
         self._decoder = endpoint._definition.decoder
-        self._envelope = frozenset({"type", endpoint.ref_key})
         is_own = {"resume"} if endpoint.history else set()
         self.handlers: dict[str, Handler[..., Any]] = {
             event: handler
@@ -100,11 +99,11 @@ class _Endpoint:
 
     def receive(self, event: str) -> Receive:
         handler, read, where = self.handlers[event], self._read(event), f"event {event!r}"
-        docstring = words_of(handler.__doc__)
+        docstring = self._words(handler, read)
         may_be_silent = not read.streams and type(None) in self._choices[event]
         return Receive(
             event,
-            self._components.fields(read, without=self._envelope),
+            self._components.fields(read, self._endpoint._framing),
             tuple(map(self.message, self._replies(event))),
             stream=read.streams,
             acknowledged=self._endpoint.acknowledge and may_be_silent,
@@ -117,6 +116,12 @@ class _Endpoint:
             tags=tuple(dict.fromkeys((*self._endpoint.tags, *handler.tags))),
             security=tuple(dict.fromkeys(scope for guard in handler.guards for scope in getattr(guard, "scopes", ()))),
         )
+
+    def _words(self, handler: Handler[..., Any], read: Signature) -> Words:
+        """The handler's docstring; for one of several events, or where it has none, that of the whole message."""
+        words, own = words_of(handler.__doc__), words_of_class(read.message_model)
+        is_shared = sum(each is handler for each in self.handlers.values()) > 1
+        return own if own.summary and (is_shared or not words.summary) else words
 
     def calls(self) -> Iterator[Call]:
         for asked, answer in self._asked:

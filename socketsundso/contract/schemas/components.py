@@ -25,11 +25,14 @@ from socketsundso.contract.schemas.selection import is_whole, lacking_null, sele
 from socketsundso.contract.schemas.sharing import groups, referring, refs_of_choices, refs_within, renamed
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import (
+    CANONICAL,
+    Framing,
     ResponseOptions,
     Signature,
     core_alias,
     field_types,
     holds,
+    is_frame,
     is_model_class,
     is_struct,
     kind_of,
@@ -41,7 +44,6 @@ Mode = Literal["validation", "serialization"]
 Finish = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 PREFIX = "#/components/schemas/"
 _IDENTITY = re.compile(r":\d+")
-_ENVELOPE = frozenset({"type", "ref"})
 _FAILURES = (PydanticUserError, NameError)
 
 
@@ -102,11 +104,11 @@ class Components:
             self._unfinished.append((found, lambda schema: selected(self._opened(schema), kind, options)))
         return found
 
-    def fields(self, signature: Signature, *, without: Collection[str] = _ENVELOPE) -> dict[str, Any]:
+    def fields(self, signature: Signature, framing: Framing = CANONICAL) -> dict[str, Any]:
         """The message that a handler takes: an object with a property for each parameter, without the envelope."""
         where = f"event {signature.event!r}"
         if signature.message_model is not None:
-            return self.incoming(signature.message_model, where, without=without)
+            return self._whole(signature.message_model, where, framing)
         properties: dict[str, Any] = {}
         required: list[str] = []
         for parameter in signature.parameters:
@@ -117,6 +119,19 @@ class Components:
                 required.append(key)
         found = {"type": "object", "properties": properties, "required": required}
         return self._give(found if signature.extra == "ignore" else {**found, "additionalProperties": False})
+
+    def _whole(self, model: Any, where: str, framing: Framing) -> dict[str, Any]:
+        """The same of a model that is the message: what it has beside the envelope's keys, or in the data part."""
+        if not is_frame(model, framing):
+            return self.incoming(model, where, without={"type"})
+        found = self.incoming(model, where, without=framing.names - {*framing.place})
+        if framing.place:
+            self._unfinished.append((found, lambda schema: self._at(schema, framing.place[0])))
+        return found
+
+    def _at(self, schema: Mapping[str, Any], key: str | int) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._opened(schema).get("properties", {}).get(key, {"type": "object"})
+        return found
 
     def table(self) -> dict[str, Any]:
         """The components by name. All that was given has its final `$ref`s now, which are to these."""

@@ -1,0 +1,230 @@
+"""
+What comes and goes of one event, and how long its handler takes: plain numbers, put around a compiled route.
+
+Taking times and adding up costs a tenth of what a small message does. So where an event comes more often than `OFTEN`,
+one call in `ONE_IN` is looked at, and stands for those before it; how many messages came is exact. For the others a
+meter is two attributes and a comparison.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from socketsundso.errors import EventError
+from socketsundso.messages import CallMessage, Encodes, Frame, Refused, Route, size_of
+from socketsundso.telemetry.families import Histogram
+
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: what a call took is counted up to each of them."""
+
+OFTEN = 1000
+"""Messages of an event a second; of one that comes more often not every call is looked at."""
+
+ONE_IN = 64
+WINDOW = 64
+"""Messages after which it is looked again how often an event comes."""
+
+
+class Times:
+    """How long calls take: by how they end, or by name."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(BOUNDS) + 1))
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def note(self, name: str, took: float, weight: int = 1) -> None:
+        """A call took so many seconds; it stands for `weight` of them."""
+        self._counts[name][bisect_left(BOUNDS, took)] += weight
+        self._seconds[name] += took * weight
+
+    @contextlib.contextmanager
+    def taking(self, name: str = "") -> Iterator[None]:
+        """The block is a call; without a name it counts by its outcome."""
+        outcome, begun = "ok", perf_counter()
+        try:
+            yield
+        except BaseException as exc:
+            outcome = outcome_of(exc)
+            raise
+        finally:
+            self.note(name or outcome, perf_counter() - begun)
+
+    def read(self) -> dict[str, Histogram]:
+        return {name: Histogram(tuple(each), self._seconds[name]) for name, each in dict(self._counts).items()}
+
+
+def outcome_of(exc: BaseException) -> str:
+    """Fields that are not valid, a cancellation, an answer that is meant, or anything else that was raised."""
+    if isinstance(exc, Refused):
+        return "invalid"
+    if isinstance(exc, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"
+    return "refused" if isinstance(exc, EventError | HTTPException) else "failed"
+
+
+class Meter:
+    """What comes and goes of one event, and how long its handler takes."""
+
+    __slots__ = (
+        "_counted", "_since", "_stride", "_times", "_window", "_window_began", "received_bytes", "sent",
+        "sent_bytes", "slow",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.received_bytes = self.sent = self.sent_bytes = 0
+        self.slow = 0  # messages that pydantic had to read whole
+        self._counted = 0  # messages that were looked at, and those that they stand for
+        self._since = 0  # that have come since
+        self._stride = 1  # one in so many is looked at
+        self._window, self._window_began = 0, 0.0
+        self._times = Times()
+
+    def attach(self, route: Route) -> None:
+        """From now on what passes through this route is counted."""
+        replies = _Replies(self, route)
+        awaited, turns = route.awaited, route.conduct is not None and route.conduct.key is not None
+        streams = route.apart == "stream"  # its call gives an iterator at once
+        if awaited and not turns and not streams:
+            route.put_before(functools.partial(self._sampled, replies), awaited=True)
+        else:
+            if not streams:
+                route.put_before(functools.partial(self._timed, awaited), awaited=awaited, waits=True)
+            route.put_before(self._received, awaited=awaited)
+        route.exact = self._slowly(route.exact)  # type: ignore[assignment, method-assign]  # its own
+
+    def _sampled(self, replies: _Replies, inner: CallMessage) -> CallMessage:
+        meter = self
+
+        async def looked_at(message: Any, endpoint: Any, frame: Frame, weight: int) -> Any:
+            begun = meter._receive(frame, weight)
+            replies.expect(weight)
+            outcome, value = "ok", None
+            try:
+                value = await inner(message, endpoint, frame)
+            except BaseException as exc:
+                outcome = outcome_of(exc)
+                raise
+            finally:
+                meter._times.note(outcome, perf_counter() - begun, weight)
+                if value is None:
+                    replies.expect_none()
+            return value
+
+        def call(message: Any, endpoint: Any, frame: Frame) -> Any:
+            since = meter._since + 1
+            if since < meter._stride:  # nothing else for most messages: benchmarks/test_telemetry.py
+                meter._since = since
+                return inner(message, endpoint, frame)
+            meter._since = 0
+            return looked_at(message, endpoint, frame, since)
+
+        return call
+
+    def _received(self, inner: CallMessage) -> CallMessage:
+        def call(message: Any, endpoint: Any, frame: Frame) -> Any:
+            self._receive(frame, 1)
+            return inner(message, endpoint, frame)
+
+        return call
+
+    def _timed(self, awaited: bool, inner: CallMessage) -> CallMessage:
+        def call(message: Any, endpoint: Any, frame: Frame) -> Any:
+            with self._times.taking():
+                return inner(message, endpoint, frame)
+
+        async def call_and_wait(message: Any, endpoint: Any, frame: Frame) -> Any:
+            with self._times.taking():
+                return await inner(message, endpoint, frame)
+
+        return call_and_wait if awaited else call
+
+    def _slowly(self, exact: Callable[[Frame], dict[str, Any]]) -> Callable[[Frame], dict[str, Any]]:
+        def counted(frame: Frame) -> dict[str, Any]:
+            self.slow += 1
+            return exact(frame)
+
+        return counted
+
+    def _receive(self, frame: Frame, weight: int) -> float:
+        """Gives the time."""
+        self._counted += weight
+        self.received_bytes += weight * size_of(frame)
+        self._window += weight
+        now = perf_counter()
+        if self._window >= WINDOW:
+            self._stride = ONE_IN if now - self._window_began < self._window / OFTEN else 1
+            self._window, self._window_began = 0, now
+        return now
+
+    @property
+    def often(self) -> bool:
+        """It comes so often that not every message is looked at."""
+        return self._stride > 1
+
+    @property
+    def received(self) -> int:
+        return self._counted + self._since
+
+    def seconds(self) -> dict[str, Histogram]:
+        """By outcome. The next message is looked at, so that nothing that is over stays untold for long."""
+        self._stride = 1
+        return self._times.read()
+
+
+class _Replies:
+    """
+    The replies of one route: all are counted, or, of an event that comes often, those to messages that are looked at.
+
+    In between the route encodes as if nobody counted.
+    """
+
+    def __init__(self, meter: Meter, route: Route) -> None:
+        self._meter, self._route, self._plain = meter, route, route.encode
+        self._owed = 0  # how many the next one stands for
+        self._encode = self._count_some
+        route.encode = self._encode
+        route.encoder = _Counted(route.encoder, self)
+
+    def expect(self, weight: int) -> None:
+        """The answer to what is looked at is next."""
+        self._owed += weight
+        self._route.encode = self._encode
+
+    def expect_none(self) -> None:
+        """There is none, or it was given by `respond`."""
+        self._owed = 0
+
+    def _count_some(self, value: Any) -> bytes:
+        body, weight = self._plain(value), 1
+        if self._meter.often:
+            weight = self._owed
+            self._route.encode = self._plain
+        self._owed = 0
+        self.count(body, weight)
+        return body
+
+    def count(self, body: bytes, weight: int = 1) -> None:
+        self._meter.sent += weight
+        self._meter.sent_bytes += weight * len(body)
+
+
+class _Counted:
+    """An encoder for who replies by `respond`: a value that is valid already goes to it, not to the route."""
+
+    def __init__(self, encoder: Encodes, replies: _Replies) -> None:
+        self._encoder, self._replies = encoder, replies
+        self.encode, self.validate = encoder.encode, encoder.validate
+
+    def encode_valid(self, value: Any) -> bytes:
+        body = self._encoder.encode_valid(value)
+        self._replies.count(body)
+        return body
