@@ -1000,6 +1000,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
         self.__dict__["send_exception"] = told("answers", self.send_exception)
         self.__dict__["send"] = told("pushes", self.send)
+        self.__dict__["send_bytes"] = told("pushes", self.send_bytes)
         tell(self._observers, "began", self)
 
     async def _connected(self) -> bool:
@@ -1149,7 +1150,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             self._calls = None
         if self._observers:
             tell(self._observers, "ended", self, code, self._peer.closed is None)
-            for name in ("send_exception", "send"):
+            for name in ("send_exception", "send", "send_bytes"):
                 self.__dict__.pop(name, None)
         self._peer.release(code)
         if self._deadlines is not None:
