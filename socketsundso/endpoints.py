@@ -466,7 +466,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _compiled_binary(cls, namespace: Mapping[str, Any], overrides: Overrides, gate: Gate) -> Route | None:
         for own in cls._binary_handlers:
             route = own.compile(
-                namespace, framing=cls._framing, endpoint=cls, overrides=overrides, replies=not gate.is_around
+                namespace,
+                framing=cls._framing,
+                arguments=type_arguments(cls)(own),
+                endpoint=cls,
+                overrides=overrides,
+                replies=not gate.is_around,
             )
             gate.stand_before(route, own)
             tell(cls._observers, "compiled", cls, route)

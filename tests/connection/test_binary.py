@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import pytest
 from msgspec import Struct
@@ -424,6 +424,56 @@ def test_a_method_of_a_base_is_inherited_and_overridden() -> None:
             ws.send_bytes(b"x")
             assert ws.receive_bytes() == expected
         assert "frame" not in endpoint.handlers
+
+
+T = TypeVar("T")
+
+
+class Generically(Endpoint, Generic[T]):
+    @binary
+    async def on_frame(self, frame: bytes) -> T:
+        return self.made(frame)
+
+    def made(self, frame: bytes) -> T:
+        raise NotImplementedError
+
+
+def test_a_generic_base_is_given_the_kind_of_its_replies() -> None:
+    """By its heir: bytes, or a model."""
+
+    class Bytes(Generically[bytes]):
+        def made(self, frame: bytes) -> bytes:
+            return frame
+
+    class Model(Generically[Seen]):
+        def made(self, frame: bytes) -> Seen:
+            return Seen(size=len(frame))
+
+    for endpoint in (Bytes, Model):
+        with connect(endpoint) as ws:
+            ws.send_bytes(b"abc")
+            if endpoint is Bytes:
+                assert ws.receive_bytes() == b"abc"
+            else:
+                assert ws.receive() == {"type": "frame", "size": 3}
+
+
+def test_dependencies_are_overridden_in_tests() -> None:
+    """Those of a class, as for messages."""
+
+    class Real: ...
+
+    class Fake(Real): ...
+
+    class Needs(Endpoint):
+        @binary
+        async def on_frame(self, frame: bytes, real: Annotated[Real, Depends(Real)]) -> bytes:
+            return type(real).__name__.encode()
+
+    Needs.dependency_overrides[Real] = Fake
+    with connect(Needs) as ws:
+        ws.send_bytes(b"?")
+        assert ws.receive_bytes() == b"Fake"
 
 
 def test_it_can_be_called_like_any_method() -> None:
