@@ -32,6 +32,8 @@ class Handlers(MutableMapping[str, Any]):
         return self._handlers[event]
 
     def __setitem__(self, event: str, handler: Any) -> None:
+        if isinstance(unbound(handler), BinaryHandler):
+            raise DefinitionError(f"event {event!r}: {handler!r} is for no event; declare it in the body of its class")
         if not isinstance(unbound(handler), Handler):
             raise DefinitionError(f"event {event!r}: {handler!r} is no handler; wrap it with Handler({event!r}, ...)")
         self.attach(handler, (event,))

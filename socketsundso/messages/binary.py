@@ -34,19 +34,16 @@ def encode_any(message: Any) -> bytes:
     return BinaryPayload(message) if isinstance(message, BYTES) else encode_push(message)
 
 
-def read_binary(
-    name: str, function: Callable[..., Any], namespaces: Iterable[Mapping[str, Any]], *, returns: bool = True
-) -> Signature:
+def read_binary(name: str, function: Callable[..., Any], namespaces: Iterable[Mapping[str, Any]]) -> Signature:
     """
     The signature of a handler of binary frames, whose one parameter is the frame.
 
     Raises `DefinitionError`, which names the remedy.
     """
-    found = read(name, function, namespaces, returns=returns, opaque=FRAMES)
-    where = f"event {name!r}"
+    found = read(name, function, namespaces, opaque=FRAMES)
     if found.streams or found.upload is not None:
         raise DefinitionError(
-            f"{where}: streams and uploads are told apart by a `ref`, which a binary frame has not; send each part "
+            f"event {name!r}: streams and uploads are told apart by a `ref`, which a binary frame has not; send each part "
             "with `await self.send_bytes(...)`, and take each frame as it comes"
         )
     check_frame(found)

@@ -99,6 +99,7 @@ class Decoder:
 
     @property
     def _handled(self) -> Iterable[Route]:
+        """Those of events, and of binary frames."""
         return (*self.routes.values(), *([] if self.binary is None else [self.binary]))
 
     def find(self, frame: Frame) -> Unread:

@@ -183,6 +183,8 @@ class Route:
     @functools.cached_property
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
+        if self.takes_frame:
+            return self.framing.names
         names = declared_names(whole_adapter(self.signature, self.framing).core_schema) | self.framing.names
         return names if self.items is None else names | self.items.declared
 

@@ -214,6 +214,20 @@ def test_an_error_is_a_text_without_a_ref() -> None:
     assert (answer(Fails, b"bug"))["code"] == "internal_error"
 
 
+def test_an_error_tells_no_input_where_none_is_to_be_told() -> None:
+    """With `include_input = False`, whatever the frame is taken as."""
+
+    class Discreet(Endpoint):
+        include_input = False
+
+        @binary
+        async def on_frame(self, frame: memoryview) -> None:
+            raise EventError("bad", errors=[{"type": "bad", "loc": ["header"], "msg": "no", "input": "secret"}])
+
+    told = answer(Discreet, b"secret")
+    assert (told["code"], "secret" in str(told)) == ("bad", False)
+
+
 async def opened() -> AsyncIterator[list[str]]:
     LOG.append("opened")
     yield LOG
@@ -559,6 +573,14 @@ def test_what_can_never_work_is_refused_with_the_remedy(make: Callable[[], Any],
     """At import, not with the first frame."""
     with pytest.raises(DefinitionError, match=text):
         make()
+
+
+def test_it_is_declared_in_the_body_of_a_class() -> None:
+    """It is no handler of an event, that could be attached."""
+    empty: Any = type("Empty", (Endpoint,), {})
+    for attach in (empty.attach_handler, lambda handler: empty.handlers.update(audio=handler)):
+        with pytest.raises(DefinitionError, match="is for no event; declare it in the body of its class"):
+            attach(Echo.on_audio)
 
 
 def test_the_package_has_it() -> None:
