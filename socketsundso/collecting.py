@@ -32,14 +32,14 @@ class Handlers(MutableMapping[str, Any]):
         return self._handlers[event]
 
     def __setitem__(self, event: str, handler: Any) -> None:
-        if isinstance(unbound(handler), BinaryHandler):
-            raise DefinitionError(f"event {event!r}: {handler!r} is for no event; declare it in the body of its class")
         if not isinstance(unbound(handler), Handler):
             raise DefinitionError(f"event {event!r}: {handler!r} is no handler; wrap it with Handler({event!r}, ...)")
         self.attach(handler, (event,))
 
     def attach(self, handler: Any, events: Iterable[str]) -> None:
         """One handler for several events, all or none."""
+        if isinstance(unbound(handler), BinaryHandler):
+            raise DefinitionError(f"{unbound(handler)!r} is for no event; declare it in the body of its class")
         events = list(events)
         self._change({**self._handlers, **dict.fromkeys(events, handler)}, events)
 

@@ -43,8 +43,8 @@ def read_binary(name: str, function: Callable[..., Any], namespaces: Iterable[Ma
     found = read(name, function, namespaces, opaque=FRAMES)
     if found.streams or found.upload is not None:
         raise DefinitionError(
-            f"event {name!r}: streams and uploads are told apart by a `ref`, which a binary frame has not; send each part "
-            "with `await self.send_bytes(...)`, and take each frame as it comes"
+            f"event {name!r}: streams and uploads are told apart by a `ref`, which a binary frame has not; send each "
+            "part with `await self.send_bytes(...)`, and take each frame as it comes"
         )
     check_frame(found)
     return found
