@@ -63,8 +63,10 @@ class Decoder:
         uploads: bool = False,
         texts: Mapping[str, Any] = _NO_TEXTS,
         batches: Route | None = None,
+        binary: Route | None = None,
     ) -> None:
         self.routes = dict(routes)
+        self.binary = binary  # that of binary frames, where they are no JSON
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.uploads = uploads  # handlers that take items are among them
         self.framing = framing
@@ -87,18 +89,25 @@ class Decoder:
             self.decode = functools.partial(_decode_either, self.decode, self._responses(response))
         if self.texts:
             self.decode = functools.partial(_decode_any, self.texts, self.decode)
+        if self.binary is not None:
+            self.decode = _unless_binary(self.decode, self.binary.struct())
         message: Message = self.decode(frame)
         return message
 
     @functools.cached_property
     def overridable(self) -> tuple[Callable[..., Any], ...]:
         """The dependencies of all handlers."""
-        return tuple(call for route in self.routes.values() for call in route.signature.overridable)
+        return tuple(call for route in self._handled for call in route.signature.overridable)
 
     @functools.cached_property
     def handshake(self) -> Mapping[str, Parameter]:
         """What they take of the handshake, by name."""
-        return {name: taken for route in self.routes.values() for name, taken in route.signature.handshake.items()}
+        return {name: taken for route in self._handled for name, taken in route.signature.handshake.items()}
+
+    @property
+    def _handled(self) -> Iterable[Route]:
+        """Those of events, and of binary frames."""
+        return (*self.routes.values(), *([] if self.binary is None else [self.binary]))
 
     def _responses(self, response: Callable[[Mapping[str, Any]], type]) -> Callable[[Frame], Any]:
         names = {"route": self.routes["reply"], "error": None}
@@ -224,6 +233,15 @@ def _shown(text: str | Raw) -> Any:
         return msgspec.json.decode(text)
     except UNREADABLE:
         return None
+
+
+def _unless_binary(decode: Callable[[Frame], Message], binary: Message) -> Callable[[Frame], Message]:
+    """Texts are decoded; what is binary is for its handler as it is."""
+
+    def decode_text(frame: Frame) -> Message:
+        return decode(frame) if type(frame) is str else binary
+
+    return decode_text
 
 
 def _refuse(message: Any, endpoint: Any, frame: Frame) -> None:

@@ -25,6 +25,7 @@ from socketsundso import (
     JsonRpc,
     Keep,
     RateLimit,
+    binary,
     event,
 )
 from tests.rooms.serving import WAIT_S, Connect, run, serving
@@ -535,6 +536,20 @@ def test_random_frames_have_an_answer_or_none() -> None:
 def test_a_bound_of_batches_is_a_positive_number(bound: Any) -> None:
     with pytest.raises(DefinitionError, match="max_batch"):
         JsonRpc(max_batch=bound)
+
+
+def test_what_answers_binary_data() -> None:
+    """Is binary data, or nothing: a result would have no `id`."""
+
+    async def echo(self: Any, data: bytes) -> bytes:
+        return data
+
+    async def length(self: Any, data: bytes) -> int:
+        return len(data)
+
+    assert type("Echo", (Endpoint,), {"envelope": JsonRpc(), "echo": binary(echo)})
+    with pytest.raises(DefinitionError, match="no id"):
+        type("Length", (Endpoint,), {"envelope": JsonRpc(), "length": binary(length)})
 
 
 def test_what_is_flat_stays_refused_in_flat_envelopes() -> None:
