@@ -480,8 +480,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             is_nothing = returns is None or returns is type(None)
             if cls._framing.answers_requests and not is_nothing and replies_of(cls.__name__, returns) != "binary":
                 raise DefinitionError(
-                    f"{cls.__name__}.{own.__name__}: what answers binary data has no id, so JsonRpc() has no result for "
-                    "it; write `-> bytes` or `-> None`, and `await self.send(...)` for messages"
+                    f"{cls.__name__}.{own.__name__}: what answers binary data has no id, so JsonRpc() has no result "
+                    "for it; write `-> bytes` or `-> None`, and `await self.send(...)` for messages"
                 )
             route = own.compile(
                 namespace,
