@@ -242,7 +242,7 @@ class ObjectFraming(Framing):
         return core_schema.typed_dict_schema({**fields, **own}, extra_behavior=extra, cls_name=TITLE)
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
-        return b"%b%b%b}" % (frame[:-1], self._ref_head, msgspec.json.encode(ref))
+        return b"".join((frame[:-1], self._ref_head, msgspec.json.encode(ref), b"}"))
 
     def ref_end(self, ref: Ref) -> bytes:
         return self.with_ref(b"}", ref)
@@ -432,13 +432,13 @@ class ArrayFraming(Framing):
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
         if self._is_ref_last:
-            return b"%b%b]" % (frame[: -len(b"null]")], msgspec.json.encode(ref))
+            return b"".join((frame[: -len(b"null]")], msgspec.json.encode(ref), b"]"))
         if self.ref_place is None:
             return frame
         end = frame.index(b'",null') + 1  # where the name ends, unless it has an escaped quotation mark
         if frame[end - 2] == BACKSLASH:
             end = end_of_text(frame, 1)
-        return b"%b,%b%b" % (frame[:end], msgspec.json.encode(ref), frame[end + len(b",null") :])
+        return b"".join((frame[:end], b",", msgspec.json.encode(ref), frame[end + len(b",null") :]))
 
 
 class _Data(NamedTuple):
