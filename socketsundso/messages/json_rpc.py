@@ -79,6 +79,7 @@ class JsonRpc:
         """What requests and answers share is the `id`."""
 
     def framing(self, ref_key: str) -> Framing:
+        """What it is compiled to, for an endpoint with this `ref_key`. Raises `DefinitionError`."""
         return JsonRpcFraming(self.max_batch)
 
 
