@@ -84,7 +84,7 @@ WINGS = {
     "contract/comparing": [{"judging", "bounds"}, {"containment"}, {"diff"}, {"report"}],
     "contract/python": [{"text", "runtime"}, {"types"}, {"parts"}, {"client"}],
     "contract/python/runtime": [
-        {"words", "by_msgspec", "by_pydantic", "frames"},
+        {"words", "by_msgspec", "by_pydantic", "frames", "turns"},
         {"protocol"},
         {"waiting", "handshake"},
         {"session"},
