@@ -1,7 +1,7 @@
 """
 What the envelope of a message costs: other keys, a nested data part, arrays, JSON-RPC, each beside the flat one and
-beside a naive loop that reads the same wire with a pydantic union. Every message has a `ref`, which its reply repeats. And the
-echo of a binary frame.
+beside a naive loop that reads the same wire with a pydantic union. Every message has a `ref`, which its reply repeats.
+And the echo of a binary frame.
 
 Servers take turns as in `roundtrip`; the bounds that are promised are printed beside.
 """

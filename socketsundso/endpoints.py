@@ -69,7 +69,6 @@ from socketsundso.connection import (
     declared_pings,
     end_answer,
     handshake_of,
-    is_answered,
     is_valid,
     loop_for,
     note_answered,
@@ -93,7 +92,6 @@ from socketsundso.messages import (
     Overrides,
     Questions,
     Route,
-    answer_requests,
     are_overridden,
     cancel_route,
     complete_route,
@@ -325,6 +323,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
         cls._framing = framing_of(cls)
+        if cls._framing.answers_requests:
+            cls.acknowledge = True
         cls._send_answer = staticmethod(send_answer if cls._framing.answers_requests else Peer.send_body)
         events = cls._events()
         handlers = inherited(cls, WebSocketHandlingEndpoint, events)
@@ -425,7 +425,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
         style: Any = {"extra": cls.extra, "alias_generator": cls.alias_generator}
-        converses = before.converses or cls.acknowledge or cls._questions is not None
+        converses = (
+            before.converses or (cls.acknowledge and not cls._framing.answers_requests) or cls._questions is not None
+        )
         uploads = before.uploads
         for event in changed:
             if event in handlers:
@@ -442,8 +444,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
-                if cls._framing.answers_requests:
-                    answer_requests(route, cls._framing, is_answered)
                 tell(cls._observers, "compiled", cls, route)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None

@@ -42,7 +42,7 @@ WINGS = {
         {"fields"},
         {"built_models"},
         {"route", "writers"},
-        {"decoder", "dependencies", "replies", "results"},
+        {"decoder", "dependencies", "replies"},
         {"definition", "pushes", "details"},
         {"items", "questions", "binary"},
     ],
@@ -56,7 +56,7 @@ WINGS = {
         {"tasks"},
         {"serial", "calls", "text_pings"},
         {"concurrent", "batches"},
-        {"binary"},
+        {"loops"},
     ],
     "rooms": [
         {"presence", "history"},

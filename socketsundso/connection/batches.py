@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from socketsundso.connection.current import Collected, begin_answer, collecting, respond_with_valid
+from socketsundso.connection.current import Collected, begin_answer, collecting, is_answered, respond_with_valid
 from socketsundso.connection.requests import Admitted
 from socketsundso.connection.serial import Serial, stray
 from socketsundso.errors import EventError
 from socketsundso.messages import (
+    NULL_RESULT,
     UNDECODABLE,
     Frame,
     Framing,
@@ -83,13 +84,16 @@ class _Batch:
             if route.apart in _ANSWERED_OFTEN:
                 raise EventError("malformed_message", f"{route.event!r} has more answers than one: not in a batch")
             value = await self._value(message, text)
+            if ref is None or (value is None and is_answered()):
+                return
             if value is None:
+                answers.append(loop.definition.framing.with_ref(NULL_RESULT, ref))
                 return
             if loop.responds:
                 await respond_with_valid(self._endpoint.respond, route.encoder.validate(value))
                 return
             body = route.encode(value)
-            answers.append(body if ref is None else loop.definition.framing.with_ref(body, ref))
+            answers.append(loop.definition.framing.with_ref(body, ref))
         except Refused as exc:
             await self._refuse(exc.judgement)
         except asyncio.CancelledError as exc:

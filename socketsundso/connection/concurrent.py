@@ -27,7 +27,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.calls import Calls, answer_of
-from socketsundso.connection.current import NOTHING, answering, begin_answer
+from socketsundso.connection.current import NOTHING, answering, begin_answer, is_answered
 from socketsundso.connection.lines import about
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, Call, Group, Reason, Request
@@ -171,7 +171,11 @@ class Concurrent(Serial):
                                 rest = self._reply(route, value, ref)
                             if rest is not None:
                                 await rest
-                        elif ref is not None and endpoint.acknowledge and not route.signature.tears_down:
+                        elif (
+                            ref is not None
+                            and endpoint.acknowledge
+                            and not (route.signature.tears_down or context.run(is_answered))
+                        ):
                             await self._send(_acknowledgement(route), ref)
                     except Refused as exc:
                         handle = None  # what has raised is over
@@ -214,7 +218,7 @@ class Concurrent(Serial):
             if value is not None:
                 if (rest := self._reply(route, value, ref)) is not None:
                     await rest
-            elif ref is not None and self.endpoint.acknowledge and not route.signature.tears_down:
+            elif ref is not None and self.endpoint.acknowledge and not (route.signature.tears_down or is_answered()):
                 await self._send(_acknowledgement(route), ref)
             return
         except Refused as exc:
@@ -917,4 +921,5 @@ class _Acknowledged(NamedTuple):
 
 
 def _acknowledgement(route: Route) -> bytes:
-    return msgspec.json.encode({"type": route.event})
+    name = "complete" if route.framing.answers_requests else route.event
+    return msgspec.json.encode({"type": name})

@@ -30,6 +30,7 @@ from socketsundso.connection.current import (
     answering,
     begin_answer,
     collecting,
+    is_answered,
     note_answered,
     respond_with_valid,
     send_answer,
@@ -39,6 +40,7 @@ from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
+    NULL_RESULT,
     UNDECODABLE,
     Definition,
     Frame,
@@ -142,8 +144,11 @@ class Serial:
                     value = message.call(endpoint, frame)
                     if route.awaited:
                         value = await value
-                    if value is not None and (rest := self._reply(route, value, ref)) is not None:
-                        await rest
+                    if value is not None:
+                        if (rest := self._reply(route, value, ref)) is not None:
+                            await rest
+                    elif ref is not None and route.framing.answers_requests:
+                        await self._answer_with_null(ref)
                 except Refused as exc:
                     refused, message = True, exc.judgement
                 except asyncio.CancelledError as exc:
@@ -240,6 +245,13 @@ class Serial:
         writer = peer.writer  # `peer.write`, unfolded: for each reply
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
 
+    async def _answer_with_null(self, ref: Ref) -> None:
+        """Its handler gives nothing, and an envelope of requests and results demands an answer."""
+        if not is_answered():
+            body = self.definition.framing.with_ref(NULL_RESULT, ref)
+            if not self.peer.write(body):
+                await self.peer.send_reply(body)
+
     def prepare(self, value: Any) -> Any:
         """The reply to what is being answered, for `deliver`; None for none. Raises `ResponseError`."""
         if value is None:
@@ -287,8 +299,11 @@ class Serial:
                 value = route.call_unread(message, self.endpoint, frame)
                 if route.awaited:
                     value = await value
-                if value is not None and (rest := self._reply(route, value, ref)) is not None:
-                    await rest
+                if value is not None:
+                    if (rest := self._reply(route, value, ref)) is not None:
+                        await rest
+                elif ref is not None and route.framing.answers_requests:
+                    await self._answer_with_null(ref)
             except Refused as exc:
                 judgement = exc.judgement
             except asyncio.CancelledError as exc:
