@@ -1040,7 +1040,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if not await self._authenticated():
                 self._tell_refusal("forbidden")
                 return False
-            if self._declaration.uses_rooms:
+            if self._declaration.attends:
                 self._membership.attend()
             step = "on_connect"
             if self._declaration.history:
