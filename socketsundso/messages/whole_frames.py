@@ -45,7 +45,7 @@ def _canonical_reader(adapter: TypeAdapter[Any], framing: Framing) -> Callable[[
 
     def read(frame: Any) -> Any:
         text = frame if isinstance(frame, str) else frame.decode()
-        fields = msgspec.json.decode(framing.data_of(text), type=dict[str, Raw] | None) or {}
+        fields = _fields(framing.data_of(text), framing)
         for key in (framing.type_key, framing.ref_key):
             fields.pop(cast(str, key), None)
         name = framing.outline(text).type
@@ -56,6 +56,16 @@ def _canonical_reader(adapter: TypeAdapter[Any], framing: Framing) -> Callable[[
         raise placed(failure, framing.place)
 
     return read
+
+
+def _fields(data: bytes, framing: Framing) -> dict[str, Any]:
+    """Those of a data part. Raises pydantic's `ValidationError` for what is no object."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Raw] | None) or {}
+    except msgspec.ValidationError:
+        given = msgspec.json.decode(data)
+    wrong: Any = {"type": "dict_type", "loc": framing.place, "input": given}
+    raise ValidationError.from_exception_data(TITLE, [wrong])
 
 
 def _model_reader(adapter: TypeAdapter[Any], ref_key: str) -> Callable[[Any], Any]:
