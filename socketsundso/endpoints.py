@@ -69,13 +69,13 @@ from socketsundso.connection import (
     declared_pings,
     end_answer,
     handshake_of,
-    is_answered,
     is_valid,
     loop_for,
     note_answered,
     refusal,
     seconds_since_1970,
     send_answer,
+    watch_answer,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
@@ -443,7 +443,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
                 if cls._framing.answers_requests:
-                    answer_requests(route, cls._framing, is_answered)
+                    answer_requests(route, cls._framing, watch_answer)
                 tell(cls._observers, "compiled", cls, route)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None

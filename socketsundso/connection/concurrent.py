@@ -60,8 +60,8 @@ class Concurrent(Serial):
     """The loop of one connection."""
 
     __slots__ = (
-        "_active", "_backlog", "_calls", "_context", "_groups", "_heard", "_is_answered", "_listens", "_running",
-        "_streams", "_tasks", "_turn", "_value",
+        "_acknowledges", "_active", "_backlog", "_calls", "_context", "_groups", "_heard", "_is_answered", "_listens",
+        "_running", "_streams", "_tasks", "_turn", "_value",
     )  # fmt: skip
 
     endpoint: Any
@@ -69,6 +69,7 @@ class Concurrent(Serial):
 
     def __init__(self, endpoint: Converses, peer: Peer, definition: Definition, responds: bool) -> None:
         super().__init__(endpoint, peer, definition, responds)
+        self._acknowledges = endpoint.acknowledge and not definition.framing.answers_requests  # which it does anyway
         self._value: Any = None  # of the handler that has just had its turn
         self._is_answered = False  # what has its turn, though its handler is not done and has not waited yet
         # the rest is made once there is something under way: a connection that is idle weighs no more than another
@@ -102,7 +103,7 @@ class Concurrent(Serial):
         return self._converse()
 
     async def _converse(self) -> int:
-        endpoint, peer, source = self.endpoint, self.peer, self._source
+        peer, source = self.peer, self._source
         frame: Any
         message: Any
         context: Any
@@ -171,7 +172,7 @@ class Concurrent(Serial):
                                 rest = self._reply(route, value, ref)
                             if rest is not None:
                                 await rest
-                        elif ref is not None and endpoint.acknowledge and not route.signature.tears_down:
+                        elif ref is not None and self._acknowledges and not route.signature.tears_down:
                             await self._send(_acknowledgement(route), ref)
                     except Refused as exc:
                         handle = None  # what has raised is over
@@ -214,7 +215,7 @@ class Concurrent(Serial):
             if value is not None:
                 if (rest := self._reply(route, value, ref)) is not None:
                     await rest
-            elif ref is not None and self.endpoint.acknowledge and not route.signature.tears_down:
+            elif ref is not None and self._acknowledges and not route.signature.tears_down:
                 await self._send(_acknowledgement(route), ref)
             return
         except Refused as exc:
@@ -281,7 +282,7 @@ class Concurrent(Serial):
         return None if writer is not None and writer.write_soon(body) else self.peer.send_reply(body)
 
     def prepare(self, value: Any) -> Any:
-        if value is not None or not self.endpoint.acknowledge:
+        if value is not None or not self._acknowledges:
             return super().prepare(value)
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         return None if route is None or ref is None else _Acknowledged(route, ref)

@@ -71,17 +71,25 @@ def end_answer() -> None:
     _answering.set(None)
 
 
-_answered: ContextVar[Answering | None] = ContextVar("socketsundso_answered", default=None)
+class Answered:
+    """Has a request its answer, though its handler goes on? Of one for all that the handler starts, also in threads."""
+
+    yet = False
+
+
+_answered: ContextVar[Answered | None] = ContextVar("socketsundso_answered", default=None)
+
+
+def watch_answer() -> Answered:
+    """Notes whether the request that is handled now has had its answer."""
+    answered = Answered()
+    _answered.set(answered)
+    return answered
 
 
 def note_answered() -> None:
-    """What is being answered has its answer, though the handler goes on."""
-    _answered.set(_answering.get())
-
-
-def is_answered() -> bool:
-    record = _answering.get()
-    return record is not None and _answered.get() is record
+    if (answered := _answered.get()) is not None:
+        answered.yet = True
 
 
 class Collected(list[bytes]):

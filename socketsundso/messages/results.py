@@ -8,7 +8,7 @@ Requests that are answered always, and messages that never are: what an envelope
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from socketsundso.messages.framing import Framing
 from socketsundso.messages.judge import Frame
@@ -22,11 +22,18 @@ class Null:
 NULL = Null()
 
 
-def answer_requests(route: Route, framing: Framing, is_answered: Callable[[], bool]) -> None:
+class Watched(Protocol):
+    """Has a request been answered yet?"""
+
+    @property
+    def yet(self) -> bool: ...
+
+
+def answer_requests(route: Route, framing: Framing, watch_answer: Callable[[], Watched]) -> None:
     """
     Have the route's requests answered, whatever its handler gives, and nothing else. Not those for a stream.
 
-    `is_answered`: the handler that has just ended has done so itself.
+    `watch_answer` begins to note whether the handler does so itself.
     """
     if route.apart in ("stream", "cancel", "item", "complete", "reply", "text"):
         return
@@ -35,15 +42,16 @@ def answer_requests(route: Route, framing: Framing, is_answered: Callable[[], bo
     route.encode = route.encoder.encode
 
     def wrap(call: CallMessage) -> CallMessage:
-        async def answered(message: Any, endpoint: Any, frame: Frame) -> Any:
+        async def result(message: Any, endpoint: Any, frame: Frame) -> Any:
+            answered = watch_answer()
             value = call(message, endpoint, frame)
             if calls_async:
                 value = await value
             if message.ref is None:
                 return None
-            return NULL if value is None and not is_answered() else value
+            return NULL if value is None and not answered.yet else value
 
-        return answered
+        return result
 
     route.put_before(wrap, awaited=True, waits=True)
 
