@@ -14,9 +14,10 @@ after `on_connect`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import CoroutineType, MappingProxyType, coroutine
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
@@ -253,6 +254,8 @@ class Concurrent(Serial):
             return Answer(None, exc.ref, self._charge() or _alone(exc))
         except FrameError as exc:
             return Answer(None, None, _alone(exc))
+        if self._backlog is None and found.route is self.definition.decoder.batches:
+            self._wake()  # no handler has run in this context, as those of the batch will have in its own
         return self._unless_in_use(found)
 
     def _unless_in_use(self, message: Call) -> Call:
@@ -585,14 +588,46 @@ class Concurrent(Serial):
         request = Request(message, frame, key)
         if message.ref is not None:
             self._active[message.ref] = request
-        group = self._groups.get(route.event)
-        if group is None:
-            group = self._groups[route.event] = Group(route.conduct.limit or self.endpoint.max_concurrent)
-        if group.begins(request):
+        if self._group(route).begins(request):
             self._launch(request, self._apart(request))
         else:
             self._waiting.hold(frame)
         return None
+
+    def _group(self, route: Any) -> Group:
+        group = self._groups.get(route.event)
+        if group is None:
+            group = self._groups[route.event] = Group(route.conduct.limit or self.endpoint.max_concurrent)
+        return group
+
+    @contextlib.asynccontextmanager
+    async def turn(self, message: Call, frame: Frame) -> AsyncIterator[None]:
+        """That of a message among the concurrent ones of its event, for a batch that calls it out by itself."""
+        request = Request(message, frame, (message.key,) if isinstance(message, Admitted) else None)
+        group = self._group(message.route)
+        if not group.begins(request):
+            request.begins = asyncio.get_running_loop().create_future()
+            try:
+                await request.begins
+            except asyncio.CancelledError:
+                if request in group.waiting:
+                    group.waiting.remove(request)
+                else:
+                    self._pass_on_turn(request)
+                raise
+        try:
+            yield
+        finally:
+            self._pass_on_turn(request)
+
+    def _pass_on_turn(self, request: Request) -> None:
+        """One of the concurrent requests is done."""
+        for waiting in self._groups[request.message.route.event].end(request):
+            if waiting.begins is None:
+                self._waiting.let_go(waiting.frame)
+                self._launch(waiting, self._apart(waiting))
+            elif not waiting.begins.done():  # one that is cancelled passes its turn on
+                waiting.begins.set_result(None)
 
     def _bound(self, message: Call, frame: Frame) -> Call:
         """With valid arguments, one of which says whom it waits for."""
@@ -638,9 +673,7 @@ class Concurrent(Serial):
         if route.apart != "concurrent":
             self._streams -= 1
         else:
-            for waiting in self._groups[route.event].end(request):
-                self._waiting.let_go(waiting.frame)
-                self._launch(waiting, self._apart(waiting))
+            self._pass_on_turn(request)
         if (error := failure_of(task)) is not None:
             where = type(self.endpoint).__name__, route.event, self.peer.name
             logger.error("%s: %r of %s failed", *where, exc_info=error, extra=self._about(request))
