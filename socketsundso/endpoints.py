@@ -71,7 +71,6 @@ from socketsundso.connection import (
     handshake_of,
     is_valid,
     loop_for,
-    note_answered,
     refusal,
     seconds_since_1970,
     send_answer,
@@ -726,7 +725,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
-        note_answered()
+        if self._framing.answers_requests:
+            self.answered.add(record)
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)
         else:
@@ -960,6 +960,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     @functools.cached_property
     def _peer(self) -> Peer:
         return Peer(self.websocket, self.subprotocols)
+
+    @functools.cached_property
+    def answered(self) -> set[Any]:
+        """What has its answer though its handler goes on, in an envelope in which nothing may have two."""
+        return set()
 
     @functools.cached_property
     def _kept(self) -> Kept:

@@ -39,9 +39,7 @@ from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
-from socketsundso.connection.current import is_answered as is_answered
 from socketsundso.connection.current import is_valid as is_valid
-from socketsundso.connection.current import note_answered as note_answered
 from socketsundso.connection.current import send_answer as send_answer
 from socketsundso.connection.deadlines import Deadlines as Deadlines
 from socketsundso.connection.deadlines import Expiry as Expiry

@@ -14,9 +14,10 @@ after `on_connect`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import CoroutineType, MappingProxyType, coroutine
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
@@ -27,7 +28,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
 from socketsundso.connection.calls import Calls, answer_of
-from socketsundso.connection.current import NOTHING, answering, begin_answer, is_answered
+from socketsundso.connection.current import NOTHING, answering, begin_answer
 from socketsundso.connection.lines import about
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, Call, Group, Reason, Request
@@ -212,7 +213,7 @@ class Concurrent(Serial):
                                 yield from rest
                         elif route.signature.tears_down:
                             self._is_answered = False  # it was, before that
-                        elif ref is not None and endpoint.acknowledge and not is_answered():
+                        elif ref is not None and endpoint.acknowledge and not self.has_answer():
                             self._handled = None
                             yield from self._send(_acknowledgement(route), ref)
                     except Refused as exc:
@@ -263,7 +264,9 @@ class Concurrent(Serial):
             if value is not None:
                 if (rest := self._reply(route, value, ref)) is not None:
                     await rest
-            elif ref is not None and self.endpoint.acknowledge and not (route.signature.tears_down or is_answered()):
+            elif (
+                ref is not None and self.endpoint.acknowledge and not (route.signature.tears_down or self.has_answer())
+            ):
                 await self._send(_acknowledgement(route), ref)
             return
         except Refused as exc:
@@ -301,6 +304,8 @@ class Concurrent(Serial):
             return Answer(None, exc.ref, self._charge() or _alone(exc))
         except FrameError as exc:
             return Answer(None, None, _alone(exc))
+        if self._backlog is None and found.route is self.definition.decoder.batches:
+            self._wake()  # no handler has run in this context, as those of the batch will have in its own
         return self._unless_in_use(found)
 
     def _unless_in_use(self, message: Call) -> Call:
@@ -607,14 +612,46 @@ class Concurrent(Serial):
         request = Request(message, frame, key)
         if message.ref is not None:
             self._active[message.ref] = request
-        group = self._groups.get(route.event)
-        if group is None:
-            group = self._groups[route.event] = Group(route.conduct.limit or self.endpoint.max_concurrent)
-        if group.begins(request):
+        if self._group(route).begins(request):
             self._launch(request, self._apart(request))
         else:
             self._waiting.hold(frame)
         return None
+
+    def _group(self, route: Any) -> Group:
+        group = self._groups.get(route.event)
+        if group is None:
+            group = self._groups[route.event] = Group(route.conduct.limit or self.endpoint.max_concurrent)
+        return group
+
+    @contextlib.asynccontextmanager
+    async def turn(self, message: Call, frame: Frame) -> AsyncIterator[None]:
+        """That of a message among the concurrent ones of its event, for a batch that calls it out by itself."""
+        request = Request(message, frame, (message.key,) if isinstance(message, Admitted) else None)
+        group = self._group(message.route)
+        if not group.begins(request):
+            request.begins = asyncio.get_running_loop().create_future()
+            try:
+                await request.begins
+            except asyncio.CancelledError:
+                if request in group.waiting:
+                    group.waiting.remove(request)
+                else:
+                    self._pass_on_turn(request)
+                raise
+        try:
+            yield
+        finally:
+            self._pass_on_turn(request)
+
+    def _pass_on_turn(self, request: Request) -> None:
+        """One of the concurrent requests is done."""
+        for waiting in self._groups[request.message.route.event].end(request):
+            if waiting.begins is None:
+                self._waiting.let_go(waiting.frame)
+                self._launch(waiting, self._apart(waiting))
+            elif not waiting.begins.done():  # one that is cancelled passes its turn on
+                waiting.begins.set_result(None)
 
     def _bound(self, message: Call, frame: Frame) -> Call:
         """With valid arguments, one of which says whom it waits for."""
@@ -660,9 +697,7 @@ class Concurrent(Serial):
         if route.apart != "concurrent":
             self._streams -= 1
         else:
-            for waiting in self._groups[route.event].end(request):
-                self._waiting.let_go(waiting.frame)
-                self._launch(waiting, self._apart(waiting))
+            self._pass_on_turn(request)
         if (error := failure_of(task)) is not None:
             where = type(self.endpoint).__name__, route.event, self.peer.name
             logger.error("%s: %r of %s failed", *where, exc_info=error, extra=self._about(request))

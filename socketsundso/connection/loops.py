@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from socketsundso.connection.concurrent import Concurrent
+from socketsundso.connection.current import answering
 from socketsundso.connection.serial import Serial
 from socketsundso.messages import Definition, Ref, Route
 
@@ -23,8 +24,8 @@ def _reply(self: Serial, route: Route, value: Any, ref: Ref | None) -> Awaitable
 
 
 def _reply_to_requests(self: Serial, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
-    """The same; nothing to what is no request."""
-    if ref is None and not route.takes_frame:
+    """The same; nothing to what is no request, nor a second time."""
+    if (ref is None and not route.takes_frame) or ("answered" in vars(self.endpoint) and self.has_answer()):
         return None
     return _reply(self, route, value, ref)
 
@@ -43,18 +44,39 @@ class BinaryConcurrent(Concurrent):
     _reply = _reply
 
 
-class RequestsSerial(Serial):
+class _Requests(Serial):
+    """Of an envelope in which each request has one answer, and nothing else has any."""
+
+    __slots__ = ()
+    endpoint: Any
+    _reply = _reply_to_requests
+
+    def has_answer(self) -> bool:
+        answered, record = self.endpoint.answered, answering(self.peer)
+        if record not in answered:
+            return False
+        answered.discard(record)
+        return True
+
+    def deliver(self, reply: Any) -> Awaitable[None] | None:
+        self.endpoint.answered.add(answering(self.peer))
+        return super().deliver(reply)
+
+    async def _answer(self, exc: Exception, about_message: bool = False) -> None:
+        self.has_answer()  # an error is told in spite of it
+        await super()._answer(exc, about_message)
+
+
+class RequestsSerial(_Requests):
     """One request, or notification, at a time."""
 
     __slots__ = ()
-    _reply = _reply_to_requests
 
 
-class RequestsConcurrent(Concurrent):
+class RequestsConcurrent(_Requests, Concurrent):
     """Requests of which several may be under way."""
 
     __slots__ = ()
-    _reply = _reply_to_requests
 
 
 def loop_for(definition: Definition) -> type[Serial]:

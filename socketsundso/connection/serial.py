@@ -30,8 +30,6 @@ from socketsundso.connection.current import (
     answering,
     begin_answer,
     collecting,
-    is_answered,
-    note_answered,
     respond_with_valid,
     send_answer,
 )
@@ -245,9 +243,13 @@ class Serial:
         writer = peer.writer  # `peer.write`, unfolded: for each reply
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
 
+    def has_answer(self) -> bool:
+        """Has the handler that has just ended answered by itself? Asked once, and only where nothing may have two."""
+        return False
+
     async def _answer_with_null(self, ref: Ref) -> None:
         """Its handler gives nothing, and an envelope of requests and results demands an answer."""
-        if not is_answered():
+        if not self.has_answer():
             body = self.definition.framing.with_ref(NULL_RESULT, ref)
             if not self.peer.write(body):
                 await self.peer.send_reply(body)
@@ -268,7 +270,6 @@ class Serial:
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         """Send it. None: it is sent, else what is to be awaited for that."""
-        note_answered()
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
         if collecting.get() is not None and type(reply) is not BinaryPayload:
