@@ -137,5 +137,6 @@ from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.teardown import finishing as finishing
 from socketsundso.messages.whole import Wholes as Wholes
+from socketsundso.messages.whole import field_names as field_names
 from socketsundso.messages.whole import refuse_beside as refuse_beside
 from socketsundso.messages.whole_frames import is_frame as is_frame

@@ -137,7 +137,7 @@ class Route:
             _refuse_reserved(signature, framing)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
-            target = binding(function, target, conduct.key)
+            target = binding(function, target, conduct)
         if framing.ref_place is None and self.apart in ("stream", "upload"):
             raise DefinitionError(
                 f"event {self.event!r}: a request with many messages is told from others by its `ref`, which the "
