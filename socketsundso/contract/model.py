@@ -32,8 +32,9 @@ class Message:
     """
     What one side sends: its `type`, and the schema of its fields without the envelope's keys (type and ref).
 
-    `schema` is an object's or a `$ref` to one. A model's own `type` field is the envelope's, and not among its
-    properties here. `name` is what it is called in generated code, unique in its channel.
+    `schema` is an object's or a `$ref` to one; where the wire has the fields apart, a reply may be any JSON value. A
+    `type` by which a model says what it is, is the envelope's, and not among its properties here. `name` is what it is
+    called in generated code, unique in its channel.
     """
 
     type: str
@@ -113,10 +114,28 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How a message is written: the keys of its type and of its ref, beside its fields."""
+    """
+    How a message is written: an object with the keys of its type and of its ref, and its fields beside them, or, with a
+    `data_key`, as the value of that. With `parts` it is an array of these, "type", "ref" and "data", and has no keys.
+
+    `is_open` says that there may be other keys beside those of the envelope, where the fields have one of their own.
+    """
 
     type_key: str = "type"
     ref_key: str = "ref"
+    data_key: str = ""
+    parts: tuple[str, ...] = ()
+    is_open: bool = False
+
+    @property
+    def is_flat(self) -> bool:
+        """Do the fields of a message stand beside its type? Else they are apart, and may be any JSON value."""
+        return not self.data_key and not self.parts
+
+    @property
+    def has_refs(self) -> bool:
+        """Can a message say which one it answers?"""
+        return not self.parts or "ref" in self.parts
 
 
 @dataclass(frozen=True, slots=True)
