@@ -19,16 +19,24 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[..., Awaitable[None]]
 
 
+class BinaryPayload(bytes):
+    """What goes out in a binary frame, where a plain `bytes` is the JSON of a text frame."""
+
+    __slots__ = ()
+
+
 class Writer(Protocol):
     """
-    Writes a text if that needs no waiting; False: it was not written, ASGI's `send` is to do it.
+    Writes a text, or binary data, if that needs no waiting; False: it was not written, ASGI's `send` is to do it.
 
-    `write_soon` is for one that is probably followed by more.
+    `write_soon` is for a text that is probably followed by more.
     """
 
     def write(self, payload: bytes) -> bool: ...
 
     def write_soon(self, payload: bytes) -> bool: ...
+
+    def write_binary(self, payload: bytes) -> bool: ...
 
 
 class Wire(Writer, Protocol):
@@ -36,7 +44,7 @@ class Wire(Writer, Protocol):
 
     def stands_for(self, send: Send, /) -> bool: ...
 
-    def frame(self, payload: bytes) -> bytes: ...
+    def frame(self, payload: bytes, *, binary: bool = False) -> bytes: ...
 
     def push(self, frame: bytes) -> bool: ...
 
@@ -85,8 +93,13 @@ def wire_of(scope: Mapping[str, Any]) -> Wire | None:
 
 def source_of(scope: Mapping[str, Any], receive: Receive) -> Source | None:
     """What to take messages from instead of calling `receive`, where that is the server's own."""
-    source = cast(Source | None, _extension(scope, "socketsundso.pull"))
+    source = teller_of(scope)
     return source if source is not None and source.stands_for(receive) else None
+
+
+def teller_of(scope: Mapping[str, Any]) -> Source | None:
+    """Who tells that the peer has left, where the server does, whatever a middleware has put around `receive`."""
+    return cast(Source | None, _extension(scope, "socketsundso.pull"))
 
 
 def writer_of(scope: Mapping[str, Any], send: Send) -> Writer | None:

@@ -5,6 +5,7 @@ The life of one connection.
     peer          what is known of the other side, and sending to it in order; the one owner of that state
     serial        the receive loop: one message at a time
     concurrent    the receive loop of endpoints that converse: streams, concurrent handlers, cancel
+    binary        both of endpoints with a `@binary` method
     calls         what the server has asked, and who waits for the answers
     requests      what is under way on one connection, and whose turn it is
     streams       items of a handler, one by one
@@ -19,6 +20,7 @@ The life of one connection.
     handshake     what dependencies take of the handshake, solved by FastAPI
     origins       which pages may connect
     deadlines     what closes a connection by the clock
+    batches       several requests in one frame
     text_pings    texts that are answered as they are
     limits        how many messages of one connection are let pass
     refusal       what a peer is told whose connection did not come about
@@ -28,6 +30,8 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.batches import declared_batches as declared_batches
+from socketsundso.connection.binary import loop_for as loop_for
 from socketsundso.connection.calls import Calls as Calls
 from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
@@ -36,7 +40,10 @@ from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
+from socketsundso.connection.current import is_answered as is_answered
 from socketsundso.connection.current import is_valid as is_valid
+from socketsundso.connection.current import note_answered as note_answered
+from socketsundso.connection.current import send_answer as send_answer
 from socketsundso.connection.deadlines import Deadlines as Deadlines
 from socketsundso.connection.deadlines import Expiry as Expiry
 from socketsundso.connection.deadlines import check_seconds as check_seconds
@@ -68,6 +75,8 @@ from socketsundso.connection.peer import fitting_reason as fitting_reason
 from socketsundso.connection.peer import new_id as new_id
 from socketsundso.connection.queue import NEVER as NEVER
 from socketsundso.connection.queue import POLICIES as POLICIES
+from socketsundso.connection.queue import BinaryOutgoing as BinaryOutgoing
+from socketsundso.connection.queue import Bounds as Bounds
 from socketsundso.connection.queue import Conflate as Conflate
 from socketsundso.connection.queue import Counters as Counters
 from socketsundso.connection.queue import Notice as Notice

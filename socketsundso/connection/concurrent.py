@@ -96,7 +96,7 @@ class Concurrent(Serial):
     def run(self) -> Awaitable[int]:
         if self._tells is not None:
             self._tells.watch(self)
-        else:
+        if self._source is None:
             self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)
             self.peer.receive_by(self._ahead.arrival)
         return self._converse()
@@ -692,7 +692,7 @@ class Concurrent(Serial):
         """`_reply` for many: what is the same for all items of a stream is made once."""
         if self.responds:
             return functools.partial(self._reply, route, ref=ref)
-        peer, encode, framing = self.peer, route.encode, self.definition.framing
+        peer, encode, framing = self.peer, route.encode, self.definition.framing.of_items
         end = framing.ref_end(ref)
 
         def send_within(item: Any) -> Awaitable[None] | None:
@@ -856,8 +856,10 @@ class Concurrent(Serial):
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way beside the loop: a server that ends waits for it as for a handler."""
-        return bool(self._tasks) or (self._calls is not None and bool(self._calls.waiting))
+        """Whether something is under way while messages are awaited: a server that ends waits for that."""
+        if self._tasks or (self._calls is not None and self._calls.waiting):
+            return True
+        return self._backlog is not None and (not self._turn.over or bool(self._backlog.queue))
 
     @property
     def held_bytes(self) -> int:

@@ -25,7 +25,15 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
-from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
+from socketsundso.connection.current import (
+    NOTHING,
+    answering,
+    begin_answer,
+    collecting,
+    note_answered,
+    respond_with_valid,
+    send_answer,
+)
 from socketsundso.connection.lines import about
 from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
@@ -41,7 +49,7 @@ from socketsundso.messages import (
     ResponseError,
     Route,
 )
-from socketsundso.wire import Arrivals, Source, source_of
+from socketsundso.wire import Arrivals, BinaryPayload, Source, source_of, teller_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -79,8 +87,8 @@ class Serial:
     def __init__(self, endpoint: Answers, peer: Peer, definition: Definition, responds: bool) -> None:
         self.endpoint, self.peer, self.definition, self.responds = endpoint, peer, definition, responds
         self._task: asyncio.Task[Any] | None = None  # in which handlers run
-        self._tells: Source | None = source_of(peer.websocket.scope, peer.receive)  # of the peer's leaving
-        self._source: Arrivals | None = self._tells  # instead of ASGI's `receive`
+        self._tells: Source | None = teller_of(peer.websocket.scope)  # of the peer's leaving
+        self._source: Arrivals | None = source_of(peer.websocket.scope, peer.receive)  # instead of ASGI's `receive`
         self._receiving = False  # in ASGI's `receive`, and in no handler
         self._ahead: ReadAhead | None = None  # the source on other servers, once a handler has waited for a while
         self._glance: asyncio.TimerHandle | None = None  # looks whether a handler waits still
@@ -201,7 +209,7 @@ class Serial:
 
     def watch(self) -> None:
         """From now on it is known at once when the peer leaves, whatever runs."""
-        if self._receiving:
+        if self._receiving or self._tells is not None:
             return
         if self._source is None:
             self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)
@@ -238,6 +246,8 @@ class Serial:
             return None
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
+        if ref is None and self.definition.framing.answers_requests:
+            return None
         return route.encoder.validate(value) if self.responds else self._body(route, value, ref)
 
     def _body(self, route: Route, value: Any, ref: Ref | None) -> bytes:
@@ -246,9 +256,19 @@ class Serial:
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         """Send it. None: it is sent, else what is to be awaited for that."""
+        note_answered()
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
-        return None if self.peer.write(reply) else self.peer.send_reply(reply)
+        if collecting.get() is not None and type(reply) is not BinaryPayload:
+            return send_answer(self.peer, reply)
+        return self.write(reply)
+
+    def write(self, body: bytes) -> Awaitable[None] | None:
+        """A reply that is encoded. None: it is sent, else what is to be awaited for that."""
+        peer = self.peer
+        if type(body) is BinaryPayload:
+            return None if peer.write_binary(body) else peer.send_binary_reply(body)
+        return None if peer.write(body) else peer.send_reply(body)
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:
         """The exact slow path, for a frame that the fast one refused; unless that has judged the frame already."""

@@ -12,6 +12,8 @@ Knows no connection. One module per question:
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
     envelopes     in what messages stand, as endpoints declare it
     framing       the same, compiled: how frames are read and written
+    json_rpc      the same of JSON-RPC 2.0
+    results       requests that are answered always, and notifications that never are
     canonical     what is between the two: the form that messages have within the package
     refs          what a `ref` may be
     naming        what messages are called, by their own `type` or by their class
@@ -33,6 +35,7 @@ Knows no connection. One module per question:
     details       what an application's own errors tell, as JSON
     pushes        the same for messages that answer nothing
     items         the same for what a stream gives, one by one
+    binary        what is no JSON: what a `@binary` method takes and gives, bytes that are pushed
     questions     what the server asks of its clients, and how their answers are read
     values        the same for values that nothing was declared about
     response_errors  what is told of a value that is no valid reply
@@ -47,6 +50,11 @@ Knows no connection. One module per question:
 from socketsundso.messages import signature as signature
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
+from socketsundso.messages.binary import BinaryReplies as BinaryReplies
+from socketsundso.messages.binary import binary_payload as binary_payload
+from socketsundso.messages.binary import encode_any as encode_any
+from socketsundso.messages.binary import read_binary as read_binary
+from socketsundso.messages.binary import replies_of as replies_of
 from socketsundso.messages.canonical import numbered as numbered
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
@@ -91,6 +99,7 @@ from socketsundso.messages.fields import Field as Field
 from socketsundso.messages.framing import CANONICAL as CANONICAL
 from socketsundso.messages.framing import Framing as Framing
 from socketsundso.messages.items import item_encoder as item_encoder
+from socketsundso.messages.json_rpc import JsonRpc as JsonRpc
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
@@ -103,10 +112,12 @@ from socketsundso.messages.naming import Naming as Naming
 from socketsundso.messages.naming import own_types as own_types
 from socketsundso.messages.naming import pushed_fields as pushed_fields
 from socketsundso.messages.naming import pushed_type as pushed_type
+from socketsundso.messages.pushes import BYTES as BYTES
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
 from socketsundso.messages.pushes import naming_of as naming_of
 from socketsundso.messages.pushes import pushed_name as pushed_name
+from socketsundso.messages.pushes import refuse_bytes as refuse_bytes
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions
@@ -120,6 +131,7 @@ from socketsundso.messages.replies import is_model as is_model
 from socketsundso.messages.replies import naming_of_replies as naming_of_replies
 from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
+from socketsundso.messages.results import answer_requests as answer_requests
 from socketsundso.messages.route import ITEM_KEY as ITEM_KEY
 from socketsundso.messages.route import CallMessage as CallMessage
 from socketsundso.messages.route import Encodes as Encodes
@@ -127,6 +139,7 @@ from socketsundso.messages.route import Judgement as Judgement
 from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
 from socketsundso.messages.route import Unread as Unread
+from socketsundso.messages.route import batch_route as batch_route
 from socketsundso.messages.route import cancel_route as cancel_route
 from socketsundso.messages.route import complete_route as complete_route
 from socketsundso.messages.route import item_route as item_route

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Protocol, Union
 import msgspec
 from msgspec import Raw
 
+from socketsundso.errors import MalformedFrame
 from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent
 from socketsundso.messages.framing import CANONICAL, Framing, Misshapen
 from socketsundso.messages.judge import Frame, check_syntax, text_of
@@ -61,14 +62,20 @@ class Decoder:
         converses: bool = False,
         uploads: bool = False,
         texts: Mapping[str, Any] = _NO_TEXTS,
+        batches: Route | None = None,
+        binary: Route | None = None,
     ) -> None:
         self.routes = dict(routes)
+        self.binary = binary  # that of binary frames, where they are no JSON
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.uploads = uploads  # handlers that take items are among them
         self.framing = framing
         self.texts = texts  # whole frames that are messages as they are, without being decoded
+        self.batches = batches  # whose message several requests in one frame are
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
+        if batches is not None:
+            self.find = self._find_any  # type: ignore[method-assign]
 
     def _first_decode(self, frame: Frame) -> Message:
         # With a single Struct in the union msgspec would make the tag optional; without any it cannot be built.
@@ -78,20 +85,33 @@ class Decoder:
         padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
         structs = tuple(route.struct for route in self.routes.values())
         self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
+        if (response := self.framing.response) is not None and "reply" in self.routes:
+            self.decode = functools.partial(_decode_either, self.decode, self._responses(response))
         if self.texts:
             self.decode = functools.partial(_decode_any, self.texts, self.decode)
+        if self.binary is not None:
+            self.decode = _unless_binary(self.decode, self.binary.struct())
         message: Message = self.decode(frame)
         return message
 
     @functools.cached_property
     def overridable(self) -> tuple[Callable[..., Any], ...]:
         """The dependencies of all handlers."""
-        return tuple(call for route in self.routes.values() for call in route.signature.overridable)
+        return tuple(call for route in self._handled for call in route.signature.overridable)
 
     @functools.cached_property
     def handshake(self) -> Mapping[str, Parameter]:
         """What they take of the handshake, by name."""
-        return {name: taken for route in self.routes.values() for name, taken in route.signature.handshake.items()}
+        return {name: taken for route in self._handled for name, taken in route.signature.handshake.items()}
+
+    @property
+    def _handled(self) -> Iterable[Route]:
+        """Those of events, and of binary frames."""
+        return (*self.routes.values(), *([] if self.binary is None else [self.binary]))
+
+    def _responses(self, response: Callable[[Mapping[str, Any]], type]) -> Callable[[Frame], Any]:
+        names = {"route": self.routes["reply"], "error": None}
+        return msgspec.json.Decoder(response(names)).decode
 
     def find(self, frame: Frame) -> Unread:
         """
@@ -107,6 +127,28 @@ class Decoder:
             check_syntax(text)
             return self._envelope(text)
 
+    def _find_any(self, frame: Frame) -> Unread:
+        """The same of one request, or of several."""
+        text = text_of(frame)
+        try:
+            if self.framing.requests(text) is not None:
+                return Unread(self.batches, None, text)
+        except Misshapen as exc:
+            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+        return self.find_request(text)
+
+    def find_request(self, text: str) -> Unread:
+        """The same of one request alone, whose fields may have no names; what is no JSON is no reason to close."""
+        try:
+            check_syntax(text)
+        except MalformedFrame as exc:
+            raise MessageError("parse_error", [_detail("json_invalid", [], f"Invalid JSON: {exc}")]) from None
+        found = self._envelope(text)
+        try:
+            return Unread(found.route, found.ref, self.framing.named(text, found.route.keys))
+        except Misshapen as exc:
+            raise MessageError("validation_error", [_detail(exc.kind, list(exc.place), exc.msg)], found.ref) from None
+
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""
         text, place = text_of(frame), [self.framing.ref_place]
@@ -121,7 +163,7 @@ class Decoder:
         try:
             given, raw_ref = self.framing.outline(text)
         except Misshapen as exc:
-            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+            raise MalformedMessage([_detail(exc.kind, list(exc.place), exc.msg)]) from None
         ref, _ = read_ref(raw_ref)
         return Unread(self._route(given, text, ref), ref, text)
 
@@ -154,6 +196,13 @@ class Decoder:
         }
 
 
+def _decode_either(decode: Callable[[Frame], Any], otherwise: Callable[[Frame], Any], frame: Frame) -> Any:
+    try:
+        return decode(frame)
+    except UNDECODABLE:
+        return otherwise(frame)
+
+
 def _decode_any(texts: Mapping[str, Any], decode: Callable[[Frame], Any], frame: Frame) -> Any:
     return texts[frame] if type(frame) is str and frame in texts else decode(frame)
 
@@ -184,6 +233,15 @@ def _shown(text: str | Raw) -> Any:
         return msgspec.json.decode(text)
     except UNREADABLE:
         return None
+
+
+def _unless_binary(decode: Callable[[Frame], Message], binary: Message) -> Callable[[Frame], Message]:
+    """Texts are decoded; what is binary is for its handler as it is."""
+
+    def decode_text(frame: Frame) -> Message:
+        return decode(frame) if type(frame) is str else binary
+
+    return decode_text
 
 
 def _refuse(message: Any, endpoint: Any, frame: Frame) -> None:

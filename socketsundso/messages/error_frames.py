@@ -80,7 +80,11 @@ class UnknownEvent(MessageError):
 def error_frame(
     exc: Exception, policy: ErrorPolicy, ref: int | str | None = None, route: Declares | None = None
 ) -> bytes:
-    """The error frame that answers `exc`; `route` is that of the message that it is about."""
+    """
+    The error frame that answers `exc`; `route` is that of the message that it is about.
+
+    It is `null` where the envelope has no answer to what has no `ref`.
+    """
     fields = _described(exc, policy, route)
     body = _encode(fields, policy, ref)
     if len(body) <= policy.max_bytes:

@@ -464,7 +464,8 @@ def _is_named_by_type(choices: list[Any], framing: Framing) -> bool:
 
 
 def _undeclared(event: str, framing: Framing) -> Encoder:
-    return Encoder(event, framing) if framing.is_canonical else Undeclared(event, framing)
+    is_named = framing.names_replies and not framing.is_canonical
+    return Undeclared(event, framing) if is_named else Encoder(event, framing)
 
 
 def _no_object(event: str, model: Any) -> DefinitionError:

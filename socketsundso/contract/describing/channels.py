@@ -84,7 +84,8 @@ class _Endpoint:
             event: _choices(handler, self._read(event), handler.said_of_replies(self._read(event), arguments(handler)))
             for event, handler in self.handlers.items()
         }
-        self.pushes = list(sent.pushes(endpoint.emits, self._framing))
+        messages = [each for each in endpoint.emits if each is not bytes]
+        self.pushes = list(sent.pushes(messages, self._framing))
         calls = endpoint.calls.items()
         self._asked = [(each, answer) for asked, answer in calls for each in sent.pushes([asked], self._framing)]
         replies = [each for event in self.handlers for each in self._replies(event)]
