@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 from starlette.types import ASGIApp, Scope
 
 from socketsundso.messages import CANONICAL, Framing, pushed_name
-from socketsundso.testing.frames import Frames, Outgoing, Told
+from socketsundso.testing.frames import Frames, Outgoing, Told, frames_of
 from socketsundso.testing.kinds import Kind, read_as, value_as
 from socketsundso.testing.mailbox import Mailbox, Message
 from socketsundso.testing.peer import Close, Peer
@@ -155,8 +155,8 @@ class Connection:
         try:
             while True:
                 item = await mailbox.take(lambda _: True, f"item of {_name(event)!r}", within_s)
-                ended = item.get("type") in ("complete", "error")
-                if item.get("type") == "complete":
+                ended = self._frames.ends(item)
+                if ended and item.get("type") != "error":
                     return
                 yield self._read(item, returns)
         finally:
@@ -233,7 +233,7 @@ class Connection:
 
     @functools.cached_property
     def _frames(self) -> Frames:
-        return Frames(self._framing)
+        return frames_of(self._framing)
 
     def _begun(self, event: str | Mapping[str, Any], fields: dict[str, Any]) -> tuple[Any, Mailbox]:
         if not self._frames.has_refs:
@@ -270,7 +270,10 @@ class Connection:
         if isinstance(frame, bytes):
             self._mailbox.put(frame)
             return
-        message = self._frames.read(frame)
+        for message in self._frames.read(frame):
+            self._on_message(message)
+
+    def _on_message(self, message: Message) -> None:
         ref = message.get(self._frames.ref_key)
         if isinstance(ref, int | str) and (mailbox := self._pending.get(ref)) is not None:
             mailbox.put(message)
