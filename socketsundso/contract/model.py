@@ -13,6 +13,7 @@ values, in one order. Knows neither handlers nor any format that it is written i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -126,6 +127,13 @@ class Wire:
     data_key: str = ""
     parts: tuple[str, ...] = ()
     is_open: bool = False
+
+    def __str__(self) -> str:
+        """`{"event", "ref", "payload": {...}}`"""
+        if self.parts:
+            return f"[{', '.join(self.parts)}]"
+        fields = f"{json.dumps(self.data_key)}: {{...}}" if self.data_key else "..."
+        return f"{{{json.dumps(self.type_key)}, {json.dumps(self.ref_key)}, {fields}}}"
 
     @property
     def is_flat(self) -> bool:
