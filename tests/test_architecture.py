@@ -70,6 +70,7 @@ WINGS = {
     ],
     "contract": [
         {"model", "identifiers"},
+        {"speaking"},
         {"schemas", "asyncapi", "python", "typescript"},
         {"describing", "comparing"},
         {"page"},
@@ -79,8 +80,13 @@ WINGS = {
         {"by_pydantic", "by_msgspec", "canonical"},
         {"components"},
     ],
-    "contract/asyncapi": [{"drafts", "protocol", "payloads"}, {"nodes"}, {"parameters"}, {"writing", "reading"}],
-    "contract/describing": [{"docstrings", "codes", "sent", "handshake"}, {"channels"}, {"routes"}],
+    "contract/asyncapi": [
+        {"drafts", "protocol", "payloads"},
+        {"wires", "nodes"},
+        {"parameters"},
+        {"writing", "reading"},
+    ],
+    "contract/describing": [{"docstrings", "codes", "sent", "handshake", "wires"}, {"channels"}, {"routes"}],
     "contract/comparing": [{"judging", "bounds"}, {"containment"}, {"diff"}, {"report"}],
     "contract/python": [{"text", "runtime"}, {"types"}, {"parts"}, {"client"}],
     "contract/python/runtime": [
@@ -93,6 +99,7 @@ WINGS = {
     "contract/typescript": [{"types", "compact"}, {"channels"}, {"client"}],
     "testing": [
         {"peer", "mailbox"},
+        {"frames"},
         {"kinds"},
         {"connection", "broadcasts"},
         {"synchronous"},

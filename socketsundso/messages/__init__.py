@@ -108,12 +108,15 @@ from socketsundso.messages.judge import text_of as text_of
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
+from socketsundso.messages.naming import Naming as Naming
 from socketsundso.messages.naming import own_types as own_types
 from socketsundso.messages.naming import pushed_fields as pushed_fields
 from socketsundso.messages.naming import pushed_type as pushed_type
 from socketsundso.messages.pushes import BYTES as BYTES
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.pushes import naming_of as naming_of
+from socketsundso.messages.pushes import pushed_name as pushed_name
 from socketsundso.messages.pushes import refuse_bytes as refuse_bytes
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
@@ -125,6 +128,7 @@ from socketsundso.messages.refs import Ref as Ref
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model
+from socketsundso.messages.replies import naming_of_replies as naming_of_replies
 from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
 from socketsundso.messages.route import ITEM_KEY as ITEM_KEY
