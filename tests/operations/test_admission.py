@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -159,8 +160,13 @@ def test_refusals_are_counted_by_reason() -> None:
     assert refusals.refused["max_connections"] - before == 3
 
 
-def test_a_bound_that_is_reached_is_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bound_that_is_reached_is_a_line_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The log names the option once, not once for each of a flood."""
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)  # servers of other tests may have set it
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "disabled", False)
+    caplog.set_level(logging.WARNING, "uvicorn.error")
     clock = Clock()
     admission = Admission(Settings(max_connections=1), clock)
     admission.enter(HERE)
