@@ -29,6 +29,7 @@ from socketsundso import (
     binary,
     event,
 )
+from socketsundso.connection import batches
 from tests.rooms.serving import WAIT_S, Connect, run, serving
 
 PARSE, REQUEST, METHOD, PARAMS, INTERNAL, SERVER = -32700, -32600, -32601, -32602, -32603, -32000
@@ -527,6 +528,22 @@ def test_one_that_waits_in_a_batch_may_be_cancelled_with_it() -> None:
             await talk(connect)
 
     run(whole)
+
+
+def test_answers_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for too much at once is told so; what is no request is done all the same."""
+
+    monkeypatch.setattr(batches, "MAX_BYTES", 1000)
+
+    async def talk(peer: Peer) -> None:
+        large = "x" * 500
+        asked = [request("anything", [large], 1), request("anything", [large], 2), request("anything", [3], 3)]
+        answers = await peer.ask([*asked, notification("note", [4]), request("noted", id_=5)])
+        assert answers[:2] == [result(large, 1), result(large, 2)]
+        assert [each["error"]["data"]["code"] for each in answers[2:]] == ["batch_too_large"] * 2
+        assert await peer.ask(request("noted")) == result([4])
+
+    served(talk)
 
 
 def test_streams_in_batches_count() -> None:
