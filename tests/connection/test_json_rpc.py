@@ -326,6 +326,8 @@ def test_notifications_are_never_answered(converses: bool) -> None:
             notification("nowhere"),
             notification("fail", ["x"]),
             notification("fail", ["x", "bug"]),
+            notification("fail", ["-32600"]),
+            notification("fail", ["malformed_message"]),
             notification("respond_first"),
             notification("with_teardown"),
             [notification("note", [2]), notification("nowhere")],
@@ -376,6 +378,7 @@ def test_a_batch_that_converses() -> None:
         assert (told(together[1]), together[1]["error"]["data"]["code"]) == ((SERVER, 2), "timeout")
         answers = await peer.ask([request("count", [1], 1), request("total", id_=2)])
         assert [told(each) for each in answers] == [(REQUEST, 1), (REQUEST, 2)]
+        assert await peer.ask([notification("count", [1]), request("note")]) == [result(None)]
 
     served(talk, Conversing)
 
