@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from socketsundso.connection.concurrent import Concurrent
-from socketsundso.connection.current import answering
+from socketsundso.connection.current import answering, collecting, send_answer
 from socketsundso.connection.serial import Serial
 from socketsundso.messages import Definition, Ref, Route
 
@@ -77,6 +77,13 @@ class RequestsConcurrent(_Requests, Concurrent):
     """Requests of which several may be under way."""
 
     __slots__ = ()
+
+    async def _send(self, body: bytes, ref: Ref) -> None:
+        if collecting.get() is None:
+            await super()._send(body, ref)
+        else:  # null, to a request of a batch
+            framing = self.definition.framing
+            await send_answer(self.peer, framing.with_ref(framing.frame(body), ref))
 
 
 def loop_for(definition: Definition) -> type[Serial]:

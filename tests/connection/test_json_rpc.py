@@ -579,10 +579,12 @@ def test_who_has_answered_itself_gives_no_null() -> None:
         for method in ("from_a_thread", "from_a_task", "respond_first"):
             assert await peer.ask(request(method)) == result(1)
             assert await peer.ask([request(method), request("note", id_=2)]) == [result(1), result(None, 2)]
+            assert await peer.ask([request("nothing_with_teardown")]) == [result(None)]
         assert await peer.ask(request("nothing_with_teardown")) == result(None)
 
     served(talk, Busy)
     served(talk, type("Acknowledging", (Busy,), {"acknowledge": True}))
+    served(talk, type("BusyConversing", (Busy, Conversing), {}))
 
 
 def test_positions_of_parameters_that_look_at_the_whole_message() -> None:
