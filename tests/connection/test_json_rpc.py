@@ -587,6 +587,44 @@ def test_who_has_answered_itself_gives_no_null() -> None:
     served(talk, type("BusyConversing", (Busy, Conversing), {}))
 
 
+@LOOPS
+def test_who_answers_late_owes_the_next_its_null(converses: bool) -> None:
+    """An answer behind the end of its handler counts for that request, and for no other one with the same `id`."""
+
+    class Late(Conversing if converses else Api):  # type: ignore[misc]
+        @event
+        async def later(self) -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: loop.call_soon(self.spawn, self.respond(1)))
+
+    async def talk(peer: Peer) -> None:
+        for _ in range(3):
+            assert [await peer.ask(request("later")), await peer.hear()] == [result(None), result(1)]
+
+    served(talk, Late)
+
+
+def test_items_that_are_given_to_respond() -> None:
+    """Of a stream, by itself or by an override that puts in what it likes."""
+
+    class Loud(Conversing):
+        @event
+        async def more_of(self) -> AsyncIterator[Point]:
+            await self.respond(Point(x=1))
+            yield Point(x=2)
+
+        async def respond(self, response: Any) -> None:
+            await super().respond(response)
+
+    async def talk(peer: Peer) -> None:
+        await peer.send(request("more_of"))
+        for x in (1, 2):
+            assert await peer.hear() == notification("point", {"item": {"x": x, "y": 0}, "ref": 1})
+        assert await peer.hear() == result(None)
+
+    served(talk, Loud)
+
+
 def test_positions_of_parameters_that_look_at_the_whole_message() -> None:
     """Validators that take `info`, and keys that a generator makes of the names."""
 
