@@ -839,8 +839,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         peer = self._peer
         _, route, ref, _, wrong = answering(peer) or NOTHING
-        if ref is None and route is not None and self._framing.answers_requests:
-            return
         if exc is not wrong and isinstance(exc, ValidationError):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         elif isinstance(exc, EventError) and exc.detail_names:

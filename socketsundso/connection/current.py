@@ -103,9 +103,10 @@ collecting: ContextVar[Collected | None] = ContextVar("socketsundso_collecting",
 
 
 async def send_answer(peer: Peer, body: bytes) -> None:
-    """Send an answer that is written already, or put it to the others of its batch; nothing, where it is null."""
+    """Send an answer that is written already, or put it to the others of its batch; none to what has no `ref`."""
     batch = collecting.get()
-    if body == b"null":
+    _, route, ref, _, _ = answering(peer) or NOTHING
+    if body == b"null" or (route is not None and ref is None):
         return
     if batch is None or batch.over:
         await peer.send_body(body)
