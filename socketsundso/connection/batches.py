@@ -94,7 +94,7 @@ class _Batch:
                 what = "those before have so large answers that there is no room for this one; ask for it apart"
                 raise loop._charge() or EventError("batch_too_large", what)
             value = await self._value(message, text)
-            if ref is None or (value is None and loop.has_answer()):
+            if ref is None or loop.has_answer():
                 return
             if value is None:
                 answers.append(loop.definition.framing.with_ref(NULL_RESULT, ref))

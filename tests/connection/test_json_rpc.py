@@ -562,7 +562,7 @@ def test_streams_in_batches_count() -> None:
     served(talk, Limited)
 
 
-def test_who_has_answered_itself_gives_no_null() -> None:
+def test_who_has_answered_itself_gives_no_other_result() -> None:
     """From a thread, from a task, and where the class acknowledges: one result."""
 
     class Busy(Api):
@@ -571,12 +571,17 @@ def test_who_has_answered_itself_gives_no_null() -> None:
             self.sync.respond(1)
 
         @event
+        async def and_more(self) -> int:
+            await self.respond(1)
+            return 2
+
+        @event
         async def from_a_task(self) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.respond(1))
 
     async def talk(peer: Peer) -> None:
-        for method in ("from_a_thread", "from_a_task", "respond_first"):
+        for method in ("from_a_thread", "from_a_task", "respond_first", "and_more"):
             assert await peer.ask(request(method)) == result(1)
             assert await peer.ask([request(method), request("note", id_=2)]) == [result(1), result(None, 2)]
             assert await peer.ask([request("nothing_with_teardown")]) == [result(None)]
