@@ -40,6 +40,7 @@ from socketsundso.collecting import (
 )
 from socketsundso.connection import (
     NOTHING,
+    Answered,
     ASGIClass,
     Calls,
     Current,
@@ -725,12 +726,15 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
-        if self._framing.answers_requests:
-            self.answered.add(record)
+        framing = self._framing
+        if route is not None and route.apart == "stream":
+            framing = framing.of_items
+        elif framing.answers_requests:
+            self._answered.note(record)
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)
         else:
-            await self._send_answer(self._peer, body if ref is None else self._framing.with_ref(body, ref))
+            await self._send_answer(self._peer, body if ref is None else framing.with_ref(body, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -962,9 +966,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         return Peer(self.websocket, self.subprotocols)
 
     @functools.cached_property
-    def answered(self) -> set[Any]:
-        """What has its answer though its handler goes on, in an envelope in which nothing may have two."""
-        return set()
+    def _answered(self) -> Answered:
+        """In an envelope in which nothing may have two answers."""
+        return Answered()
 
     @functools.cached_property
     def _kept(self) -> Kept:

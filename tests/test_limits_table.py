@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from socketsundso import Endpoint
+from socketsundso import Endpoint, JsonRpc
 from socketsundso.cli.run import SHUTDOWN_TIMEOUT_S, command
-from socketsundso.connection import ahead, calls, limits, requests, uploads
+from socketsundso.connection import ahead, batches, calls, limits, requests, uploads
 from socketsundso.endpoints import _FAREWELL_S
 from socketsundso.messages.refs import MAX_REF_LENGTH
 from socketsundso.operations import Settings
@@ -70,6 +70,7 @@ BOUNDS: dict[str, list[str]] = {
     "what an error frame tells": ["the input"] if Endpoint.include_input and Endpoint.disclose_events else [],
     "what waits for a reader that does not read": [size(Endpoint.max_outbound_bytes)],
     "... of replies": ["64 KiB"],  # asyncio's high-water mark
+    "requests in a batch of JSON-RPC; the answers to it": [str(JsonRpc().max_batch), size(batches.MAX_BYTES)],
     "rooms of a connection": [f"{Endpoint.max_rooms:,}"],
     "rooms that it may enter": ["all"],
     "rooms of one `resume`": [f"{membership.MAX_RESUMED:,}"],

@@ -35,6 +35,7 @@ from socketsundso.connection.calls import Calls as Calls
 from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
 from socketsundso.connection.current import NOTHING as NOTHING
+from socketsundso.connection.current import Answered as Answered
 from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current

@@ -6,7 +6,8 @@ Several requests in one frame, and their answers in another: what JSON-RPC calls
 
 They are handled one after the other, in the turn of a single message; what says something *about* a request (a cancel,
 an item, the answer to a call) counts at once. Answers leave together, behind the last of them; what handlers send of
-their own is not held back. A stream or an upload has more than one answer, and is refused.
+their own is not held back. A stream or an upload has more than one answer, and is refused, and so are the requests
+behind `MAX_BYTES` of answers: `batch_too_large`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from socketsundso.messages import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+MAX_BYTES = 4 << 20
+"""Of answers; that of who is asked before there are so many may be larger."""
 
 _ABOUT_OTHERS = ("cancel", "item", "complete", "reply")
 _ANSWERED_OFTEN = ("stream", "upload")
@@ -69,7 +73,7 @@ class _Batch:
             answers.over = True
             collecting.reset(before)
         if told := list(filter(None, answers)):
-            await self._peer.send_body(b"[%b]" % b",".join(told))
+            await self._peer.send_reply(b"[%b]" % b",".join(told))
 
     async def _answer(self, text: str, answers: Collected) -> None:
         loop, message = self._loop, self._read(text)
@@ -86,8 +90,11 @@ class _Batch:
             if route.apart in _ANSWERED_OFTEN:
                 what = f"{route.event!r} has more answers than one: not in a batch"
                 raise loop._charge() or EventError("malformed_message", what)
+            if ref is not None and sum(map(len, answers)) > MAX_BYTES:
+                what = "those before have so large answers that there is no room for this one; ask for it apart"
+                raise loop._charge() or EventError("batch_too_large", what)
             value = await self._value(message, text)
-            if ref is None or (value is None and loop.has_answer()):
+            if ref is None or loop.has_answer():
                 return
             if value is None:
                 answers.append(loop.definition.framing.with_ref(NULL_RESULT, ref))

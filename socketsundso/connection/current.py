@@ -71,6 +71,28 @@ def end_answer() -> None:
     _answering.set(None)
 
 
+class Answered:
+    """
+    The requests of a connection that have their answer though their handlers go on.
+
+    Each is asked for once, at its end. Of those that are answered later than that the oldest are forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[int, Answering | None] = {}  # each is itself, whatever other request has the same `ref`
+
+    def note(self, record: Answering | None) -> None:
+        self._records[id(record)] = record
+        if len(self._records) > MOST_ANSWERED:
+            del self._records[next(iter(self._records))]
+
+    def take(self, record: Answering | None) -> bool:
+        return self._records.pop(id(record), None) is not None
+
+
+MOST_ANSWERED = 1024
+
+
 class Collected(list[bytes]):
     """The answers to the requests of one batch, which leave together; `over`, they have left."""
 
@@ -81,9 +103,10 @@ collecting: ContextVar[Collected | None] = ContextVar("socketsundso_collecting",
 
 
 async def send_answer(peer: Peer, body: bytes) -> None:
-    """Send an answer that is written already, or put it to the others of its batch; nothing, where it is null."""
+    """Send an answer that is written already, or put it to the others of its batch; none to what has no `ref`."""
     batch = collecting.get()
-    if body == b"null":
+    _, route, ref, _, _ = answering(peer) or NOTHING
+    if body == b"null" or (route is not None and ref is None):
         return
     if batch is None or batch.over:
         await peer.send_body(body)

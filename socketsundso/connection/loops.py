@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from socketsundso.connection.concurrent import Concurrent
-from socketsundso.connection.current import answering
+from socketsundso.connection.current import answering, collecting, send_answer
 from socketsundso.connection.serial import Serial
 from socketsundso.messages import Definition, Ref, Route
 
@@ -25,7 +25,7 @@ def _reply(self: Serial, route: Route, value: Any, ref: Ref | None) -> Awaitable
 
 def _reply_to_requests(self: Serial, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
     """The same; nothing to what is no request, nor a second time."""
-    if (ref is None and not route.takes_frame) or ("answered" in vars(self.endpoint) and self.has_answer()):
+    if (ref is None and not route.takes_frame) or ("_answered" in vars(self.endpoint) and self.has_answer()):
         return None
     return _reply(self, route, value, ref)
 
@@ -52,14 +52,10 @@ class _Requests(Serial):
     _reply = _reply_to_requests
 
     def has_answer(self) -> bool:
-        answered, record = self.endpoint.answered, answering(self.peer)
-        if record not in answered:
-            return False
-        answered.discard(record)
-        return True
+        return self.endpoint._answered.take(answering(self.peer))  # type: ignore[no-any-return]  # of any endpoint
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
-        self.endpoint.answered.add(answering(self.peer))
+        self.endpoint._answered.note(answering(self.peer))
         return super().deliver(reply)
 
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
@@ -77,6 +73,13 @@ class RequestsConcurrent(_Requests, Concurrent):
     """Requests of which several may be under way."""
 
     __slots__ = ()
+
+    async def _send(self, body: bytes, ref: Ref) -> None:
+        if collecting.get() is None:
+            await super()._send(body, ref)
+        else:  # null, to a request of a batch
+            framing = self.definition.framing
+            await send_answer(self.peer, framing.with_ref(framing.frame(body), ref))
 
 
 def loop_for(definition: Definition) -> type[Serial]:

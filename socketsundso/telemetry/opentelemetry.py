@@ -287,7 +287,9 @@ _QUOTED = f'"{KEY}"'
 
 
 def _has_place_for_key(route: Route) -> bool:
-    """Not in an array; and a field of the application's that is called so stays one."""
+    """Not in an array, nor in binary data; and a field of the application's that is called so stays one."""
+    if route.takes_frame:
+        return False
     struct: Any = route.struct
     config = struct.__struct_config__
     if config.array_like:
@@ -320,7 +322,8 @@ def _without_key(inner: CallMessage) -> CallMessage:
         if _may_have_key(frame):
             frame = _stripped(frame)
             if isinstance(message, Unread):
-                message = Unread(message.route, message.ref, text_of(frame))
+                text = text_of(_stripped(message.text))  # whose fields may have got their names
+                message = Unread(message.route, message.ref, text)
         return inner(message, endpoint, frame)
 
     return call

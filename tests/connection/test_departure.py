@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import weakref
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from socketsundso import Endpoint, event
+from socketsundso import Endpoint, JsonRpc, event
 from tests.harness import Peer
 from tests.rooms import serving as servers
 from tests.rooms.serving import WAIT_S, run, serving
@@ -129,6 +130,27 @@ def test_messages_behind_a_waiting_handler_hide_no_departure() -> None:
             await client.connection.close(4321)
             await soon(App.ended)
             assert App.log == ["heard", 0, 1, 2, 4321]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("acknowledge", [False, True], ids=["serial", "conversing"])
+def test_a_batch_may_finish_within_the_grace(acknowledge: bool) -> None:
+    """All of its handlers; `on_disconnect` gets the peer's code."""
+
+    app: Any = type("App", (Waiting,), {"envelope": JsonRpc(), "acknowledge": acknowledge})
+
+    async def main() -> None:
+        async with serving(app) as connect:
+            client = await connect()
+            waiting = {"jsonrpc": "2.0", "id": 1, "method": "wait"}
+            await client.connection.send(json.dumps([waiting, waiting]))
+            await soon(app.started)
+            await client.connection.close(4321)
+            app.release.set()
+            await soon(app.ended)
+            assert app.log == ["finished", "finished", 4321]
 
     run(main)
 

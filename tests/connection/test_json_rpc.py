@@ -29,6 +29,7 @@ from socketsundso import (
     binary,
     event,
 )
+from socketsundso.connection import batches
 from tests.rooms.serving import WAIT_S, Connect, run, serving
 
 PARSE, REQUEST, METHOD, PARAMS, INTERNAL, SERVER = -32700, -32600, -32601, -32602, -32603, -32000
@@ -325,6 +326,8 @@ def test_notifications_are_never_answered(converses: bool) -> None:
             notification("nowhere"),
             notification("fail", ["x"]),
             notification("fail", ["x", "bug"]),
+            notification("fail", ["-32600"]),
+            notification("fail", ["malformed_message"]),
             notification("respond_first"),
             notification("with_teardown"),
             [notification("note", [2]), notification("nowhere")],
@@ -375,6 +378,7 @@ def test_a_batch_that_converses() -> None:
         assert (told(together[1]), together[1]["error"]["data"]["code"]) == ((SERVER, 2), "timeout")
         answers = await peer.ask([request("count", [1], 1), request("total", id_=2)])
         assert [told(each) for each in answers] == [(REQUEST, 1), (REQUEST, 2)]
+        assert await peer.ask([notification("count", [1]), request("note")]) == [result(None)]
 
     served(talk, Conversing)
 
@@ -529,6 +533,22 @@ def test_one_that_waits_in_a_batch_may_be_cancelled_with_it() -> None:
     run(whole)
 
 
+def test_answers_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for too much at once is told so; what is no request is done all the same."""
+
+    monkeypatch.setattr(batches, "MAX_BYTES", 1000)
+
+    async def talk(peer: Peer) -> None:
+        large = "x" * 500
+        asked = [request("anything", [large], 1), request("anything", [large], 2), request("anything", [3], 3)]
+        answers = await peer.ask([*asked, notification("note", [4]), request("noted", id_=5)])
+        assert answers[:2] == [result(large, 1), result(large, 2)]
+        assert [each["error"]["data"]["code"] for each in answers[2:]] == ["batch_too_large"] * 2
+        assert await peer.ask(request("noted")) == result([4])
+
+    served(talk)
+
+
 def test_streams_in_batches_count() -> None:
     """They are refused, but a rate limit sees them."""
 
@@ -542,7 +562,7 @@ def test_streams_in_batches_count() -> None:
     served(talk, Limited)
 
 
-def test_who_has_answered_itself_gives_no_null() -> None:
+def test_who_has_answered_itself_gives_no_other_result() -> None:
     """From a thread, from a task, and where the class acknowledges: one result."""
 
     class Busy(Api):
@@ -551,18 +571,63 @@ def test_who_has_answered_itself_gives_no_null() -> None:
             self.sync.respond(1)
 
         @event
+        async def and_more(self) -> int:
+            await self.respond(1)
+            return 2
+
+        @event
         async def from_a_task(self) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.respond(1))
 
     async def talk(peer: Peer) -> None:
-        for method in ("from_a_thread", "from_a_task", "respond_first"):
+        for method in ("from_a_thread", "from_a_task", "respond_first", "and_more"):
             assert await peer.ask(request(method)) == result(1)
             assert await peer.ask([request(method), request("note", id_=2)]) == [result(1), result(None, 2)]
+            assert await peer.ask([request("nothing_with_teardown")]) == [result(None)]
         assert await peer.ask(request("nothing_with_teardown")) == result(None)
 
     served(talk, Busy)
     served(talk, type("Acknowledging", (Busy,), {"acknowledge": True}))
+    served(talk, type("BusyConversing", (Busy, Conversing), {}))
+
+
+@LOOPS
+def test_who_answers_late_owes_the_next_its_null(converses: bool) -> None:
+    """An answer behind the end of its handler counts for that request, and for no other one with the same `id`."""
+
+    class Late(Conversing if converses else Api):  # type: ignore[misc]
+        @event
+        async def later(self) -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: loop.call_soon(self.spawn, self.respond(1)))
+
+    async def talk(peer: Peer) -> None:
+        for _ in range(3):
+            assert [await peer.ask(request("later")), await peer.hear()] == [result(None), result(1)]
+
+    served(talk, Late)
+
+
+def test_items_that_are_given_to_respond() -> None:
+    """Of a stream, by itself or by an override that puts in what it likes."""
+
+    class Loud(Conversing):
+        @event
+        async def more_of(self) -> AsyncIterator[Point]:
+            await self.respond(Point(x=1))
+            yield Point(x=2)
+
+        async def respond(self, response: Any) -> None:
+            await super().respond(response)
+
+    async def talk(peer: Peer) -> None:
+        await peer.send(request("more_of"))
+        for x in (1, 2):
+            assert await peer.hear() == notification("point", {"item": {"x": x, "y": 0}, "ref": 1})
+        assert await peer.hear() == result(None)
+
+    served(talk, Loud)
 
 
 def test_positions_of_parameters_that_look_at_the_whole_message() -> None:

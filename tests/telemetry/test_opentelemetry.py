@@ -19,7 +19,7 @@ from pydantic import ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
-from socketsundso import ArrayEnvelope, Depends, Endpoint, Envelope, EventError, event
+from socketsundso import ArrayEnvelope, Depends, Endpoint, Envelope, EventError, JsonRpc, binary, event
 from socketsundso.models import EventMessage
 from socketsundso.telemetry import opentelemetry, prometheus
 from socketsundso.testing import HandshakeRefused, connect
@@ -427,6 +427,51 @@ def test_envelopes(envelope: Any, frame: Any, continues: bool) -> None:
     finally:
         opentelemetry.uninstrument()
     assert (traced.message().parent is not None) is continues
+
+
+@pytest.mark.parametrize("is_batch", [False, True], ids=["request", "batch"])
+@pytest.mark.parametrize("params", [["hi"], {"msg": "hi"}], ids=["positions", "names"])
+def test_json_rpc(params: Any, is_batch: bool) -> None:
+    """It stands beside the method, of each request of a batch, too, whether its params have names or not."""
+    traced = Traced()
+
+    class Rpc(Endpoint):
+        envelope = JsonRpc()
+
+        @event
+        async def say(self, msg: str) -> str:
+            return msg
+
+    frame = {"jsonrpc": "2.0", "id": 1, "method": "say", "params": params, KEY: TRACEPARENT}
+    answer = {"jsonrpc": "2.0", "id": 1, "result": "hi"}
+    opentelemetry.instrument(Rpc, tracer_provider=traced.provider)
+    try:
+        with TestClient(Rpc).websocket_connect("/") as ws:
+            ws.send_json([frame] if is_batch else frame)
+            assert ws.receive_json() == ([answer] if is_batch else answer)
+    finally:
+        opentelemetry.uninstrument()
+    assert traced.message().parent is not None
+
+
+def test_binary_data(caplog: pytest.LogCaptureFixture) -> None:
+    """Frames that a `@binary` method takes are messages, which bring no trace."""
+    traced = Traced()
+
+    class Echo(Endpoint):
+        @binary
+        async def on_audio(self, frame: bytes) -> bytes:
+            return frame
+
+    opentelemetry.instrument(Echo, tracer_provider=traced.provider)
+    try:
+        with TestClient(Echo).websocket_connect("/") as ws:
+            ws.send_bytes(b"pcm")
+            assert ws.receive_bytes() == b"pcm"
+    finally:
+        opentelemetry.uninstrument()
+    assert (traced.message().name, traced.message().parent) == ("process Echo.audio", None)
+    assert not caplog.records
 
 
 def test_the_connection(traced: Traced) -> None:
