@@ -55,7 +55,7 @@ def _array_reader(places: list[tuple[str, Any, Any]]) -> Callable[[bytes], _Head
     def read(frame: bytes) -> _Head:
         parts: Any = decode(frame)
         data = parts.data
-        found = numbers(data) if data is not UNSET and bytes(data[:1]) == b"{" else _Numbers()
+        found = numbers(data) if data is not UNSET and bytes(data).startswith(b"{") else _Numbers()
         return _Head(found.room, found.seq, parts.type, getattr(parts, "ref", None), data)
 
     return read
