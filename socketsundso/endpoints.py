@@ -69,10 +69,8 @@ from socketsundso.connection import (
     declared_pings,
     end_answer,
     handshake_of,
-    is_answered,
     is_valid,
     loop_for,
-    note_answered,
     refusal,
     seconds_since_1970,
     send_answer,
@@ -93,7 +91,6 @@ from socketsundso.messages import (
     Overrides,
     Questions,
     Route,
-    answer_requests,
     are_overridden,
     cancel_route,
     complete_route,
@@ -325,6 +322,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
         cls._framing = framing_of(cls)
+        if cls._framing.answers_requests:
+            cls.acknowledge = True
         cls._send_answer = staticmethod(send_answer if cls._framing.answers_requests else Peer.send_body)
         events = cls._events()
         handlers = inherited(cls, WebSocketHandlingEndpoint, events)
@@ -425,7 +424,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         arguments = type_arguments(cls)
         routes, gate = dict(before.routes), cls._gate()
         style: Any = {"extra": cls.extra, "alias_generator": cls.alias_generator}
-        converses = before.converses or cls.acknowledge or cls._questions is not None
+        converses = (
+            before.converses or (cls.acknowledge and not cls._framing.answers_requests) or cls._questions is not None
+        )
         uploads = before.uploads
         for event in changed:
             if event in handlers:
@@ -442,8 +443,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 )
                 route.hidden = not own.include_in_schema
                 gate.stand_before(route, own)
-                if cls._framing.answers_requests:
-                    answer_requests(route, cls._framing, is_answered)
                 tell(cls._observers, "compiled", cls, route)
                 converses = converses or route.conduct is not None
                 uploads = uploads or route.items is not None
@@ -726,7 +725,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
-        note_answered()
+        if self._framing.answers_requests:
+            self.answered.add(record)
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)
         else:
@@ -962,6 +962,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         return Peer(self.websocket, self.subprotocols)
 
     @functools.cached_property
+    def answered(self) -> set[Any]:
+        """What has its answer though its handler goes on, in an envelope in which nothing may have two."""
+        return set()
+
+    @functools.cached_property
     def _kept(self) -> Kept:
         return Kept()
 
@@ -1040,7 +1045,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if not await self._authenticated():
                 self._tell_refusal("forbidden")
                 return False
-            if self._declaration.uses_rooms:
+            if self._declaration.attends:
                 self._membership.attend()
             step = "on_connect"
             if self._declaration.history:

@@ -42,7 +42,7 @@ WINGS = {
         {"fields"},
         {"built_models"},
         {"route", "writers"},
-        {"decoder", "dependencies", "replies", "results"},
+        {"decoder", "dependencies", "replies"},
         {"definition", "pushes", "details"},
         {"items", "questions", "binary"},
     ],
@@ -56,7 +56,7 @@ WINGS = {
         {"tasks"},
         {"serial", "calls", "text_pings"},
         {"concurrent", "batches"},
-        {"binary"},
+        {"loops"},
     ],
     "rooms": [
         {"presence", "history"},
@@ -90,7 +90,7 @@ WINGS = {
     "contract/comparing": [{"judging", "bounds"}, {"containment"}, {"diff"}, {"report"}],
     "contract/python": [{"text", "runtime"}, {"types"}, {"parts"}, {"client"}],
     "contract/python/runtime": [
-        {"words", "by_msgspec", "by_pydantic", "frames"},
+        {"words", "by_msgspec", "by_pydantic", "frames", "turns"},
         {"protocol"},
         {"waiting", "handshake"},
         {"session"},

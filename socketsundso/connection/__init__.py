@@ -31,7 +31,6 @@ The life of one connection.
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
 from socketsundso.connection.batches import declared_batches as declared_batches
-from socketsundso.connection.binary import loop_for as loop_for
 from socketsundso.connection.calls import Calls as Calls
 from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
@@ -40,9 +39,7 @@ from socketsundso.connection.current import Current as Current
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
-from socketsundso.connection.current import is_answered as is_answered
 from socketsundso.connection.current import is_valid as is_valid
-from socketsundso.connection.current import note_answered as note_answered
 from socketsundso.connection.current import send_answer as send_answer
 from socketsundso.connection.deadlines import Deadlines as Deadlines
 from socketsundso.connection.deadlines import Expiry as Expiry
@@ -59,6 +56,7 @@ from socketsundso.connection.limits import check_rate_limit as check_rate_limit
 from socketsundso.connection.limits import refuse as refuse
 from socketsundso.connection.lines import about as about
 from socketsundso.connection.lines import name_of as name_of
+from socketsundso.connection.loops import loop_for as loop_for
 from socketsundso.connection.origins import OriginPattern as OriginPattern
 from socketsundso.connection.origins import Origins as Origins
 from socketsundso.connection.origins import declared_origins as declared_origins

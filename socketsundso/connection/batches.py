@@ -12,6 +12,7 @@ their own is not held back. A stream or an upload has more than one answer, and 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from socketsundso.connection.current import Collected, begin_answer, collecting, respond_with_valid
@@ -19,6 +20,7 @@ from socketsundso.connection.requests import Admitted
 from socketsundso.connection.serial import Serial, stray
 from socketsundso.errors import EventError
 from socketsundso.messages import (
+    NULL_RESULT,
     UNDECODABLE,
     Frame,
     Framing,
@@ -43,15 +45,16 @@ def declared_batches(framing: Framing) -> Route | None:
 
 
 def _call(message: Unread, endpoint: Any, frame: Frame) -> Coroutine[Any, Any, None]:
-    return _Batch(endpoint).answer(message.text)
+    return _Batch(endpoint, type(frame)).answer(message.text)
 
 
 class _Batch:
     """One that has come, answered in the turn of the receive loop that took it."""
 
-    def __init__(self, endpoint: Any) -> None:
+    def __init__(self, endpoint: Any, frame_type: type) -> None:
         loop: Serial = endpoint._loop
         self._endpoint, self._loop, self._peer = endpoint, loop, loop.peer
+        self._frame_type = frame_type
 
     async def answer(self, text: str) -> None:
         """Answer all of its requests. Raises what ends the connection."""
@@ -78,18 +81,22 @@ class _Batch:
             if (rest := loop._begin_apart(message, text)) is not None:  # type: ignore[attr-defined]  # it converses
                 await rest
             return
-        begin_answer((self._peer, route, ref, str, None))
+        begin_answer((self._peer, route, ref, self._frame_type, None))
         try:
             if route.apart in _ANSWERED_OFTEN:
-                raise EventError("malformed_message", f"{route.event!r} has more answers than one: not in a batch")
+                what = f"{route.event!r} has more answers than one: not in a batch"
+                raise loop._charge() or EventError("malformed_message", what)
             value = await self._value(message, text)
+            if ref is None or (value is None and loop.has_answer()):
+                return
             if value is None:
+                answers.append(loop.definition.framing.with_ref(NULL_RESULT, ref))
                 return
             if loop.responds:
                 await respond_with_valid(self._endpoint.respond, route.encoder.validate(value))
                 return
             body = route.encode(value)
-            answers.append(body if ref is None else loop.definition.framing.with_ref(body, ref))
+            answers.append(loop.definition.framing.with_ref(body, ref))
         except Refused as exc:
             await self._refuse(exc.judgement)
         except asyncio.CancelledError as exc:
@@ -119,18 +126,24 @@ class _Batch:
 
     async def _called(self, message: Any, text: str) -> Any:
         route = message.route
+        if route.conduct is not None and route.conduct.key is not None:
+            message = Admitted(route, message.ref, message.call(self._endpoint, text))
         try:
-            async with asyncio.timeout(route.timeout_s) as limit:
+            async with self._turn(message, text), asyncio.timeout(route.timeout_s) as limit:
                 value = message.call(self._endpoint, text)
-                if route.conduct is not None and route.conduct.key is not None:
-                    value = Admitted(route, message.ref, value).call(self._endpoint, text)
                 return await value if route.awaited else value
         except TimeoutError:
             if not limit.expired():
                 raise
             raise EventError("timeout", f"it takes longer than {route.timeout_s:g} s") from None
 
+    def _turn(self, message: Any, text: str) -> AbstractAsyncContextManager[None]:
+        """That of a message among the concurrent ones of its event; it has the batch's own otherwise."""
+        if message.route.apart != "concurrent":
+            return nullcontext()
+        return self._loop.turn(message, text)  # type: ignore[attr-defined,no-any-return]  # it converses
+
     async def _refuse(self, judgement: Judgement | None) -> None:
         assert judgement is not None  # of what pydantic has read
-        begin_answer((self._peer, judgement.route, judgement.ref, str, judgement.error))
+        begin_answer((self._peer, judgement.route, judgement.ref, self._frame_type, judgement.error))
         await self._loop._answer(judgement.error, about_message=True)

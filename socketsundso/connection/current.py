@@ -71,19 +71,6 @@ def end_answer() -> None:
     _answering.set(None)
 
 
-_answered: ContextVar[Answering | None] = ContextVar("socketsundso_answered", default=None)
-
-
-def note_answered() -> None:
-    """What is being answered has its answer, though the handler goes on."""
-    _answered.set(_answering.get())
-
-
-def is_answered() -> bool:
-    record = _answering.get()
-    return record is not None and _answered.get() is record
-
-
 class Collected(list[bytes]):
     """The answers to the requests of one batch, which leave together; `over`, they have left."""
 

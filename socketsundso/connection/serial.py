@@ -30,7 +30,6 @@ from socketsundso.connection.current import (
     answering,
     begin_answer,
     collecting,
-    note_answered,
     respond_with_valid,
     send_answer,
 )
@@ -39,6 +38,7 @@ from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
+    NULL_RESULT,
     UNDECODABLE,
     Definition,
     Frame,
@@ -142,8 +142,11 @@ class Serial:
                     value = message.call(endpoint, frame)
                     if route.awaited:
                         value = await value
-                    if value is not None and (rest := self._reply(route, value, ref)) is not None:
-                        await rest
+                    if value is not None:
+                        if (rest := self._reply(route, value, ref)) is not None:
+                            await rest
+                    elif ref is not None and route.framing.answers_requests:
+                        await self._answer_with_null(ref)
                 except Refused as exc:
                     refused, message = True, exc.judgement
                 except asyncio.CancelledError as exc:
@@ -240,6 +243,17 @@ class Serial:
         writer = peer.writer  # `peer.write`, unfolded: for each reply
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
 
+    def has_answer(self) -> bool:
+        """Has the handler that has just ended answered by itself? Asked once, and only where nothing may have two."""
+        return False
+
+    async def _answer_with_null(self, ref: Ref) -> None:
+        """Its handler gives nothing, and an envelope of requests and results demands an answer."""
+        if not self.has_answer():
+            body = self.definition.framing.with_ref(NULL_RESULT, ref)
+            if not self.peer.write(body):
+                await self.peer.send_reply(body)
+
     def prepare(self, value: Any) -> Any:
         """The reply to what is being answered, for `deliver`; None for none. Raises `ResponseError`."""
         if value is None:
@@ -256,7 +270,6 @@ class Serial:
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         """Send it. None: it is sent, else what is to be awaited for that."""
-        note_answered()
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
         if collecting.get() is not None and type(reply) is not BinaryPayload:
@@ -287,8 +300,11 @@ class Serial:
                 value = route.call_unread(message, self.endpoint, frame)
                 if route.awaited:
                     value = await value
-                if value is not None and (rest := self._reply(route, value, ref)) is not None:
-                    await rest
+                if value is not None:
+                    if (rest := self._reply(route, value, ref)) is not None:
+                        await rest
+                elif ref is not None and route.framing.answers_requests:
+                    await self._answer_with_null(ref)
             except Refused as exc:
                 judgement = exc.judgement
             except asyncio.CancelledError as exc:

@@ -13,7 +13,6 @@ Knows no connection. One module per question:
     envelopes     in what messages stand, as endpoints declare it
     framing       the same, compiled: how frames are read and written
     json_rpc      the same of JSON-RPC 2.0
-    results       requests that are answered always, and notifications that never are
     canonical     what is between the two: the form that messages have within the package
     refs          what a `ref` may be
     naming        what messages are called, by their own `type` or by their class
@@ -99,6 +98,7 @@ from socketsundso.messages.fields import Field as Field
 from socketsundso.messages.framing import CANONICAL as CANONICAL
 from socketsundso.messages.framing import Framing as Framing
 from socketsundso.messages.items import item_encoder as item_encoder
+from socketsundso.messages.json_rpc import NULL_RESULT as NULL_RESULT
 from socketsundso.messages.json_rpc import JsonRpc as JsonRpc
 from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias
@@ -131,7 +131,6 @@ from socketsundso.messages.replies import is_model as is_model
 from socketsundso.messages.replies import naming_of_replies as naming_of_replies
 from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
-from socketsundso.messages.results import answer_requests as answer_requests
 from socketsundso.messages.route import ITEM_KEY as ITEM_KEY
 from socketsundso.messages.route import CallMessage as CallMessage
 from socketsundso.messages.route import Encodes as Encodes

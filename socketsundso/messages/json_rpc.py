@@ -79,6 +79,7 @@ class JsonRpc:
         """What requests and answers share is the `id`."""
 
     def framing(self, ref_key: str) -> Framing:
+        """What it is compiled to. The class's `ref_key` counts for nothing."""
         return JsonRpcFraming(self.max_batch)
 
 
@@ -110,6 +111,13 @@ class JsonRpcFraming(NestedFraming):
 
     def _struct(self, event: str, fields: Fields, namespace: Mapping[str, Any], closed: bool) -> type:
         return super()._struct(event, [*fields, (*_VERSION, msgspec.field())], namespace, closed)
+
+    def struct(
+        self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
+    ) -> type:
+        if fields is None:  # they are not looked at, but an array is to be given their names
+            fields, closed, needed = [], False, False
+        return super().struct(event, fields, namespace, closed=closed, needed=needed)
 
     def following(
         self, event: str, fields: Fields, namespace: Mapping[str, Any], *, closed: bool, needed: bool

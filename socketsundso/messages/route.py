@@ -182,7 +182,9 @@ class Route:
 
     @functools.cached_property
     def keys(self) -> tuple[str, ...]:
-        """Of its fields, in the order of the parameters."""
+        """Of its fields, in the order of the parameters; those of a whole message have none."""
+        if self.signature.message_model is not None:
+            return ()
         return tuple(parameter.key for parameter in self.signature.parameters)
 
     @functools.cached_property

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+from pydantic.alias_generators import to_camel
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
@@ -467,6 +468,138 @@ def test_each_request_of_a_batch_counts() -> None:
         assert answers[2]["error"]["data"]["code"] == "rate_limited"
 
     served(talk, Limited)
+
+
+class Counter(Conversing):
+    """Counts which of its requests run beside each other."""
+
+    @functools.cached_property
+    def running(self) -> list[str]:
+        return []
+
+    async def _run(self, name: str, held: bool) -> list[str]:
+        self.running.append(name)
+        try:
+            if held:
+                await self.call(Ask(question="go on?"))
+            return list(self.running)
+        finally:
+            self.running.remove(name)
+
+    @event(serial_by="key")
+    async def by_key(self, key: str, held: bool = False) -> list[str]:
+        return await self._run(key, held)
+
+    @event(concurrent=1)
+    async def alone(self, key: str, held: bool = False) -> list[str]:
+        return await self._run(key, held)
+
+
+@pytest.mark.parametrize("method", ["by_key", "alone"])
+def test_a_request_of_a_batch_waits_for_those_before_it(method: str) -> None:
+    """`serial_by` and `concurrent` count for it, too, and for those behind it."""
+
+    async def talk(peer: Peer) -> None:
+        asked = await peer.ask(request(method, ["a", True], "first"))
+        await peer.send([request(method, ["a"], 1), request(method, ["a"], 2)])
+        await peer.send(request(method, ["a"], "last"))
+        assert await peer.ask({"jsonrpc": "2.0", "id": asked["id"], "result": True}) == result(["a"], "first")
+        heard = [await peer.hear(), await peer.hear()]
+        assert [result(["a"], 1), result(["a"], 2)] in heard
+        assert result(["a"], "last") in heard
+
+    served(talk, Counter)
+
+
+def test_one_that_waits_in_a_batch_may_be_cancelled_with_it() -> None:
+    """The peer has left: who waited for its turn has none, and nothing is logged."""
+
+    async def talk(connect: Connect) -> None:
+        peer = await connect()
+        await Peer(peer.connection).ask(request("alone", ["a", True], "first"))
+        await Peer(peer.connection).send([request("alone", ["b"], 1)])
+        await peer.leave()
+        other = Peer((await connect()).connection)
+        assert await other.ask([request("alone", ["c"])]) == [result(["c"])]
+
+    async def whole() -> None:
+        async with serving(Counter) as connect:
+            await talk(connect)
+
+    run(whole)
+
+
+def test_streams_in_batches_count() -> None:
+    """They are refused, but a rate limit sees them."""
+
+    class Limited(Conversing):
+        rate_limit = RateLimit(1, per_s=3600)
+
+    async def talk(peer: Peer) -> None:
+        answers = await peer.ask([request("count", [1], id_) for id_ in (1, 2)])
+        assert [each["error"]["data"]["code"] for each in answers] == ["malformed_message", "rate_limited"]
+
+    served(talk, Limited)
+
+
+def test_who_has_answered_itself_gives_no_null() -> None:
+    """From a thread, from a task, and where the class acknowledges: one result."""
+
+    class Busy(Api):
+        @event
+        def from_a_thread(self) -> None:
+            self.sync.respond(1)
+
+        @event
+        async def from_a_task(self) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.respond(1))
+
+    async def talk(peer: Peer) -> None:
+        for method in ("from_a_thread", "from_a_task", "respond_first"):
+            assert await peer.ask(request(method)) == result(1)
+            assert await peer.ask([request(method), request("note", id_=2)]) == [result(1), result(None, 2)]
+        assert await peer.ask(request("nothing_with_teardown")) == result(None)
+
+    served(talk, Busy)
+    served(talk, type("Acknowledging", (Busy,), {"acknowledge": True}))
+
+
+def test_positions_of_parameters_that_look_at_the_whole_message() -> None:
+    """Validators that take `info`, and keys that a generator makes of the names."""
+
+    def bounded(value: int, info: ValidationInfo) -> int:
+        return min(value, info.data["most"])
+
+    class Camel(Api):
+        alias_generator = to_camel
+
+        @event
+        async def bound(self, most: int, its_value: Annotated[int, AfterValidator(bounded)]) -> int:
+            return its_value
+
+    async def talk(peer: Peer) -> None:
+        assert await peer.ask(request("bound", [3, 5])) == result(3)
+        assert await peer.ask([request("bound", {"most": 9, "itsValue": 5})]) == [result(5)]
+        answer = await peer.ask(request("bound", [3, "x"]))
+        assert answer["error"]["data"]["errors"][0]["loc"] == ["params", "itsValue"]
+
+    served(talk, Camel)
+
+
+def test_a_batch_in_a_binary_frame() -> None:
+    """Its handlers see that."""
+
+    class Current(Api):
+        @event
+        async def current_of(self) -> list[Any]:
+            return list(self.current or ())
+
+    async def talk(peer: Peer) -> None:
+        await peer._connection.send(json.dumps([request("current_of")]).encode())
+        assert await peer.hear() == [result(["current_of", 1, "binary"])]
+
+    served(talk, Current)
 
 
 def test_an_override_of_what_is_told_counts_in_batches_too() -> None:
