@@ -16,11 +16,6 @@ def refuse_unspeakable(api: Api) -> None:
                 f"channel {channel.name!r}: its messages are arrays of {', '.join(channel.wire.parts)}, and without a "
                 'ref no client knows which message an answer is to; use ArrayEnvelope("type", "ref", "data")'
             )
-        if not channel.wire.is_flat:
-            raise ContractError(
-                f"channel {channel.name!r}: the fields of its messages stand apart from the envelope's keys, which no "
-                "generated client speaks"
-            )
 
 
 def _is_answered(channel: Channel) -> bool:

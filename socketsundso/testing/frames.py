@@ -87,7 +87,7 @@ class Frames:
             keys = (framing.type_place, framing.ref_place)
             data: Any = {key: value for key, value in frame.items() if key not in keys}
         else:
-            data = _at(frame, framing.place[0])
+            data = _at(frame, framing.place[0], {})
             head |= {key: frame[key] for key in ("room", "seq") if isinstance(frame, dict) and key in frame}
         return Told(head, data)
 
@@ -151,5 +151,5 @@ def _json(frame: Any) -> str:
     return json.dumps(to_jsonable_python(frame, by_alias=True, fallback=msgspec.to_builtins))
 
 
-def _at(frame: Any, place: str | int | None) -> Any:
-    return frame.get(place) if isinstance(frame, dict) else None if place is None else frame[place]
+def _at(frame: Any, place: str | int | None, missing: Any = None) -> Any:
+    return frame.get(place, missing) if isinstance(frame, dict) else None if place is None else frame[place]

@@ -10,10 +10,22 @@ from typing import Any, Literal
 import jsonschema
 import msgspec
 import pytest
+from click.testing import CliRunner
 from pydantic import BaseModel
+from starlette.testclient import TestClient
 
-from socketsundso import Endpoint, Envelope, EventError, Keep, WebSocketHandlingEndpoint, event
-from socketsundso.contract import ContractError, api_of, document
+from socketsundso import (
+    ArrayEnvelope,
+    Endpoint,
+    Envelope,
+    EventError,
+    JsonRpc,
+    Keep,
+    WebSocketHandlingEndpoint,
+    event,
+)
+from socketsundso.cli import main
+from socketsundso.contract import ContractError, Docs, api_of, document, python, read, typescript
 from socketsundso.testing import ErrorReply, connect
 from tests.enveloping import WIRES, Wire, named, within
 
@@ -59,8 +71,26 @@ class SoldOut(EventError):
     left: int
 
 
+class Room(BaseModel):
+    room: str
+
+
 class Confirm(BaseModel):
     question: str
+
+
+class Enter(BaseModel):
+    event: Literal["enter"]
+    payload: Room
+
+
+class Entered(BaseModel):
+    event: Literal["entered"] = "entered"
+    payload: Room
+
+
+class Left(BaseModel):
+    event: Literal["left"] = "left"
 
 
 class Drawing(Endpoint):
@@ -107,6 +137,10 @@ class Drawing(Endpoint):
     @event(concurrent=True)
     async def on_ask(self) -> Shape:
         return Shape(kind=str(await self.call(Confirm(question="?"), returns=bool)), size=1)
+
+
+class Rpc(Drawing):
+    envelope = JsonRpc()
 
 
 class Published:
@@ -192,20 +226,74 @@ def test_published_names_are_those_of_the_frames(wire: Wire) -> None:
     assert replies["tokens"] == ["token", "moved"]
 
 
-class Unknown:
-    """An envelope that contracts have no words for."""
-
-    ref = None
-
-    def framing(self, ref_key: str) -> Any:
-        return Envelope(type="method", data="params").framing(ref_key)
-
-    def __repr__(self) -> str:
-        return "Unknown()"
-
-
 def test_an_envelope_without_words_is_refused() -> None:
-    """The error names the endpoint, and what to do; nothing is published."""
-    app = type("Rpc", (Drawing,), {"envelope": Unknown()})
-    with pytest.raises(ContractError, match=r"Rpc, its envelope is Unknown\(\), which no contract can describe"):
-        document(api_of(app))
+    """The error names the endpoint and its envelope, and what to do; nothing is published."""
+    with pytest.raises(ContractError, match=r"Rpc, its envelope is JsonRpc\(.*\), which no contract can describe"):
+        Rpc.asyncapi()
+
+
+@pytest.mark.parametrize("command", [["schema"], ["client", "python"], ["client", "typescript"]], ids=" ".join)
+def test_commands_refuse_it_in_one_line(command: list[str]) -> None:
+    """Whoever asks for what cannot be published is told why."""
+    ended = CliRunner().invoke(main, [*command, f"{__name__}:Rpc"])
+    assert ended.exit_code != 0
+    assert "its envelope is JsonRpc" in ended.output
+    assert ended.output.count("\n") == 1
+
+
+def test_a_page_says_why_it_is_none() -> None:
+    """In the place of its document, as for all else that cannot be described."""
+    answer = TestClient(Docs(Rpc)).get("/asyncapi.json")
+    assert answer.status_code == 500
+    assert "its envelope is JsonRpc" in answer.text
+
+
+@pytest.mark.parametrize("generate", [python, typescript])
+def test_no_client_is_made_where_answers_cannot_be_told_apart(generate: Any) -> None:
+    """Arrays without a ref have a document, and pushes have clients."""
+
+    class Asks(Endpoint):
+        envelope = ArrayEnvelope("type", "data")
+        emits = [Posted]
+
+        @event
+        async def on_move(self) -> Moved:
+            return Moved(x=1)
+
+    class Tells(Endpoint):
+        envelope = ArrayEnvelope("type", "data")
+        emits = [Posted]
+
+    assert read(document(api_of(Asks))) == api_of(Asks)
+    with pytest.raises(ContractError, match="channel 'asks': .* without a ref no client knows"):
+        generate(api_of(Asks))
+    assert "class Tells" in generate(api_of(Tells))
+
+
+class Whole(Endpoint):
+    """Models that are frames as a whole."""
+
+    envelope = Envelope(type="event", data="payload")
+
+    @event
+    async def on_enter(self, msg: Enter) -> Entered:
+        return Entered(payload=msg.payload)
+
+    @event
+    async def on_leave(self) -> Left:
+        return Left()
+
+
+def test_a_frame_as_a_model_is_published_by_its_data() -> None:
+    """Its keys are the envelope's; where it has none for the data, there are none."""
+    tap = Tap(Whole)
+
+    async def talk() -> None:
+        async with connect(tap) as ws:
+            assert await ws.ask("enter", room="lobby") == {"type": "entered", "room": "lobby"}
+            assert await ws.ask("leave") == {"type": "left"}
+
+    asyncio.run(talk())
+    published = Published(Whole)
+    assert [frame for frame in (*tap.received, *tap.sent) if not published.names(frame)] == []
+    assert read(document(api_of(Whole))) == api_of(Whole)

@@ -23,6 +23,7 @@ from socketsundso.errors import ContractError
 from ..serving import ROOT
 from .apis import APIS, INTEGER, SHOP, STRING, fields, ref
 from .clients import load
+from .served.enveloped import APIS as FREE
 
 MODELS: tuple[Models, ...] = ("msgspec", "pydantic")
 
@@ -90,7 +91,7 @@ async def wrong(client: chat.Chat, buyer: shop.Shop) -> None:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files of all APIs, for both kinds of models, and what uses them."""
     folder = tmp_path_factory.mktemp("clients")
-    for name, each in APIS.items():
+    for name, each in {**APIS, "values": FREE["array"]}.items():
         for models in MODELS:
             (folder / f"{name}_{models}.py").write_text(python(each, models), encoding="utf-8")
     (folder / "uses.py").write_text(USES.format(chat="chat_msgspec", shop="shop_pydantic"))
@@ -100,7 +101,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_strict_checkers_have_nothing_to_say(written: Path) -> None:
     """mypy --strict, of the files and of what uses them: replies, pushes, errors and streams have their types."""
     options = ("--strict", "--no-error-summary", "--cache-dir", str(ROOT / ".mypy_cache"))
-    files = ("uses.py", "chat_msgspec.py", "shop_pydantic.py", "odd_msgspec.py")
+    files = ("uses.py", "chat_msgspec.py", "shop_pydantic.py", "odd_msgspec.py", "values_msgspec.py")
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", *options, *files], cwd=written, capture_output=True, text=True
     )

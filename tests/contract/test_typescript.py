@@ -16,13 +16,14 @@ import pytest
 
 from examples import chat, cursors, llm_stream, pydantic_models, upload
 from socketsundso.contract import api_of
-from socketsundso.contract.model import Api, Call, Channel, Error, Features, Message, Receive
+from socketsundso.contract.model import Api, Call, Channel, Error, Features, Message, Receive, Wire
 from socketsundso.contract.typescript.client import runtime, typescript
 from socketsundso.contract.typescript.compact import REGION
 from socketsundso.errors import ContractError
-from tests.contract.apis import APIS, CHAT, INTEGER, ODD, SHOP, STRING, fields, ref
+from tests.contract.apis import APIS, CHAT, INTEGER, ODD, SHOP, STRING, WIRES, fields, ref, within
 from tests.contract.npm import PACKAGES, binary
 from tests.contract.served.described import API as SERVED
+from tests.contract.served.enveloped import APIS as FREE
 from tests.contract.test_typescript_types import sample
 
 EVERYTHING = {
@@ -144,7 +145,7 @@ def abuse() -> str:
     return re.sub(r"(?m)^(?=  )", "  // @ts-expect-error\n", ABUSE)
 
 
-def using(*, rooms: bool, streams: bool, uploads: bool, calls: bool) -> Api:
+def using(*, rooms: bool, streams: bool, uploads: bool, calls: bool, apart: bool) -> Api:
     """An API with these parts of the protocol and no others."""
     receives = [
         Receive("ask", fields("n", n=INTEGER), replies=(Message("asked", fields()),)),
@@ -157,12 +158,12 @@ def using(*, rooms: bool, streams: bool, uploads: bool, calls: bool) -> Api:
     if uploads and streams:
         receives.append(Receive("both", fields(), replies=(Message("tick", fields()),), stream=True, uploads=INTEGER))
     asked = (Call(Message("confirm", fields()), STRING),) if calls else ()
-    return Api(
-        "Part", "1", (Channel("part", "/", receives=tuple(receives), calls=asked, features=Features(rooms, rooms)),)
-    )
+    wire = WIRES["array"] if apart else Wire()
+    channel = Channel("part", "/", receives=tuple(receives), calls=asked, features=Features(rooms, rooms), wire=wire)
+    return Api("Part", "1", (channel,))
 
 
-REGIONS = ("rooms", "streams", "uploads", "calls")
+REGIONS = ("rooms", "streams", "uploads", "calls", "apart")
 PARTS = {
     f"part_{'_'.join(chosen) or 'none'}": using(**{region: region in chosen for region in REGIONS})  # type: ignore[arg-type]
     for count in range(len(REGIONS) + 1)
@@ -228,8 +229,17 @@ EXAMPLES = {
     for app in (chat.Chat, cursors.Board, llm_stream.Model, pydantic_models.Shop, upload.Importer)
 }
 
+ENVELOPED = {
+    "chat_nested": within(CHAT, WIRES["nested"]),
+    "shop_array": within(SHOP, WIRES["array"]),
+    "values": FREE["nested"],
+}
+
 FILES = {
-    **{f"{name}.ts": typescript(api) for name, api in {**APIS, "served": SERVED, **EXAMPLES, **PARTS}.items()},
+    **{
+        f"{name}.ts": typescript(api)
+        for name, api in {**APIS, "served": SERVED, **EXAMPLES, **PARTS, **ENVELOPED}.items()
+    },
     "many.ts": typescript(many(1000)),
     "hostile.ts": typescript(hostile()),
     "runtime.ts": runtime(),

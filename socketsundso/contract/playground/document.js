@@ -1,6 +1,7 @@
 // The published document as what the page shows: AsyncAPI 3.0 as this package writes it, with `x-socketsundso`.
 
 import { has, objectOf } from "./json.js";
+import { Wire } from "./wire.js";
 
 const EXTENSION = "x-socketsundso";
 
@@ -19,7 +20,7 @@ export function read(document) {
 
 function channelOf(document, name, channel) {
   const facts = channel[EXTENSION] ?? {};
-  const wire = { typeKey: facts.typeKey ?? "type", refKey: facts.refKey ?? "ref" };
+  const wire = new Wire(facts);
   const known = new Map();
   /** A message is read once, so that what refers to the same one has the same one. */
   const message = (reference) => {
@@ -98,15 +99,21 @@ function protocolOf(operations) {
   return [...found.values()];
 }
 
-function messageOf(document, { $ref }, { typeKey, refKey }) {
+function messageOf(document, { $ref }, wire) {
   const message = at(document, $ref);
   const facts = message[EXTENSION] ?? {};
   const payload = resolved(document, message.payload ?? {});
   const objects = payload.anyOf ?? [payload];
-  const inRoom = has(objects[0].properties ?? {}, "seq") && has(objects[0].properties, "room");
+  const inRoom = wire.isFlat && has(objects[0].properties ?? {}, "seq") && has(objects[0].properties, "room");
+  const { type, data } = wire.schemas(objects[0]);
   return {
-    type: resolved(document, objects[0].properties?.[typeKey] ?? {}).const ?? message.name ?? "",
-    schema: facts.schema !== undefined && !inRoom ? facts.schema : without(payload, [typeKey, refKey]),
+    type: resolved(document, type).const ?? message.name ?? "",
+    schema:
+      facts.schema !== undefined && !inRoom
+        ? facts.schema
+        : data
+          ? resolved(document, data)
+          : without(payload, [wire.typeKey, wire.refKey]),
     summary: message.summary ?? "",
     description: message.description ?? "",
     deprecated: message[EXTENSION]?.deprecated ?? message.deprecated ?? false,

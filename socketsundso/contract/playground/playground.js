@@ -3,7 +3,7 @@
 import { announce, button, form, h, newId } from "./dom.js";
 import { Editor, RawEditor } from "./editor.js";
 import { Handshake } from "./handshake.js";
-import { attempt, compact, isObject, objectOf } from "./json.js";
+import { attempt, compact, objectOf } from "./json.js";
 import { Log } from "./log.js";
 import { InFlight, isError, Question } from "./pending.js";
 import { Session } from "./session.js";
@@ -133,12 +133,14 @@ export class Playground {
 
   /** A message without the envelope's keys. */
   fieldsOf(message) {
-    const { typeKey, refKey } = this.channel.wire;
-    return objectOf(Object.entries(message).filter(([key]) => key !== typeKey && key !== refKey));
+    return this.channel.wire.dataOf(message);
   }
 
-  #inALine(message) {
-    const { typeKey } = this.channel.wire;
+  #inALine(frame) {
+    const { wire } = this.channel;
+    const { typeKey } = wire;
+    const message = wire.read(frame);
+    if (!message) return compact(frame);
     if (message[typeKey] !== "error" || typeof message.code !== "string") return compact(this.fieldsOf(message));
     const [first, ...others] = textsOf(message);
     return [message.code, first, others.length > 0 && `and ${others.length} more`].filter(Boolean).join(" · ");
@@ -147,7 +149,8 @@ export class Playground {
   #fillIn() {
     const event = this.event.value;
     const sample = event === RAW ? {} : this.schemas.sample(this.#schemaOf(event));
-    this.editor.value = { [this.channel.wire.typeKey]: event === RAW ? "" : event, ...sample };
+    const { wire } = this.channel;
+    this.editor.value = wire.frame(wire.message(event === RAW ? "" : event, sample));
   }
 
   #reset() {
@@ -160,11 +163,12 @@ export class Playground {
   }
 
   #editorFor(event) {
-    const { typeKey: key } = this.channel.wire;
+    const { wire } = this.channel;
+    const fieldsOf = (message) => (message?.[wire.typeKey] === event ? wire.dataOf(message) : undefined);
     return new Editor(this.schemas, this.#schemaOf(event), {
       name: event,
-      wrap: (value) => ({ [key]: event, ...value }),
-      unwrap: (value) => (isObject(value) && value[key] === event ? this.fieldsOf(value) : value),
+      wrap: (value) => wire.frame(wire.message(event, value)),
+      unwrap: (value) => fieldsOf(wire.read(value)) ?? value,
     });
   }
 
@@ -180,9 +184,9 @@ export class Playground {
   #send(editor) {
     editor.form.clear();
     this.told.replaceChildren();
-    const { value } = editor;
-    if (editor instanceof RawEditor || !isObject(value)) this.session.raw(editor.text.value);
-    else this.session.request(value).editor = editor;
+    const message = editor instanceof RawEditor ? undefined : this.channel.wire.read(editor.value);
+    if (message) this.session.request(message).editor = editor;
+    else this.session.raw(editor.text.value);
   }
 
   #again(entries) {
@@ -193,22 +197,25 @@ export class Playground {
 
   /** A ref that was counted here is counted anew. */
   #renumbered(text) {
-    const { typeKey, refKey } = this.channel.wire;
-    const message = attempt(text);
-    const isRequest = isObject(message) && this.session.receives.has(message[typeKey]);
+    const { wire } = this.channel;
+    const { typeKey, refKey } = wire;
+    const message = wire.read(attempt(text));
+    const isRequest = message && this.session.receives.has(message[typeKey]);
     return isRequest && typeof message[refKey] === "number"
-      ? compact({ ...message, [refKey]: this.session.nextRef() })
+      ? compact(wire.frame({ ...message, [refKey]: this.session.nextRef() }))
       : text;
   }
 
   #edit({ text }) {
-    const { typeKey, refKey } = this.channel.wire;
-    const message = attempt(text);
-    const isRequest = isObject(message) && this.session.receives.has(message[typeKey]);
+    const { wire } = this.channel;
+    const { typeKey, refKey } = wire;
+    const message = wire.read(attempt(text));
+    const isRequest = message && this.session.receives.has(message[typeKey]);
     const isCounted = isRequest && typeof message[refKey] === "number";
     this.choose(isRequest ? message[typeKey] : RAW);
     if (isRequest) {
-      this.editor.value = objectOf(Object.entries(message).filter(([name]) => name !== refKey || !isCounted));
+      const kept = Object.entries(message).filter(([name]) => name !== refKey || !isCounted);
+      this.editor.value = wire.frame(objectOf(kept));
     } else {
       this.editor.text.value = text;
     }
@@ -237,7 +244,8 @@ export class Playground {
     const { code } = message;
     const errors = (message.errors ?? []).filter(isError);
     const isShown = request?.editor && request.editor === this.editor;
-    const rest = isShown ? this.editor.form.fail(errors, this.#mayFocus()) : errors;
+    const within = errors.map((error) => ({ ...error, loc: this.channel.wire.within(error.loc) }));
+    const rest = isShown ? this.editor.form.fail(within, this.#mayFocus()) : errors;
     const texts = textsOf({ ...message, errors: rest });
     if (texts.length || !errors.length) this.#problem(texts.join("; "), String(code), request);
     announce(`error ${code}: ${textsOf(message).join("; ")}`);

@@ -170,8 +170,8 @@ export class Reference {
   }
 
   #receive(channel, receive) {
-    const { typeKey, refKey } = channel.wire;
-    const frame = { [typeKey]: receive.event, ...this.schemas.sample(receive.schema), [refKey]: 1 };
+    const { wire } = channel;
+    const frame = wire.frame(wire.message(receive.event, this.schemas.sample(receive.schema), 1));
     const tags = receive.tags.map((tag) => h("span.tag", tag));
     const scopes =
       receive.scopes.length > 0 &&
@@ -202,7 +202,7 @@ export class Reference {
         ),
         this.#pair(
           this.#value(receive.uploads),
-          sampleOf({ [typeKey]: "item", [refKey]: 1, item: this.schemas.sample(receive.uploads) }),
+          sampleOf(wire.frame(wire.message("item", { item: this.schemas.sample(receive.uploads) }, 1))),
         ),
       ],
       this.#replies(channel, receive),
@@ -211,7 +211,7 @@ export class Reference {
   }
 
   #replies(channel, { replies, stream, acknowledged, event }) {
-    const { typeKey, refKey } = channel.wire;
+    const { wire } = channel;
     const title = stream ? "Items, until complete" : replies.length > 1 ? "Replies, one of" : "Reply";
     if (replies.length)
       return [
@@ -220,28 +220,29 @@ export class Reference {
           h(
             "div.reply",
             h("p", h("code.name", reply.type), " ", codeIn(reply.summary)),
-            this.#message(channel, reply, { [refKey]: 1 }),
+            this.#message(channel, reply, 1),
           ),
         ),
       ];
     if (!acknowledged) return h("p.note", "No reply.");
-    return [h("h4", "Reply"), h("p.note", "An acknowledgement."), sampleOf({ [typeKey]: event, [refKey]: 1 })];
+    return [h("h4", "Reply"), h("p.note", "An acknowledgement."), sampleOf(wire.frame(wire.message(event, {}, 1)))];
   }
 
-  #message(channel, message, more = {}) {
-    const { typeKey } = channel.wire;
-    const frame = { [typeKey]: message.type, ...this.schemas.sample(message.schema), ...more };
-    return [prose(message.description), this.#pair(this.#fields(message.schema), sampleOf(frame))];
+  #message(channel, message, ref = undefined) {
+    const { wire } = channel;
+    const frame = wire.frame(wire.message(message.type, this.schemas.sample(message.schema), ref));
+    const table = wire.isFlat ? this.#fields(message.schema) : this.#value(message.schema);
+    return [prose(message.description), this.#pair(table, sampleOf(frame))];
   }
 
   #call(channel, { message, answer }) {
-    const { typeKey, refKey } = channel.wire;
+    const { wire } = channel;
     return [
-      this.#message(channel, message, { [refKey]: "s:1" }),
+      this.#message(channel, message, "s:1"),
       h("h4", "Answer"),
       this.#pair(
         this.#value(answer),
-        sampleOf({ [typeKey]: "reply", [refKey]: "s:1", answer: this.schemas.sample(answer) }),
+        sampleOf(wire.frame(wire.message("reply", { answer: this.schemas.sample(answer) }, "s:1"))),
       ),
     ];
   }

@@ -1,7 +1,7 @@
 // One connection as the protocol has it: refs, which reply answers which request, streams, uploads, the server's calls.
 // Knows no element of the page; what happens is told to `view` and written into `log`.
 
-import { attempt, compact, has, isObject } from "./json.js";
+import { attempt, compact, has } from "./json.js";
 
 const CREDIT = 16; // items of an upload that may be ahead of the server before it has said anything
 const REMEMBERED = 200; // requests without a reply, and answered calls, whose error may still come
@@ -83,9 +83,10 @@ export class Session {
 
   /** Send a message; it gets a ref where it has none. */
   request(message) {
-    const { typeKey, refKey } = this.channel.wire;
+    const { wire } = this.channel;
+    const { typeKey, refKey } = wire;
     const ref = has(message, refKey) ? message[refKey] : this.nextRef();
-    const text = compact(has(message, refKey) ? message : { ...message, [refKey]: ref });
+    const text = compact(wire.frame(has(message, refKey) ? message : { ...message, [refKey]: ref }));
     const receive = this.receives.get(message[typeKey]);
     const entry = this.#write(text, message[typeKey], ref);
     const isAwaited = Boolean(
@@ -115,11 +116,12 @@ export class Session {
 
   /** Send a text as it is, whether it is a message or not. */
   raw(text) {
-    const message = attempt(text);
-    const { typeKey, refKey } = this.channel.wire;
-    return isObject(message) && this.receives.has(message[typeKey]) && has(message, refKey)
+    const { wire } = this.channel;
+    const { typeKey, refKey } = wire;
+    const message = wire.read(attempt(text));
+    return message && this.receives.has(message[typeKey]) && has(message, refKey)
       ? this.request(message)
-      : this.#write(text, isObject(message) ? message[typeKey] : undefined);
+      : this.#write(text, message?.[typeKey]);
   }
 
   cancel(request) {
@@ -162,8 +164,8 @@ export class Session {
   }
 
   #control(type, ref, fields = {}) {
-    const { typeKey, refKey } = this.channel.wire;
-    this.#write(compact({ [typeKey]: type, [refKey]: ref, ...fields }), type, ref);
+    const { wire } = this.channel;
+    this.#write(compact(wire.frame(wire.message(type, fields, ref))), type, ref);
   }
 
   #write(text, type, ref) {
@@ -180,9 +182,10 @@ export class Session {
 
   #received(data) {
     if (typeof data !== "string") return this.log.add({ direction: "in", text: `${data.size} bytes, not text` });
-    const message = attempt(data);
-    if (!isObject(message)) return this.log.add({ direction: "in", text: data });
-    const { typeKey, refKey } = this.channel.wire;
+    const { wire } = this.channel;
+    const { typeKey, refKey } = wire;
+    const message = wire.read(attempt(data));
+    if (!message) return this.log.add({ direction: "in", text: data });
     const type = message[typeKey],
       ref = message[refKey];
     const request = ref === undefined ? undefined : this.requests.get(keyOf(ref));

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from socketsundso.contract.identifiers import PYTHON_KEYWORDS, Scope, snake
-from socketsundso.contract.model import Api, Channel, Error, Message, Receive, Schema
+from socketsundso.contract.model import Api, Channel, Error, Message, Receive, Schema, Wire
 from socketsundso.contract.python.parts import runtime
 from socketsundso.contract.python.text import class_name, docstring, literal
-from socketsundso.contract.python.types import IN_ANNOTATIONS, Field, Models, Types, is_class
+from socketsundso.contract.python.types import IN_ANNOTATIONS, Field, Models, Types, is_class, is_object
 from socketsundso.contract.speaking import refuse_unspeakable
 
 METHODS = frozenset(["open", "close", "state", "pushes", "on", "room", "on_open", "on_state", "on_error", "handle"])
@@ -172,7 +172,7 @@ class _ChannelWriter:
         yield from self._constants()
         methods = Scope(f"method of {self._names.client}", snake, METHODS | PYTHON_KEYWORDS | IN_ANNOTATIONS)
         events = [
-            _EventWriter(receive, methods, self._names, self._types, self._messages, self._errors)
+            _EventWriter(receive, methods, self._names, self._types, self._messages, self._errors, self._channel.wire)
             for receive in self._channel.receives
         ]
         for event in events:
@@ -205,6 +205,10 @@ class _ChannelWriter:
         yield f"    token=({', '.join(map(literal, _token_place(self._api, channel)))}),"
         yield f"    type_key={literal(channel.wire.type_key)},"
         yield f"    ref_key={literal(channel.wire.ref_key)},"
+        if channel.wire.data_key:
+            yield f"    data_key={literal(channel.wire.data_key)},"
+        if channel.wire.parts:
+            yield f"    parts=({', '.join(map(literal, channel.wire.parts))}),"
         yield ")"
 
     def _head(self, is_async: bool) -> Iterator[str]:
@@ -270,11 +274,12 @@ class _EventWriter:
         types: Types,
         messages: _Messages,
         errors: _Errors,
+        wire: Wire,
     ) -> None:
         self._receive, self._types, self._errors = receive, types, errors
         self._method = methods.add(receive.event, f"the event {receive.event!r}")
         self._constant = f"{names.prefix}__{self._method.upper()}"
-        self._replies = _by_type(receive.replies, messages, types)
+        self._replies = (_by_type if wire.is_flat else _any_by_type)(receive.replies, messages, types)
         answers = list(dict.fromkeys(kind for kinds in self._replies.values() for kind in kinds))
         self._is_answered = bool(answers) or receive.acknowledged
         self._may_be_none = not answers or (receive.acknowledged and not receive.stream)
@@ -359,6 +364,19 @@ def _by_type(replies: Iterable[Message], messages: _Messages, types: Types) -> d
         if kind not in into.setdefault(reply.type, []):
             into[reply.type].append(kind)
     return {**found, **{type_: kinds[-1:] for type_, kinds in mappings.items()}}
+
+
+def _any_by_type(replies: Iterable[Message], messages: _Messages, types: Types) -> dict[str, list[str]]:
+    """The same where replies stand apart from the envelope, and may be other values than objects."""
+    values: dict[str, list[Schema]] = {}
+    for reply in replies:
+        values.setdefault(reply.type, []).append(reply.schema)
+    others = {
+        type_: [types.annotation(schemas[0] if len(schemas) == 1 else {"anyOf": schemas}, class_name(type_))]
+        for type_, schemas in values.items()
+        if not all(is_object(types.resolved(schema)) for schema in schemas)
+    }
+    return {**_by_type((reply for reply in replies if reply.type not in others), messages, types), **others}
 
 
 def _read_as(replies: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -402,6 +402,12 @@ def is_class(schema: object) -> bool:
     )
 
 
+def is_object(schema: Schema) -> bool:
+    return schema.get("type") == "object" or not {"properties", "additionalProperties", "patternProperties"}.isdisjoint(
+        schema
+    )
+
+
 def _unions(schema: object) -> Iterator[list[Schema]]:
     """All alternatives that stand anywhere in it, without null."""
     if isinstance(schema, Mapping):

@@ -16,7 +16,16 @@ from dataclasses import dataclass
 
 from socketsundso.contract.identifiers import ECMASCRIPT_KEYWORDS, ECMASCRIPT_OBJECT, Scope, camel, pascal
 from socketsundso.contract.model import Api, Channel, Error, Message, Place, Receive, Schema
-from socketsundso.contract.typescript.types import NO_FIELDS, NOTHING, Types, comment, key, quoted, referred
+from socketsundso.contract.typescript.types import (
+    NO_FIELDS,
+    NOTHING,
+    OF_OBJECTS,
+    Types,
+    comment,
+    key,
+    quoted,
+    referred,
+)
 
 OWN_METHODS = frozenset({"on", "once", "onState", "onOpen", "handle", "room", "close", "state", "status"})
 """What the client itself has; all else of it begins with `_`."""
@@ -73,6 +82,8 @@ class Part:
             yield "uploads"
         if self._channel.calls:
             yield "calls"
+        if not self._channel.wire.is_flat:
+            yield "apart"
 
     def texts(self) -> Iterator[str]:
         methods = []
@@ -90,8 +101,14 @@ class Part:
         return self._file.scope.add(f"{self._class}{suffix}", f"{suffix} of channel {self._channel.name!r}")
 
     def _message(self, type_: str, schema: Schema, more: Mapping[str, str] = NO_FIELDS) -> str:
-        """`{ type: "said"; id: number }`; of a component `{ type: "said" } & Said`."""
+        """`{ type: "said"; id: number }`; of a component `{ type: "said" } & Said`. Of what is no object, its type."""
+        if not self._channel.wire.is_flat and not self._is_object(schema):
+            return self._types.of(schema, "  ")
         return self._types.of(schema, "  ", first={key(self._channel.wire.type_key): quoted(type_), **more})
+
+    def _is_object(self, schema: Schema) -> bool:
+        found = self._file.resolved(schema)
+        return found.get("type") == "object" or not OF_OBJECTS.isdisjoint(found)
 
     # ---- what clients send
 
@@ -129,6 +146,7 @@ class Part:
         schema = self._file.resolved(reply.schema)
         if (
             reply.type == event
+            and self._channel.wire.is_flat
             and schema.keys() <= {"type", "additionalProperties", "title", "description"}
             and schema.get("additionalProperties", True)
         ):
@@ -213,12 +231,20 @@ class Part:
         told = {
             "type": quoted(channel.wire.type_key),
             "ref": quoted(channel.wire.ref_key),
+            **self._apart(),
             "token": quoted(self._token()),
             "protocols": f"[{', '.join(map(quoted, channel.subprotocols))}]",
             "cancel": f"[{', '.join(map(quoted, ends))}]",
             "errors": f"{{ {errors} }}" if errors else "{}",
         }
         return ", ".join(f"{name}: {value}" for name, value in told.items())
+
+    def _apart(self) -> dict[str, str]:
+        wire = self._channel.wire
+        if wire.is_flat:
+            return {}
+        parts = {"parts": f"[{', '.join(map(quoted, wire.parts))}]"} if wire.parts else {}
+        return {"data": quoted(wire.data_key or "data"), **parts}
 
     def _token(self) -> str:
         """The key of the query that a token is sent by."""

@@ -134,6 +134,11 @@ export type NoParams = { [key: string]: never };
 interface Contract {
   type: string;
   ref: string;
+  // #region apart
+  // The key of what the fields are apart in, and the parts of messages that are arrays.
+  data?: string;
+  parts?: readonly string[];
+  // #endregion
   token: string;
   protocols: readonly string[];
   cancel: readonly string[];
@@ -221,6 +226,14 @@ function after(ms: number, run: () => void): Timer {
 function provided(value: any): any {
   return typeof value === "function" ? value() : value;
 }
+
+// #region apart
+// A message whose fields are apart, as if they were not. What is no object is all there is.
+function together(data: string, { [data]: fields, ...rest }: Fields): any {
+  if (fields !== undefined && (!fields || typeof fields !== "object" || Array.isArray(fields))) return fields;
+  return { ...rest, ...fields, ...("seq" in rest && { seq: rest.seq }) };
+}
+// #endregion
 
 class Emitter<Pushes> {
   protected _listeners = new Map<string, Set<Listener>>();
@@ -506,6 +519,13 @@ export class SocketClient<
 
   private _write(event: string, ref: number | string, params?: object): string {
     const { type, ref: key } = this._contract;
+    // #region apart
+    const { data, parts } = this._contract;
+    if (data) {
+      const keyed = { [type]: event, [key]: ref, [data]: params || (parts && {}) };
+      return JSON.stringify(parts ? parts.map(part => keyed[part]) : keyed);
+    }
+    // #endregion
     return JSON.stringify({ [type]: event, ...params, [type]: event, [key]: ref });
   }
 
@@ -731,6 +751,11 @@ export class SocketClient<
   // What is no event is answered with an error. While handlers run it may have to wait: that is no silence.
   private _probe(withinMs: number): void {
     this._heard = false;
+    // #region apart
+    const { parts } = this._contract;
+    if (parts && this._isOpen()) this._socket!.send(JSON.stringify(parts.map(part => (part === "ref" ? 0 : null))));
+    else
+      // #endregion
     if (this._isOpen()) this._socket!.send(JSON.stringify({ [this._contract.ref]: 0 }));
     this._wait(withinMs, () => {
       if (this._heard || (this._pending.size && this._isOpen())) this._beat();
@@ -741,9 +766,16 @@ export class SocketClient<
   private _receive(data: string): void {
     this._heard = true;
     try {
-      const message: Fields = JSON.parse(data);
+      let message: Fields = JSON.parse(data);
+      // #region apart
+      const { data: apart, parts } = this._contract;
+      if (parts) message = Object.fromEntries(parts.map((part, index) => [part, message[index]]));
+      // #endregion
       const type: string = message[this._contract.type];
       const ref: unknown = message[this._contract.ref];
+      // #region apart
+      if (apart) message = together(apart, message);
+      // #endregion
       if (typeof ref === "number") this._answer(ref, type, message);
       else if (type === "error") this._complain(message);
       // #region calls

@@ -21,6 +21,7 @@ from examples import chat, llm_stream, upload
 from socketsundso import Endpoint, EventError, event
 from socketsundso.contract import Docs, model
 from tests.contract.apis import APIS
+from tests.enveloping import ARRAY, NESTED, within
 
 
 class Card(BaseModel):
@@ -155,6 +156,9 @@ DESCRIBED = {
 }
 
 
+ENVELOPED = {wire.name: within(Play, wire) for wire in (NESTED, ARRAY)}
+
+
 class BehindAPolicy:
     """What a proxy or a middleware with a policy of its own makes of an application."""
 
@@ -174,11 +178,14 @@ app = Starlette(
     routes=[
         WebSocketRoute("/ws", Play),
         WebSocketRoute("/flood", flood),
+        *(WebSocketRoute(f"/{name}", endpoint) for name, endpoint in ENVELOPED.items()),
         *(Mount(f"/examples/{each.__name__.rpartition('.')[2]}", each.app) for each in (chat, llm_stream, upload)),
         *(Mount(f"/{name}", Docs(described)) for name, described in DESCRIBED.items()),
     ]
 )
 app.mount("/docs/ws", Docs(Play))
+for name, endpoint in ENVELOPED.items():
+    app.mount(f"/docs/{name}", Docs(endpoint))
 app.mount("/strict/docs", BehindAPolicy(Docs(Play)))
 for each in (chat, llm_stream, upload):
     each.app.mount("/docs", Docs(each.app))

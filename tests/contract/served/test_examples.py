@@ -88,6 +88,15 @@ async def upload(client: Any, url: str) -> Any:
         return [imported.rows, str(imported.total)]
 
 
+async def voice(client: Any, url: str) -> Any:
+    """What is said in binary frames is in no contract: the client passes it by."""
+    async with client.Voice(f"{url}ws") as bot:
+        speech = bot.pushes(client.Speech)
+        rate = (await bot.listen(room="studio"))["rate"]
+        text = (await bot.done()).text
+        return [rate, (await anext(speech)).bytes_, text]
+
+
 TOLD: dict[str, tuple[Any, Any, str]] = {
     "chat": (
         chat,
@@ -178,6 +187,16 @@ TOLD: dict[str, tuple[Any, Any, str]] = {
         """
         const imported = await open(Importer, url + "ws").import_({ account: "typescript" }, rows);
         return [imported.rows, imported.total];
+        """,
+    ),
+    "voice": (
+        voice,
+        [16000, 8, "(silence)"],
+        """
+        const bot = open(Voice, url + "ws"), speech = next(bot, "speech");
+        const { rate } = await bot.listen({ room: "studio" });
+        const { text } = await bot.done();
+        return [rate, (await speech).bytes, text];
         """,
     ),
 }

@@ -136,6 +136,48 @@ def test_a_call_of_the_server_is_answered_by_form(places: tuple[int, int]) -> No
         assert said(page, "all('.question').length") == 0
 
 
+FRAMES: dict[str, Any] = {
+    "nested": {"event": "enter", "payload": {"room": "lobby"}},
+    "array": ["enter", None, {"room": "lobby"}],
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_page_speaks_the_envelope_of_its_endpoint(places: tuple[int, int], name: str) -> None:
+    """The editor has whole frames; errors find their fields, and answers, items and calls their requests."""
+    with opened(places, f"docs/{name}/") as page:
+        said(page, "choose('enter'); fill('room', 'lobby')")
+        assert said(page, "written()") == FRAMES[name]
+        said(page, "press('Connect and send')")
+        wait_for(page, "entries()", "-,enter,enter")
+        assert said(page, "all('.entry .ref').map((r) => r.textContent)") == ["ref 1", "ref 1"]
+        assert said(page, "all('.entry .preview').at(-1).textContent") == '{"room":"lobby"}'
+        said(page, "fill('room', 'a name that is too long'); press('Send')")
+        wait_for(page, "all('[aria-invalid]').map((c) => c.value).join()", "a name that is too long")
+        said(page, "choose('count'); include('to'); fill('to', '2'); press('Send')")
+        wait_for(page, "entries().endsWith('count,tick,tick,complete')", True)
+        said(page, "choose('confirm'); fill('question', 'sure?'); press('Send')")
+        wait_for(page, "document.querySelector('.question h3')?.textContent", "The server asks ask")
+        said(page, "change(document.querySelector('.question [role=switch]'), true); press('Answer')")
+        wait_for(page, "all('.entry .preview').at(-1).textContent", '{"sure":true}')
+
+
+SAMPLES = {
+    "nested": {"event": "enter", "ref": 1, "payload": {"room": "string"}},
+    "array": ["enter", 1, {"room": "string"}],
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_reference_shows_frames_in_their_envelope(places: tuple[int, int], name: str) -> None:
+    """Its samples are what can be sent."""
+    with opened(places, f"docs/{name}/") as page:
+        said(page, "all('details').forEach((card) => (card.open = true))")
+        wait_for(page, "all('pre').some((sample) => sample.textContent.includes('enter'))", True)
+        shown = said(page, "all('pre').map((sample) => sample.textContent)")
+        assert SAMPLES[name] in [json.loads(text) for text in shown if text.startswith(("{", "["))]
+
+
 def test_form_and_json_are_one_message(places: tuple[int, int]) -> None:
     """A change of one is a change of the other, also of what the form has no field for."""
     with opened(places) as page:

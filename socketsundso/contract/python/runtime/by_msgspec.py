@@ -7,7 +7,7 @@ Knows JSON and types; neither connections nor what a message means. `by_pydantic
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, cast, get_args
 
 import msgspec
@@ -19,22 +19,49 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What reading raises: the bytes are no JSON, or not what the contract says."""
 
 
-class _Head(msgspec.Struct):
-    """What a message may have beside its own fields. Everything but the type may be of any kind, until it is used."""
+class _Numbers(msgspec.Struct):
+    """What a message of a room with history has beside its own fields."""
 
-    type: str
-    ref: Any = None
     room: Any = None
     seq: Any = None
 
 
-def _head_reader(type_key: str, ref_key: str) -> Callable[[bytes], _Head]:
-    keys = {"type": type_key, "ref": ref_key}
-    kind = type("_Head", (_Head,), {}, rename=keys)
+class _Head(_Numbers):
+    """What else a message may have beside them. Everything but the type may be of any kind, until it is used."""
+
+    type: str = ""
+    ref: Any = None
+    data: Any = UNSET  # the part that has the fields, where that is not all of it
+
+
+def _head_reader(type_key: str, ref_key: str, data_key: str, parts: tuple[str, ...]) -> Callable[[bytes], _Head]:
+    places: dict[str, tuple[str, Any, Any]] = {
+        "type": ("type", str, msgspec.field(name=type_key)),
+        "ref": ("ref", Any, msgspec.field(default=None, name=ref_key)),
+        "data": ("data", msgspec.Raw | UnsetType, msgspec.field(default=UNSET, name=data_key or None)),
+    }
+    if parts:
+        return _array_reader([places[part] for part in parts])
+    shown = [place for name, place in places.items() if name != "data" or data_key]
+    kind = msgspec.defstruct("_Head", shown, bases=(_Head,), kw_only=True)
     return cast(Callable[[bytes], _Head], msgspec.json.Decoder(kind).decode)
 
 
-def _encode(message: Mapping[str, Any]) -> bytes:
+def _array_reader(places: list[tuple[str, Any, Any]]) -> Callable[[bytes], _Head]:
+    """Of an array, whose data have the numbers of rooms among them."""
+    decode = msgspec.json.Decoder(msgspec.defstruct("_Parts", places, array_like=True)).decode
+    numbers = msgspec.json.Decoder(_Numbers).decode
+
+    def read(frame: bytes) -> _Head:
+        parts: Any = decode(frame)
+        data = parts.data
+        found = numbers(data) if data is not UNSET and bytes(data).startswith(b"{") else _Numbers()
+        return _Head(found.room, found.seq, parts.type, getattr(parts, "ref", None), data)
+
+    return read
+
+
+def _encode(message: Any) -> bytes:
     return msgspec.json.encode(message)
 
 
@@ -53,7 +80,8 @@ class _Readers(dict[Any, Callable[[bytes], Any]]):
         if isinstance(kind, tuple):
             self[kind] = _decoder(_one_of(lambda: kind))
         else:
-            self[kind] = self._mapping(kind) if issubclass(kind, dict) else _decoder(kind)
+            is_mapping = isinstance(kind, type) and issubclass(kind, dict)
+            self[kind] = self._mapping(kind) if is_mapping else _decoder(kind)
         return self[kind]
 
     def _mapping(self, kind: Any) -> Callable[[bytes], Any]:

@@ -7,7 +7,7 @@ Knows JSON and types; neither connections nor what a message means. `by_msgspec`
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 from typing import Union as _Union
@@ -51,19 +51,32 @@ class _Head:
     ref: Any
     room: Any
     seq: Any
+    data: Any = UNSET  # the part that has the fields, where that is not all of it
 
 
-def _head_reader(type_key: str, ref_key: str) -> Callable[[bytes], _Head]:
-    def read(data: bytes) -> _Head:
-        match from_json(data):
-            case {**fields} if isinstance(kind := fields.get(type_key), str):
-                return _Head(kind, fields.get(ref_key), fields.get("room"), fields.get("seq"))
-        raise ValueError(f"no object with a {type_key!r} that is a text")
+def _head_reader(type_key: str, ref_key: str, data_key: str, parts: tuple[str, ...]) -> Callable[[bytes], _Head]:
+    keys = ("type", "ref", "data") if parts else (type_key, ref_key, data_key)
+
+    def read(frame: bytes) -> _Head:
+        whole = from_json(frame)
+        if parts and isinstance(whole, list):
+            whole = dict(zip(parts, whole, strict=False))
+            whole.update(_numbers(whole.get("data")))
+        match whole:
+            case {**fields} if isinstance(kind := fields.get(keys[0]), str):
+                data = to_json(fields[keys[2]]) if keys[2] and keys[2] in fields else UNSET
+                return _Head(kind, fields.get(keys[1]), fields.get("room"), fields.get("seq"), data)
+        raise ValueError(f"no message with a {keys[0]!r} that is a text")
 
     return read
 
 
-def _encode(message: Mapping[str, Any]) -> bytes:
+def _numbers(data: Any) -> dict[str, Any]:
+    """Those of a room with history, which an array has among its data."""
+    return {key: data[key] for key in ("room", "seq") if key in data} if isinstance(data, dict) else {}
+
+
+def _encode(message: Any) -> bytes:
     return to_json(message, by_alias=True, bytes_mode="base64")
 
 
@@ -82,7 +95,8 @@ class _Readers(dict[Any, Callable[[bytes], Any]]):
         if isinstance(kind, tuple):
             self[kind] = TypeAdapter(_Union[kind]).validate_json
         else:
-            self[kind] = self._mapping(kind) if issubclass(kind, dict) else TypeAdapter(kind).validate_json
+            is_mapping = isinstance(kind, type) and issubclass(kind, dict)
+            self[kind] = self._mapping(kind) if is_mapping else TypeAdapter(kind).validate_json
         return self[kind]
 
     def _mapping(self, kind: Any) -> Callable[[bytes], Any]:

@@ -32,7 +32,12 @@ class _Event(Generic[_R]):
         self.name, self.replies, self.errors = name, replies or {}, errors or {}
         # a handler that returns a dict may give it any type, of which its annotation says nothing
         self.untyped = next(
-            (kind for kind in self.replies.values() if isinstance(kind, type) and issubclass(kind, dict)), None
+            (
+                kind
+                for kind in self.replies.values()
+                if kind is Any or (isinstance(kind, type) and issubclass(kind, dict))
+            ),
+            None,
         )
         self.acknowledged, self.stream, self.uploads = acknowledged, stream, uploads
         self.answered = bool(replies) or acknowledged or stream or uploads
@@ -41,7 +46,12 @@ class _Event(Generic[_R]):
 
 @dataclass(frozen=True)
 class _Channel:
-    """What the contract says of an endpoint. `token` is where one goes, under which name, and what stands before it."""
+    """
+    What the contract says of an endpoint. `token` is where one goes, under which name, and what stands before it.
+
+    Fields stand beside the keys of a message's type and ref, or, with a `data_key`, are the value of that; with `parts`
+    it is an array of these.
+    """
 
     name: str
     error: type[RequestError]
@@ -52,6 +62,17 @@ class _Channel:
     token: tuple[str, str, str] = ("header", "Authorization", "Bearer ")
     type_key: str = "type"
     ref_key: str = "ref"
+    data_key: str = ""
+    parts: tuple[str, ...] = ()
+
+    def message(self, name: str, fields: Mapping[str, Any], ref: Any) -> Any:
+        """A frame, as what its JSON is."""
+        if self.parts:
+            given = {"type": name, "ref": ref, "data": fields}
+            return [given[part] for part in self.parts]
+        if self.data_key:
+            return {self.type_key: name, self.ref_key: ref, self.data_key: fields}
+        return {self.type_key: name, **fields, self.ref_key: ref}
 
 
 @dataclass

@@ -64,8 +64,9 @@ class _Session(Generic[_FlagT]):
         self._listeners: list[_Listener[_FlagT]] = []
         self._unanswered: dict[int, _Event[Any]] = {}  # of the newest messages that have no answer if all is well
         self._refs = itertools.count(1)
-        self._head = _head_reader(channel.type_key, channel.ref_key)
-        self._readers = _Readers(frozenset({channel.type_key, channel.ref_key}))
+        self._head = _head_reader(channel.type_key, channel.ref_key, channel.data_key, channel.parts)
+        is_apart = channel.data_key or channel.parts
+        self._readers = _Readers(frozenset(() if is_apart else {channel.type_key, channel.ref_key}))
 
     # What is asked
 
@@ -76,7 +77,7 @@ class _Session(Generic[_FlagT]):
                 raise self.ended.again()
             ref = next(self._refs)
             given = {key: value for key, value in fields.items() if value is not UNSET}
-            frame = _encode({self.channel.type_key: event.name, **given, self.channel.ref_key: ref})
+            frame = _encode(self.channel.message(event.name, given, ref))
             exchange = self._exchanges[ref] = _Exchange(event, ref, frame, self._flags, self._max_items)
             exchange.retry = retry
             return exchange
@@ -128,7 +129,7 @@ class _Session(Generic[_FlagT]):
             self._finish(exchange, error)
 
     def frame(self, kind: str, ref: Any, **fields: Any) -> bytes:
-        return _encode({self.channel.type_key: kind, self.channel.ref_key: ref, **fields})
+        return _encode(self.channel.message(kind, fields, ref))
 
     def lost(self, error: Disconnected) -> None:
         """The connection is gone: what was sent fails at once, or is sent again."""
@@ -204,9 +205,10 @@ class _Session(Generic[_FlagT]):
         """What the server sent. What is not understood is logged, and nothing else."""
         read_head, pushes, readers = self._head, self.channel.pushes, self._readers
         with self.lock:
-            for data in messages:
+            for frame in messages:
                 try:
-                    head = read_head(data)
+                    head = read_head(frame)
+                    data = frame if head.data is UNSET else head.data
                     if head.ref is None and (kind := pushes.get(head.type)) is not None:
                         push = readers[kind](data)
                         if head.room is not None:
@@ -250,7 +252,8 @@ class _Session(Generic[_FlagT]):
         try:
             item = self._read(kind, data)
         except _UNREADABLE as exc:
-            wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            wanted = " or ".join(each.__name__ if isinstance(each, type) else str(each) for each in kinds)
             self._finish(exchange, InvalidMessage(f"{exchange.event.name} was answered with no {wanted}: {exc}"))
             return
         if not exchange.event.stream:
