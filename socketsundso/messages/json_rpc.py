@@ -177,14 +177,30 @@ class JsonRpcFraming(NestedFraming):
 
     def requests(self, text: str) -> list[Raw] | None:
         """Those of a batch, None for what is none. Raises `Misshapen` for an empty one, and for one of too many."""
+        if not text.lstrip(" \t\r\n").startswith("["):
+            return None
         try:
-            found = msgspec.json.decode(text, type=list[Raw])
+            found = self._batch(text)
+        except msgspec.ValidationError:
+            found = []
         except UNREADABLE:
             return None
-        if not 0 < len(found) <= self.max_batch:
-            kind = "too_long" if found else "too_short"
-            raise Misshapen(kind, f"Input should be an array of 1 to {self.max_batch} requests")
+        if not found:
+            raise Misshapen("batch_size", f"Input should be an array of 1 to {self.max_batch} requests")
         return found
+
+    @functools.cached_property
+    def _batch(self) -> Callable[[str], list[Raw]]:
+        """Reads as many requests as there may be: a list would first hold all that there are."""
+        place = Raw | UnsetType
+        kind = msgspec.defstruct(
+            "Batch",
+            [(f"r{number}", place, UNSET) for number in range(self.max_batch)],
+            array_like=True,
+            forbid_unknown_fields=True,
+        )
+        decode = msgspec.json.Decoder(kind).decode
+        return lambda text: [each for each in msgspec.structs.astuple(decode(text)) if each is not UNSET]
 
     # ---- writing
 
