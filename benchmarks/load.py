@@ -50,6 +50,7 @@ class Dialect:
     after: str = ""
     greeting: str = ""  # sent after the server's first frame, answered with one more
     acknowledgement: tuple[Body, ...] = ()  # what comes before all that answers a message
+    first_byte: int = 0x81  # of a frame: a whole text
 
     def encode(self, body: Body) -> bytes:
         kind, fields = body["type"], {name: value for name, value in body.items() if name != "type"}
@@ -275,7 +276,7 @@ class Load:
         self.shape, self.dialect, self.group = shape, dialect, group
         self._most = 1 if at_once else -1
         self.bodies = [body] * (group - invalid) + [{**body, "sender": "nobody"}] * invalid
-        self.frame = b"".join(masked_frame(dialect.encode(each)) for each in self.bodies)
+        self.frame = b"".join(framed(dialect.encode(each), dialect.first_byte) for each in self.bodies)
         self.sockets: list[socket.socket] = []
         self._poll = select.epoll()
         try:

@@ -1,9 +1,9 @@
 """
 The competitors, and each as a process: started on a free port, pinned to a core, ended whatever happens.
 
-`COMPETITORS`, `BROADCASTERS`, `CONVERSING`, `OBSERVED` and `ENVELOPED` are the registries; `pick` finds rows by their
-short key. A competitor is a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so that a
-package which is not installed is a row of the table that says so and never an import error of the suite.
+`COMPETITORS`, `BROADCASTERS`, `CONVERSING`, `OBSERVED`, `ENVELOPED` and `BINARY` are the registries; `pick` finds rows
+by their short key. A competitor is a module of `benchmarks.competitors`; its `VALIDATES` is read from the source, so
+that a package which is not installed is a row of the table that says so and never an import error of the suite.
 """
 
 from __future__ import annotations
@@ -155,6 +155,14 @@ ENVELOPED = {
     "arrays": _enveloped("arrays", Arrays("/arrays")),
 }
 """The rows of each envelope's table: the same wire by hand, and our flat messages beside."""
+
+IN_BINARY = Dialect(first_byte=0x82)
+
+BINARY = [
+    Competitor("naive FastAPI loop", "binary_naive", key="naive", dialect=IN_BINARY),
+    Competitor("@binary, uvicorn's protocol", "binary_socketsundso", key="ours-uvicorn", dialect=IN_BINARY),
+    Competitor("@binary, own protocol", "binary_socketsundso", OURS, key="ours", dialect=IN_BINARY),
+]
 
 
 def pick(*keys: str, among: Sequence[Competitor] = COMPETITORS) -> list[Competitor]:

@@ -1,6 +1,7 @@
 """
 What the envelope of a message costs: other keys, a nested data part, arrays, each beside the flat one and beside a
-naive loop that reads the same wire with a pydantic union. Every message has a `ref`, which its reply repeats.
+naive loop that reads the same wire with a pydantic union. Every message has a `ref`, which its reply repeats. And the
+echo of a binary frame.
 
 Servers take turns as in `roundtrip`; the bounds that are promised are printed beside.
 """
@@ -14,8 +15,8 @@ import pytest
 from benchmarks.load import Shape, message
 from benchmarks.progress import Show
 from benchmarks.prompt import Exchange
-from benchmarks.rounds import Conversation, Row, fleet, measure, ours_failed, table, with_absent
-from benchmarks.servers import ENVELOPED
+from benchmarks.rounds import Cell, Conversation, Row, fleet, measure, ours_failed, table, with_absent
+from benchmarks.servers import BINARY, ENVELOPED
 
 SAID = message() | {"ref": 7}
 TO_FLAT = {"renamed": 1.02, "nested": 1.08, "arrays": 1.08}
@@ -39,6 +40,18 @@ def test_wire(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> N
                 promised.append(told(cell.title, rows, TO_FLAT[name], to_naive))
     show("\n".join(promised))
     assert not broken
+
+
+@pytest.mark.timeout(0)
+def test_binary_echo(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
+    """A binary frame of 1 KB is handed over and sent back."""
+    asked, rounds = Cell(Shape(32, 1), 1024), 30 if full else 8
+    show.steps = len(BINARY) * (1 + rounds)
+    with fleet(BINARY, pinned, show.step) as (servers, absent):
+        rows = with_absent(measure(asked, servers, rounds, 0.2 if full else 0.05, show.step), absent, BINARY)
+    figures[f"binary echo {asked.title}"] = rows
+    show(table(f"Binary echo, {asked.title}", rows, BINARY))
+    assert not ours_failed(rows, BINARY)
 
 
 def told(title: str, rows: dict[str, Row], to_flat: float, to_naive: float) -> str:

@@ -7,6 +7,7 @@ socketsundso: typed WebSocket APIs. Handler signatures are the protocol.
 """
 
 from socketsundso.backplanes import Keep as Keep
+from socketsundso.binary_handler import binary as binary
 from socketsundso.connection import Conflate as Conflate
 from socketsundso.connection import Current as Current
 from socketsundso.connection import RateLimit as RateLimit

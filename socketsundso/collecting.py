@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+from socketsundso.binary_handler import BinaryHandler
 from socketsundso.errors import DefinitionError
 from socketsundso.handler import Handler, gives_awaitable, lost_handler, takes
 from socketsundso.messages import refuse_alike
@@ -37,6 +38,8 @@ class Handlers(MutableMapping[str, Any]):
 
     def attach(self, handler: Any, events: Iterable[str]) -> None:
         """One handler for several events, all or none."""
+        if isinstance(unbound(handler), BinaryHandler):
+            raise DefinitionError(f"{unbound(handler)!r} is for no event; declare it in the body of its class")
         events = list(events)
         self._change({**self._handlers, **dict.fromkeys(events, handler)}, events)
 
@@ -93,6 +96,8 @@ def declared(cls: type, events: Events) -> dict[str, Handler[..., Any]]:
         if handler is None:
             _refuse_lost(cls, name, value)
             continue
+        if isinstance(handler, BinaryHandler):
+            continue
         for event in events(handler):
             if event in handlers:
                 raise DefinitionError(
@@ -101,6 +106,35 @@ def declared(cls: type, events: Events) -> dict[str, Handler[..., Any]]:
                 )
             handlers[event] = handler
     return handlers
+
+
+def binary_of(cls: type, root: type) -> tuple[BinaryHandler[..., Any], ...]:
+    """The one of binary frames, its own or that of the nearest of its bases; none where there is none."""
+    for base in cls.__mro__:
+        own = {name: _handler_in(value) for name, value in vars(base).items()}
+        found = [(name, handler) for name, handler in own.items() if isinstance(handler, BinaryHandler)]
+        if len(found) > 1:
+            raise DefinitionError(
+                f"class {base.__name__}: {' and '.join(name for name, _ in found)} are @binary, and a frame does not "
+                "say for which of them it is; leave one, which looks into the frame"
+            )
+        for name, handler in found:
+            _refuse_other(cls, base, name, handler, root)
+            return (handler,)
+    return ()
+
+
+def _refuse_other(cls: type, base: type, name: str, handler: BinaryHandler[..., Any], root: type) -> None:
+    """An attribute in place of the handler would not be what gets the frames."""
+    if hasattr(root, name):
+        raise DefinitionError(
+            f"class {base.__name__}: {name} is a method of every endpoint; give the @binary one another name"
+        )
+    if _handler_in(inspect.getattr_static(cls, name)) is not handler:
+        raise DefinitionError(
+            f"class {cls.__name__}: {name} overrides the @binary one of {base.__name__} and is none itself; decorate "
+            "it with @binary, or give it another name"
+        )
 
 
 def _handler_in(value: Any) -> Handler[..., Any] | None:

@@ -8,6 +8,7 @@ needed, gets what it has to know, and knows no other part of the endpoint.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import logging
@@ -25,9 +26,11 @@ from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.backplanes import Keep, State
+from socketsundso.binary_handler import BinaryHandler
 from socketsundso.collecting import (
     Events,
     Handlers,
+    binary_of,
     check_errors,
     check_hooks,
     declared,
@@ -39,7 +42,6 @@ from socketsundso.connection import (
     NOTHING,
     ASGIClass,
     Calls,
-    Concurrent,
     Current,
     Deadlines,
     DeflateMin,
@@ -67,6 +69,7 @@ from socketsundso.connection import (
     end_answer,
     handshake_of,
     is_valid,
+    loop_for,
     refusal,
     seconds_since_1970,
 )
@@ -85,6 +88,7 @@ from socketsundso.messages import (
     Framing,
     Overrides,
     Questions,
+    Route,
     are_overridden,
     cancel_route,
     complete_route,
@@ -98,7 +102,7 @@ from socketsundso.observing import Load, Observer, tell
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, Resumed, asks_nothing
 from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
-from socketsundso.wire import wire_of
+from socketsundso.wire import BinaryPayload, wire_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -211,8 +215,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
-    memory. `emits` lists the types of messages that are pushed; anything else is refused then. `history`
-    maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
+    memory. `emits` lists the types of messages that are pushed, `bytes` for binary frames; anything else is refused
+    then. `history` maps shell-style patterns of rooms to a `Keep`; the first that matches counts. `max_outbound_bytes`
     bounds what waits for a slow reader and `on_slow` says what happens to it: "close", "drop_oldest",
     "drop_newest" or a `Conflate`. `ttl_s` drops what waits longer. `notify_gaps` tells a client of what was
     dropped. `presence_events = True` is for endpoints that `track`: who joins a room is told who is there
@@ -283,6 +287,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     websocket: WebSocket
 
     _handlers: ClassVar[Handlers]
+    _binary_handlers: ClassVar[tuple[BinaryHandler[..., Any], ...]] = ()  # one or none; by itself it would be a method
     _declaration: ClassVar[Declaration]
     _framing: ClassVar[Framing] = CANONICAL  # what `envelope` is compiled to
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
@@ -324,6 +329,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                     "allow it with the class keyword overwrite_existing=True"
                 )
             handlers[event] = handler
+        cls._binary_handlers = binary_of(cls, WebSocketHandlingEndpoint)
         if "dependency_overrides" not in vars(cls):
             cls.dependency_overrides = {}
         restore_methods(cls, WebSocketHandlingEndpoint)
@@ -433,6 +439,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 uploads = uploads or route.items is not None
             else:
                 del routes[event]
+        binary = cls._compiled_binary(namespace, overrides, gate)
+        converses = converses or (binary is not None and binary.conduct is not None)
         if converses:
             cls._refuse_controls(handlers, uploads)
             routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls._framing)
@@ -449,9 +457,26 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             converses=converses,
             uploads=uploads,
             texts=declared_pings(cls.__name__, cls.text_pings, cls._framing),
+            binary=binary,
         )
         check_handshake(cls.__name__, decoder)
         return decoder
+
+    @classmethod
+    def _compiled_binary(cls, namespace: Mapping[str, Any], overrides: Overrides, gate: Gate) -> Route | None:
+        for own in cls._binary_handlers:
+            route = own.compile(
+                namespace,
+                framing=cls._framing,
+                arguments=type_arguments(cls)(own),
+                endpoint=cls,
+                overrides=overrides,
+                replies=not gate.is_around,
+            )
+            gate.stand_before(route, own)
+            tell(cls._observers, "compiled", cls, route)
+            return route
+        return None
 
     @classmethod
     def _refuse_controls(cls, handlers: Mapping[str, Any], uploads: bool) -> None:
@@ -681,7 +706,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
-        await self._peer.send_body(body if ref is None else self._framing.with_ref(body, ref))
+        if type(body) is BinaryPayload:
+            await self._peer.send_bytes(body)
+        else:
+            await self._peer.send_body(body if ref is None else self._framing.with_ref(body, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -692,6 +720,33 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         calls. Raises `WebSocketDisconnect` if the peer is gone.
         """
         await self._peer.send_body(self._framing.frame(self._declaration.encode_push(message)))
+
+    @awaited
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """
+        Send a binary frame, in order with what `send` sends.
+
+        Raises as `send` does, and TypeError for what is no bytes, or where `emits` lists classes and not `bytes`.
+        """
+        await self._peer.send_bytes(self._declaration.binary_push(data))
+
+    @awaited
+    def together(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """
+        Keep together what is sent within: nothing else comes between on this connection.
+
+            async with self.together():
+                await self.send(Speech(rate=16_000, bytes=len(pcm)))
+                await self.send_bytes(pcm)
+
+        What others send meanwhile (handlers, tasks, rooms, presence) goes out behind it, in order: their replies wait,
+        pushes wait within `max_outbound_bytes`, and `on_slow` says what becomes of more. So await nothing long in it,
+        and nothing that waits for them. What the block broadcasts to a room that it is in comes behind it, too. Tasks
+        that it starts, and blocks within it, are a part of it.
+
+        Raises `WebSocketDisconnect` if the peer is gone.
+        """
+        return self._peer.together(self, self._framing)
 
     @awaited
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
@@ -770,7 +825,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """
         The same calls for handlers that are `def`, which run in threads: `self.sync.broadcast(...)`, without `await`.
 
-        It has `send`, `call`, `respond`, `close`, `join`, `leave`, `broadcast`, `identify`, `track` and `untrack`.
+        It has `send`, `send_bytes`, `call`, `respond`, `close`, `join`, `leave`, `broadcast`, `identify`, `track` and
+        `untrack`, and `with self.sync.together():`.
         """
         return Sync(self, self._peer.loop)
 
@@ -833,7 +889,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         self, message: Any, room: str | Iterable[str], *, exclude_self: bool = False, ttl_s: float | None = None
     ) -> None:
         """
-        Send a message to everybody in a room or several, each connection once; one need not be in them.
+        Send a message to everybody in a room or several, each connection once; one need not be in them. Bytes are a
+        binary frame, which no room keeps.
 
         Never waits for a peer. In a room with history it is numbered, and `BackplaneUnavailable` raised
         while the engine is away; other rooms get it in this process then, which the hub's status counts.
@@ -909,8 +966,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if await self._connected():
                 tell(self._observers, "opened", self)
                 responds = getattr(self.respond, "__func__", None) is not WebSocketHandlingEndpoint.respond
-                loop_of = Concurrent if self._definition.decoder.converses else Serial
-                self._loop = loop = loop_of(self, peer, self._definition, responds)
+                self._loop = loop = loop_for(self._definition)(self, peer, self._definition, responds)
                 try:
                     code = await loop.run()
                 except asyncio.CancelledError:
@@ -949,6 +1005,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
         self.__dict__["send_exception"] = told("answers", self.send_exception)
         self.__dict__["send"] = told("pushes", self.send)
+        self.__dict__["send_bytes"] = told("pushes", self.send_bytes)
         tell(self._observers, "began", self)
 
     async def _connected(self) -> bool:
@@ -1098,7 +1155,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             self._calls = None
         if self._observers:
             tell(self._observers, "ended", self, code, self._peer.closed is None)
-            for name in ("send_exception", "send"):
+            for name in ("send_exception", "send", "send_bytes"):
                 self.__dict__.pop(name, None)
         self._peer.release(code)
         if self._deadlines is not None:

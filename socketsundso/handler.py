@@ -14,7 +14,7 @@ import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import CellType, FrameType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
@@ -157,6 +157,9 @@ class Handler(Generic[P, R]):
         else:
             self._forget_frame()
 
+    takes_frame: ClassVar[bool] = False
+    """Is what it handles a binary frame, and no message?"""
+
     def __repr__(self) -> str:
         return f"<Handler of {self.event!r}: {getattr(self.method, '__qualname__', self.method)}>"
 
@@ -164,11 +167,13 @@ class Handler(Generic[P, R]):
         """The signature; `namespace` (a class's) helps with annotations written as strings."""
         if self._signature is None:
             namespaces = [namespace, *_locals(self._frame)]
-            self._signature = signature.read(
-                self.event, self.method, namespaces, returns=isinstance(self._wanted, _Unset)
-            )
-            refuse_beside(self._signature)
+            self._signature = self._read(namespaces)
         return self._signature
+
+    def _read(self, namespaces: Sequence[Mapping[str, Any]]) -> Signature:
+        found = signature.read(self.event, self.method, namespaces, returns=isinstance(self._wanted, _Unset))
+        refuse_beside(found)
+        return found
 
     def events(
         self, namespace: Mapping[str, Any], *, key: str, arguments: Mapping[Any, Any] = MappingProxyType({})
@@ -241,8 +246,7 @@ class Handler(Generic[P, R]):
             return found if alias_generator is None else signature.renamed(found, alias_generator)
 
         read = as_here(dataclasses.replace(read, event=event, extra=extra))
-        encode = item_encoder if read.streams else encoder_for
-        encoder: Encodes = encode(read.event, self._model_for(read, arguments), self.response_options, framing)
+        encoder = self._encoder(read, arguments, framing)
         taken, function = self._solved(read, namespace, as_here, endpoint, overrides, replies)
         taken = self._wholes.complete(taken, read, framing.model_key)
         conduct = conduct_of(
@@ -253,7 +257,19 @@ class Handler(Generic[P, R]):
             thread=self.thread,
         )
         in_thread = self._runs_in_thread(read)
-        return Route(taken, function, encoder, framing=framing, in_thread=in_thread, conduct=conduct)
+        return Route(
+            taken,
+            function,
+            encoder,
+            framing=framing,
+            in_thread=in_thread,
+            conduct=conduct,
+            takes_frame=self.takes_frame,
+        )
+
+    def _encoder(self, read: Signature, arguments: Mapping[Any, Any], framing: Framing) -> Encodes:
+        encode = item_encoder if read.streams else encoder_for
+        return encode(read.event, self._model_for(read, arguments), self.response_options, framing)
 
     def _runs_in_thread(self, read: Signature) -> bool:
         return self.thread and not self.is_coroutine and not read.is_generator
@@ -538,7 +554,7 @@ def event(event: Any = None, response_model: Any = UNSET, **options: Any) -> Any
 
     Takes the arguments of `Handler`.
     """
-    _refuse_unknown(options)
+    refuse_unknown("@event", options, ("event", *_OPTIONS))
     options.setdefault("_frame", sys._getframe(1))
 
     def decorate(function: Any) -> Handler[Any, Any]:
@@ -554,7 +570,7 @@ def event(event: Any = None, response_model: Any = UNSET, **options: Any) -> Any
 _OPTIONS = tuple(inspect.signature(Handler.__init__).parameters)[3:]
 
 
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
+def refuse_unknown(decorator: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in options:
-        if name not in _OPTIONS:
-            raise DefinitionError(f"@event takes no argument {name!r}{did_you_mean(name, ('event', *_OPTIONS))}")
+        if name not in known:
+            raise DefinitionError(f"{decorator} takes no argument {name!r}{did_you_mean(name, known)}")

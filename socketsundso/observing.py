@@ -46,7 +46,7 @@ class Observer:
         """A message is answered with this exception, most likely by an error frame."""
 
     def pushes(self, endpoint: Any, message: Any) -> None:
-        """`endpoint.send` is called with this message, which answers nothing."""
+        """`endpoint.send` is called with this message, or `send_bytes` with these bytes, which answers nothing."""
 
     def ended(self, endpoint: Any, code: int, by_peer: bool) -> None:
         """The last that is heard of a connection, accepted or not; `by_peer`: the code may be anybody's invention."""

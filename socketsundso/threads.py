@@ -8,9 +8,12 @@ called where nobody could await it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError, wait
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context, copy_context
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from msgspec import UNSET
@@ -25,12 +28,10 @@ LOOK_S = 1.0
 """How often a thread that waits looks whether its event loop is still there."""
 
 
-def awaited(
-    method: Callable[Concatenate[E, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[E, P], Coroutine[Any, Any, T]]:
+def awaited(method: Callable[Concatenate[E, P], T]) -> Callable[Concatenate[E, P], T]:
     """A method that raises where it is called in a thread, instead of doing nothing there."""
 
-    def called(self: E, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    def called(self: E, /, *args: P.args, **kwargs: P.kwargs) -> T:
         if asyncio._get_running_loop() is None:
             raise RuntimeError(
                 f"`{method.__name__}` is awaited, which a thread cannot do: in a handler that is no `async def`, call "
@@ -58,6 +59,29 @@ class Sync:
 
     def send(self, message: Any) -> None:
         self._run(lambda: self._endpoint.send(message))
+
+    def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        self._run(lambda: self._endpoint.send_bytes(data))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """`with self.sync.together():` is what `async with self.together()` is, for what this thread sends within."""
+
+        async def enter() -> tuple[AbstractAsyncContextManager[None], Context]:
+            block = self._endpoint.together()
+            await block.__aenter__()
+            return block, copy_context()
+
+        async def leave() -> Context:
+            await block.__aexit__(None, None, None)
+            return copy_context()
+
+        block, context = self._run(enter)
+        _take_over(context)
+        try:
+            yield
+        finally:
+            _take_over(self._run(leave))
 
     def respond(self, response: Any) -> None:
         self._run(lambda: self._endpoint.respond(response))
@@ -98,6 +122,13 @@ class Sync:
         if self._loop is None:
             raise RuntimeError("`self.sync` is for connections that are being served, in an event loop of asyncio")
         return _wait_in(self._loop, call)
+
+
+def _take_over(context: Context) -> None:
+    """What has been set in the event loop is set in this thread, too: it was done for it."""
+    for variable, value in context.items():
+        if variable.get(None) is not value:
+            variable.set(value)
 
 
 def _wait_in(loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -19,16 +19,24 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[..., Awaitable[None]]
 
 
+class BinaryPayload(bytes):
+    """What goes out in a binary frame, where a plain `bytes` is the JSON of a text frame."""
+
+    __slots__ = ()
+
+
 class Writer(Protocol):
     """
-    Writes a text if that needs no waiting; False: it was not written, ASGI's `send` is to do it.
+    Writes a text, or binary data, if that needs no waiting; False: it was not written, ASGI's `send` is to do it.
 
-    `write_soon` is for one that is probably followed by more.
+    `write_soon` is for a text that is probably followed by more.
     """
 
     def write(self, payload: bytes) -> bool: ...
 
     def write_soon(self, payload: bytes) -> bool: ...
+
+    def write_binary(self, payload: bytes) -> bool: ...
 
 
 class Wire(Writer, Protocol):
@@ -36,7 +44,7 @@ class Wire(Writer, Protocol):
 
     def stands_for(self, send: Send, /) -> bool: ...
 
-    def frame(self, payload: bytes) -> bytes: ...
+    def frame(self, payload: bytes, *, binary: bool = False) -> bytes: ...
 
     def push(self, frame: bytes) -> bool: ...
 

@@ -19,8 +19,8 @@ ROOMS = [
     {"models", "wire", "backplanes", "server", "operations", "security"},
     {"messages"},
     {"connection", "handler"},
-    {"rooms", "collecting", "threads", "guards", "shared_limits", "observing"},
-    {"contract"},
+    {"rooms", "binary_handler", "threads", "guards", "shared_limits", "observing"},
+    {"contract", "collecting"},
     {"endpoints"},
     {"__init__"},
     {"testing", "telemetry"},
@@ -44,7 +44,7 @@ WINGS = {
         {"route", "writers"},
         {"decoder", "dependencies", "replies"},
         {"definition", "pushes", "details"},
-        {"items", "questions"},
+        {"items", "questions", "binary"},
     ],
     "connection": [
         {"queue", "limits", "origins", "stepping", "ahead", "streams", "uploads"},
@@ -56,6 +56,7 @@ WINGS = {
         {"tasks"},
         {"serial", "calls", "text_pings"},
         {"concurrent"},
+        {"binary"},
     ],
     "rooms": [
         {"presence", "history"},

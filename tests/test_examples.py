@@ -580,6 +580,41 @@ def test_upload_of_too_many_rows_that_are_not_valid_ends() -> None:
         assert until(client, "error")["code"] == "validation_error"
 
 
+def pcm(number: int, loudness: int = 0, samples: int = 160) -> bytes:
+    """A frame of the voice example: 8 bytes of header, then 16 bit samples."""
+    return struct.pack("<IHxx", number, 16_000) + struct.pack("<h", loudness) * samples
+
+
+def test_voice_answers_in_one_piece_while_the_room_speaks() -> None:
+    """PCM goes to the others as it is; a transcript is announced by its header, right before the bytes."""
+    with example("voice") as port, ExitStack() as stack:
+        ada, grace = (stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws")) for _ in range(2))
+        for client in (ada, grace):
+            assert ask(client, type="listen", room="studio")["rate"] == 16_000
+        for number in range(3):
+            ada.send(pcm(number, 9000))
+        assert [grace.recv(timeout=20) for _ in range(3)] == [pcm(number, 9000) for number in range(3)]
+        for number in range(20):
+            grace.send(pcm(number))
+        ada.send(json.dumps({"type": "done", "ref": 1}))
+        came = [ada.recv(timeout=20) for _ in range(23)]
+        texts = {index: json.loads(frame) for index, frame in enumerate(came) if isinstance(frame, str)}
+        at = {text["type"]: index for index, text in texts.items()}
+        assert texts[at["transcript"]] == {"type": "transcript", "ref": 1, "text": "(somebody speaks)", "seconds": 0.03}
+        speech = came[at["speech"] + 1]
+        assert len(speech) == texts[at["speech"]]["bytes"] == 8 + 3 * 320
+        assert [each for each in came if isinstance(each, bytes) and each != speech] == [pcm(n) for n in range(20)]
+
+
+def test_voice_refuses_what_is_no_frame() -> None:
+    """Too short for a header, of another rate, or half a sample: told, and the connection lives."""
+    with example("voice") as port, connect(f"ws://127.0.0.1:{port}/ws") as client:
+        for frame in (b"", b"short", struct.pack("<IHxx", 1, 8000), pcm(1) + b"x"):
+            client.send(frame)
+            assert json.loads(client.recv(timeout=20))["code"] == "bad_frame"
+        assert ask(client, type="done")["bytes"] == 8
+
+
 @contextmanager
 def raw_connection(port: int) -> Iterator[socket.socket]:
     """One that reads nothing behind its handshake."""

@@ -5,6 +5,7 @@ The life of one connection.
     peer          what is known of the other side, and sending to it in order; the one owner of that state
     serial        the receive loop: one message at a time
     concurrent    the receive loop of endpoints that converse: streams, concurrent handlers, cancel
+    binary        both of endpoints with a `@binary` method
     calls         what the server has asked, and who waits for the answers
     requests      what is under way on one connection, and whose turn it is
     streams       items of a handler, one by one
@@ -28,6 +29,7 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
+from socketsundso.connection.binary import loop_for as loop_for
 from socketsundso.connection.calls import Calls as Calls
 from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
@@ -68,6 +70,8 @@ from socketsundso.connection.peer import fitting_reason as fitting_reason
 from socketsundso.connection.peer import new_id as new_id
 from socketsundso.connection.queue import NEVER as NEVER
 from socketsundso.connection.queue import POLICIES as POLICIES
+from socketsundso.connection.queue import BinaryOutgoing as BinaryOutgoing
+from socketsundso.connection.queue import Bounds as Bounds
 from socketsundso.connection.queue import Conflate as Conflate
 from socketsundso.connection.queue import Counters as Counters
 from socketsundso.connection.queue import Notice as Notice

@@ -2,6 +2,8 @@
 What is on its way to one peer. `Connection` moves it: `push` never waits and never raises, `send` waits for its turn.
 What waits meanwhile is in an `OutboundQueue`, whose policy decides what becomes of it where the peer is slow.
 
+A `together` block is a writer, too: until its end, what is not sent within it waits like behind a slow peer.
+
 A peer is slow only if its bytes stay above the bound after the event loop had a turn to write; a burst
 within one turn is not slowness. The bound is for pushes: what is sent with `send` is never dropped, its
 sender waits instead.
@@ -10,7 +12,9 @@ sender waits instead.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
 from typing import Any
 
 from socketsundso.connection.queue import NEVER as NEVER
@@ -30,6 +34,12 @@ Above so many bytes in the server's own buffer, our writer waits: a policy can s
 """
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+Block = asyncio.Future[None]
+"""The inside of a `together`, which writes at once while others wait; never done, but cancelled with its connection."""
+
+_blocks: ContextVar[tuple[Block, ...]] = ContextVar("socketsundso_blocks", default=())
+"""Those that the running code is in, also a task that was started within."""
 
 
 TURNS = 10
@@ -53,6 +63,16 @@ async def take_turns(near: list[Connection]) -> None:
             return
 
 
+class Entry(Outgoing):
+    """The place of a block that waits for its turn. Nothing is written for it."""
+
+    __slots__ = ("block",)
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(b"")
+        self.block = block
+
+
 class Connection:
     """
     The outbound side of one peer.
@@ -63,8 +83,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_framing", "_idle", "_judging", "_loop", "_on_slow_peer", "_sends_plainly", "_writer", "closed", "offer",
-        "queue", "send_at_once", "wire",
+        "_all_sent", "_block", "_framing", "_idle", "_judging", "_loop", "_on_slow_peer", "_sends_plainly",
+        "_under_way", "_writer", "closed", "offer", "queue", "send_at_once", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -78,12 +98,15 @@ class Connection:
         self.send_at_once = send  # the server's own, which knows nothing of what waits here
         self.wire = wire
         self._sends_plainly = wire is None and sends_plainly(send)
-        self._framing = framing
+        self._framing = None if framing is None or framing.is_canonical else framing
         self._rest()
         self.queue = queue
         self._on_slow_peer = on_slow_peer
         self._loop = asyncio.get_running_loop()
-        self._writer: asyncio.Task[None] | None = None
+        self._writer: asyncio.Future[None] | None = None  # the task that writes what waits, or the block
+        self._block: Block | None = None  # whose turn it is
+        self._under_way = 0  # sends that the server has not finished
+        self._all_sent: asyncio.Event | None = None  # of a block that waits for these
         self._judging = False  # a judgement is due after this turn of the loop
         self.closed = False  # nothing is written any more: the peer is gone, or has been told to go
 
@@ -119,8 +142,7 @@ class Connection:
             if self._sends_plainly:
                 self._write_at_once(out)
                 return False
-            self.offer = self._idle = None
-            self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
+            self._begin_writing()
         queue = self.queue
         queue.put(out, self._loop.time())
         if queue.stalled or queue.bytes > queue.max_bytes:
@@ -134,20 +156,111 @@ class Connection:
 
     def write(self, payload: bytes) -> bool:
         """`Wire.write`, while nothing waits here. False: it was not written, `send` is to do it in turn."""
-        return self._idle is not None and self._idle.write(payload)
+        wire = self._idle if self._idle is not None else self._own
+        return wire is not None and wire.write(payload)
 
     def write_soon(self, payload: bytes) -> bool:
         """`Wire.write_soon`, likewise."""
-        return self.offer is not None and self.wire is not None and self.wire.write_soon(payload)
+        wire = self._idle if self._idle is not None else self._own
+        return wire is not None and wire.write_soon(payload)
+
+    def write_binary(self, payload: bytes) -> bool:
+        """`Wire.write_binary`, likewise."""
+        wire = self._idle if self._idle is not None else self._own
+        return wire is not None and wire.write_binary(payload)
+
+    @property
+    def _own(self) -> Wire | None:
+        """The wire, for what is sent within the block whose turn it is."""
+        return self.wire if self._is_within else None
 
     def send(self, event: MutableMapping[str, Any]) -> Awaitable[None]:
         """ASGI's `send` for everything that is not pushed: after what waits, and until it is written."""
-        return self.send_at_once(event) if self._writer is None else self._send_in_turn(event)
+        return self._send_noted(event) if self._writer is None else self._send_in_turn(event)
+
+    async def _send_noted(self, event: MutableMapping[str, Any]) -> None:
+        """At once. A server that waits for the peer may write what comes meanwhile first: a block has to know."""
+        self._under_way += 1
+        try:
+            await self.send_at_once(event)
+        finally:
+            self._under_way -= 1
+            if self._all_sent is not None and not self._under_way:
+                self._all_sent.set()
 
     async def _send_in_turn(self, event: MutableMapping[str, Any]) -> None:
+        if self._is_within:
+            await self.send_at_once(event)
+        else:
+            await self._turn(Outgoing.of_event(event))
+
+    async def _turn(self, out: Outgoing) -> None:
+        """Wait behind all that waits, until it is written."""
         sent = self._loop.create_future()
-        self.queue.put(Outgoing.of_event(event), self._loop.time(), sent)
+        self.queue.put(out, self._loop.time(), sent)
         await sent
+
+    # ---- blocks
+
+    @contextlib.asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """
+        Within the block, what is sent is sent at once, and all else waits for its end; pushes do in any case.
+
+        What waits counts for the bound, and for `on_slow`. A block within a block is a part of it.
+        """
+        if self._is_within:
+            yield
+            return
+        block = await self._entered()
+        _blocks.set((*_blocks.get(), block))
+        try:
+            yield
+        finally:  # no token: who closes a generator may do so in another context
+            _blocks.set(tuple(each for each in _blocks.get() if each is not block))
+            self._leave(block)
+
+    @property
+    def _is_within(self) -> bool:
+        """Is the running code in the block whose turn it is?"""
+        return self._block is not None and self._block in _blocks.get()
+
+    async def _entered(self) -> Block:
+        block = self._loop.create_future()
+        try:
+            if self._writer is None:
+                self._hand_over(block)
+            else:
+                await self._turn(Entry(block))
+            await self._all_written()
+        except (OSError, RuntimeError):
+            pass  # the peer is gone, or the connection closed, which the first send within tells
+        except asyncio.CancelledError:
+            self._leave(block)  # whose turn may have come meanwhile
+            raise
+        return block
+
+    async def _all_written(self) -> None:
+        """What others began to send before is out of the way, which did not have to wait here."""
+        if self._under_way:
+            self._all_sent = asyncio.Event()
+            await self._all_sent.wait()
+
+    def _hand_over(self, block: Block) -> None:
+        self._writer = self._block = block
+        self.offer = self._idle = None
+
+    def _leave(self, block: Block) -> None:
+        if self._block is not block:  # it never had its turn, or the connection has ended
+            return
+        self._block = None
+        if self.queue.waiting:
+            self._begin_writing()
+        else:
+            self._writer = None
+            self._rest()
+
+    # ---- what waits
 
     def _judge_soon(self) -> None:
         if not self._judging:
@@ -174,6 +287,11 @@ class Connection:
             self.close()
         else:
             self._writer = self._loop.create_task(self._write(rest_of(writing, waits_for)))
+
+    def _begin_writing(self) -> None:
+        wire = self.wire
+        self.offer = self._idle = None
+        self._writer = self._loop.create_task(self._write() if wire is None else self._write_to(wire))
 
     async def _write(self, begun: Awaitable[None] | None = None) -> None:
         """Write through ASGI's `send`, which waits while the peer does not read."""
@@ -209,6 +327,12 @@ class Connection:
                 sent = place.sent
                 if self.queue.waiting:
                     self._judge_soon()
+                if isinstance(place.out, Entry):
+                    if sent is not None and not sent.done():  # else nobody waits for it any more
+                        self._hand_over(place.out.block)
+                        sent.set_result(None)
+                        return
+                    continue
                 await write(place.out)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
@@ -224,7 +348,7 @@ class Connection:
 
     def close(self) -> None:
         """Write nothing more; what waits is dropped."""
-        self.closed, self.offer, self._idle = True, None, None
+        self.closed, self.offer, self._idle, self._block = True, None, None, None
         self.queue.clear()
         writer, self._writer = self._writer, None
         if writer is not None:

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 from collections.abc import Generator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 import anyio
@@ -24,7 +25,7 @@ from starlette.types import Message, Receive, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from socketsundso.connection.outbound import SLOW_CLOSE_CODE, Connection
-from socketsundso.connection.queue import OutboundQueue
+from socketsundso.connection.queue import Bounds, OutboundQueue
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import Framing
 from socketsundso.wire import Writer, wire_of, writer_of
@@ -124,6 +125,7 @@ class Peer:
     """The other side of one connection. Made before it is accepted; `observe` begins, `release` ends its work."""
 
     __slots__ = (
+        "_connection",
         "_departed",
         "_departure",
         "_id",
@@ -159,6 +161,7 @@ class Peer:
         self.left: int | None = None  # the code that it ended with, once that is known
         self.loop: asyncio.AbstractEventLoop | None = None  # where it is served, from `observe` on
         self.gone = False  # a send failed: the peer is not there any more
+        self._connection: Connection | None = None  # once something may have to wait here
         self._id: str | None = None
         self._departed = False  # it is known that the peer has gone, though what it sent before may be handled yet
         self._departure: Departure | None = None  # once somebody has asked for it
@@ -298,6 +301,7 @@ class Peer:
         if self.left is None:
             self.left = code
         self.tell_departure()
+        self._unqueue_outbound()
         self.writer = self.closing = None
         self.websocket._send = self.send
 
@@ -313,8 +317,15 @@ class Peer:
         try:
             await self.send({"type": "websocket.send", "text": body.decode()})
         except (OSError, RuntimeError) as exc:
-            self._note_unsent(exc)
-            raise WebSocketDisconnect(self.over or 1006) from exc
+            raise self._disconnect_for(exc) from exc
+
+    async def send_bytes(self, data: bytes) -> None:
+        """The same with a binary frame."""
+        self.require()
+        try:
+            await self.send({"type": "websocket.send", "bytes": data})
+        except (OSError, RuntimeError) as exc:
+            raise self._disconnect_for(exc) from exc
 
     def write(self, body: bytes) -> bool:
         """Write a text if that needs no waiting; False: it is still to be sent."""
@@ -327,6 +338,23 @@ class Peer:
                 await self.send({"type": "websocket.send", "text": body.decode()})
             except (OSError, RuntimeError) as exc:
                 self._note_unsent(exc)  # the next receive tells the code
+
+    def write_binary(self, data: bytes) -> bool:
+        """The same with a binary frame."""
+        return self.writer is not None and self.writer.write_binary(data)
+
+    async def send_binary_reply(self, data: bytes) -> None:
+        """As `send_reply`, with a binary frame."""
+        if self.closed is None and not self.gone:
+            try:
+                await self.send({"type": "websocket.send", "bytes": data})
+            except (OSError, RuntimeError) as exc:
+                self._note_unsent(exc)
+
+    def _disconnect_for(self, exc: Exception) -> WebSocketDisconnect:
+        """What tells the sender that the peer is gone. Raises as `_note_unsent`."""
+        self._note_unsent(exc)
+        return WebSocketDisconnect(self.over or 1006)
 
     def _note_unsent(self, exc: Exception) -> None:
         """Raises what a send raised, unless the peer is gone, or this side has closed while the send waited for it."""
@@ -353,27 +381,41 @@ class Peer:
         if self.closing is not None and not self.closing.done():
             await asyncio.wait({self.closing}, timeout=CLOSING_S)
 
-    # ---- the outbound queue, from the first room on
+    # ---- the outbound queue, from the first room, or block, on
+
+    def together(self, bounds: Bounds, framing: Framing) -> AbstractAsyncContextManager[None]:
+        """Nothing comes between what is sent within. Raises `WebSocketDisconnect` if the peer is gone."""
+        self.require()
+        connection = self._connection or self.queue_outbound(OutboundQueue.of(bounds), framing)
+        return connection.together()
 
     def queue_outbound(self, queue: OutboundQueue, framing: Framing | None = None) -> Connection:
         """
         From now on everything goes out in order with what is pushed to the `Connection` that this gives. What is
-        pushed is put into the envelope of `framing`, if it is not canonical.
+        pushed is put into the envelope of `framing`.
+
+        Where it does so already, only the counters change: they are those of the rooms then.
         """
+        if self._connection is not None:
+            self._connection.queue.counters = queue.counters
+            return self._connection
 
         def on_slow_peer() -> None:
             self.close_soon(SLOW_CLOSE_CODE, "slow consumer")
 
-        connection = Connection(self.send, queue, on_slow_peer, wire_of(self.websocket.scope), framing)
+        wire = wire_of(self.websocket.scope)
+        self._connection = connection = Connection(self.send, queue, on_slow_peer, wire, framing)
         self.send = connection.send
         if self.writer is not None:
             self.writer = connection
         return connection
 
-    def unqueue_outbound(self, connection: Connection) -> None:
+    def _unqueue_outbound(self) -> None:
         """Nothing is pushed any more; what waits is dropped."""
-        connection.close()
-        self.send, self.writer = connection.send_at_once, None  # no cycle through the connection is left
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            self.send = connection.send_at_once  # no cycle through the connection is left
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:

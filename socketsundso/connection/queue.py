@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -32,8 +32,8 @@ class Conflate:
     For a slow reader keep only the newest value per key: `on_slow = Conflate(key=lambda m: m.symbol)`.
 
     The key function gets the message as it is on the wire, its fields both as attributes and as items, the
-    same in every process. Messages whose key is None are all kept. What is above the bound even so is
-    dropped, oldest first.
+    same in every process; of a binary one its `bytes`. Messages whose key is None are all kept. What is
+    above the bound even so is dropped, oldest first.
     """
 
     def __init__(self, key: Callable[[Any], object]) -> None:
@@ -115,10 +115,36 @@ class Outgoing:
         return self._frame
 
     @property
-    def fields(self) -> Fields:
+    def fields(self) -> Fields | bytes:
+        """What `Conflate` is asked about."""
         if self._fields is None:
             self._fields = Fields(msgspec.json.decode(self.payload, type=dict[str, Any]))
         return self._fields
+
+
+class BinaryOutgoing(Outgoing):
+    """The same of a binary frame: what it has instead of fields is its `bytes`."""
+
+    __slots__ = ()
+    foreign = False  # an empty one is a message, too
+
+    def framed(self, framing: Framing) -> Outgoing:
+        return self  # envelopes are for messages
+
+    @property
+    def event(self) -> MutableMapping[str, Any]:
+        if self._event is None:
+            self._event = {"type": "websocket.send", "bytes": self.payload}
+        return self._event
+
+    def frame(self, wire: Wire) -> bytes:
+        if self._frame is None:
+            self._frame = wire.frame(self.payload, binary=True)
+        return self._frame
+
+    @property
+    def fields(self) -> bytes:
+        return self.payload
 
 
 class Notice(Outgoing):
@@ -226,6 +252,15 @@ def _in_any_room(room: str) -> bool:
     return True
 
 
+class Bounds(Protocol):
+    """What an endpoint declares of a reader who is slow."""
+
+    max_outbound_bytes: ClassVar[int]
+    on_slow: ClassVar[SlowPolicy]
+    ttl_s: ClassVar[float | None]
+    notify_gaps: ClassVar[bool]
+
+
 class OutboundQueue:
     """
     What waits to be written to one peer.
@@ -269,6 +304,11 @@ class OutboundQueue:
         self._mortal = False  # something that waits may expire; ends when the queue is empty
         self._runs: dict[str | None, Run] = {}  # room -> what waits behind the latest message of the room
         self._states: dict[str | None, WaitingNotice] = {}  # room -> the latest that waits about who is there
+
+    @classmethod
+    def of(cls, bounds: Bounds, counters: Counters | None = None) -> OutboundQueue:
+        """That of one connection of an endpoint."""
+        return cls(bounds.max_outbound_bytes, bounds.on_slow, bounds.ttl_s, bounds.notify_gaps, counters)
 
     @property
     def near(self) -> bool:

@@ -41,7 +41,7 @@ from socketsundso.messages import (
     ResponseError,
     Route,
 )
-from socketsundso.wire import Arrivals, Source, source_of
+from socketsundso.wire import Arrivals, BinaryPayload, Source, source_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -248,7 +248,14 @@ class Serial:
         """Send it. None: it is sent, else what is to be awaited for that."""
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
-        return None if self.peer.write(reply) else self.peer.send_reply(reply)
+        return self.write(reply)
+
+    def write(self, body: bytes) -> Awaitable[None] | None:
+        """A reply that is encoded. None: it is sent, else what is to be awaited for that."""
+        peer = self.peer
+        if type(body) is BinaryPayload:
+            return None if peer.write_binary(body) else peer.send_binary_reply(body)
+        return None if peer.write(body) else peer.send_reply(body)
 
     async def _judge(self, frame: Frame, judgement: Judgement | None) -> None:
         """The exact slow path, for a frame that the fast one refused; unless that has judged the frame already."""

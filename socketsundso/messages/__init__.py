@@ -33,6 +33,7 @@ Knows no connection. One module per question:
     details       what an application's own errors tell, as JSON
     pushes        the same for messages that answer nothing
     items         the same for what a stream gives, one by one
+    binary        what is no JSON: what a `@binary` method takes and gives, bytes that are pushed
     questions     what the server asks of its clients, and how their answers are read
     values        the same for values that nothing was declared about
     response_errors  what is told of a value that is no valid reply
@@ -47,6 +48,11 @@ Knows no connection. One module per question:
 from socketsundso.messages import signature as signature
 from socketsundso.messages.aliases import substituted as substituted
 from socketsundso.messages.annotations import pydantic_form as pydantic_form
+from socketsundso.messages.binary import BinaryReplies as BinaryReplies
+from socketsundso.messages.binary import binary_payload as binary_payload
+from socketsundso.messages.binary import encode_any as encode_any
+from socketsundso.messages.binary import read_binary as read_binary
+from socketsundso.messages.binary import replies_of as replies_of
 from socketsundso.messages.canonical import numbered as numbered
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
@@ -102,8 +108,10 @@ from socketsundso.messages.markers import are_alike as are_alike
 from socketsundso.messages.naming import own_types as own_types
 from socketsundso.messages.naming import pushed_fields as pushed_fields
 from socketsundso.messages.naming import pushed_type as pushed_type
+from socketsundso.messages.pushes import BYTES as BYTES
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.pushes import refuse_bytes as refuse_bytes
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
 from socketsundso.messages.questions import Questions as Questions

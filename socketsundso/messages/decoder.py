@@ -61,8 +61,10 @@ class Decoder:
         converses: bool = False,
         uploads: bool = False,
         texts: Mapping[str, Any] = _NO_TEXTS,
+        binary: Route | None = None,
     ) -> None:
         self.routes = dict(routes)
+        self.binary = binary  # that of binary frames, where they are no JSON
         self.converses = converses  # streams, concurrent handlers, time limits: more than one message may be under way
         self.uploads = uploads  # handlers that take items are among them
         self.framing = framing
@@ -80,18 +82,25 @@ class Decoder:
         self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
         if self.texts:
             self.decode = functools.partial(_decode_any, self.texts, self.decode)
+        if self.binary is not None:
+            self.decode = _unless_binary(self.decode, self.binary.struct())
         message: Message = self.decode(frame)
         return message
 
     @functools.cached_property
     def overridable(self) -> tuple[Callable[..., Any], ...]:
         """The dependencies of all handlers."""
-        return tuple(call for route in self.routes.values() for call in route.signature.overridable)
+        return tuple(call for route in self._handled for call in route.signature.overridable)
 
     @functools.cached_property
     def handshake(self) -> Mapping[str, Parameter]:
         """What they take of the handshake, by name."""
-        return {name: taken for route in self.routes.values() for name, taken in route.signature.handshake.items()}
+        return {name: taken for route in self._handled for name, taken in route.signature.handshake.items()}
+
+    @property
+    def _handled(self) -> Iterable[Route]:
+        """Those of events, and of binary frames."""
+        return (*self.routes.values(), *([] if self.binary is None else [self.binary]))
 
     def find(self, frame: Frame) -> Unread:
         """
@@ -184,6 +193,15 @@ def _shown(text: str | Raw) -> Any:
         return msgspec.json.decode(text)
     except UNREADABLE:
         return None
+
+
+def _unless_binary(decode: Callable[[Frame], Message], binary: Message) -> Callable[[Frame], Message]:
+    """Texts are decoded; what is binary is for its handler as it is."""
+
+    def decode_text(frame: Frame) -> Message:
+        return decode(frame) if type(frame) is str else binary
+
+    return decode_text
 
 
 def _refuse(message: Any, endpoint: Any, frame: Frame) -> None:

@@ -25,6 +25,9 @@ from socketsundso.messages.replies import ResponseOptions, StructEncoder, encode
 from socketsundso.messages.response_errors import ResponseError, not_an_object
 from socketsundso.messages.values import Encoder
 
+BYTES = (bytes, bytearray, memoryview)
+"""What goes out as a binary frame."""
+
 NO_MESSAGES = (str, bytes, int, float, list, tuple, set, frozenset, type(None))
 
 
@@ -32,17 +35,28 @@ def encode_push(value: Any, framing: Framing = CANONICAL) -> bytes:
     """
     A message that answers nothing: `type` is its own, its tag or default, else its class's name in snake_case.
 
-    Raises `TypeError` for a dict without `type`, `ResponseError` for what cannot be encoded.
+    Raises `TypeError` for a dict without `type` and for bytes, `ResponseError` for what cannot be encoded.
     """
     if not isinstance(value, Mapping):
         kind = type(value)
-        return _push_encoder(snake_case(kind.__name__), _naming(kind, framing), framing).encode(value)
+        encoder = _push_encoder(snake_case(kind.__name__), _naming(kind, framing), framing)
+        try:
+            return encoder.encode(value)
+        except ResponseError:
+            refuse_bytes(value)
+            raise
     key, name = name_in(value, framing)
     if not isinstance(name, str):
         raise TypeError(f"a message that is pushed needs a `type`; this dict has the keys {list(value)!r}")
     if framing.is_canonical:
         return _push_encoder("message", "type", framing).encode(value)
     return _push_encoder(name, "class", framing).encode({each: item for each, item in value.items() if each != key})
+
+
+def refuse_bytes(value: Any) -> None:
+    """Raises `TypeError` for them, with the remedy."""
+    if isinstance(value, BYTES):
+        raise TypeError(f"{type(value).__name__} is no message; `send_bytes` sends a binary frame")
 
 
 def name_in(message: Mapping[Any, Any], framing: Framing) -> tuple[str, Any]:

@@ -107,7 +107,8 @@ class Route:
     """
     One event of one endpoint, compiled: its Struct, its two generated calls and its exact validator.
 
-    Raises `DefinitionError` if msgspec or pydantic cannot build a parameter, or a key is reserved.
+    One that `takes_frame` is for binary frames: they are not decoded, its one parameter is the frame. Raises
+    `DefinitionError` if msgspec or pydantic cannot build a parameter, or a key is reserved.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Route:
         framing: Framing,
         in_thread: bool,
         conduct: Conduct | None = None,
+        takes_frame: bool = False,
     ) -> None:
         self.event = signature.event
         self.signature = signature
@@ -130,10 +132,13 @@ class Route:
         self.timeout_s = conduct.timeout_s if conduct is not None else None
         self.items = _items(signature, framing)  # reads what follows the message, one by one
         self.framing = framing
-        self.flat = flat_model(signature, framing)
+        self.flat = None if takes_frame else flat_model(signature, framing)
         self.hidden = False  # no answer lists it among the events that there are
         self._exact: Callable[[Frame], dict[str, Any]] | None = None
-        if signature.message_model is None:
+        self.takes_frame = takes_frame
+        if takes_frame:
+            check_frame(signature)
+        elif signature.message_model is None:
             _refuse_reserved(signature, framing)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
@@ -143,13 +148,16 @@ class Route:
                 f"event {self.event!r}: a request with many messages is told from others by its `ref`, which the "
                 "envelope of its endpoint does not have"
             )
+        self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
+        self.call_bound: CallMessage = _bound_call  # of what has a `Bound` of its `conduct.key`
+        if takes_frame:
+            self.struct, self._leaves_to_judge = _frame_message(self, target), False
+            return
         plan = _Plan(signature, target, framing)
         fields = plan.fields if plan.looks_at_fields else None
         self.struct = _struct(self, fields, closed=not plan.takes_any, needed=signature.needs_data, call=plan.call())
         self.call_exact = plan.call_exact()
         self._leaves_to_judge = plan.leaves_to_judge
-        self.call_unread: CallMessage = _judged_call  # of an `Unread`; also MalformedFrame and InvalidUTF8
-        self.call_bound: CallMessage = _bound_call  # of what has a `Bound` of its `conduct.key`
 
     def put_before(self, wrap: Callable[[CallMessage], CallMessage], *, awaited: bool, waits: bool = False) -> None:
         """
@@ -175,6 +183,8 @@ class Route:
     @functools.cached_property
     def declared(self) -> frozenset[str]:
         """The names that may stand in the `loc` of an error: what the application declared, and no key of a peer's."""
+        if self.takes_frame:
+            return self.framing.names
         names = declared_names(whole_adapter(self.signature, self.framing).core_schema) | self.framing.names
         return names if self.items is None else names | self.items.declared
 
@@ -290,6 +300,25 @@ class _NoReply:
     encode_valid = validate = encode
 
 
+FRAMES = (bytes, memoryview)
+"""How a handler may take a binary frame."""
+
+
+def check_frame(signature: Signature) -> None:
+    """Raises `DefinitionError` where anything but the frame is taken of a binary frame, or not even that."""
+    where = f"event {signature.event!r}"
+    taken = [each.name for each in signature.parameters if each.annotation in FRAMES and each.default is None]
+    others = [each.name for each in signature.parameters if each.name not in taken]
+    if others:
+        raise DefinitionError(
+            f"{where}, parameter {others[0]!r}: a binary frame has no fields; take it whole, as `frame: bytes` or "
+            "`frame: memoryview`, and unpack it in the handler"
+        )
+    if len(taken) != 1:
+        given = " and ".join(map(repr, taken)) or "nothing"
+        raise DefinitionError(f"{where}: it takes {given}; take the frame once, as `frame: bytes`")
+
+
 def _refuse_reserved(signature: Signature, framing: Framing) -> None:
     seen: dict[str, str] = {}
     for parameter in signature.parameters:
@@ -322,6 +351,15 @@ def _struct(route: Route, fields: Fields | None, *, closed: bool = True, needed:
     """What the frames of a route are decoded to; `own` are further names of the class."""
     names = {"route": route, "error": None, **own}
     return route.framing.struct(route.event, fields, names, closed=closed, needed=needed)
+
+
+def _frame_message(route: Route, function: Callable[..., Any]) -> type:
+    """What all binary frames are: a message without a `ref`, whose handler takes the frame itself."""
+    signature = route.signature
+    sources = {p.name: "memoryview(frame)" if p.annotation is memoryview else "frame" for p in signature.parameters}
+    body = [f"return handler({signature.call_arguments(sources)})"]
+    call = codegen.function("message, endpoint, frame", body, {"handler": function})
+    return type("BinaryMessage", (), {"route": route, "ref": None, "error": None, "call": call})
 
 
 def threaded(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:

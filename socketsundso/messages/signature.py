@@ -15,7 +15,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Optional
 
@@ -171,12 +171,14 @@ def read(
     namespaces: Iterable[Mapping[str, Any]] = (),
     *,
     returns: bool = True,
+    opaque: Sequence[type] = (),
 ) -> Signature:
     """
     The signature of `function` as handler of `event`.
 
     `namespaces` help to resolve annotations written as strings. With `returns=False` the return annotation is
-    not looked at. Raises `DefinitionError`; its subclass `Unresolvable` for a name that is not defined (yet).
+    not looked at. A parameter of an `opaque` type need not be possible in JSON. Raises `DefinitionError`; its
+    subclass `Unresolvable` for a name that is not defined (yet).
     """
     if is_generator(function) and _is_of_contextlib(function):
         raise DefinitionError(
@@ -184,7 +186,7 @@ def read(
             "`with` or `async with` within it"
         )
     where = f"event {event!r}"
-    found = _read(where, event, function, _scope(function, namespaces), returns=returns)
+    found = _read(where, event, function, _scope(function, namespaces), returns=returns, opaque=opaque)
     uploads = _uploads(found.injected)
     if len(uploads) > 1:
         names = " and ".join(repr(each.name) for each in uploads)
@@ -227,6 +229,7 @@ def _read(
     *,
     returns: bool,
     endpoint: type | None = None,
+    opaque: Sequence[type] = (),
 ) -> Signature:
     try:
         signature = inspect.signature(typing.get_origin(function) or function)
@@ -239,7 +242,7 @@ def _read(
         if parameter.name == "self":
             self_position = -1 if parameter.kind is parameter.KEYWORD_ONLY else position
             continue
-        filled = _parameter(where, parameter, scope, len(parameters) + len(injected), endpoint)
+        filled = _parameter(where, parameter, scope, len(parameters) + len(injected), endpoint, opaque)
         if isinstance(filled, Injected):
             injected.append(filled)
         else:
@@ -384,6 +387,7 @@ def _parameter(
     scope: tuple[dict[str, Any], dict[str, Any]],
     position: int,
     endpoint: type | None,
+    opaque: Sequence[type] = (),
 ) -> Parameter | Injected:
     where = f"{owner}, parameter {parameter.name!r}"
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -399,7 +403,8 @@ def _parameter(
         check_annotation(where, source.item)
     if source is not None:
         return Injected(parameter.name, parameter.kind, position, source)
-    check_annotation(where, annotation)
+    if annotation not in opaque:
+        check_annotation(where, annotation)
     if isinstance(parameter.default, FieldInfo):
         field = FieldInfo.from_annotated_attribute(annotation, parameter.default)
     else:

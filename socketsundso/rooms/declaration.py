@@ -11,27 +11,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Protocol
 
 from socketsundso.backplanes import Keep, default_url
-from socketsundso.connection import POLICIES, Conflate, SlowPolicy
+from socketsundso.connection import POLICIES, Bounds, Conflate
 from socketsundso.errors import DefinitionError
-from socketsundso.messages import CANONICAL, Asks, Emitted, Framing, Questions, encode_push
+from socketsundso.messages import (
+    BYTES,
+    CANONICAL,
+    Asks,
+    Emitted,
+    Framing,
+    Questions,
+    binary_payload,
+    encode_push,
+    refuse_bytes,
+)
 from socketsundso.rooms.history import declaration
 from socketsundso.rooms.hub import Hub
+from socketsundso.wire import BinaryPayload
 
 HISTORY_TYPES = frozenset({"resume", "resumed", "room_position", "gap"})
 PRESENCE_TYPES = frozenset({"presence_state", "presence_diff"})
 GAP_TYPES = frozenset({"gap"})
 
 
-class Declares(Protocol):
+class Declares(Bounds, Protocol):
     """The class attributes of an endpoint that concern rooms; what each means stands where users read it, there."""
 
     backplane: ClassVar[str | None]
     emits: ClassVar[Sequence[Any]]
     history: ClassVar[Mapping[str, Keep]]
-    max_outbound_bytes: ClassVar[int]
-    on_slow: ClassVar[SlowPolicy]
-    ttl_s: ClassVar[float | None]
-    notify_gaps: ClassVar[bool]
     presence_events: ClassVar[bool]
     presence_interval_s: ClassVar[float]
     max_rooms: ClassVar[int]
@@ -61,7 +68,7 @@ class Declaration:
         self._questions = questions
         self._hub: Hub | None = None
         _check_policy(cls)
-        self._emitted = Emitted(cls.emits, framing)
+        self._emitted = Emitted([each for each in cls.emits if each is not bytes], framing)
         _check_history(cls, self._emitted)
         self.history = cls.history
         _check_presence(cls)
@@ -100,11 +107,22 @@ class Declaration:
         if hub is None or hub.url != self.url:
             callbacks = hub.callbacks() if hub is not None else ()
             hub = self._hub = Hub(
-                self.url, history=self.history, on_unavailable="count", encode=self.encode_push, asks=self._asks
+                self.url, history=self.history, on_unavailable="count", encode=self.encode_any, asks=self._asks
             )
             for callback in callbacks:
                 hub.on_status(callback)
         return hub
+
+    def binary_push(self, data: Any) -> BinaryPayload:
+        """Bytes that answer nothing. Raises TypeError for what is none, and where `emits` lists no `bytes`."""
+        if self._cls.emits and bytes not in self._cls.emits:
+            known = ", ".join(sorted(self._emitted.types))
+            raise TypeError(f"{self._cls.__name__} does not push bytes; its `emits` lists {known}: add `bytes` to it")
+        return binary_payload(data)
+
+    def encode_any(self, message: Any) -> bytes:
+        """As `encode_push`; bytes as they are."""
+        return self.binary_push(message) if isinstance(message, BYTES) else self.encode_push(message)
 
     def encode_push(self, message: Any) -> bytes:
         """A message that answers nothing, as canonical JSON. Raises TypeError for one that `emits` does not list."""
@@ -123,6 +141,7 @@ class Declaration:
     def _check_emitted(self, message: Any) -> None:
         given = self._emitted.name_of(message) if isinstance(message, Mapping) else None
         if given not in self._emitted.types and not isinstance(message, self._emitted.classes):
+            refuse_bytes(message)
             shown = f"a message of type {given!r}" if given else type(message).__name__
             known = ", ".join(sorted(self._emitted.types))
             raise TypeError(f"{self._cls.__name__} does not push {shown}; its `emits` lists {known}")

@@ -30,7 +30,7 @@ from pydantic_core import ValidationError
 from socketsundso.backplanes import Keep, default_url, ended
 from socketsundso.connection import SENDABLE_CODES, fitting_reason, require_timeout
 from socketsundso.errors import BackplaneUnavailable, CallFailed, InvalidAnswer
-from socketsundso.messages import Asks, Expected, asked_by_anybody, encode_push
+from socketsundso.messages import BYTES, Asks, Expected, asked_by_anybody, encode_any, encode_push
 from socketsundso.rooms.acting import Act, Close, Join, Leave, Whom
 from socketsundso.rooms.calling import Ask, Poll, Said
 from socketsundso.rooms.history import declaration, valid_count
@@ -89,7 +89,7 @@ class Target:
 
     async def send(self, message: Any, *, ttl_s: float | None = None) -> None:
         """
-        Send a message of any kind that a handler may return; each connection gets it once.
+        Send a message of any kind that a handler may return, or bytes as a binary frame; each connection gets it once.
 
         A dict needs a `type`; other values have one of their own or take it from their class's name. Raises
         `BackplaneUnavailable` while the engine is away, unless the hub counts that instead.
@@ -219,14 +219,14 @@ class Hub:
         *,
         history: Mapping[str, Keep] | None = None,
         on_unavailable: OnUnavailable = "raise",
-        encode: Callable[[Any], bytes] = encode_push,
+        encode: Callable[[Any], bytes] = encode_any,
         asks: Asks | None = None,
     ) -> None:
         self._url = url
         self._history = declaration("Hub", history or {})
         self._on_unavailable = on_unavailable
         self._encode = encode
-        self._asks = asks or functools.partial(asked_by_anybody, encode=encode)
+        self._asks = asks or functools.partial(asked_by_anybody, encode=encode_push)
         self._used: dict[asyncio.AbstractEventLoop, Rooms] = {}  # of each event loop that uses the hub; the latest last
         self._released = False  # closed, and not used again since
         self._callbacks: dict[Callback, None] = {}  # of `on_status`
@@ -378,7 +378,7 @@ class Hub:
         return await rooms.acting.act(act, whom, must_publish=self._on_unavailable == "raise")
 
     def _encode_many(self, messages: Iterable[Any]) -> list[bytes]:
-        if isinstance(messages, (str, bytes, Mapping)):
+        if isinstance(messages, (str, *BYTES, Mapping)):
             raise TypeError(f"send_many takes a list of messages, not one {type(messages).__name__}; use send for one")
         return [self._encode(message) for message in messages]
 

@@ -22,7 +22,7 @@ from functools import partial
 import msgspec
 
 from socketsundso.backplanes import Backplane, Delivery, Keep, Log, State, open_url
-from socketsundso.connection import Counters, Outgoing, take_turns
+from socketsundso.connection import BinaryOutgoing, Counters, Outgoing, take_turns
 from socketsundso.errors import BackplaneUnavailable
 from socketsundso.rooms import history
 from socketsundso.rooms.acting import Acting
@@ -47,6 +47,7 @@ from socketsundso.rooms.room import (
 )
 from socketsundso.rooms.roster import Roster
 from socketsundso.rooms.watchers import Watchers
+from socketsundso.wire import BinaryPayload
 
 logger = logging.getLogger("socketsundso.rooms")
 
@@ -357,11 +358,12 @@ class Rooms:
         To everybody in any of the topics, once. Gives the loop a turn where a participant comes near its
         bound.
 
-        Rooms with history number it: each of them its own copy. Raises `BackplaneUnavailable` where the
-        engine that numbers is away, or, with `must_publish`, whenever the engine could not take it.
+        Rooms with history number it: each of them its own copy; a `BinaryPayload` has no place for that, and is
+        kept nowhere. Raises `BackplaneUnavailable` where the engine that numbers is away, or, with
+        `must_publish`, whenever the engine could not take it.
         """
         await self.open()
-        logged = await self._which_are_logged(topics)
+        logged = {} if type(payload) is BinaryPayload else await self._which_are_logged(topics)
         plain = [topic for topic in topics if topic not in logged]
         for topic in logged:  # before any room has had it
             history.check_own_fields(payload, topic[1:])
@@ -401,12 +403,13 @@ class Rooms:
         await self.open()
         logged = await self._which_are_logged(topics)
         for topic, payload in itertools.product(logged, payloads):
-            history.check_own_fields(payload, topic[1:])
+            if type(payload) is not BinaryPayload:
+                history.check_own_fields(payload, topic[1:])
         taken = 0
         for batch in _batches(payloads):
             try:
                 self.counters.refused += await self._broadcast_batch(
-                    topics, logged, batch, excluded, ttl_s, must_publish
+                    topics, {} if type(batch[0]) is BinaryPayload else logged, batch, excluded, ttl_s, must_publish
                 )
             except BackplaneUnavailable as error:
                 error.taken += taken
@@ -488,7 +491,8 @@ class Rooms:
         must_publish: bool,
     ) -> bool:
         """Whether the engine takes it. Raises `BackplaneUnavailable` where it must and does not."""
-        header = Header("message", self.origin, tuple(excluded), ttl_s=ttl_s)
+        kind = "binary" if type(payload) is BinaryPayload else "message"
+        header = Header(kind, self.origin, tuple(excluded), ttl_s=ttl_s)
         if len(topics) > 1 or logged:
             header.topics, header.covered = tuple(topics), tuple(logged)
             header.serial = next(self._serials)
@@ -551,6 +555,8 @@ class Rooms:
                 return
             if header.kind == "message":
                 self._on_message(delivery.topic, header, payload)
+            elif header.kind == "binary":
+                self._on_message(delivery.topic, header, BinaryPayload(payload))
             elif header.kind == "presence":
                 if room is not None:
                     self.roster.on_news(room, payload)
@@ -696,14 +702,16 @@ class Rooms:
 def _outgoing(payload: bytes, topics: Collection[str], ttl_s: float | None) -> Outgoing:
     """Knows the rooms that it is for, for the gap where it is dropped; what is for a user is of no room."""
     rooms = tuple(topic[1:] for topic in topics if topic[0] == "r")
-    return Outgoing(payload, rooms[0] if len(topics) == len(rooms) == 1 else rooms or None, ttl_s)
+    kind = BinaryOutgoing if type(payload) is BinaryPayload else Outgoing
+    return kind(payload, rooms[0] if len(topics) == len(rooms) == 1 else rooms or None, ttl_s)
 
 
 def _batches(payloads: list[bytes]) -> Iterator[list[bytes]]:
-    """What the engine is given in one go."""
+    """What the engine is given in one go, binary ones apart from the others."""
     start = size = 0
     for end, payload in enumerate(payloads):
-        if end > start and (end - start >= MANY_AT_ONCE or size + len(payload) > MANY_BYTES):
+        is_full = end - start >= MANY_AT_ONCE or size + len(payload) > MANY_BYTES
+        if end > start and (is_full or type(payload) is not type(payloads[start])):
             yield payloads[start:end]
             start, size = end, 0
         size += len(payload)

@@ -95,7 +95,7 @@ class Membership:
 
     async def broadcast(self, message: Any, room: str | Iterable[str], exclude_self: bool, ttl_s: float | None) -> None:
         topics = [room_topic(name) for name in names_of(room)]
-        payload = self._declaration.encode_push(message)
+        payload = self._declaration.encode_any(message)
         excluded = (self._peer.id,) if exclude_self else ()
         await self._opened().broadcast(topics, payload, excluded, ttl_s)
 
@@ -220,7 +220,7 @@ class Membership:
         if who is not None:
             self._all.leave_all(who)
             self._all.watchers.discard(self._tell_backplane)
-            self._peer.unqueue_outbound(who.connection)
+            who.connection.close()
 
     # ---- how it is done
 
@@ -246,15 +246,8 @@ class Membership:
         return self.participant
 
     def _new_participant(self) -> Participant:
-        endpoint, declared, rooms = self._endpoint, self._declaration, self._opened()
-        queue = OutboundQueue(
-            endpoint.max_outbound_bytes,
-            endpoint.on_slow,
-            endpoint.ttl_s,
-            endpoint.notify_gaps,
-            counters=rooms.counters,
-        )
-        connection = self._peer.queue_outbound(queue, None if declared.framing.is_canonical else declared.framing)
+        declared, rooms = self._declaration, self._opened()
+        connection = self._peer.queue_outbound(OutboundQueue.of(self._endpoint, rooms.counters), declared.framing)
         if declared.hears_backplane:
             rooms.watchers.add(self._tell_backplane)
         return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s, self)

@@ -84,7 +84,10 @@ class Header(Struct, array_like=True, omit_defaults=True):
     """What goes before a message between processes."""
 
     kind: str
-    """"message", "presence", "ask", "answer" or "withdraw"; what a later release may send is none of our business."""
+    """
+    "message", "binary", "presence", "ask", "answer" or "withdraw"; what a later release may send is none of our
+    business. (Processes of a release before "binary" leave those out, and log so once.)
+    """
 
     origin: str
     """The `Rooms` that sent it, which has delivered it to its own participants already."""

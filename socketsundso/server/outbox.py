@@ -312,6 +312,14 @@ class Push(Extension):
         outbox.join(text_frame(payload))
         return True
 
+    def write_binary(self, payload: bytes) -> bool:
+        """The same with binary data."""
+        outbox = self._outbox
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        outbox.write(frame(FIN_BINARY, payload))
+        return True
+
     @property
     def offer(self) -> Callable[[bytes], bool]:
         """
@@ -375,6 +383,15 @@ class PackingPush(Push):
             return False
         small = len(payload) < outbox.plain_below
         outbox.join(text_frame(payload) if small else self._agreed.frame(payload, text=True))
+        return True
+
+    def write_binary(self, payload: bytes) -> bool:
+        outbox = self._outbox
+        if len(payload) < outbox.plain_below:
+            return super().write_binary(payload)
+        if outbox.closed or outbox.blocked is not None:
+            return False
+        outbox.write(self._agreed.frame(payload, text=False))
         return True
 
     @property

@@ -65,7 +65,7 @@ LARGE_BYTES = 1 << 16  # messages from here on leave a read buffer behind that i
 Message = dict[str, Any]
 
 # names that the inner loop finds without a look-up in a module
-_TEXT = WSMsgType.TEXT
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _SUBPROTOCOL = b"sec-websocket-protocol"
 _TEXT_HEADS, _FIN_TEXT, _frame = frames.TEXT_HEADS, frames.FIN_TEXT, frames.frame
 
@@ -90,7 +90,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_accepts_text",
+        "_accepts_whole",
         "_app_state",
         "_client",
         "_closed_by_app",
@@ -152,7 +152,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._metered = False  # whether the peer once sent more than the application takes
         self._receiving = False  # from accept until the peer's close frame, a violation, or our own close
-        self._accepts_text = False  # receiving, and no fragmented message under way
+        self._accepts_whole = False  # receiving, and no fragmented message under way
         self._watching = False  # receiving, the peer says little, and there is no parser, or one with nothing in it
         self._heard = 0  # frames that were read without a parser since a ping was due
         self._last_frame: bytes | None = None  # the close frame that waits for the application's last answers
@@ -330,7 +330,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         self._request = None
         self._transport.write(response)
         self._stage = Stage.OPEN
-        self._receiving = self._accepts_text = True
+        self._receiving = self._accepts_whole = True
         self._outbox.open()
         self._watching = True
         early, self._early = self._early, b""
@@ -406,7 +406,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
     # --- frames from the peer
 
     def on_ws_frame(self, transport: WSTransport | None, frame: WSFrame) -> None:
-        if not (self._accepts_text and frame.msg_type is _TEXT and frame.fin) or frame.rsv2 or frame.rsv3:
+        if not (self._accepts_whole and frame.msg_type is _TEXT and frame.fin) or frame.rsv2 or frame.rsv3:
             self._on_other_frame(frame)
         elif frame.rsv1:
             self._on_packed_text(frame)
@@ -445,13 +445,27 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
 
     def _on_other_frame(self, frame: WSFrame) -> None:
         """What is not the whole text of a message."""
-        if self._receiving:
+        if (
+            self._accepts_whole
+            and frame.msg_type is _BINARY
+            and frame.fin
+            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+        ):
+            self._on_whole_binary(frame)
+        elif self._receiving:
             try:
                 _ON_FRAME[frame.msg_type](self, frame)
             except Violation as violation:
                 self._fail(violation.code, violation.reason)
         elif self._stage is Stage.CLOSING and frame.msg_type is WSMsgType.CLOSE:
             self._linger(CLOSE_TIMEOUT_S)
+
+    def _on_whole_binary(self, frame: WSFrame) -> None:
+        """Copied once, out of the read buffer: what is a view of that is valid in here alone."""
+        size = frame.payload_size
+        self._inbox.put({"type": "websocket.receive", "bytes": frame.get_payload_as_bytes()}, size)
+        if size >= LARGE_BYTES:
+            self._renew_parser(frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.connection_lost(None)
@@ -464,7 +478,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         message = self._messages.add(
             frame.msg_type.value, frame.get_payload_as_bytes(), fin=bool(frame.fin), rsv1=bool(frame.rsv1)
         )
-        self._accepts_text = self._refused is None and not self._messages.under_way
+        self._accepts_whole = self._refused is None and not self._messages.under_way
         if message is not None:
             self._inbox.put(*message)
             if message[1] >= LARGE_BYTES:
@@ -515,7 +529,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         What the transport has to say from now on, such as that the peer hung up, it says to us.
         """
         self._refused = code, reason
-        self._accepts_text = False  # a frame that is too large may be delivered too: `_on_data` measures it
+        self._accepts_whole = False  # a frame that is too large may be delivered too: `_on_data` measures it
         self._transport.set_protocol(self)
         self._loop.call_soon(self._stop_hearing)
         self._loop.call_soon(self._fail, code, reason)
@@ -571,7 +585,7 @@ class WebSocketProtocol(WSListener, asyncio.BufferedProtocol):
         self._inbox.release()
 
     def _stop_receiving(self) -> None:
-        self._receiving = self._accepts_text = self._watching = False
+        self._receiving = self._accepts_whole = self._watching = False
         if self._keepalive is not None:
             self._keepalive.discard(self)
             self._keepalive = None

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from socketsundso import refusals
-from socketsundso.messages import MessageError, Route, code_of, pushed_type
+from socketsundso.messages import BYTES, MessageError, Route, code_of, pushed_type
 from socketsundso.observing import Load, Observer
 from socketsundso.rooms import Rooms, rooms_in_use
 from socketsundso.telemetry.families import Family, Histogram, Labels
@@ -97,7 +97,10 @@ class Tally(Observer):
 
     def pushes(self, endpoint: Any, message: Any) -> None:
         name = _name(endpoint)
-        kind = message.get("type") if isinstance(message, Mapping) else pushed_type(type(message))
+        if isinstance(message, BYTES):
+            kind: Any = "bytes"
+        else:
+            kind = message.get("type") if isinstance(message, Mapping) else pushed_type(type(message))
         self._pushed[name, self._bounded(f"{name}: pushes", str(kind))] += 1
 
     def _bounded(self, what: str, value: str) -> str:

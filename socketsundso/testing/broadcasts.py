@@ -19,7 +19,8 @@ import msgspec
 
 from socketsundso.rooms import EVERYONE, Rooms
 from socketsundso.testing.kinds import Kind
-from socketsundso.testing.mailbox import Message
+from socketsundso.testing.mailbox import Message, Received
+from socketsundso.wire import BinaryPayload
 
 T = TypeVar("T")
 
@@ -28,10 +29,10 @@ T = TypeVar("T")
 class Broadcast:
     """
     One message, and whom it is for, by names of rooms and of users, or `to_everyone`:
-    `Broadcast({"type": "posted", "msg": "hi"}, rooms=("lobby",))`.
+    `Broadcast({"type": "posted", "msg": "hi"}, rooms=("lobby",))`. Of a binary one its `bytes`.
     """
 
-    message: Message
+    message: Received
     rooms: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     to_everyone: bool = False
@@ -56,8 +57,9 @@ class Broadcasts(Sequence[Broadcast]):
     def take(self, kind: str, /, *, room: str | None = None, user: str | None = None, **fields: Any) -> Message: ...
     def take(self, kind: Any, /, *, room: str | None = None, user: str | None = None, **fields: Any) -> Any:
         """
-        The first of a `type`, or of a class, to this room or user, and no longer among these. AssertionError, which
-        shows what there is, if there is none: a broadcast is here when the call that made it has returned.
+        The first of a `type`, of a class, or of `bytes`, to this room or user, and no longer among these.
+        AssertionError, which shows what there is, if there is none: a broadcast is here when the call that made it has
+        returned.
         """
         wanted: Kind[Any] = Kind(kind, fields)
         with self._lock:
@@ -74,7 +76,7 @@ class Broadcasts(Sequence[Broadcast]):
         with self._lock:
             self._seen += [
                 Broadcast(
-                    msgspec.json.decode(payload),
+                    bytes(payload) if type(payload) is BinaryPayload else msgspec.json.decode(payload),
                     tuple(topic[1:] for topic in topics if topic[0] == "r"),
                     tuple(topic[1:] for topic in topics if topic[0] == "u"),
                     EVERYONE in topics,

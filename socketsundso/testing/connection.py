@@ -26,6 +26,8 @@ from socketsundso.testing.peer import Close, Peer
 
 T = TypeVar("T")
 
+_SHOWN_BYTES = 100
+
 WITHIN_S = 1.0
 """How long a message is waited for by default, in seconds."""
 
@@ -100,6 +102,10 @@ class Connection:
         """
         self._peer.send(_text(event, fields))
 
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """A binary frame."""
+        self._peer.send(bytes(memoryview(data)))
+
     async def send_frame(self, frame: str | bytes) -> None:
         """A text or binary frame as it is, JSON or not."""
         self._peer.send(frame)
@@ -163,15 +169,26 @@ class Connection:
     async def expect(self, kind: str, /, *, within_s: float = WITHIN_S, **fields: Any) -> Message: ...
     async def expect(self, kind: Any, /, *, within_s: float = WITHIN_S, **fields: Any) -> Any:
         """
-        The next message of a `type`, or of a class, whose fields are equal to `fields`. Other messages stay, in their
-        order, for who expects them.
+        The next message of a `type`, or of a class, whose fields are equal to `fields`; of `bytes`, the next binary
+        frame. Other messages stay, in their order, for who expects them.
         """
         wanted: Kind[Any] = Kind(kind, fields)
         return wanted.read(await self._mailbox.take(wanted.matches, str(wanted), within_s))
 
     async def receive(self, within_s: float = WITHIN_S) -> Message:
-        """The next message, whatever it is."""
-        return await self._mailbox.take(lambda _: True, "message", within_s)
+        """The next message, whatever it is; AssertionError for a binary frame."""
+        received = await self._mailbox.take(lambda _: True, "message", within_s)
+        if isinstance(received, bytes):
+            raise AssertionError(f"a message was expected, not a binary frame: {_shortened(received)}")
+        message: Message = received
+        return message
+
+    async def receive_bytes(self, within_s: float = WITHIN_S) -> bytes:
+        """What the next frame has in it, which has to be a binary one; AssertionError for a message."""
+        received = await self._mailbox.take(lambda _: True, "binary frame", within_s)
+        if not isinstance(received, bytes):
+            raise AssertionError(f"a binary frame was expected, not {json.dumps(received, ensure_ascii=False)}")
+        return received
 
     async def silent(self, for_s: float = 0.1) -> None:
         """Nothing has come that nobody has looked at, and nothing comes for `for_s` seconds."""
@@ -227,6 +244,9 @@ class Connection:
         return answer if returns is None else _read_as(returns, answer)
 
     def _on_frame(self, frame: str | bytes) -> None:
+        if isinstance(frame, bytes):
+            self._mailbox.put(frame)
+            return
         message = msgspec.json.decode(frame)
         ref = message.get(self._ref_key)
         if isinstance(ref, int | str) and (mailbox := self._pending.get(ref)) is not None:
@@ -251,6 +271,10 @@ class Connection:
     def _on_end(self) -> None:
         for mailbox in (self._mailbox, *self._pending.values()):
             mailbox.wake()
+
+
+def _shortened(data: bytes) -> str:
+    return repr(data) if len(data) <= _SHOWN_BYTES else f"{data[:_SHOWN_BYTES]!r}... ({len(data)} bytes)"
 
 
 def _read_as(returns: Any, answer: Message) -> Any:

@@ -3,6 +3,7 @@ What a test names messages by: a `type`, or a class whose instances it expects.
 
     Kind("posted").matches({"type": "posted", "msg": "hi"})   ->   True
     Kind(Posted).read({"type": "posted", "msg": "hi"})        ->   Posted(msg="hi")
+    Kind(bytes).matches(b"pcm")                               ->   True, of a binary frame
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 from pydantic import TypeAdapter
 
 from socketsundso.messages import is_struct, members, pushed_fields, pushed_type
-from socketsundso.testing.mailbox import Message
+from socketsundso.testing.mailbox import Message, Received
 
 T = TypeVar("T")
 
@@ -30,16 +31,20 @@ class Kind(Generic[T]):
         self._by_type: dict[str, Any] = {}
         if isinstance(wanted, str):
             self._by_type[wanted] = None
-        else:
+        elif wanted is not bytes:
             self._by_type.update({pushed_type(each): each for each in members(wanted)})
 
-    def matches(self, message: Message) -> bool:
+    def matches(self, message: Received) -> bool:
+        if isinstance(message, bytes):
+            return self._wanted is bytes
         return message.get("type") in self._by_type and all(
             key in message and message[key] == value for key, value in self._fields.items()
         )
 
-    def read(self, message: Message) -> Any:
+    def read(self, message: Received) -> Any:
         """An instance of the class, or the message itself. Raises what the class refuses it with."""
+        if isinstance(message, bytes):
+            return message
         cls = self._by_type[message["type"]]
         return message if cls is None else read_as(cls, message)
 
@@ -48,7 +53,7 @@ class Kind(Generic[T]):
         return len(self._by_type) > 1
 
     def __str__(self) -> str:
-        names = " or ".join(map(repr, self._by_type))
+        names = " or ".join(map(repr, self._by_type)) or "binary frame"
         return f"{names} with {self._fields!r}" if self._fields else names
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 Message = dict[str, Any]
+Received = Message | bytes
+"""A message, or a binary frame."""
 
 _SHOWN = 10
 _SHOWN_CHARACTERS = 300
@@ -24,11 +26,11 @@ class Mailbox:
     """Messages in the order in which they came. `why_no_more` says why none will follow, None while some may."""
 
     def __init__(self, why_no_more: Callable[[], str | None] = lambda: None) -> None:
-        self._messages: list[Message] = []
+        self._messages: list[Received] = []
         self._why_no_more = why_no_more
         self._news = asyncio.Event()
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Received) -> None:
         self._messages.append(message)
         self._news.set()
 
@@ -36,7 +38,7 @@ class Mailbox:
         """Have those who wait look again: there may be nothing more to come."""
         self._news.set()
 
-    async def take(self, wanted: Callable[[Message], bool], what: str, within_s: float) -> Message:
+    async def take(self, wanted: Callable[[Received], bool], what: str, within_s: float) -> Any:
         """
         The first message that is wanted; those before it stay.
 
@@ -79,16 +81,20 @@ class Mailbox:
         except TimeoutError:
             raise AssertionError(f"no close within {within_s:g} s; {self.instead()}") from None
 
-    def _find(self, wanted: Callable[[Message], bool]) -> Message | None:
+    def _find(self, wanted: Callable[[Received], bool]) -> Received | None:
         return next((message for message in self._messages if wanted(message)), None)
 
     def instead(self) -> str:
         """What is here, as failures show it."""
         if not self._messages:
             return "nothing came"
-        shown = [_shortened(json.dumps(message, ensure_ascii=False)) for message in self._messages[:_SHOWN]]
+        shown = [_shortened(_text(message)) for message in self._messages[:_SHOWN]]
         more = len(self._messages) - _SHOWN
         return "\n  ".join(["what came:", *shown, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _text(message: Received) -> str:
+    return repr(message) if isinstance(message, bytes) else json.dumps(message, ensure_ascii=False)
 
 
 def _shortened(text: str) -> str:

@@ -39,6 +39,9 @@ class SyncConnection:
     def send(self, event: str | Mapping[str, Any], /, **fields: Any) -> None:
         self._call(self._connection.send, event, **fields)
 
+    def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        self._call(self._connection.send_bytes, data)
+
     def send_frame(self, frame: str | bytes) -> None:
         self._call(self._connection.send_frame, frame)
 
@@ -84,6 +87,10 @@ class SyncConnection:
     def receive(self, within_s: float = WITHIN_S) -> Message:
         message: Message = self._call(self._connection.receive, within_s)
         return message
+
+    def receive_bytes(self, within_s: float = WITHIN_S) -> bytes:
+        data: bytes = self._call(self._connection.receive_bytes, within_s)
+        return data
 
     def silent(self, for_s: float = 0.1) -> None:
         self._call(self._connection.silent, for_s)

@@ -504,7 +504,7 @@ SENT = ["a" * size for size in (0, 1, 255, 256, 1023, 1024, 70_000)]
 
 
 async def sends(scope: Any, receive: Any, send: Any) -> None:
-    """Sends each of SENT in the four ways that there are: by `send` twice, and by both of the extension."""
+    """Sends each of SENT in all ways that there are: by `send` and by those of the extension, as text and binary."""
     push = scope["extensions"]["socketsundso.push"]
     await receive()
     await send({"type": "websocket.accept"})
@@ -513,6 +513,7 @@ async def sends(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "bytes": text.encode()})
         await push.drain()
         assert push.write(text.encode())
+        assert push.write_binary(text.encode())
         assert push.push(push.frame(text))
         assert push.offer(push.frame(text.encode(), binary=True))
     await send({"type": "websocket.close"})
@@ -526,7 +527,7 @@ async def compressed_from(app: Any = sends) -> list[int]:
         decoder = zlib.decompressobj(wbits=-15)
         for text in SENT:
             packed = []
-            for first in (0x81, 0x82, 0x81, 0x81, 0x82):
+            for first in (0x81, 0x82, 0x81, 0x82, 0x81, 0x82):
                 frame = await client.frame()
                 assert frame is not None
                 packed.append(frame[0] & 0x40)
@@ -536,8 +537,8 @@ async def compressed_from(app: Any = sends) -> list[int]:
                     decoder = decoder if contexts else zlib.decompressobj(wbits=-15)
                     payload = decoder.decompress(payload + b"\x00\x00\xff\xff")
                 assert payload == text.encode()
-            assert len(set(packed[:3])) == len(set(packed[3:])) == 1
-            found.append((len(text), packed[0], packed[3]))
+            assert len(set(packed[:4])) == len(set(packed[4:])) == 1
+            found.append((len(text), packed[0], packed[4]))
     return [size for size, reply, _ in found if reply] + [size for size, _, ready in found if ready]
 
 

@@ -145,27 +145,32 @@ def test_each_stands_for_its_own_connections_functions_only() -> None:
 
 
 def test_all_ways_to_send_keep_their_order() -> None:
-    """`Push.write`, `push` and `websocket.send`, also when several loop turns lie between."""
+    """`Push.write`, `write_binary`, `push` and `websocket.send`, also when several loop turns lie between."""
 
     async def main() -> None:
         async with talking() as (app, _, push, client):
             for number in range(300):
                 text = str(number) * (1 + number % 100)
-                if number % 3 == 0:
+                if number % 4 == 0:
                     assert push.write(text.encode())
-                elif number % 3 == 1:
+                elif number % 4 == 1:
                     assert push.push(Push.frame(text))
+                elif number % 4 == 2:
+                    assert push.write_binary(text.encode())
                 else:
                     await app.send({"type": "websocket.send", "text": text})
                 if number % 50 == 0:
                     await asyncio.sleep(0)
-            assert [await client.text() for _ in range(300)] == [str(n) * (1 + n % 100) for n in range(300)]
+            frames = [await client.frame() or (0, b"") for _ in range(300)]
+            assert [payload.decode() for _, payload in frames] == [str(n) * (1 + n % 100) for n in range(300)]
+            assert {first for first, _ in frames[2::4]} == {0x82}
 
     run(main())
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_send_refuses_what_would_have_to_wait(loop: str) -> None:
+@pytest.mark.parametrize("binary", [False, True])
+def test_send_refuses_what_would_have_to_wait(loop: str, binary: bool) -> None:
     """For a peer that does not read, little is taken; what was taken arrives whole; after the end nothing is."""
 
     async def main() -> None:
@@ -175,18 +180,19 @@ def test_send_refuses_what_would_have_to_wait(loop: str) -> None:
             writer.write(request())
             await until(lambda: app.kept)
             _, push = app.kept[0]
+            write = push.write_binary if binary else push.write
             taken = 0
-            while push.write(payload):
+            while write(payload):
                 taken += 1
                 await asyncio.sleep(0)
             assert push.buffered <= 2 * (64 << 10) + len(payload)
             assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
-            frame = Push.frame(payload)
+            frame = Push.frame(payload, binary=binary)
             assert await reader.readexactly(taken * len(frame)) == frame * taken
-            await until(lambda: push.write(payload))
+            await until(lambda: write(payload))
             writer.close()
             await until(lambda: not push.open)
-            assert not push.write(payload)
+            assert not write(payload)
             app.end.set()
 
     run(main(), loop)

@@ -336,12 +336,14 @@ def test_calls_of_the_engine_are_timed(chat: type[Endpoint]) -> None:
 
 
 def test_what_an_endpoint_pushes(chat: type[Endpoint]) -> None:
-    """By its type: that of a dict, or of a class."""
+    """By its type: that of a dict, or of a class, or bytes."""
 
     @chat.event
     async def on_push(self: Any) -> None:
         await self.send(Said(msg="a"))
         await self.send({"type": "said", "msg": "b"})
+        await self.send_bytes(b"pcm")
+        await self.send_bytes(memoryview(b"pcm"))
         await self.send({"type": "seen"})
 
     async def scenario() -> None:
@@ -352,6 +354,7 @@ def test_what_an_endpoint_pushes(chat: type[Endpoint]) -> None:
     run(scenario())
     assert scraped("pushed_messages_total", endpoint="Chat", type="said") == 2
     assert scraped("pushed_messages_total", endpoint="Chat", type="seen") == 1
+    assert scraped("pushed_messages_total", endpoint="Chat", type="bytes") == 2
 
 
 def test_compression(chat: type[Endpoint]) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket
 
-from socketsundso import CallRefused, Depends, EventError, Hub, Keep, WebSocketHandlingEndpoint, event
+from socketsundso import CallRefused, Depends, EventError, Hub, Keep, WebSocketHandlingEndpoint, binary, event
 from socketsundso.testing import (
     Connection,
     Declined,
@@ -505,3 +505,52 @@ def test_two_requests_with_one_ref_are_refused() -> None:
             assert [type(each) for each in found] == [type(None), ValueError]
 
     run(both())
+
+
+class Recorder(WebSocketHandlingEndpoint):
+    @binary
+    async def on_frame(self, frame: bytes) -> bytes:
+        await self.send({"type": "seen", "size": len(frame)})
+        return frame
+
+    @event
+    async def on_say(self, msg: str) -> dict[str, str]:
+        return {"msg": msg}
+
+
+def test_binary_frames_stand_among_the_messages() -> None:
+    """Each in its place: what comes next has to be of the kind that is asked for, `expect` takes it out of others."""
+    with connect(Recorder) as ws:
+        for data in (b"abc", bytearray(b"abc"), memoryview(b"abc")):
+            ws.send_bytes(data)
+            assert ws.receive() == {"type": "seen", "size": 3}
+            assert ws.receive_bytes() == b"abc"
+        ws.send_bytes(b"1")
+        ws.send_bytes(b"22")
+        assert ws.expect(bytes) == b"1"
+        assert ws.expect(bytes) == b"22"
+        assert ws.expect("seen", size=2)["size"] == 2
+        assert ws.ask("say", msg="hi")["msg"] == "hi"
+        assert ws.receive() == {"type": "seen", "size": 1}
+        ws.silent(0)
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+def test_a_frame_of_another_kind_is_shown(size: int) -> None:
+    """What came instead, in short."""
+    with connect(Recorder) as ws:
+        ws.send_bytes(bytes(size))
+        with pytest.raises(AssertionError, match=r'a binary frame was expected, not \{"type": "seen"'):
+            ws.receive_bytes()
+        with pytest.raises(AssertionError, match=r"a message was expected, not a binary frame: b'\\x00") as raised:
+            ws.receive()
+        assert len(str(raised.value)) < 500
+        ws.send_bytes(bytes(size))
+        with pytest.raises(AssertionError, match="no 'nothing'") as raised:
+            ws.expect("nothing", within_s=0.05)
+        assert "b'\\x00" in str(raised.value)
+        with pytest.raises(AssertionError, match="silence was expected"):
+            ws.silent(0)
+        ws.expect(bytes)
+        with pytest.raises(AssertionError, match="no binary frame within"):
+            ws.expect(bytes, within_s=0.01)

@@ -27,6 +27,7 @@ from socketsundso import (
     SharedRateLimit,
     SyncHub,
     WebSocketHandlingEndpoint,
+    binary,
     event,
     scopes,
 )
@@ -79,6 +80,38 @@ async def use(app: App) -> None:
     assert_type(EventError("code").errors, list[dict[str, Any]])
     await outside(5)  # type: ignore[arg-type]
     await app.on_message(5)  # type: ignore[arg-type]
+
+
+class Voice(Endpoint):
+    emits = [Pong, bytes]
+
+    @binary
+    async def on_audio(self, frame: memoryview) -> bytes | None:
+        async with self.together():
+            await self.send(Pong(time=1))
+            await self.send_bytes(frame)
+        return bytes(frame)
+
+    @event
+    def on_picture(self) -> None:
+        self.sync.send_bytes(bytearray(3))
+        self.sync.send_bytes("no bytes")  # type: ignore[arg-type]
+
+
+class Pictures(Endpoint):
+    @binary(timeout_s=1, guards=[RateLimit(3, per_s=1)])
+    def on_picture(self, frame: bytes) -> Pong:
+        return Pong(time=len(frame))
+
+
+async def use_binary(voice: Voice, pictures: Pictures, hub: Hub) -> None:
+    assert_type(await voice.on_audio(memoryview(b"x")), bytes | None)
+    assert_type(await pictures.on_picture(b"x"), Pong)
+    await voice.on_audio("text")  # type: ignore[arg-type]
+    await voice.send_bytes(5)  # type: ignore[arg-type]
+    await voice.broadcast(b"x", room="r")
+    await hub.to("r").send(b"x")
+    binary(concurrent=True)  # type: ignore[call-overload]
 
 
 class SoldOut(EventError):

@@ -82,7 +82,7 @@ class _Endpoint:
             event: _choices(handler, self._read(event), handler.said_of_replies(self._read(event), arguments(handler)))
             for event, handler in self.handlers.items()
         }
-        self.pushes = list(sent.pushes(endpoint.emits))
+        self.pushes = list(sent.pushes(each for each in endpoint.emits if each is not bytes))
         self._asked = [(each, answer) for asked, answer in endpoint.calls.items() for each in sent.pushes([asked])]
         replies = [each for event in self.handlers for each in self._replies(event)]
         self._names = Names([*replies, *self.pushes, *(each for each, _ in self._asked)])
