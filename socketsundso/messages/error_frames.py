@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefinedType, ValidationError
 from starlette.exceptions import HTTPException
 
 from socketsundso.errors import EventError
+from socketsundso.messages.codecs import Misshapen
 from socketsundso.messages.disclosure import quiet_error
 from socketsundso.messages.framing import CANONICAL, Framing
 
@@ -68,6 +69,11 @@ class MalformedMessage(MessageError):
 
     def __init__(self, errors: list[dict[str, Any]], ref: int | str | None = None) -> None:
         super().__init__("malformed_message", errors, ref)
+
+
+def malformed(exc: Misshapen, ref: int | str | None = None) -> MalformedMessage:
+    """The answer to a frame in which there is no message."""
+    return MalformedMessage([{"type": exc.kind, "loc": [], "msg": exc.msg}], ref)
 
 
 class UnknownEvent(MessageError):
@@ -193,7 +199,9 @@ def _summary(count: int) -> dict[str, Any]:
 
 
 def _encode(fields: dict[str, Any], policy: ErrorPolicy, ref: int | str | None) -> bytes:
-    return _json({"errors": fields["errors"]} if policy.legacy else policy.framing.answer("error", fields, ref))
+    framing = policy.framing
+    body = _json({"errors": fields["errors"]} if policy.legacy else framing.answer("error", fields, ref))
+    return framing.codec.pack(body) if framing.codec.is_binary else body
 
 
 def _json(value: Any) -> bytes:
