@@ -338,16 +338,11 @@ class Peer:
     def _write_by(self, writer: Writer | None) -> None:
         self.writer = BinaryWriter(writer) if self.is_binary and writer is not None else writer
 
-    def _event(self, body: bytes) -> Message:
-        if self.is_binary:
-            return {"type": "websocket.send", "bytes": body}
-        return {"type": "websocket.send", "text": body.decode()}
-
     async def send_body(self, body: bytes) -> None:
         """Send a message, in order with everything else. Raises `WebSocketDisconnect` if the peer is gone."""
         self.require()
         try:
-            await self.send(self._event(body))
+            await self.send(_binary(body) if self.is_binary else {"type": "websocket.send", "text": body.decode()})
         except (OSError, RuntimeError) as exc:
             raise self._disconnect_for(exc) from exc
 
@@ -355,7 +350,7 @@ class Peer:
         """The same with a binary frame."""
         self.require()
         try:
-            await self.send({"type": "websocket.send", "bytes": data})
+            await self.send(_binary(data))
         except (OSError, RuntimeError) as exc:
             raise self._disconnect_for(exc) from exc
 
@@ -367,7 +362,7 @@ class Peer:
         """The same for a reply, whose handler does not care whether the peer is still there."""
         if self.closed is None and not self.gone:
             try:
-                await self.send(self._event(body))
+                await self.send(_binary(body) if self.is_binary else {"type": "websocket.send", "text": body.decode()})
             except (OSError, RuntimeError) as exc:
                 self._note_unsent(exc)  # the next receive tells the code
 
@@ -391,7 +386,7 @@ class Peer:
         """As `send_reply`, with a binary frame."""
         if self.closed is None and not self.gone:
             try:
-                await self.send({"type": "websocket.send", "bytes": data})
+                await self.send(_binary(data))
             except (OSError, RuntimeError) as exc:
                 self._note_unsent(exc)
 
@@ -460,6 +455,10 @@ class Peer:
         if connection is not None:
             connection.close()
             self.send = connection.send_at_once  # no cycle through the connection is left
+
+
+def _binary(data: bytes) -> Message:
+    return {"type": "websocket.send", "bytes": data}
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:

@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal, Union
 import msgspec
 from msgspec import Meta, Raw, UnsetType, inspect
 
-from socketsundso.errors import DefinitionError, InvalidUTF8, MalformedFrame
+from socketsundso.errors import DefinitionError, InvalidUTF8, MalformedMsgpack
 from socketsundso.messages.aliases import UNIONS
 from socketsundso.messages.refs import UNREADABLE
 from socketsundso.messages.structs import infos_within, is_struct
@@ -166,7 +166,7 @@ class Msgpack(Codec):
         try:
             value = msgspec.msgpack.decode(frame)
         except (*UNREADABLE, ValueError, OverflowError) as exc:
-            raise MalformedFrame(str(exc)) from None
+            raise MalformedMsgpack(str(exc)) from None
         return _json(value).decode()
 
     def json_of(self, raw: Raw) -> bytes:

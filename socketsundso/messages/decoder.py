@@ -109,7 +109,7 @@ class Decoder:
 
         Raises `MalformedFrame` or `InvalidUTF8` (the connection ends), `MalformedMessage` or `UnknownEvent`.
         """
-        text = self._text(frame)
+        text = frame if isinstance(frame, str) else self._text(frame)
         try:
             peek = self.framing.peek(text)
             return Unread(self.routes[peek.type], peek.ref, text)
