@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import itertools
 import logging
@@ -374,7 +373,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         charge = cls._gate().charge
         cls._definition = Definition(Decoder({}, framing=cls._framing), policy, charge=charge)
         cls._packed = {
-            codec: Definition(Decoder({}, framing=framing), dataclasses.replace(policy, framing=framing), charge=charge)
+            codec: Definition(Decoder({}, framing=framing), policy.packed(framing), charge=charge)
             for codec in dict.fromkeys(cls._codecs.values())
             if (framing := packed(cls._framing, codec)) is not cls._framing
         }

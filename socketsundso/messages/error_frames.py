@@ -48,6 +48,21 @@ class ErrorPolicy:
     legacy: bool = False
     framing: Framing = CANONICAL
 
+    def encode(self, fields: dict[str, Any], ref: int | str | None) -> bytes:
+        """The frame that tells this."""
+        return _json({"errors": fields["errors"]} if self.legacy else self.framing.answer("error", fields, ref))
+
+    def packed(self, framing: Framing) -> ErrorPolicy:
+        """The same for connections whose envelope is in another codec."""
+        return _Packed(self.include_input, self.max_errors, self.max_bytes, self.legacy, framing)
+
+
+class _Packed(ErrorPolicy):
+    __slots__ = ()
+
+    def encode(self, fields: dict[str, Any], ref: int | str | None) -> bytes:
+        return self.framing.codec.pack(ErrorPolicy.encode(self, fields, ref))
+
 
 class Declares(Protocol):
     """The part of a route that says which names may be told."""
@@ -88,14 +103,14 @@ def error_frame(
 ) -> bytes:
     """The error frame that answers `exc`; `route` is that of the message that it is about."""
     fields = _described(exc, policy, route)
-    body = _encode(fields, policy, ref)
+    body = policy.encode(fields, ref)
     if len(body) <= policy.max_bytes:
         return body
     errors = fields["errors"]
-    body = _encode({**fields, "errors": [_without_input(error) for error in errors]}, policy, ref)
+    body = policy.encode({**fields, "errors": [_without_input(error) for error in errors]}, ref)
     if len(body) <= policy.max_bytes:
         return body
-    return _encode({**fields, "errors": [_summary(len(errors))]}, policy, ref)
+    return policy.encode({**fields, "errors": [_summary(len(errors))]}, ref)
 
 
 def code_of(exc: Exception) -> str:
@@ -196,12 +211,6 @@ def _summary(count: int) -> dict[str, Any]:
         "msg": f"{count} validation errors, too many or too large to list",
         "ctx": {"error_count": count},
     }
-
-
-def _encode(fields: dict[str, Any], policy: ErrorPolicy, ref: int | str | None) -> bytes:
-    framing = policy.framing
-    body = _json({"errors": fields["errors"]} if policy.legacy else framing.answer("error", fields, ref))
-    return framing.codec.pack(body) if framing.codec.is_binary else body
 
 
 def _json(value: Any) -> bytes:

@@ -63,12 +63,13 @@ class Refused(Exception):
         self.judgement = judgement
 
 
+_FOR_THE_JUDGE = (Refused, Misshapen)
+
+
 def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: dict[str, Any]) -> Refused:
     del done["exc"]  # `locals()` of the call, which stay with its frame: a cycle with the exception's traceback
-    if isinstance(exc, Refused):
-        return exc
-    if isinstance(exc, Misshapen):
-        return Refused()
+    if isinstance(exc, _FOR_THE_JUDGE):
+        return exc if isinstance(exc, Refused) else Refused()
     try:
         error = complete_error(fields, done.get("data", message), exc, done, message.route.framing.place)
     except Misshapen:
