@@ -140,7 +140,7 @@ ONLY_IN = {
     "click": {"cli"},
     "opentelemetry": {"telemetry/opentelemetry"},
     "prometheus_client": {"telemetry/prometheus"},
-    "orjson": {"messages/values", "messages/plain_models"},
+    "orjson": {"messages/values", "messages/plain_models", "messages/codecs"},
 }
 """Foreign libraries that are imported nowhere else, by module or folder."""
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import datetime
 import enum
 import functools
-import json
 import math
 import sys
 import types
@@ -26,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union
 
 import msgspec
+import orjson
 from msgspec import Meta, Raw, UnsetType, inspect
 
 from socketsundso.errors import DefinitionError, InvalidUTF8, MalformedMsgpack
@@ -177,11 +177,7 @@ class Msgpack(Codec):
         return _json(value)
 
     def pack(self, body: bytes) -> bytes:
-        value = msgspec.json.decode(body)
-        try:
-            return msgspec.msgpack.encode(value)
-        except OverflowError:
-            return msgspec.msgpack.encode(json.loads(body, parse_int=_fitting))
+        return msgspec.msgpack.encode(orjson.loads(body))  # which reads integers of more than 64 bits as floats
 
 
 def _end(bounds: Mapping[str, Any], names: tuple[str, str], least: float) -> dict[str, float]:
@@ -202,12 +198,6 @@ def _json(value: Any) -> bytes:
         raise Misshapen(
             "msgpack_type", "Input should have what JSON has: no extension types but timestamps, and keys that are text"
         ) from None
-
-
-def _fitting(digits: str) -> int | float:
-    """An integer as MessagePack has it; a larger one as those read it who have floats alone."""
-    value = int(digits) if len(digits) <= 20 else None
-    return float(digits) if value is None or not -(2**63) <= value < 2**64 else value
 
 
 JSON, MSGPACK = Json(), Msgpack()

@@ -30,16 +30,15 @@ FIXSTR, STR_8, STR_16, STR_32 = 0xA0, 0xD9, 0xDA, 0xDB
 NIL = b"\xc0"
 
 
-def with_items(packed: bytes, added: bytes, count: int = 1, *, first: bool = False) -> bytes:
-    """A map with `count` more items, which are `added` behind or, if they come `first`, before the others."""
-    kind = packed[0]
-    if kind <= FIXMAP + 15:
-        size, start = kind - FIXMAP, 1
-    else:
-        start = 3 if kind == MAP_16 else 5
-        size = int.from_bytes(packed[1:start])
-    head, rest = map_head(size + count), packed[start:]
-    return head + added + rest if first else head + rest + added
+_GROWN = {FIXMAP + size: bytes((FIXMAP + size + 1,)) for size in range(15)}
+"""First bytes of small maps, and those of maps with one item more."""
+
+
+def _grown(packed: bytes) -> bytes:
+    """A map of at least 15 items that is going to have one more."""
+    start = {MAP_16: 3, MAP_32: 5}.get(packed[0], 1)
+    size = int.from_bytes(packed[1:start]) if start > 1 else 15
+    return map_head(size + 1) + packed[start:]
 
 
 def map_head(size: int) -> bytes:
@@ -117,7 +116,9 @@ class PackedFraming(Framing):
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
         if not self._is_array:
-            return with_items(frame, self._ref_head + _encode(ref))
+            if (head := _GROWN.get(frame[0])) is not None:
+                return b"%b%b%b%b" % (head, frame[1:], self._ref_head, _encode(ref))
+            return _grown(frame) + self._ref_head + _encode(ref)
         if self.ref_place is None:
             return frame
         at = end_of_text(frame, 1) if self.ref_place == 1 else len(frame) - len(NIL)
