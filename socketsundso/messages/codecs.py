@@ -177,7 +177,8 @@ class Msgpack(Codec):
         return _json(value)
 
     def pack(self, body: bytes) -> bytes:
-        return msgspec.msgpack.encode(orjson.loads(body))  # which reads integers of more than 64 bits as floats
+        # orjson takes no subclass of bytes, and reads integers of more than 64 bits as floats
+        return msgspec.msgpack.encode(orjson.loads(bytes(body)))
 
 
 def _end(bounds: Mapping[str, Any], names: tuple[str, str], least: float) -> dict[str, float]:
