@@ -210,11 +210,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
     frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
     `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only `errors`. `subprotocols`,
-    the first of which that the client offers is accepted. `codecs = ["json", "msgpack"]`, or a mapping of subprotocols to
-    these: what clients may have their messages in (docs/msgpack.md). `text_pings = {"ping": "pong"}`: texts that are answered as
-    they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from how many
-    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none, None,
-    the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
+    the first of which that the client offers is accepted. `codecs = ["json", "msgpack"]`, or a mapping of subprotocols
+    to these: what clients may have their messages in (docs/msgpack.md). `text_pings = {"ping": "pong"}`: texts that are
+    answered as they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from
+    how many bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for
+    none, None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
     when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
     returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
     other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of

@@ -178,7 +178,10 @@ class Msgpack(Codec):
 
     def pack(self, body: bytes) -> bytes:
         # orjson takes no subclass of bytes, and reads integers of more than 64 bits as floats
-        return msgspec.msgpack.encode(orjson.loads(bytes(body)))
+        return _pack(orjson.loads(bytes(body)))
+
+
+_pack = msgspec.msgpack.Encoder().encode
 
 
 def _end(bounds: Mapping[str, Any], names: tuple[str, str], least: float) -> dict[str, float]:

@@ -23,7 +23,7 @@ from socketsundso.messages.codecs import Codec
 from socketsundso.messages.framing import ArrayFraming, Fields, FlatFraming, Framing, NestedFraming, Outline
 from socketsundso.messages.refs import Ref
 
-_encode = msgspec.msgpack.encode
+_encode = msgspec.msgpack.Encoder().encode
 
 FIXMAP, MAP_16, MAP_32 = 0x80, 0xDE, 0xDF
 FIXSTR, STR_8, STR_16, STR_32 = 0xA0, 0xD9, 0xDA, 0xDB
@@ -117,7 +117,7 @@ class PackedFraming(Framing):
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
         if not self._is_array:
             if (head := _GROWN.get(frame[0])) is not None:
-                return b"%b%b%b%b" % (head, frame[1:], self._ref_head, _encode(ref))
+                return b"".join((head, frame[1:], self._ref_head, _encode(ref)))
             return _grown(frame) + self._ref_head + _encode(ref)
         if self.ref_place is None:
             return frame

@@ -28,7 +28,7 @@ from socketsundso.messages.values import Encoder, Flat, Undeclared, form_of
 _SCALARS = frozenset({str, bool, int, type(None)})
 _NUMBERS = _SCALARS | {float}
 _TEXTS = frozenset({str})
-_encode = msgspec.msgpack.encode
+_encode = msgspec.msgpack.Encoder().encode
 _REFUSALS = (KeyError, TypeError, ValueError, OverflowError)  # a number of too many bits, half a surrogate pair
 
 PACKING = Writing(_encode, _REFUSALS, is_exact="{value} - {value} == 0")

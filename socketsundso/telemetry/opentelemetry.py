@@ -286,7 +286,8 @@ def _json_of(message: Any, frame: Frame) -> Frame:
     codec = message.route.framing.codec
     if codec.is_binary and isinstance(frame, bytes) and KEY.encode() in frame:
         with contextlib.suppress(Exception):  # what is wrong with it is the judge's to say
-            return codec.text_of(frame)
+            text: str = codec.text_of(frame)
+            return text
     return frame
 
 
