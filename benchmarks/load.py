@@ -101,6 +101,20 @@ class Arrays(Dialect):
 
 
 @dataclass(frozen=True)
+class JsonRpcRequests(Dialect):
+    """A message is a request of JSON-RPC 2.0, with its kind as the method, and its answer the result."""
+
+    def encode(self, body: Body) -> bytes:
+        params = {name: value for name, value in body.items() if name not in ("type", "ref")}
+        request = {"jsonrpc": "2.0", "id": body["ref"], "method": body["type"], "params": params}
+        return json.dumps(request, separators=(",", ":")).encode()
+
+    def decode(self, payload: bytes) -> Body:
+        answer = json.loads(payload)
+        return {"type": "message", "ref": answer["id"], **answer["result"]}
+
+
+@dataclass(frozen=True)
 class JsonRpcSubscription(Dialect):
     """A message with a `ref` of 1 subscribes, and what is published answers it: fastapi-rpckit counts for itself."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks import reaper
 from benchmarks.installed import NotAvailable, bun, node, node_modules, rpckit_python
-from benchmarks.load import PLAIN, Arrays, Dialect, Enveloped, JsonRpcSubscription
+from benchmarks.load import PLAIN, Arrays, Dialect, Enveloped, JsonRpcRequests, JsonRpcSubscription
 from benchmarks.turns import Counter, counter
 from tests.serving import free_port
 
@@ -153,6 +153,7 @@ ENVELOPED = {
     "renamed": _enveloped("renamed", Enveloped("/renamed", tag="action", ref="requestId")),
     "nested": _enveloped("nested", Enveloped("/nested", tag="event", inside="payload")),
     "arrays": _enveloped("arrays", Arrays("/arrays")),
+    "json-rpc": _enveloped("json-rpc", JsonRpcRequests("/rpc")),
 }
 """The rows of each envelope's table: the same wire by hand, and our flat messages beside."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Union
 import uvicorn
 from pydantic import BaseModel, Field, PositiveInt, SecretStr, field_validator
 
-from socketsundso import EventError, EventMessage, WebSocketHandlingEndpoint, event
+from socketsundso import EventError, WebSocketHandlingEndpoint, event
 
 
 class Card(BaseModel):
@@ -33,10 +33,25 @@ class Receipt(BaseModel):
     note: str | None = None
 
 
-class Rename(EventMessage):
-    """A handler whose only parameter is an EventMessage takes the whole message."""
+class Rename(BaseModel):
+    """Change the name of the shop."""
 
+    type: Literal["rename"]
     name: Annotated[str, Field(min_length=1)]
+
+
+class Close(BaseModel):
+    """Close the shop for a while."""
+
+    type: Literal["close_shop"]
+    minutes: PositiveInt = 60
+
+
+Change = Annotated[Union[Rename, Close], Field(discriminator="type")]
+
+
+class Changed(BaseModel):
+    what: str
 
 
 class Shop(WebSocketHandlingEndpoint):
@@ -56,9 +71,11 @@ class Shop(WebSocketHandlingEndpoint):
     async def on_login(self, password: SecretStr) -> dict[str, int]:
         return {"length": len(password.get_secret_value())}
 
-    @event
-    async def on_rename(self, message: Rename) -> dict[str, str]:
-        return {"name": message.name}
+    @event  # a union that is the whole message: the events "rename" and "close_shop"
+    async def on_change(self, change: Change) -> Changed:
+        if isinstance(change, Rename):
+            return Changed(what=change.name)
+        return Changed(what=f"closed for {change.minutes} minutes")
 
 
 if __name__ == "__main__":

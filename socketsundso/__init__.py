@@ -28,6 +28,7 @@ from socketsundso.handler import event as event
 from socketsundso.messages import ArrayEnvelope as ArrayEnvelope
 from socketsundso.messages import Depends as Depends
 from socketsundso.messages import Envelope as Envelope
+from socketsundso.messages import JsonRpc as JsonRpc
 from socketsundso.models import EventMessage as EventMessage
 from socketsundso.rooms import Hub as Hub
 from socketsundso.rooms import InvalidRoomName as InvalidRoomName

@@ -64,6 +64,7 @@ from socketsundso.connection import (
     check_seconds,
     check_subprotocols,
     current,
+    declared_batches,
     declared_origins,
     declared_pings,
     end_answer,
@@ -72,6 +73,7 @@ from socketsundso.connection import (
     loop_for,
     refusal,
     seconds_since_1970,
+    send_answer,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
@@ -99,6 +101,7 @@ from socketsundso.messages import (
     framing_of,
     item_route,
     packed,
+    replies_of,
     reply_route,
     written,
 )
@@ -214,11 +217,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     to these: what clients may have their messages in (docs/msgpack.md). `text_pings = {"ping": "pong"}`: texts that are
     answered as they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from
     how many bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for
-    none, None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
-    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
-    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
-    other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
-    its clients, with the types of the answers (docs/calls.md). Those of rooms:
+    none, None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on
+    that runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose
+    handler returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run
+    beside each other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the
+    server asks of its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed, `bytes` for binary frames; anything else is refused
@@ -301,6 +304,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _packed: ClassVar[Mapping[Codec, Definition]] = MappingProxyType({})  # of those that are not JSON
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
+    _send_answer: ClassVar[Any] = staticmethod(Peer.send_body)  # of a peer and a body
     _origins: ClassVar[Origins | None] = None
     _own_middleware: ClassVar[tuple[Middleware, ...]] = ()  # each class's own, without those of its bases
     _own_observers: ClassVar[tuple[Observer, ...]] = ()  # the same
@@ -328,6 +332,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             meant = "".join(did_you_mean(name, ("overwrite_existing",)) for name in kwargs)
             raise DefinitionError(f"class {cls.__name__}: {exc}{meant}") from exc
         cls._framing = framing_of(cls)
+        if cls._framing.answers_requests:
+            cls.acknowledge = True
+        cls._send_answer = staticmethod(send_answer if cls._framing.answers_requests else Peer.send_body)
         events = cls._events()
         handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
@@ -452,7 +459,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         arguments = type_arguments(cls)
         routes, gate, framing = dict(before.routes), cls._gate(), before.framing
         style: Any = {"extra": cls.extra, "alias_generator": cls.alias_generator}
-        converses = before.converses or cls.acknowledge or cls._questions is not None
+        converses = (
+            before.converses or (cls.acknowledge and not cls._framing.answers_requests) or cls._questions is not None
+        )
         uploads = before.uploads
         for event in changed:
             if event in handlers:
@@ -492,6 +501,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             converses=converses,
             uploads=uploads,
             texts=declared_pings(cls.__name__, cls.text_pings, framing),
+            batches=declared_batches(framing),
             binary=binary,
         )
         check_handshake(cls.__name__, decoder)
@@ -500,6 +510,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     @classmethod
     def _compiled_binary(cls, namespace: Mapping[str, Any], overrides: Overrides, gate: Gate) -> Route | None:
         for own in cls._binary_handlers:
+            returns = own.resolve(namespace).returns
+            is_nothing = returns is None or returns is type(None)
+            if cls._framing.answers_requests and not is_nothing and replies_of(cls.__name__, returns) != "binary":
+                raise DefinitionError(
+                    f"{cls.__name__}.{own.__name__}: what answers binary data has no id, so JsonRpc() has no result "
+                    "for it; write `-> bytes` or `-> None`, and `await self.send(...)` for messages"
+                )
             route = own.compile(
                 namespace,
                 framing=cls._framing,
@@ -740,14 +757,18 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             await self.send(response)
             return
         _, route, ref, _, _ = record
+        if ref is None and self._framing.answers_requests:
+            return
         if route is None:
             body = self._definition.encode_nameless(response)
         else:
             body = route.encoder.encode_valid(response) if is_valid(response) else route.encode(response)
+        if self._framing.answers_requests:
+            self.answered.add(record)
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)
         else:
-            await self._peer.send_body(body if ref is None else self._framing.with_ref(body, ref))
+            await self._send_answer(self._peer, body if ref is None else self._framing.with_ref(body, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -856,7 +877,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         elif isinstance(exc, EventError) and exc.detail_names:
             exc = written(exc)
-        await peer.send_body(error_frame(exc, self._definition.error_policy, ref, route))
+        await self._send_answer(peer, error_frame(exc, self._definition.error_policy, ref, route))
 
     @property
     def sync(self) -> Sync:
@@ -979,6 +1000,11 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         return Peer(self.websocket, self.subprotocols, self._codecs)
 
     @functools.cached_property
+    def answered(self) -> set[Any]:
+        """What has its answer though its handler goes on, in an envelope in which nothing may have two."""
+        return set()
+
+    @functools.cached_property
     def _kept(self) -> Kept:
         return Kept()
 
@@ -1037,10 +1063,10 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _be_observed(self) -> None:
         """What is sent is told by functions of the instance's own, until `_end`: nothing has to ask who listens."""
 
-        def told(what: str, send: Callable[[Any], T]) -> Callable[[Any], T]:
-            def observed(given: Any) -> T:
-                tell(self._observers, what, self, given)
-                return send(given)
+        def told(what: str, send: Callable[..., T]) -> Callable[..., T]:
+            def observed(*given: Any, **named: Any) -> T:
+                tell(self._observers, what, self, *given, *named.values())
+                return send(*given, **named)
 
             return observed
 
@@ -1060,7 +1086,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             if not await self._authenticated():
                 self._tell_refusal("forbidden")
                 return False
-            if self._declaration.uses_rooms:
+            if self._declaration.attends:
                 self._membership.attend()
             step = "on_connect"
             if self._declaration.history:

@@ -34,6 +34,7 @@ from socketsundso.messages import (
     check_errors,
     conduct_of,
     encoder_for,
+    field_names,
     is_model,
     item_encoder,
     json_model_fields,
@@ -78,7 +79,8 @@ class Handler(Generic[P, R]):
     A generator, or what returns an `AsyncIterator[T]`, is a stream of `T`; a parameter that is one is an upload.
     `timeout_s`: it is cancelled then, and answered `timeout`. `concurrent`: so many run at once, beside
     all else; True for the class's `max_concurrent`.
-    `serial_by`: beside everything else, but one at a time for each value of that parameter, in order.
+    `serial_by`: beside everything else, but one at a time for each value of that parameter, or of that field
+    of a whole message, in order.
     `errors` are the application's own that it may be answered with. `summary`, `description` (else those of the
     docstring), `tags` and `deprecated` are for the contract, from which `include_in_schema=False` leaves the event out.
     The `response_model_*` arguments mean what they mean in FastAPI. Raises `DefinitionError` for what can never
@@ -252,6 +254,7 @@ class Handler(Generic[P, R]):
         taken = self._wholes.complete(taken, read, framing.model_key)
         conduct = conduct_of(
             read,
+            fields=field_names(taken.message_model) if taken.message_model is not None and read.parameters else (),
             timeout_s=self._timeout_s,
             concurrent=self._concurrent,
             serial_by=self._serial_by,

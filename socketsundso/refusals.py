@@ -13,5 +13,5 @@ refused: Counter[str] = Counter()
 
 
 def note(reason: str) -> None:
-    """One more; `Bad Request` is `bad_request`. There are few reasons, and none is a peer's invention."""
+    """One more; `Bad Request` is `bad_request`. There are few reasons, and no peer can invent one."""
     refused["_".join(reason.lower().split())] += 1

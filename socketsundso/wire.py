@@ -93,8 +93,13 @@ def wire_of(scope: Mapping[str, Any]) -> Wire | None:
 
 def source_of(scope: Mapping[str, Any], receive: Receive) -> Source | None:
     """What to take messages from instead of calling `receive`, where that is the server's own."""
-    source = cast(Source | None, _extension(scope, "socketsundso.pull"))
+    source = teller_of(scope)
     return source if source is not None and source.stands_for(receive) else None
+
+
+def teller_of(scope: Mapping[str, Any]) -> Source | None:
+    """Who tells that the peer has left, where the server does, whatever a middleware has put around `receive`."""
+    return cast(Source | None, _extension(scope, "socketsundso.pull"))
 
 
 def writer_of(scope: Mapping[str, Any], send: Send) -> Writer | None:

@@ -448,7 +448,9 @@ def test_pydantic_models() -> None:
         assert ask(client, type="receipt", order=5) == {"type": "receipt", "order": 5, "paidBy": "card"}
         assert ask(client, type="receipt", order=500)["code"] == "not_found"
         assert ask(client, type="login", password="hunter2")["length"] == 7
-        assert ask(client, type="rename", name="n") == {"type": "rename", "name": "n"}
+        assert ask(client, type="rename", name="n") == {"type": "rename", "what": "n"}
+        assert ask(client, type="close_shop") == {"type": "close_shop", "what": "closed for 60 minutes"}
+        assert [e["loc"] for e in ask(client, type="rename", name="")["errors"]] == [["name"]]
 
 
 def test_fastapi_app() -> None:

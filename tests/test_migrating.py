@@ -21,6 +21,7 @@ GUIDES = {
     "channels": "channels",
     "chanx": "chanx",
     "fastapi": "fastapi",
+    "json_rpc": "starlette",
     "litestar": "litestar",
     "socketio": "socketio",
 }
@@ -95,6 +96,7 @@ def test_the_client_of_both_is_served(guide: str, server: str) -> None:
         "channels": "/ws/{room}/",
         "chanx": "/ws",
         "fastapi": "/ws",
+        "json_rpc": "/ws",
         "litestar": "/ws/{room}",
         "socketio": "/",
     }.items(),

@@ -1,7 +1,7 @@
 """
 The wires that clients of public backends speak already, each as a dialogue with clients that know nothing of us.
 
-A whiteboard says `action` and `data`, a device `requestId` and `payload`, a messenger sends arrays, an editor JSON-RPC.
+A whiteboard says `action` and `data`, a device `requestId` and `payload`; a messenger sends arrays, an editor JSON-RPC.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import BaseModel, Field
+from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 
-from socketsundso import ArrayEnvelope, Endpoint, Envelope, EventError, event
+from socketsundso import ArrayEnvelope, Endpoint, Envelope, EventError, JsonRpc, event
 from tests.server.serving import run, serving
 
 TURN = re.compile(r"(\w+) (->|<-) (.+?)(?=\s+\w+ (?:->|<-)|\s*\Z)", re.DOTALL)
@@ -280,5 +281,86 @@ def test_language_model() -> None:
         ada <- {"event":"token","id":"g2","data":{"text":"..."}}
         ada -> {"event":"cancel","id":"g2"}
         ada <- {"event":"complete","id":"g2","data":{}}
+        """,
+    )
+
+
+# ---------------------------------------------------------------------- JSON-RPC
+
+
+class Position(BaseModel):
+    line: int
+    character: int
+
+
+class Document(BaseModel):
+    uri: str
+    text: str = ""
+
+
+class Hover(BaseModel):
+    contents: str
+
+
+class Diagnostics(BaseModel):
+    type: Literal["textDocument/publishDiagnostics"] = "textDocument/publishDiagnostics"
+    uri: str
+    diagnostics: list[str]
+
+
+class LanguageServer(Endpoint):
+    envelope = JsonRpc()
+    emits = [Diagnostics]
+
+    def __init__(self, websocket: WebSocket) -> None:
+        super().__init__(websocket)
+        self.texts: dict[str, str] = {}
+
+    @event
+    async def on_initialize(self, processId: int | None, capabilities: dict[str, Any]) -> dict[str, Any]:
+        return {"capabilities": {"hoverProvider": True}}
+
+    @event("textDocument/didOpen")
+    async def opened(self, textDocument: Document) -> None:
+        self.texts[textDocument.uri] = textDocument.text
+        found = [word for word in textDocument.text.split() if word == "undefined"]
+        await self.send(Diagnostics(uri=textDocument.uri, diagnostics=found))
+
+    @event("textDocument/hover")
+    async def hover(self, textDocument: Document, position: Position) -> Hover | None:
+        lines = self.texts[textDocument.uri].splitlines()
+        if position.line >= len(lines):
+            return None
+        return Hover(contents=lines[position.line])
+
+    @event
+    async def on_shutdown(self) -> None: ...
+
+
+def test_language_server() -> None:
+    """JSON-RPC 2.0: requests, notifications of both sides, a batch, and its errors."""
+    speak(
+        LanguageServer,
+        """
+        ed -> {"jsonrpc":"2.0","id":0,"method":"initialize","params":{"processId":null,"capabilities":{}}}
+        ed <- {"jsonrpc":"2.0","id":0,"result":{"capabilities":{"hoverProvider":true}}}
+        ed -> {"jsonrpc":"2.0","method":"textDocument/didOpen","params":{
+                "textDocument":{"uri":"file:///a.py","text":"x = undefined"}}}
+        ed <- {"jsonrpc":"2.0","method":"textDocument/publishDiagnostics","params":{"uri":"file:///a.py","diagnostics":["undefined"]}}
+        ed -> {"jsonrpc":"2.0","id":"h1","method":"textDocument/hover","params":{"textDocument":{"uri":"file:///a.py"},"position":{"line":0,"character":4}}}
+        ed <- {"jsonrpc":"2.0","id":"h1","result":{"contents":"x = undefined"}}
+        ed -> {"jsonrpc":"2.0","id":1,"method":"textDocument/hover","params":[{"uri":"file:///a.py"},{"line":9,"character":0}]}
+        ed <- {"jsonrpc":"2.0","id":1,"result":null}
+        ed -> [{"jsonrpc":"2.0","id":2,"method":"shutdown"},{"jsonrpc":"2.0","method":"shutdown"}]
+        ed <- [{"jsonrpc":"2.0","id":2,"result":null}]
+        ed -> {"jsonrpc":"2.0","id":3,"method":"textDocument/rename"}
+        ed <- {"jsonrpc":"2.0","id":3,"error":{"code":-32601,"message":"Method not found","data":{
+                "code":"unknown_event","errors":[{"type":"literal_error","loc":["method"]}]}}}
+        ed -> {"jsonrpc":"2.0","id":4,"method":"textDocument/hover","params":{"position":{"line":0,"character":4}}}
+        ed <- {"jsonrpc":"2.0","id":4,"error":{"code":-32602,"message":"Invalid params","data":{
+                "code":"validation_error","errors":[{"type":"missing","loc":["params","textDocument"]}]}}}
+        ed -> {"jsonrpc":"2.0"
+        ed <- {"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Parse error","data":{
+                "code":"parse_error","errors":[{"type":"json_invalid","loc":[]}]}}}
         """,
     )

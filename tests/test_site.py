@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import html.parser
+import http.server
 import importlib
 import importlib.util
 import os
 import re
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.browsing import browser, complaints, in_a_browser, text_with
 from tests.serving import ROOT
 
 if importlib.util.find_spec("mkdocs_autorefs") is None:
@@ -145,3 +149,17 @@ def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not [each for each in loaded.addresses if re.match(r"(?!data:)\w+:|//", each)], page
     for sheet in site.rglob("*.css"):
         assert not re.findall(r"url\([\"']?(?:https?:)?//[^)]*", sheet.read_text()), sheet
+
+
+@in_a_browser
+def test_the_search_finds_a_page(site: Path, tmp_path: Path) -> None:
+    """In the page itself, which has nothing to complain of."""
+    serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            with browser(f"http://127.0.0.1:{server.server_port}/?q=permessage-deflate", tmp_path) as page:
+                text_with(page, "matching documents", "The server: socketsundso.server.WebSocketProtocol")
+                assert complaints(page) == []
+        finally:
+            server.shutdown()

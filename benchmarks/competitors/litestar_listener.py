@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 from litestar import Litestar, websocket_listener
+from litestar.dto import MsgspecDTO
 
 VALIDATES = "msgspec, input (no dispatch by type)"
 
@@ -15,7 +16,7 @@ class Message(msgspec.Struct):
     sender: int | None = None
 
 
-@websocket_listener("/")
+@websocket_listener("/", dto=MsgspecDTO[Message])  # without one, the handler gets a dict that nobody has validated
 async def chat(data: Message) -> Message:
     return data
 

@@ -45,6 +45,19 @@ class NestedPing(BaseModel):
     ref: int
 
 
+class RpcMessage(BaseModel):
+    jsonrpc: Literal["2.0"]
+    id: int
+    method: Literal["message"]
+    params: Fields
+
+
+class RpcPing(BaseModel):
+    jsonrpc: Literal["2.0"]
+    id: int
+    method: Literal["ping"]
+
+
 ArrayMessage = tuple[Literal["message"], int, Fields]
 ArrayPing = tuple[Literal["ping"], int]
 app = FastAPI()
@@ -93,4 +106,10 @@ route(
     ArrayMessage | ArrayPing,
     lambda message: (message[1], message[2]),
     lambda kind, ref, fields: [kind, ref, fields],
+)
+route(
+    "/rpc",
+    Annotated[RpcMessage | RpcPing, Field(discriminator="method")],
+    lambda message: (message.id, message.params),
+    lambda kind, ref, fields: {"jsonrpc": "2.0", "result": fields, "id": ref},
 )

@@ -4,7 +4,7 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from socketsundso import ArrayEnvelope, Endpoint, Envelope, event
+from socketsundso import ArrayEnvelope, Endpoint, Envelope, JsonRpc, event
 
 VALIDATES = "pydantic, both ways"
 
@@ -36,4 +36,9 @@ class Arrays(Flat):
     envelope = ArrayEnvelope("type", "ref", "data")
 
 
-app = Starlette(routes=[WebSocketRoute(f"/{each.__name__.lower()}", each) for each in (Flat, Renamed, Nested, Arrays)])
+class Rpc(Flat):
+    envelope = JsonRpc()
+
+
+WIRES = (Flat, Renamed, Nested, Arrays, Rpc)
+app = Starlette(routes=[WebSocketRoute(f"/{each.__name__.lower()}", each) for each in WIRES])

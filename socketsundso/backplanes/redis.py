@@ -244,7 +244,7 @@ class RedisBackplane(Engine):
         elif (logged := LOGGED.match(payload)) is not None:
             self._arrived(encoded, payload[logged.end() :], int(logged[1]), logged[2].decode())
         else:  # the link is everybody's, and goes on
-            logger.warning("Redis: somebody else published on %r: %r", self._key("live", encoded), payload[:100])
+            logger.warning("Redis: somebody else published %d bytes on %r", len(payload), self._key("live", encoded))
 
     async def _disconnect(self) -> None:
         link, self._link = self._link, None

@@ -20,6 +20,7 @@ The life of one connection.
     handshake     what dependencies take of the handshake, solved by FastAPI
     origins       which pages may connect
     deadlines     what closes a connection by the clock
+    batches       several requests in one frame
     text_pings    texts that are answered as they are
     limits        how many messages of one connection are let pass
     refusal       what a peer is told whose connection did not come about
@@ -29,7 +30,7 @@ The life of one connection.
 
 from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
-from socketsundso.connection.binary import loop_for as loop_for
+from socketsundso.connection.batches import declared_batches as declared_batches
 from socketsundso.connection.calls import Calls as Calls
 from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
@@ -39,6 +40,7 @@ from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
 from socketsundso.connection.current import is_valid as is_valid
+from socketsundso.connection.current import send_answer as send_answer
 from socketsundso.connection.deadlines import Deadlines as Deadlines
 from socketsundso.connection.deadlines import Expiry as Expiry
 from socketsundso.connection.deadlines import check_seconds as check_seconds
@@ -54,6 +56,7 @@ from socketsundso.connection.limits import check_rate_limit as check_rate_limit
 from socketsundso.connection.limits import refuse as refuse
 from socketsundso.connection.lines import about as about
 from socketsundso.connection.lines import name_of as name_of
+from socketsundso.connection.loops import loop_for as loop_for
 from socketsundso.connection.origins import OriginPattern as OriginPattern
 from socketsundso.connection.origins import Origins as Origins
 from socketsundso.connection.origins import declared_origins as declared_origins

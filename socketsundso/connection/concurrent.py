@@ -1,9 +1,9 @@
 """
 The receive loop of endpoints that converse: more than one answer to a message, and more than one message at a time.
 
-Handlers that take turns are stepped by the connection's own task, one after the other, as in `serial`. While one of
-them waits, callbacks read: streams and concurrent handlers are begun, each in a task of its own, a `cancel` is heard,
-and who has to wait for a turn waits in a bounded `Backlog`; when that is full nothing is read. Streams never wait, or a
+Handlers that take turns run in the connection's own task, one after the other, as in `serial`. While one of them
+waits, callbacks read: streams and concurrent handlers are begun, each in a task of its own, a `cancel` is heard, and
+who has to wait for a turn waits in a bounded `Backlog`; when that is full nothing is read. Streams never wait, or a
 cancel could not be read.
 
 A request is on record under its `ref` before the next message is looked at, and until its last frame is sent; whoever
@@ -14,9 +14,10 @@ after `on_connect`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import CoroutineType, MappingProxyType, coroutine
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
@@ -42,7 +43,7 @@ from socketsundso.messages import UNDECODABLE, Definition, Frame, MessageError, 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
-_DONE = object()
+_CHANGED = object()
 
 _NONE: Any = MappingProxyType({})  # nothing has been under way yet
 
@@ -60,8 +61,8 @@ class Concurrent(Serial):
     """The loop of one connection."""
 
     __slots__ = (
-        "_active", "_backlog", "_calls", "_context", "_groups", "_heard", "_is_answered", "_listens", "_running",
-        "_streams", "_tasks", "_turn", "_value",
+        "_active", "_backlog", "_calls", "_context", "_groups", "_handled", "_heard", "_is_answered", "_is_waiting",
+        "_listens", "_running", "_streams", "_tasks", "_turn",
     )  # fmt: skip
 
     endpoint: Any
@@ -69,8 +70,11 @@ class Concurrent(Serial):
 
     def __init__(self, endpoint: Converses, peer: Peer, definition: Definition, responds: bool) -> None:
         super().__init__(endpoint, peer, definition, responds)
-        self._value: Any = None  # of the handler that has just had its turn
-        self._is_answered = False  # what has its turn, though its handler is not done and has not waited yet
+        self._handled: Any = None  # the message that has its turn, while its handler runs
+        self._is_waiting = False  # ... which waits for something
+        self._is_answered = False  # ... though it is answered already
+        self._turn: Request | None = None  # its record, once somebody may stop it
+        self._listens = False  # the source calls `_heard`
         # the rest is made once there is something under way: a connection that is idle weighs no more than another
         self._backlog: Backlog | None = None
         self._active: dict[Ref, Request] = _NONE  # that run apart, or wait for it
@@ -84,11 +88,8 @@ class Concurrent(Serial):
 
     def _wake(self) -> Backlog:
         """For the first time, something is under way."""
-        self._context = copy_context()  # as it was after `on_connect`: no handler has run in it
         self._heard: Any = self._read_ahead  # the same object each time: it is given to the source again and again
-        self._listens = False  # it has it, and calls it
-        self._turn = Request(NOBODY, "")  # of those that take turns, the one that waits; `over` where none does
-        self._turn.over = True
+        self._task = asyncio.current_task()  # it is the loop that finds that there is something
         self._active, self._running, self._groups, self._tasks = {}, {}, {}, {}
         self._backlog = backlog = Backlog()
         return backlog
@@ -96,34 +97,72 @@ class Concurrent(Serial):
     def run(self) -> Awaitable[int]:
         if self._tells is not None:
             self._tells.watch(self)
-        else:
+        if self._source is None:
             self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)
             self.peer.receive_by(self._ahead.arrival)
-        return self._converse()
+        return self._drive()
 
-    async def _converse(self) -> int:
+    @coroutine
+    def _drive(self) -> Generator[Any, Any, int]:
+        """
+        Step the loop, so that it is known when a handler waits, in a copy of the connection's context.
+
+        It is made anew whenever a message has left something changed in it: one for each message would cost 2 % of a
+        round trip, and a step of its own for each handler 4 % (`conversations` of the benchmarks).
+        """
+        loop: Any = self._converse()
+        self._context = copy_context()  # as it was after `on_connect`: no handler ever runs in it
+        run = self._context.copy().run
+        send = step = loop.send
+        value: Any = None
+        while True:
+            try:
+                waits_for = run(step, value)
+            except StopIteration as done:
+                code: int = done.value
+                return code
+            finally:
+                value = None
+            if waits_for is _CHANGED:
+                run, step = self._context.copy().run, send
+                continue
+            if self._handled is not None and not self._is_waiting:
+                self._begin_turn()
+            try:
+                value = yield waits_for
+            except BaseException as exc:
+                step, value = loop.throw, exc
+            else:
+                step = send
+            waits_for = None  # a future that will fail, and below an exception, would keep this frame
+
+    @coroutine
+    def _converse(self) -> Generator[Any, Any, int]:
+        """The loop. Gives what it waits for, and `_CHANGED` for another context to go on in."""
         endpoint, peer, source = self.endpoint, self.peer, self._source
         frame: Any
         message: Any
-        context: Any
-        waits_for: Any
-        handle: Any = None  # `send` of a `_handling`
+        route: Any
+        value: Any
+        rest: Any
         noted: Route | None = None  # the route that is noted as being answered, if it is there without a `ref`
+        context: Context | None = None  # as it was when that was noted
         try:
             while True:
                 if (backlog := self._backlog) is not None and backlog.queue:
                     message, frame = backlog.next()
+                    route, in_turn = message.route, _takes_turns(message)
                 else:
                     if backlog is not None and backlog.full:
-                        frame = message = value = context = waits_for = None  # as below
+                        frame = message = value = self._handled = None  # as below
                         self._overrun()
-                        await backlog.room()
+                        yield from backlog.room()
                         if peer.closed is not None:
                             return peer.closed
                     if (frame := source.take()) is None:
                         # it may be long in coming, and the last one may be large
-                        message = value = context = waits_for = None
-                        frame = await source.arrival()
+                        message = value = self._handled = None
+                        frame = yield from source.arrival()
                         if peer.closed is not None and type(frame) is str:
                             return peer.closed
                     if type(frame) is not str:
@@ -136,59 +175,70 @@ class Concurrent(Serial):
                         message = self.definition.decoder.decode(frame)
                     except UNDECODABLE:
                         message = self._found(frame)
+                        route, in_turn = message.route, _takes_turns(message)
                     else:
+                        route = message.route  # each look at a class variable takes as long as a call
+                        in_turn = route.apart is None
                         if message.ref is not None and message.ref in self._active:
                             message = self._unless_in_use(message)
-                route, ref, error = message.route, message.ref, message.error
-                if error is not None:
-                    noted = None
-                    await self._answer_invalid(message, frame)
-                elif route.apart is not None:
-                    if (answering_it := self._begin_apart(message, frame)) is not None:
+                            in_turn = _takes_turns(message)
+                if not in_turn:
+                    self._handled = None
+                    begun = self._answer_invalid if message.error is not None else self._begin_apart
+                    if (answering_it := begun(message, frame)) is not None:
                         noted = None
-                        await answering_it
+                        yield from answering_it
                 else:
+                    ref = message.ref
                     if ref is not None or route is not noted:
                         begin_answer((peer, route, ref, type(frame), None))
                         noted = route if ref is None and type(frame) is str else None
-                    self._is_answered = False
-                    context = copy_context()  # the task's own, in which no handler ever runs
+                        context = copy_context()
+                    self._handled = message
                     try:
-                        if handle is None:
-                            handle = self._handling().send
-                            handle(None)
-                        waits_for = context.run(handle, (message, frame))
-                        if waits_for is not _DONE:
-                            value = None  # the reply before, which may be large
-                            # the name is taken again: a future that will fail would keep this frame
-                            waits_for = self._rest(handle, waits_for, context, message)
-                            await waits_for
-                        value, self._value = self._value, None
+                        value = message.call(endpoint, frame)
+                        if route.awaited:
+                            value = yield from value if type(value) is CoroutineType else _awaiting(value)
+                        if self._is_waiting:
+                            self._is_waiting = False
+                            if self._turn is not None:
+                                self._end_turn()
                         if value is not None:
                             if backlog is not None and backlog.queue:
                                 rest = self._reply_soon(route, value, ref)
                             else:
                                 rest = self._reply(route, value, ref)
                             if rest is not None:
-                                await rest
-                        elif ref is not None and endpoint.acknowledge and not route.signature.tears_down:
-                            await self._send(_acknowledgement(route), ref)
+                                self._handled = None
+                                yield from rest
+                        elif route.signature.tears_down:
+                            self._is_answered = False  # it was, before that
+                        elif ref is not None and endpoint.acknowledge and not self.has_answer():
+                            self._handled = None
+                            yield from self._send(_acknowledgement(route), ref)
                     except Refused as exc:
-                        handle = None  # what has raised is over
-                        (backlog or self._wake()).put_first(exc.judgement or self._found(frame), frame)
+                        self._end_turn()
+                        (self._backlog or self._wake()).put_first(exc.judgement or self._found(frame), frame)
                     except asyncio.CancelledError as exc:
-                        handle = None
-                        await self._answer(stray(exc))
+                        yield from self._answer(self._end_cancelled(exc, route))
                     except Exception as exc:
-                        handle = None
-                        await self._answer(exc)
+                        self._end_turn()
+                        yield from self._answer(exc)
+                    try:  # two words are compared where nothing was set, else the values, in whatever way they do
+                        has_changed = copy_context() != context
+                    except Exception:
+                        has_changed = True
+                    if has_changed:
+                        noted = None
+                        yield _CHANGED
                 if peer.closed is not None:
                     return peer.closed
         finally:
+            self._end_turn()
             if self._calls is not None:
                 self._calls.fail(peer.over)
             if self._tasks:
-                await self._wind_up()
+                yield from self._wind_up()
 
     @property
     def streams(self) -> int:
@@ -214,7 +264,9 @@ class Concurrent(Serial):
             if value is not None:
                 if (rest := self._reply(route, value, ref)) is not None:
                     await rest
-            elif ref is not None and self.endpoint.acknowledge and not route.signature.tears_down:
+            elif (
+                ref is not None and self.endpoint.acknowledge and not (route.signature.tears_down or self.has_answer())
+            ):
                 await self._send(_acknowledgement(route), ref)
             return
         except Refused as exc:
@@ -252,6 +304,8 @@ class Concurrent(Serial):
             return Answer(None, exc.ref, self._charge() or _alone(exc))
         except FrameError as exc:
             return Answer(None, None, _alone(exc))
+        if self._backlog is None and found.route is self.definition.decoder.batches:
+            self._wake()  # no handler has run in this context, as those of the batch will have in its own
         return self._unless_in_use(found)
 
     def _unless_in_use(self, message: Call) -> Call:
@@ -265,10 +319,13 @@ class Concurrent(Serial):
         ref = message.ref
         if ref is None or self._backlog is None:
             return False
-        turn = self._turn
         if ref in self._active or message.route.apart is None:  # those that take turns are answered in order
             return ref in self._active
-        return (not turn.over and turn.message.ref == ref) or self._waiting.holds(ref)
+        return self._has_turn(ref) or self._waiting.holds(ref)
+
+    def _has_turn(self, ref: Ref) -> bool:
+        """Is that the one whose handler waits, and is still to be answered?"""
+        return self._is_waiting and not self._is_answered and self._handled.ref == ref
 
     def _reply_soon(self, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
         """`_reply` where other messages wait for their turn: it may be joined with the replies to them."""
@@ -293,10 +350,10 @@ class Concurrent(Serial):
             self._end(request)
             if request.reason == "answered":
                 return None
-        elif self._backlog is None or self._turn.over:
-            self._is_answered = True
         else:
-            self._turn.settle()
+            self._is_answered = True
+            if self._turn is not None:
+                self._turn.settle()
         if type(reply) is _Acknowledged:  # an overridden `respond` is for what handlers give
             return self._send(_acknowledgement(reply.route), reply.ref)
         return super().deliver(reply)
@@ -322,69 +379,38 @@ class Concurrent(Serial):
 
     # ---- handlers that take turns
 
-    @coroutine
-    def _handling(self) -> Generator[Any, Any, None]:
-        """
-        Call the handler of each message that is sent in. Gives what it waits for, and `_DONE` when its value is noted.
-
-        One for all of them: awaited in here, a handler ends without a `StopIteration`, which costs more than a small
-        one does. The first that raises ends this, too.
-        """
-        endpoint = self.endpoint
-        while True:
-            message, frame = yield _DONE
-            value = message.call(endpoint, frame)
-            if message.route.awaited:
-                value = yield from value if type(value) is CoroutineType else _awaiting(value)
-            self._value = value
-            message = frame = value = None  # as in the loop
-
-    @coroutine
-    def _rest(self, handle: Any, waits_for: Any, context: Context, message: Call) -> Generator[Any, Any, None]:
-        """
-        What a handler has left to do, which has begun to wait; meanwhile callbacks read.
-
-        Raises what it raises; the answer, where it was stopped.
-        """
-        if self._backlog is None:
-            self._wake()
-        turn = self._turn
-        if turn.task is None:
-            turn.task = self._task = asyncio.current_task()
-        if not self._is_answered:
-            turn.message = message
-            if message.route.timeout_s is not None:
-                self._limit(turn)
-        turn.over = False
+    def _begin_turn(self) -> None:
+        """A handler has begun to wait; meanwhile callbacks read."""
+        self._is_waiting = True
         if not self._listens:
             self._listen()
-        if self._calls is not None and self._departure is not None:
+        if self._handled.route.timeout_s is not None and not self._is_answered:
+            self._limit(self._in_turn())
+        if self._departure is not None and self._calls is not None:
             asyncio.get_running_loop().call_soon(self._read_ahead)
-        run = context.run
-        try:
-            while waits_for is not _DONE:
-                try:
-                    value = yield waits_for
-                except BaseException as exc:
-                    step, value = handle.__self__.throw, exc
-                else:
-                    step = handle
-                waits_for = None  # a future that will fail would keep this frame
-                try:
-                    waits_for = run(step, value)
-                finally:
-                    del value
-        except asyncio.CancelledError:
-            if turn.reason is None or not turn.forgive():
-                raise
-            raise self._stopped(turn, message.route) from None
-        finally:
-            turn.over, turn.message = True, NOBODY
-            if turn.timer is not None:
-                turn.release()
-            if turn.reason is not None:  # a handler that answers in spite of its cancellation is heard
-                turn.forgive()
-                turn.reason = None
+
+    def _in_turn(self) -> Request:
+        """The record of the handler that waits."""
+        if self._turn is None:
+            self._turn = Request(NOBODY if self._is_answered else self._handled, "")
+            self._turn.task = self._task
+        return self._turn
+
+    def _end_turn(self) -> None:
+        """The handler is done, also if it has not waited."""
+        self._handled, self._is_waiting, self._is_answered = None, False, False
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.release()
+            turn.forgive()  # one that answers in spite of its cancellation is heard
+
+    def _end_cancelled(self, exc: asyncio.CancelledError, route: Route) -> Exception:
+        """The answer of one that was stopped, or awaited what was cancelled. Raises `exc` if this task is to end."""
+        stopped, turn = None, self._turn
+        if turn is not None and turn.reason is not None and turn.forgive():
+            stopped = self._stopped(turn, route)
+        self._end_turn()
+        return stopped or stray(exc)
 
     def _stopped(self, request: Request, route: Route) -> EventError:
         if request.reason == "timeout":
@@ -393,15 +419,17 @@ class Concurrent(Serial):
 
     def _listen(self) -> None:
         """What comes from now on while a handler waits is read ahead, and what is there already."""
+        if self._backlog is None:
+            self._wake()
         self._source.notify(self._heard)
         self._listens = self._ahead is None  # which reads only for as long as somebody waits
 
     def _read_ahead(self) -> None:
         """Called when something has come while a handler waits. Must not raise: nothing would be read any more."""
-        backlog, turn, source = self._waiting, self._turn, self._source  # no source any more, once all is over
+        backlog, source = self._waiting, self._source  # which is no more, once all is over
         try:
             # the disconnect is the loop's to take: by that our server knows that nothing more will be answered
-            while not turn.over and (self._departure is None or self._hears_last()):
+            while self._is_waiting and (self._departure is None or self._hears_last()):
                 if backlog.full:
                     self._overrun()
                     break
@@ -487,11 +515,11 @@ class Concurrent(Serial):
     def _cancel(self, message: Call, frame: Frame) -> Coroutine[Any, Any, None] | None:
         if (refusal := self._uncalled(message, frame)) is not None:
             return refusal
-        ref, turn = cast(Ref, message.ref), self._turn
+        ref = cast(Ref, message.ref)
         if (request := self._active.get(ref)) is not None:
             self._stop(request, "cancelled")
-        elif not turn.over and turn.message.ref == ref:
-            self._stop(turn, "cancelled")
+        elif self._has_turn(ref):
+            self._stop(self._in_turn(), "cancelled")
         elif (waiting := self._waiting.withdraw(ref)) is not None:
             request = Request(*waiting)
             request.reason = "cancelled"
@@ -584,14 +612,46 @@ class Concurrent(Serial):
         request = Request(message, frame, key)
         if message.ref is not None:
             self._active[message.ref] = request
-        group = self._groups.get(route.event)
-        if group is None:
-            group = self._groups[route.event] = Group(route.conduct.limit or self.endpoint.max_concurrent)
-        if group.begins(request):
+        if self._group(route).begins(request):
             self._launch(request, self._apart(request))
         else:
             self._waiting.hold(frame)
         return None
+
+    def _group(self, route: Any) -> Group:
+        group = self._groups.get(route.event)
+        if group is None:
+            group = self._groups[route.event] = Group(route.conduct.limit or self.endpoint.max_concurrent)
+        return group
+
+    @contextlib.asynccontextmanager
+    async def turn(self, message: Call, frame: Frame) -> AsyncIterator[None]:
+        """That of a message among the concurrent ones of its event, for a batch that calls it out by itself."""
+        request = Request(message, frame, (message.key,) if isinstance(message, Admitted) else None)
+        group = self._group(message.route)
+        if not group.begins(request):
+            request.begins = asyncio.get_running_loop().create_future()
+            try:
+                await request.begins
+            except asyncio.CancelledError:
+                if request in group.waiting:
+                    group.waiting.remove(request)
+                else:
+                    self._pass_on_turn(request)
+                raise
+        try:
+            yield
+        finally:
+            self._pass_on_turn(request)
+
+    def _pass_on_turn(self, request: Request) -> None:
+        """One of the concurrent requests is done."""
+        for waiting in self._groups[request.message.route.event].end(request):
+            if waiting.begins is None:
+                self._waiting.let_go(waiting.frame)
+                self._launch(waiting, self._apart(waiting))
+            elif not waiting.begins.done():  # one that is cancelled passes its turn on
+                waiting.begins.set_result(None)
 
     def _bound(self, message: Call, frame: Frame) -> Call:
         """With valid arguments, one of which says whom it waits for."""
@@ -637,9 +697,7 @@ class Concurrent(Serial):
         if route.apart != "concurrent":
             self._streams -= 1
         else:
-            for waiting in self._groups[route.event].end(request):
-                self._waiting.let_go(waiting.frame)
-                self._launch(waiting, self._apart(waiting))
+            self._pass_on_turn(request)
         if (error := failure_of(task)) is not None:
             where = type(self.endpoint).__name__, route.event, self.peer.name
             logger.error("%s: %r of %s failed", *where, exc_info=error, extra=self._about(request))
@@ -692,7 +750,7 @@ class Concurrent(Serial):
         """`_reply` for many: what is the same for all items of a stream is made once."""
         if self.responds:
             return functools.partial(self._reply, route, ref=ref)
-        peer, encode, framing = self.peer, route.encode, self.definition.framing
+        peer, encode, framing = self.peer, route.encode, self.definition.framing.of_items
         end = framing.ref_end(ref)
 
         def send_within(item: Any) -> Awaitable[None] | None:
@@ -813,7 +871,8 @@ class Concurrent(Serial):
             self.peer.closed = self.peer.note_departure(self._departure)
         if self._backlog is not None:
             self._stop_all()
-            self._stop(self._turn, "gone")
+            if self._is_waiting:
+                self._stop(self._in_turn(), "gone")
             self._backlog.wake()
 
     def _stop_all(self) -> None:
@@ -856,8 +915,10 @@ class Concurrent(Serial):
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way beside the loop: a server that ends waits for it as for a handler."""
-        return bool(self._tasks) or (self._calls is not None and bool(self._calls.waiting))
+        """Whether something is under way while messages are awaited: a server that ends waits for that."""
+        if self._tasks or (self._calls is not None and self._calls.waiting):
+            return True
+        return self._is_waiting or (self._backlog is not None and bool(self._backlog.queue))
 
     @property
     def held_bytes(self) -> int:
@@ -872,7 +933,7 @@ class Concurrent(Serial):
             if self._listens:
                 self._listens = False
                 self._source.notify(None)
-            self._turn.task = self._heard = None
+            self._heard = None
         super().release()
 
 
@@ -880,6 +941,10 @@ def _alone(error: Exception) -> Exception:
     """Without what led to it, whose frames keep the endpoint for as long as the error is kept."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
+
+
+def _takes_turns(message: Call) -> bool:
+    return message.error is None and message.route.apart is None
 
 
 def _payload(message: Message) -> Frame:
@@ -915,4 +980,5 @@ class _Acknowledged(NamedTuple):
 
 
 def _acknowledgement(route: Route) -> bytes:
-    return msgspec.json.encode({"type": route.event})
+    name = "complete" if route.framing.answers_requests else route.event
+    return msgspec.json.encode({"type": name})

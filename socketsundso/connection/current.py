@@ -71,6 +71,26 @@ def end_answer() -> None:
     _answering.set(None)
 
 
+class Collected(list[bytes]):
+    """The answers to the requests of one batch, which leave together; `over`, they have left."""
+
+    over = False
+
+
+collecting: ContextVar[Collected | None] = ContextVar("socketsundso_collecting", default=None)
+
+
+async def send_answer(peer: Peer, body: bytes) -> None:
+    """Send an answer that is written already, or put it to the others of its batch; nothing, where it is null."""
+    batch = collecting.get()
+    if body == b"null":
+        return
+    if batch is None or batch.over:
+        await peer.send_body(body)
+    else:
+        batch.append(body)
+
+
 def current(peer: Peer) -> Current | None:
     record = answering(peer)
     if record is None:

@@ -74,6 +74,7 @@ class Request:
     reason: Reason | None = None  # why it is stopped
     cancels = 0  # how often its task was cancelled for that
     key: object = None  # equal ones of an event run one at a time
+    begins: asyncio.Future[None] | None = None  # of one that waits for its turn, and is called out by its batch
     upload: Upload | None = None  # the items that follow it
     over = False  # its last frame is being sent: nothing stops it any more
 

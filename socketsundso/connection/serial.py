@@ -25,12 +25,20 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
-from socketsundso.connection.current import NOTHING, answering, begin_answer, respond_with_valid
+from socketsundso.connection.current import (
+    NOTHING,
+    answering,
+    begin_answer,
+    collecting,
+    respond_with_valid,
+    send_answer,
+)
 from socketsundso.connection.lines import about
 from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
 from socketsundso.connection.stepping import noting
 from socketsundso.errors import BackplaneUnavailable, EventError, FrameError
 from socketsundso.messages import (
+    NULL_RESULT,
     UNDECODABLE,
     Definition,
     Frame,
@@ -41,7 +49,7 @@ from socketsundso.messages import (
     ResponseError,
     Route,
 )
-from socketsundso.wire import Arrivals, BinaryPayload, Source, source_of
+from socketsundso.wire import Arrivals, BinaryPayload, Source, source_of, teller_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -79,8 +87,8 @@ class Serial:
     def __init__(self, endpoint: Answers, peer: Peer, definition: Definition, responds: bool) -> None:
         self.endpoint, self.peer, self.definition, self.responds = endpoint, peer, definition, responds
         self._task: asyncio.Task[Any] | None = None  # in which handlers run
-        self._tells: Source | None = source_of(peer.websocket.scope, peer.receive)  # of the peer's leaving
-        self._source: Arrivals | None = self._tells  # instead of ASGI's `receive`
+        self._tells: Source | None = teller_of(peer.websocket.scope)  # of the peer's leaving
+        self._source: Arrivals | None = source_of(peer.websocket.scope, peer.receive)  # instead of ASGI's `receive`
         self._receiving = False  # in ASGI's `receive`, and in no handler
         self._ahead: ReadAhead | None = None  # the source on other servers, once a handler has waited for a while
         self._glance: asyncio.TimerHandle | None = None  # looks whether a handler waits still
@@ -134,8 +142,11 @@ class Serial:
                     value = message.call(endpoint, frame)
                     if route.awaited:
                         value = await value
-                    if value is not None and (rest := self._reply(route, value, ref)) is not None:
-                        await rest
+                    if value is not None:
+                        if (rest := self._reply(route, value, ref)) is not None:
+                            await rest
+                    elif ref is not None and route.framing.answers_requests:
+                        await self._answer_with_null(ref)
                 except Refused as exc:
                     refused, message = True, exc.judgement
                 except asyncio.CancelledError as exc:
@@ -201,7 +212,7 @@ class Serial:
 
     def watch(self) -> None:
         """From now on it is known at once when the peer leaves, whatever runs."""
-        if self._receiving:
+        if self._receiving or self._tells is not None:
             return
         if self._source is None:
             self._ahead = self._source = ReadAhead(self.peer.receive, self.peer_left)
@@ -232,12 +243,25 @@ class Serial:
         writer = peer.writer  # `peer.write`, unfolded: for each reply
         return None if writer is not None and writer.write(body) else peer.send_reply(body)
 
+    def has_answer(self) -> bool:
+        """Has the handler that has just ended answered by itself? Asked once, and only where nothing may have two."""
+        return False
+
+    async def _answer_with_null(self, ref: Ref) -> None:
+        """Its handler gives nothing, and an envelope of requests and results demands an answer."""
+        if not self.has_answer():
+            body = self.definition.framing.with_ref(NULL_RESULT, ref)
+            if not self.peer.write(body):
+                await self.peer.send_reply(body)
+
     def prepare(self, value: Any) -> Any:
         """The reply to what is being answered, for `deliver`; None for none. Raises `ResponseError`."""
         if value is None:
             return None
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         assert route is not None  # a handler has given the value
+        if ref is None and self.definition.framing.answers_requests:
+            return None
         return route.encoder.validate(value) if self.responds else self._body(route, value, ref)
 
     def _body(self, route: Route, value: Any, ref: Ref | None) -> bytes:
@@ -248,6 +272,8 @@ class Serial:
         """Send it. None: it is sent, else what is to be awaited for that."""
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
+        if collecting.get() is not None and type(reply) is not BinaryPayload:
+            return send_answer(self.peer, reply)
         return self.write(reply)
 
     def write(self, body: bytes) -> Awaitable[None] | None:
@@ -274,8 +300,11 @@ class Serial:
                 value = route.call_unread(message, self.endpoint, frame)
                 if route.awaited:
                     value = await value
-                if value is not None and (rest := self._reply(route, value, ref)) is not None:
-                    await rest
+                if value is not None:
+                    if (rest := self._reply(route, value, ref)) is not None:
+                        await rest
+                elif ref is not None and route.framing.answers_requests:
+                    await self._answer_with_null(ref)
             except Refused as exc:
                 judgement = exc.judgement
             except asyncio.CancelledError as exc:

@@ -13,6 +13,7 @@ values, in one order. Knows neither handlers nor any format that it is written i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,8 +33,9 @@ class Message:
     """
     What one side sends: its `type`, and the schema of its fields without the envelope's keys (type and ref).
 
-    `schema` is an object's or a `$ref` to one. A model's own `type` field is the envelope's, and not among its
-    properties here. `name` is what it is called in generated code, unique in its channel.
+    `schema` is an object's or a `$ref` to one; where the wire has the fields apart, a reply may be any JSON value. A
+    `type` by which a model says what it is, is the envelope's, and not among its properties here. `name` is what it is
+    called in generated code, unique in its channel.
     """
 
     type: str
@@ -113,10 +115,35 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How a message is written: the keys of its type and of its ref, beside its fields."""
+    """
+    How a message is written: an object with the keys of its type and of its ref, and its fields beside them, or, with a
+    `data_key`, as the value of that. With `parts` it is an array of these, "type", "ref" and "data", and has no keys.
+
+    `is_open` says that there may be other keys beside those of the envelope, where the fields have one of their own.
+    """
 
     type_key: str = "type"
     ref_key: str = "ref"
+    data_key: str = ""
+    parts: tuple[str, ...] = ()
+    is_open: bool = False
+
+    def __str__(self) -> str:
+        """`{"event", "ref", "payload": {...}}`"""
+        if self.parts:
+            return f"[{', '.join(self.parts)}]"
+        fields = f"{json.dumps(self.data_key)}: {{...}}" if self.data_key else "..."
+        return f"{{{json.dumps(self.type_key)}, {json.dumps(self.ref_key)}, {fields}}}"
+
+    @property
+    def is_flat(self) -> bool:
+        """Do the fields of a message stand beside its type? Else they are apart, and may be any JSON value."""
+        return not self.data_key and not self.parts
+
+    @property
+    def has_refs(self) -> bool:
+        """Can a message say which one it answers?"""
+        return not self.parts or "ref" in self.parts
 
 
 @dataclass(frozen=True, slots=True)

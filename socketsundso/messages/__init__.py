@@ -15,6 +15,7 @@ Knows no connection. One module per question:
     codecs        in which bytes frames say it: JSON, or MessagePack
     packed_framing   an envelope in another codec
     packed_replies   replies in another codec, without JSON between where that is the same
+    json_rpc      the same of JSON-RPC 2.0
     canonical     what is between the two: the form that messages have within the package
     refs          what a `ref` may be
     naming        what messages are called, by their own `type` or by their class
@@ -106,12 +107,15 @@ from socketsundso.messages.fields import Field as Field
 from socketsundso.messages.framing import CANONICAL as CANONICAL
 from socketsundso.messages.framing import Framing as Framing
 from socketsundso.messages.items import item_encoder as item_encoder
+from socketsundso.messages.json_rpc import NULL_RESULT as NULL_RESULT
+from socketsundso.messages.json_rpc import JsonRpc as JsonRpc
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
 from socketsundso.messages.judge import size_of as size_of
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
+from socketsundso.messages.naming import Naming as Naming
 from socketsundso.messages.naming import own_types as own_types
 from socketsundso.messages.naming import pushed_fields as pushed_fields
 from socketsundso.messages.naming import pushed_type as pushed_type
@@ -120,6 +124,8 @@ from socketsundso.messages.packed_replies import packed_encoder as packed_encode
 from socketsundso.messages.pushes import BYTES as BYTES
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
+from socketsundso.messages.pushes import naming_of as naming_of
+from socketsundso.messages.pushes import pushed_name as pushed_name
 from socketsundso.messages.pushes import refuse_bytes as refuse_bytes
 from socketsundso.messages.questions import Asks as Asks
 from socketsundso.messages.questions import Expected as Expected
@@ -132,6 +138,7 @@ from socketsundso.messages.refs import Ref as Ref
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for
 from socketsundso.messages.replies import is_model as is_model
+from socketsundso.messages.replies import naming_of_replies as naming_of_replies
 from socketsundso.messages.replies import returned_model as returned_model
 from socketsundso.messages.response_errors import ResponseError as ResponseError
 from socketsundso.messages.route import ITEM_KEY as ITEM_KEY
@@ -141,6 +148,7 @@ from socketsundso.messages.route import Judgement as Judgement
 from socketsundso.messages.route import Refused as Refused
 from socketsundso.messages.route import Route as Route
 from socketsundso.messages.route import Unread as Unread
+from socketsundso.messages.route import batch_route as batch_route
 from socketsundso.messages.route import cancel_route as cancel_route
 from socketsundso.messages.route import complete_route as complete_route
 from socketsundso.messages.route import item_route as item_route
@@ -155,5 +163,6 @@ from socketsundso.messages.teardown import close as close
 from socketsundso.messages.teardown import fail_late as fail_late
 from socketsundso.messages.teardown import finishing as finishing
 from socketsundso.messages.whole import Wholes as Wholes
+from socketsundso.messages.whole import field_names as field_names
 from socketsundso.messages.whole import refuse_beside as refuse_beside
 from socketsundso.messages.whole_frames import is_frame as is_frame

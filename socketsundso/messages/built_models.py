@@ -39,7 +39,7 @@ _CONFIG = {"title", "extra_fields_behavior"}
 _MODEL = {"type", "cls", "config", "custom_init", "root_model", "schema", "metadata", "ref", "generic_origin"}
 _FIELDS = {"type", "fields", "model_name", "computed_fields"}
 _FIELD = {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
-_DEFAULT = {"type", "schema", "default", "default_factory", "metadata", "copy_default"}
+_DEFAULT = {"type", "schema", "default", "default_factory", "default_factory_takes_data", "metadata", "copy_default"}
 _PLAIN = frozenset(
     {"any", "none", "bool", "int", "float", "str", "date", "uuid", "literal", "enum", "nullable", "union", "list",
      "set", "frozenset", "tuple", "dict"}
@@ -181,7 +181,7 @@ class _Making:
 
 def _default(schema: Mapping[str, Any]) -> Callable[[], Any] | None:
     """What makes the default of a field, where that is no code of the application's."""
-    if not _DEFAULT.issuperset(schema):
+    if not _DEFAULT.issuperset(schema) or schema.get("default_factory_takes_data"):
         return None
     if "default_factory" in schema:
         factory = schema["default_factory"]

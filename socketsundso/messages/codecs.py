@@ -39,9 +39,9 @@ Frame = str | bytes
 class Misshapen(Exception):
     """What is no message, though it can be read; in the words of pydantic's errors."""
 
-    def __init__(self, kind: str, msg: str) -> None:
+    def __init__(self, kind: str, msg: str, place: tuple[str | int, ...] = ()) -> None:
         super().__init__(msg)
-        self.kind, self.msg = kind, msg
+        self.kind, self.msg, self.place = kind, msg, place
 
 
 class Codec(ABC):

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import RootModel
 
 from socketsundso.errors import DefinitionError, did_you_mean
 from socketsundso.messages.signature import Signature
@@ -21,8 +23,9 @@ class Conduct:
     """
     `apart` is the way in which it does not stand in turn, None for one that does.
 
-    At most `limit` run at once, None for what the class allows, and one at a time with an equal parameter `key`. They
-    are stopped after `timeout_s`. `in_thread`: what is not async is stepped in worker threads.
+    At most `limit` run at once, None for what the class allows, and one at a time with an equal parameter `key`, or
+    with an equal field of that name in the parameter `message`. They are stopped after `timeout_s`. `in_thread`: what
+    is not async is stepped in worker threads.
     """
 
     apart: Apart | None = None
@@ -30,17 +33,28 @@ class Conduct:
     key: str | None = None
     timeout_s: float | None = None
     in_thread: bool = True
+    message: str | None = None
 
 
 def conduct_of(
-    signature: Signature, *, timeout_s: float | None, concurrent: int | bool, serial_by: str | None, thread: bool
+    signature: Signature,
+    *,
+    fields: Collection[str] = (),
+    timeout_s: float | None,
+    concurrent: int | bool,
+    serial_by: str | None,
+    thread: bool,
 ) -> Conduct | None:
-    """What `@event` was told, checked. None: in turn, for as long as it takes."""
+    """
+    What `@event` was told, checked. None: in turn, for as long as it takes.
+
+    `fields` are those of the whole message, where the only parameter is that.
+    """
     where = f"event {signature.event!r}"
     _check_timeout(where, timeout_s)
     _check_concurrent(where, concurrent)
     if serial_by is not None:
-        _check_key(where, signature, serial_by)
+        _check_key(where, signature, fields, serial_by)
     apart = bool(concurrent) or serial_by is not None
     if (signature.streams or signature.upload) and apart:
         what = "a stream" if signature.streams else "an upload"
@@ -51,7 +65,8 @@ def conduct_of(
     if signature.upload:
         return Conduct("upload", timeout_s=timeout_s)
     if apart:
-        return Conduct("concurrent", limit, serial_by, timeout_s)
+        message = signature.parameters[0].name if serial_by in fields else None
+        return Conduct("concurrent", limit, serial_by, timeout_s, message=message)
     return None if timeout_s is None else Conduct(timeout_s=timeout_s)
 
 
@@ -72,11 +87,14 @@ def _check_concurrent(where: str, given: object) -> None:
         raise DefinitionError(f"{where}: concurrent is {given!r}; it is how many may run at once, or True")
 
 
-def _check_key(where: str, signature: Signature, given: object) -> None:
-    names = [parameter.name for parameter in signature.parameters]
+def _check_key(where: str, signature: Signature, fields: Collection[str], given: object) -> None:
+    names = [*(parameter.name for parameter in signature.parameters), *sorted(fields)]
     if given not in names:
         meant = did_you_mean(given, names) if isinstance(given, str) else ""
-        raise DefinitionError(f"{where}: serial_by is {given!r}; it is the name of one of its parameters{meant}")
+        raise DefinitionError(
+            f"{where}: serial_by is {given!r}; it is the name of one of its parameters, or of a field of the "
+            f"whole message{meant}"
+        )
 
 
 class Bound:
@@ -91,12 +109,15 @@ class Bound:
         return self._function(*self._arguments, **self._named)
 
 
-def binding(function: Callable[..., Any], target: Callable[..., Any], key: str) -> Callable[..., Bound]:
-    """Instead of `target`, which calls `function`: a function that gives a `Bound` with the value of its `key`."""
-    place = list(inspect.signature(function).parameters).index(key)
+def binding(function: Callable[..., Any], target: Callable[..., Any], conduct: Conduct) -> Callable[..., Bound]:
+    """Instead of `target`, which calls `function`: a function that gives a `Bound` with the value of its key."""
+    key, message = conduct.key, conduct.message
+    name = message or key
+    place = list(inspect.signature(function).parameters).index(str(name))
 
     def bind(*arguments: Any, **named: Any) -> Bound:
-        value = named[key] if key in named else arguments[place]
+        value = named[name] if name in named else arguments[place]
+        value = value if message is None else _field(value, str(key))
         try:
             hash(value)
         except TypeError:  # a model, a list: what they look like
@@ -104,3 +125,9 @@ def binding(function: Callable[..., Any], target: Callable[..., Any], key: str) 
         return Bound(target, arguments, named, value)
 
     return bind
+
+
+def _field(message: Any, name: str) -> Any:
+    if isinstance(message, RootModel):
+        return _field(message.root, name)
+    return message.get(name) if isinstance(message, dict) else getattr(message, name)

@@ -21,7 +21,8 @@ from typing import Any, ClassVar, Protocol, Union
 import msgspec
 from msgspec import Raw
 
-from socketsundso.messages.codecs import Frame, Misshapen
+from socketsundso.errors import MalformedFrame
+from socketsundso.messages.codecs import Frame, Misshapen, text_of
 from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent, malformed
 from socketsundso.messages.framing import CANONICAL, Framing
 from socketsundso.messages.judge import check_syntax
@@ -62,6 +63,7 @@ class Decoder:
         converses: bool = False,
         uploads: bool = False,
         texts: Mapping[str, Any] = _NO_TEXTS,
+        batches: Route | None = None,
         binary: Route | None = None,
     ) -> None:
         self.routes = dict(routes)
@@ -70,8 +72,11 @@ class Decoder:
         self.uploads = uploads  # handlers that take items are among them
         self.framing = framing
         self.texts = texts  # whole frames that are messages as they are, without being decoded
+        self.batches = batches  # whose message several requests in one frame are
         self._disclose = disclose_events
         self.decode: Callable[[Frame], Message] = self._first_decode
+        if batches is not None:
+            self.find = self._find_any  # type: ignore[method-assign]
 
     def _first_decode(self, frame: Frame) -> Message:
         # With a single Struct in the union msgspec would make the tag optional; without any it cannot be built.
@@ -81,6 +86,8 @@ class Decoder:
         padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
         structs = tuple(route.struct for route in self.routes.values())
         self.decode = self.framing.codec.decoder(Union[(padding, *structs)], by_pydantic)
+        if (response := self.framing.response) is not None and "reply" in self.routes:
+            self.decode = functools.partial(_decode_either, self.decode, self._responses(response))
         if self.texts:
             self.decode = functools.partial(_decode_any, self.texts, self.decode)
         if self.binary is not None:
@@ -103,6 +110,10 @@ class Decoder:
         """Those of events, and of binary frames."""
         return (*self.routes.values(), *([] if self.binary is None else [self.binary]))
 
+    def _responses(self, response: Callable[[Mapping[str, Any]], type]) -> Callable[[Frame], Any]:
+        names = {"route": self.routes["reply"], "error": None}
+        return msgspec.json.Decoder(response(names)).decode
+
     def find(self, frame: Frame) -> Unread:
         """
         Whose message a frame is that the fast path refused; its fields have not been looked at yet.
@@ -116,6 +127,28 @@ class Decoder:
         except (*UNREADABLE, KeyError):
             check_syntax(text)
             return self._envelope(text)
+
+    def _find_any(self, frame: Frame) -> Unread:
+        """The same of one request, or of several."""
+        text = text_of(frame)
+        try:
+            if self.framing.requests(text) is not None:
+                return Unread(self.batches, None, text)
+        except Misshapen as exc:
+            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+        return self.find_request(text)
+
+    def find_request(self, text: str) -> Unread:
+        """The same of one request alone, whose fields may have no names; what is no JSON is no reason to close."""
+        try:
+            check_syntax(text)
+        except MalformedFrame as exc:
+            raise MessageError("parse_error", [_detail("json_invalid", [], f"Invalid JSON: {exc}")]) from None
+        found = self._envelope(text)
+        try:
+            return Unread(found.route, found.ref, self.framing.named(text, found.route.keys))
+        except Misshapen as exc:
+            raise MessageError("validation_error", [_detail(exc.kind, list(exc.place), exc.msg)], found.ref) from None
 
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""
@@ -172,6 +205,13 @@ class Decoder:
             "input": given,
             "ctx": {"expected": expected, "given": given, "permitted": permitted},
         }
+
+
+def _decode_either(decode: Callable[[Frame], Any], otherwise: Callable[[Frame], Any], frame: Frame) -> Any:
+    try:
+        return decode(frame)
+    except UNDECODABLE:
+        return otherwise(frame)
 
 
 def _decode_any(texts: Mapping[str, Any], decode: Callable[[Frame], Any], frame: Frame) -> Any:

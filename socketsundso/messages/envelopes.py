@@ -129,7 +129,7 @@ def framing_of(cls: Any) -> Framing:
     envelope, ref_key, ref = cls.envelope, cls.ref_key, getattr(cls.envelope, "ref", None)
     if isinstance(envelope, type) or not hasattr(envelope, "framing"):
         raise DefinitionError(
-            f"{cls.__name__}.envelope is {envelope!r}; it is an Envelope(...) or an ArrayEnvelope(...)"
+            f"{cls.__name__}.envelope is {envelope!r}; it is Envelope(...), ArrayEnvelope(...) or JsonRpc()"
         )
     whole, short = _giver(cls, "envelope"), _giver(cls, "ref_key")
     if ref is not None and whole is short and ref != ref_key:

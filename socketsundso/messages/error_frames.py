@@ -88,7 +88,7 @@ class MalformedMessage(MessageError):
 
 def malformed(exc: Misshapen, ref: int | str | None = None) -> MalformedMessage:
     """The answer to a frame in which there is no message."""
-    return MalformedMessage([{"type": exc.kind, "loc": [], "msg": exc.msg}], ref)
+    return MalformedMessage([{"type": exc.kind, "loc": list(exc.place), "msg": exc.msg}], ref)
 
 
 class UnknownEvent(MessageError):
@@ -101,7 +101,11 @@ class UnknownEvent(MessageError):
 def error_frame(
     exc: Exception, policy: ErrorPolicy, ref: int | str | None = None, route: Declares | None = None
 ) -> bytes:
-    """The error frame that answers `exc`; `route` is that of the message that it is about."""
+    """
+    The error frame that answers `exc`; `route` is that of the message that it is about.
+
+    It is `null` where the envelope has no answer to what has no `ref`.
+    """
     fields = _described(exc, policy, route)
     body = policy.encode(fields, ref)
     if len(body) <= policy.max_bytes:

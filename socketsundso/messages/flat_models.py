@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import ValidationError
 
-from socketsundso.messages.declared import is_model_class, kind_of, unwrapped
+from socketsundso.messages.declared import is_model_class, kind_of, members
 from socketsundso.messages.framing import Framing, Place
 from socketsundso.messages.signature import Parameter, Signature
 from socketsundso.messages.whole import keys_of
@@ -24,10 +25,11 @@ logger = logging.getLogger("socketsundso")
 
 
 class FlatModel:
-    """The one model parameter of an event, and whether it has been told of it."""
+    """The one parameter of an event that is a model, or one of `models`, and whether it has been told of it."""
 
-    def __init__(self, event: str, parameter: Parameter, model: Any, framing: Framing) -> None:
-        self._event, self._parameter, self._model, self._framing = event, parameter, model, framing
+    def __init__(self, event: str, parameter: Parameter, models: Sequence[Any], framing: Framing) -> None:
+        self._event, self._parameter, self._models, self._framing = event, parameter, models, framing
+        self._name = " | ".join(model.__name__ for model in models)
         self._is_told = False
 
     def notice(self, endpoint: Any, error: ValidationError) -> None:
@@ -35,34 +37,34 @@ class FlatModel:
         if self._is_told:
             return
         sent = _sent(error, self._framing.place)
-        if self._parameter.key in sent or not keys_of(self._model) & sent:
+        if self._parameter.key in sent or not any(keys_of(model) & sent for model in self._models):
             return
         self._is_told = True
         message = self._framing.answer(self._event, {self._parameter.key: {}}, None)
         logger.warning(
             "%s: event %r: a client sends the fields of %s flat, which the handler takes from a key of its own: %s; %s "
             "(told once)",
-            type(endpoint).__name__, self._event, self._model.__name__, json.dumps(message), self._remedy(),
+            type(endpoint).__name__, self._event, self._name, json.dumps(message), self._remedy(),
         )  # fmt: skip
 
     def _remedy(self) -> str:
-        key, name = self._framing.type_place, self._model.__name__
+        key = self._framing.type_place
         if not isinstance(key, str):
             return "take its fields as parameters"
         literal = f"`{key}: Literal[{self._event!r}]`"
         if not self._framing.place:
-            return f"give {name} a field {literal}, and it is the whole message"
-        data = f"`{self._framing.place[0]}: {name}`"
+            return f"give {self._name} a field {literal}, and it is the whole message"
+        data = f"`{self._framing.place[0]}: {self._name}`"
         return f"take its fields as parameters, or as the whole message a model with {literal} and {data}"
 
 
 def flat_model(signature: Signature, framing: Framing) -> FlatModel | None:
-    """For a signature whose one parameter is a model; None for any other."""
+    """For a signature whose one parameter is a model, or one of several; None for any other."""
     if signature.message_model is not None or len(signature.parameters) != 1:
         return None
     (parameter,) = signature.parameters
-    kind = kind_of(unwrapped(parameter.annotation))
-    return FlatModel(signature.event, parameter, kind, framing) if is_model_class(kind) else None
+    kinds = [kind for kind in map(kind_of, members(parameter.annotation)) if kind is not type(None)]
+    return FlatModel(signature.event, parameter, kinds, framing) if kinds and all(map(is_model_class, kinds)) else None
 
 
 def _sent(error: ValidationError, place: Place) -> set[str]:

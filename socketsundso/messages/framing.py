@@ -77,8 +77,14 @@ class Framing(ABC):
     is_canonical = False
     """Are its frames the canonical messages as they are?"""
 
+    answers_requests = False
+    """Is what has a `ref` answered always, a handler that gives nothing with null, and what has none never?"""
+
     names_replies = True
     """Does a reply say what it is called? Where not, its class's own word for that is one of its fields."""
+
+    max_batch = 0
+    """How many requests may come in one frame, as an array; 0: none do."""
 
     takes_any = False
     """May there be other keys beside the fields, since they stand beside those of the envelope?"""
@@ -98,6 +104,11 @@ class Framing(ABC):
         """The keys of frames."""
         return frozenset(each for each in (self.type_place, self.ref_place, *self.place) if isinstance(each, str))
 
+    @property
+    def answer_place(self) -> Place:
+        """Where the answer to a question of the server stands, what the `loc` of an error in it begins with."""
+        return (*self.place, "answer")
+
     # ---- reading
 
     @abstractmethod
@@ -110,6 +121,23 @@ class Framing(ABC):
         Where they have a part of their own they are attributes of `data`, which is a `Data`, or None where they are
         left out and not `needed`. Fields that are None are not looked at; there can be no others than `closed` ones.
         """
+
+    def following(
+        self, event: str, fields: Fields, namespace: Mapping[str, Any], *, closed: bool, needed: bool
+    ) -> type:
+        """The same of what clients say about a request of theirs, which the `ref` is that of."""
+        return self.struct(event, fields, namespace, closed=closed, needed=needed)
+
+    response: Callable[[Mapping[str, Any]], type] | None = None
+    """What the answers to the server's questions are decoded to, where they are told from requests by their shape."""
+
+    def named(self, text: str, keys: Sequence[str]) -> str:
+        """A request whose fields may come without names, with them. Raises `Misshapen` for too many."""
+        return text
+
+    def requests(self, text: str) -> list[Raw] | None:
+        """Those of a frame that has several, None for one that has not. Raises `Misshapen` for how many they are."""
+        return None
 
     @abstractmethod
     def padding(self, tag: str, namespace: Mapping[str, Any]) -> type:
@@ -148,7 +176,7 @@ class Framing(ABC):
 
     @abstractmethod
     def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> Any:
-        """A frame that is still to be encoded."""
+        """A frame that is still to be encoded; None for an error that has no place in this envelope."""
 
     @abstractmethod
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
@@ -157,6 +185,11 @@ class Framing(ABC):
     def ref_end(self, ref: Ref) -> bytes | None:
         """What `with_ref` puts in the place of a frame's last byte, where that is all it does."""
         return None
+
+    @property
+    def of_items(self) -> Framing:
+        """How the items of a stream stand in their frames."""
+        return self
 
 
 class ObjectFraming(Framing):
@@ -191,7 +224,7 @@ class ObjectFraming(Framing):
 
     def _struct(self, event: str, fields: Fields, namespace: Mapping[str, Any], closed: bool) -> type:
         return msgspec.defstruct(
-            f"Message_{_identifier(event)}",
+            f"Message_{identifier(event)}",
             [*fields, self._ref_field],
             namespace=dict(namespace),
             tag_field=self.type_place,
@@ -211,7 +244,7 @@ class ObjectFraming(Framing):
         return core_schema.typed_dict_schema({**fields, **own}, extra_behavior=extra, cls_name=TITLE)
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
-        return b"%b%b%b}" % (frame[:-1], self._ref_head, msgspec.json.encode(ref))
+        return b"".join((frame[:-1], self._ref_head, msgspec.json.encode(ref), b"}"))
 
     def ref_end(self, ref: Ref) -> bytes:
         return self.with_ref(b"}", ref)
@@ -276,7 +309,7 @@ class NestedFraming(ObjectFraming):
     def struct(
         self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
     ) -> type:
-        data = _data_field(event, fields, closed, needed, name=self._data_key)
+        data = data_field(event, fields, closed, needed, name=self._data_key)
         closed = self._is_closed and fields is not None
         return self._struct(event, [data.field], {**namespace, "Data": data.struct}, closed)
 
@@ -310,7 +343,7 @@ class NestedFraming(ObjectFraming):
         data = bytes(keys.get(self._data_key, b"{}"))
         return joined(bytes(keys[self.type_place]), as_object(b"{}" if data == b"null" else data))
 
-    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any]:
+    def answer(self, name: str, fields: Mapping[str, Any], ref: Ref | None) -> dict[str, Any] | None:
         if ref is None:
             return {self.type_place: name, self._data_key: fields}
         return {self.type_place: name, self.ref_place: ref, self._data_key: fields}
@@ -333,10 +366,10 @@ class ArrayFraming(Framing):
     def struct(
         self, event: str, fields: Fields | None, namespace: Mapping[str, Any], *, closed: bool, needed: bool
     ) -> type:
-        data = _data_field(event, fields, closed, needed)
+        data = data_field(event, fields, closed, needed)
         names = {"ref": None} if self.ref_place is None else {}
         return self._struct(
-            f"Message_{_identifier(event)}", data.field, {**names, **namespace, "Data": data.struct}, tag=event
+            f"Message_{identifier(event)}", data.field, {**names, **namespace, "Data": data.struct}, tag=event
         )
 
     def _struct(self, name: str, data: tuple[str, Any, Any], namespace: Mapping[str, Any], **options: Any) -> type:
@@ -401,13 +434,13 @@ class ArrayFraming(Framing):
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
         if self._is_ref_last:
-            return b"%b%b]" % (frame[: -len(b"null]")], msgspec.json.encode(ref))
+            return b"".join((frame[: -len(b"null]")], msgspec.json.encode(ref), b"]"))
         if self.ref_place is None:
             return frame
         end = frame.index(b'",null') + 1  # where the name ends, unless it has an escaped quotation mark
         if frame[end - 2] == BACKSLASH:
             end = end_of_text(frame, 1)
-        return b"%b,%b%b" % (frame[:end], msgspec.json.encode(ref), frame[end + len(b",null") :])
+        return b"".join((frame[:end], b",", msgspec.json.encode(ref), frame[end + len(b",null") :]))
 
 
 class _Data(NamedTuple):
@@ -415,12 +448,12 @@ class _Data(NamedTuple):
     field: tuple[str, Any, Any]
 
 
-def _data_field(event: str, fields: Fields | None, closed: bool, needed: bool, **name: str) -> _Data:
+def data_field(event: str, fields: Fields | None, closed: bool, needed: bool, **name: str) -> _Data:
     """The data part of an event's frames, and the field that has it."""
     if fields is None:
         return _Data(None, ("data", Raw | UnsetType, msgspec.field(default=UNSET, **name)))
     kind = msgspec.defstruct(
-        f"Data_{_identifier(event)}", fields, forbid_unknown_fields=closed, kw_only=True, gc=False, eq=False
+        f"Data_{identifier(event)}", fields, forbid_unknown_fields=closed, kw_only=True, gc=False, eq=False
     )
     if needed:
         return _Data(kind, ("data", kind, msgspec.field(**name)))
@@ -441,7 +474,7 @@ def _extra(closed: bool) -> Literal["forbid", "ignore"]:
     return "forbid" if closed else "ignore"
 
 
-def _identifier(event: str) -> str:
+def identifier(event: str) -> str:
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in event)
 
 

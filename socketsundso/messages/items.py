@@ -32,6 +32,7 @@ def item_encoder(
 
     Raises `DefinitionError` for a model that cannot be an item.
     """
+    framing = framing.of_items
     if model is None or returned_model(settled(model)) is None:
         return PlainItems(event, framing)
     encoder = encoder_for(event, model, options, framing)  # refused in the name of the event

@@ -11,13 +11,16 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import msgspec
 from pydantic import BaseModel
 
 from socketsundso.messages.declared import is_typed_dict, kind_of, members
+
+Naming = Literal["type", "frame", "class"]
+"""By what instances of a class are named: its `type`, the frame that they are as a whole, or otherwise."""
 
 
 def own_type(value: Any, by_alias: bool = True, declared: type | None = None, key: str = "type") -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Union
+from typing import Any, Union
 
 import msgspec
 from pydantic import BaseModel
@@ -20,7 +20,15 @@ from socketsundso.errors import DefinitionError
 from socketsundso.messages.canonical import flattened
 from socketsundso.messages.declared import field_types, is_model_class, is_typed_dict, kind_of, members
 from socketsundso.messages.framing import APART, CANONICAL, FlatFraming, Framing, NestedFraming, canonical_framing
-from socketsundso.messages.naming import is_whole_frame, names_itself, own_type, pushed_fields, pushed_type, snake_case
+from socketsundso.messages.naming import (
+    Naming,
+    is_whole_frame,
+    names_itself,
+    own_type,
+    pushed_fields,
+    pushed_type,
+    snake_case,
+)
 from socketsundso.messages.replies import ResponseOptions, StructEncoder, encoder_for
 from socketsundso.messages.response_errors import ResponseError, not_an_object
 from socketsundso.messages.values import Encoder
@@ -39,7 +47,7 @@ def encode_push(value: Any, framing: Framing = CANONICAL) -> bytes:
     """
     if not isinstance(value, Mapping):
         kind = type(value)
-        encoder = _push_encoder(snake_case(kind.__name__), _naming(kind, framing), framing)
+        encoder = _push_encoder(snake_case(kind.__name__), naming_of(kind, framing), framing)
         try:
             return encoder.encode(value)
         except ResponseError:
@@ -67,11 +75,8 @@ def name_in(message: Mapping[Any, Any], framing: Framing) -> tuple[str, Any]:
     return "type", own_type(message)
 
 
-Naming = Literal["type", "frame", "class"]
-"""By what instances of a class are named: its `type`, the frame that they are as a whole, or otherwise."""
-
-
-def _naming(kind: Any, framing: Framing) -> Naming:
+def naming_of(kind: Any, framing: Framing) -> Naming:
+    """By what pushed instances of a class are named."""
     if framing.is_canonical:
         return "type"
     if framing.whole is not None and is_whole_frame(kind, framing.model_key, framing.names):
@@ -83,7 +88,7 @@ def _naming(kind: Any, framing: Framing) -> Naming:
 
 def pushed_name(kind: Any, framing: Framing) -> str:
     """What a pushed instance of a class is called."""
-    is_frame = _naming(kind, framing) == "frame"
+    is_frame = naming_of(kind, framing) == "frame"
     return pushed_type(kind, framing.model_key if is_frame else framing.type_key or "type")
 
 
@@ -156,7 +161,7 @@ class Emitted:
             if any(_takes_type(kind, own) for kind in alike)
         }
         self._frames = {
-            name for name, alike in by_type.items() if any(_naming(kind, framing) == "frame" for kind in alike)
+            name for name, alike in by_type.items() if any(naming_of(kind, framing) == "frame" for kind in alike)
         }
         self._framing = framing
 
@@ -190,7 +195,7 @@ def _check_class(kind: Any, attribute: str) -> None:
 
 
 def _declared_encoder(name: str, kinds: list[Any], framing: Framing, attribute: str) -> Encoder | _Written:
-    naming: Naming = next((each for kind in kinds if (each := _naming(kind, framing)) != "class"), "class")
+    naming: Naming = next((each for kind in kinds if (each := naming_of(kind, framing)) != "class"), "class")
     try:
         return _written(name, naming, framing, Union[tuple(kinds)])
     except DefinitionError as exc:

@@ -58,7 +58,8 @@ class Expected:
         self.question, self.returns, self._framing = question, returns, framing
         where = f"calls, the answer to {question!r}"
         check_annotation(where, returns)
-        self._answer = Field("answer", returns, where, framing.place)
+        *place, key = framing.answer_place
+        self._answer = Field(str(key), returns, where, tuple(place))
 
     def read(self, message: Any) -> Any:
         """
@@ -71,7 +72,7 @@ class Expected:
             return _refusal_in(self._framing.place).read(given)
         if answer is UNSET:
             given = self._framing.answer("reply", {}, message.ref)
-            missing: Any = {"type": "missing", "loc": (*self._framing.place, "answer"), "input": given}
+            missing: Any = {"type": "missing", "loc": self._framing.answer_place, "input": given}
             raise ValidationError.from_exception_data(TITLE, [missing], input_type="json")
         return self._answer.read(self._json_of(message, answer, "answer"))
 

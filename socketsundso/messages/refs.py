@@ -13,8 +13,8 @@ Ref = int | str
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)  # what msgspec alone raises
 
 MAX_REF_LENGTH = 64
-_INT64 = range(-(2**63), 2**63)
-REF_TYPE = Annotated[int, Meta(ge=_INT64[0], le=_INT64[-1])] | Annotated[str, Meta(max_length=MAX_REF_LENGTH)] | None
+INT64 = range(-(2**63), 2**63)
+REF_TYPE = Annotated[int, Meta(ge=INT64[0], le=INT64[-1])] | Annotated[str, Meta(max_length=MAX_REF_LENGTH)] | None
 
 BAD_REF = PydanticCustomError("ref_type", "Input should be an integer of 64 bits or a string of at most 64 characters")
 
@@ -24,7 +24,7 @@ def check_ref(value: Any) -> Any:
     fits = value is None or (
         len(value) <= MAX_REF_LENGTH
         if isinstance(value, str)
-        else isinstance(value, int) and not isinstance(value, bool) and value in _INT64
+        else isinstance(value, int) and not isinstance(value, bool) and value in INT64
     )
     if not fits:
         raise BAD_REF

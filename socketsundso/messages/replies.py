@@ -50,7 +50,7 @@ from socketsundso.messages.declared import (
 )
 from socketsundso.messages.exact_json import exact_json
 from socketsundso.messages.framing import CANONICAL, Framing, canonical_framing
-from socketsundso.messages.naming import is_whole_frame, names_itself, own_type
+from socketsundso.messages.naming import Naming, is_whole_frame, names_itself, own_type
 from socketsundso.messages.plain_models import plain_encode
 from socketsundso.messages.readers import Readers
 from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
@@ -420,10 +420,10 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
         raise DefinitionError(
             f"event {event!r}: the response model {response_model!r} cannot be resolved: {exc}"
         ) from exc
-    is_frame = functools.partial(is_whole_frame, key=framing.model_key, names=framing.names)
-    if framing.whole is not None and choices and all(map(is_frame, choices)):
+    naming = naming_of_replies(choices, framing)
+    if framing.whole is not None and naming == "frame":
         return encoder_for(event, response_model, options, framing.whole)
-    if not framing.is_canonical and _is_named_by_type(choices, framing):
+    if not framing.is_canonical and naming == "type":
         return Reframed(encoder_for(event, response_model, options, canonical_framing(framing.ref_key)), framing)
     is_flat = framing.type_key is not None
     if is_flat:
@@ -450,6 +450,16 @@ def encoder_for(event: str, response_model: Any, options: ResponseOptions, frami
     return MappingEncoder(event, encoder, framing) if is_single_mapping else encoder
 
 
+def naming_of_replies(choices: list[Any], framing: Framing) -> Naming:
+    """By what the replies of one event are named, which may be of any of these classes."""
+    if framing.is_canonical:
+        return "type"
+    is_frame = functools.partial(is_whole_frame, key=framing.model_key, names=framing.names)
+    if framing.whole is not None and choices and all(map(is_frame, choices)):
+        return "frame"
+    return "type" if _is_named_by_type(choices, framing) else "class"
+
+
 def _is_named_by_type(choices: list[Any], framing: Framing) -> bool:
     """Do some of the classes say in a `type` what they are called, and none at the key of the envelope?"""
     key = framing.type_key
@@ -458,7 +468,8 @@ def _is_named_by_type(choices: list[Any], framing: Framing) -> bool:
 
 
 def _undeclared(event: str, framing: Framing) -> Encoder:
-    return Encoder(event, framing) if framing.is_canonical else Undeclared(event, framing)
+    is_named = framing.names_replies and not framing.is_canonical
+    return Undeclared(event, framing) if is_named else Encoder(event, framing)
 
 
 def _no_object(event: str, model: Any) -> DefinitionError:

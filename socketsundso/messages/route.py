@@ -147,7 +147,7 @@ class Route:
             _refuse_reserved(signature, framing)
         target = threaded(function) if in_thread and not signature.is_async else function
         if conduct is not None and conduct.key is not None:
-            target = binding(function, target, conduct.key)
+            target = binding(function, target, conduct)
         if framing.ref_place is None and self.apart in ("stream", "upload"):
             raise DefinitionError(
                 f"event {self.event!r}: a request with many messages is told from others by its `ref`, which the "
@@ -192,6 +192,13 @@ class Route:
         except Misshapen as exc:
             error = malformed(exc, ref)
         raise Refused(Judgement(self, ref, error))
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Of its fields, in the order of the parameters; those of a whole message have none."""
+        if self.signature.message_model is not None:
+            return ()
+        return tuple(parameter.key for parameter in self.signature.parameters)
 
     @functools.cached_property
     def declared(self) -> frozenset[str]:
@@ -292,12 +299,22 @@ def text_route(framing: Framing) -> Route:
     return _control_route("text", framing)
 
 
+def batch_route(framing: Framing, call: CallMessage) -> Route:
+    """That of several requests in one frame: an `Unread` that `call` reads."""
+    route = Route(read("batch", _control), _control, _NoReply(), framing=framing, in_thread=False)
+    route.call_unread = call
+    return route
+
+
 def _shown_through(framing: Framing, *names: str) -> dict[str, Any]:
     """The fields of a data part as attributes of its message, which has them itself where there is none."""
     return {name: property(operator.attrgetter(f"data.{name}")) for name in names if framing.place}
 
 
 async def _control() -> None: ...
+
+
+_FOLLOWING = ("cancel", "item", "complete")  # what is about another message
 
 
 def _control_route(name: Apart, framing: Framing, control: Callable[..., Any] = _control) -> Route:
@@ -363,6 +380,8 @@ def _first_keys(parameter: Parameter) -> list[str]:
 def _struct(route: Route, fields: Fields | None, *, closed: bool = True, needed: bool, **own: Any) -> type:
     """What the frames of a route are decoded to; `own` are further names of the class."""
     names = {"route": route, "error": None, **own}
+    if route.apart in _FOLLOWING:
+        return route.framing.following(route.event, fields or [], names, closed=closed, needed=needed)
     return route.framing.struct(route.event, fields, names, closed=closed, needed=needed)
 
 

@@ -67,6 +67,10 @@ def by_pydantic(kind: Any, value: Any) -> Any:
         raise ValueError("; ".join(error["msg"] for error in exc.errors(include_input=False))) from exc
 
 
+_OUT_OF_RANGE = msgspec.ValidationError("Number out of range")
+"""Of 1e400, which pydantic reads as infinite, and what that is written as is no JSON."""
+
+
 def shim(kind: Any) -> Any:
     """`kind` as an annotation that pydantic can build. Raises `UnsupportedAnnotation` if msgspec cannot decode it."""
     try:
@@ -87,7 +91,8 @@ def shim(kind: Any) -> Any:
         try:
             return msgspec.convert(value, kind, dec_hook=by_pydantic) if text is None else decode(text)
         except msgspec.DecodeError as exc:
-            raise PydanticCustomError("struct_type", "{reason}", {"reason": reason_of(exc)}) from exc
+            told = exc if isinstance(exc, msgspec.ValidationError) else _OUT_OF_RANGE
+            raise PydanticCustomError("struct_type", "{reason}", {"reason": reason_of(told)}) from exc
 
     return Annotated[
         Any,

@@ -102,6 +102,15 @@ def keys_of(kind: Any) -> frozenset[str]:
     return frozenset(key for name, hint in _fields(kind).items() for key in _keys(kind, name, hint))
 
 
+def field_names(annotation: Any) -> frozenset[str]:
+    """The fields that all models of a whole message have, by their names in Python."""
+    each = [
+        field_names(member.model_fields["root"].annotation) if _is_root_model(member) else frozenset(_fields(member))
+        for member in members(annotation)
+    ]
+    return frozenset.intersection(*each)
+
+
 def _fields(annotation: Any) -> Mapping[str, Any]:
     """The fields of a class: annotations, or what pydantic knows of them."""
     kind = kind_of(annotation)

@@ -16,11 +16,13 @@ from typing import Any, cast
 import msgspec
 from msgspec import Raw
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator, core_schema
 
 from socketsundso.messages.framing import Framing
 from socketsundso.messages.raw_fields import placed
 from socketsundso.models import EventMessage
 
+_an_object = SchemaValidator(core_schema.dict_schema())
 _items = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -45,17 +47,25 @@ def _canonical_reader(adapter: TypeAdapter[Any], framing: Framing) -> Callable[[
 
     def read(frame: Any) -> Any:
         text = frame if isinstance(frame, str) else frame.decode()
-        fields = msgspec.json.decode(framing.data_of(text), type=dict[str, Raw] | None) or {}
-        for key in (framing.type_key, framing.ref_key):
-            fields.pop(cast(str, key), None)
         name = framing.outline(text).type
         try:
+            fields = _fields(framing.data_of(text))
+            for key in (framing.type_key, framing.ref_key):
+                fields.pop(cast(str, key), None)
             return validate(msgspec.json.encode({"type": name, **fields}))
         except ValidationError as exc:
             failure = exc
         raise placed(failure, framing.place)
 
     return read
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    """Raises pydantic's `ValidationError` for what is neither an object nor null."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Raw] | None) or {}
+    except msgspec.ValidationError:
+        return cast("dict[str, Any]", _an_object.validate_json(data))
 
 
 def _model_reader(adapter: TypeAdapter[Any], ref_key: str) -> Callable[[Any], Any]:

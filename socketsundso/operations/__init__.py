@@ -12,9 +12,9 @@ any of uvicorn's protocols. One module per question:
     workers     the parent process of several
 """
 
-from socketsundso.operations.admission import refused, tells_memory
+from socketsundso.operations.admission import tells_memory
 from socketsundso.operations.serving import Server
 from socketsundso.operations.settings import DRAIN_S, Settings
 from socketsundso.operations.workers import STARTUP_FAILURE, Supervisor
 
-__all__ = ["DRAIN_S", "STARTUP_FAILURE", "Server", "Settings", "Supervisor", "refused", "tells_memory"]
+__all__ = ["DRAIN_S", "STARTUP_FAILURE", "Server", "Settings", "Supervisor", "tells_memory"]

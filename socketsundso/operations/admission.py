@@ -27,12 +27,10 @@ from random import randint
 from time import monotonic
 from typing import Any, NamedTuple
 
+from socketsundso import refusals
 from socketsundso.operations.settings import Settings
 
 logger = logging.getLogger("uvicorn.error")
-
-refused: Counter[str] = Counter()
-"""How many handshakes this process has refused, by reason: the name of the setting, or `draining`."""
 
 LONGEST_RETRY_S = 10
 """Who is refused is told to come back in 1 to so many seconds, at random: not all at the same time."""
@@ -88,7 +86,7 @@ class Admission:
         reason = "draining" if draining else self._reason(address_of(client))
         if reason is None:
             return None
-        refused[reason] += 1
+        refusals.note(reason)
         if reason != "draining":
             self._tell(reason)
         return _REFUSALS[reason]
@@ -120,7 +118,7 @@ class Admission:
         if now - self._told_at.get(reason, -math.inf) >= TOLD_EVERY_S:
             self._told_at[reason] = now
             option = f"--{reason.replace('_', '-')} {getattr(self._settings, reason):g}"
-            logger.warning("Handshakes are refused: %s (%d by now)", option, refused[reason])
+            logger.warning("Handshakes are refused: %s (%d by now)", option, refusals.refused[reason])
 
     def enter(self, client: tuple[str, int] | None) -> None:
         self._open += 1

@@ -60,6 +60,7 @@ class Drain:
         self._per_s = max(self._number / within_s, LEAST_PER_S)
         self._count = 0.0  # how far the plan has got, in connections
         self._now_s = 0.0
+        self._pace_s = TICK_S  # between the latest two steps
         self._overdue: list[Leaving] = []  # in the order of their moments
         self.told_once: set[Leaving] = set()  # those without `leave`, which cannot be told again
 
@@ -82,9 +83,11 @@ class Drain:
         if passed_s >= left_s:
             self._count = self._number
         else:
-            # what a worker that was held up has missed is spread over what is left, and does not come at once
-            passed_s = min(passed_s, 2 * TICK_S)
-            self._count += passed_s * max((self._number - self._count) / left_s, LEAST_PER_S)
+            # what is missed where a worker is held up once is spread over what is left, and does not come at once;
+            # where each step is late, each one has more to do
+            counted_s = min(passed_s, 2 * self._pace_s)
+            self._pace_s = max(passed_s, TICK_S)
+            self._count += counted_s * max((self._number - self._count) / left_s, LEAST_PER_S)
 
     def _leaves(self, connection: Any) -> bool:
         if connection not in self._present:

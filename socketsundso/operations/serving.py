@@ -3,8 +3,9 @@ uvicorn's server as `socketsundso run` has it: one worker, from its first connec
 
 SIGTERM drains: the listening sockets are closed at once, so that new clients are another worker's, or wait in the
 backlog of whoever holds the socket; those who are connected are told by and by (`draining`). A second SIGTERM ends
-that, and whoever is left is told at once; SIGINT, which is Ctrl-C, tells everybody at once from the beginning, and the
-second one waits for nobody. What follows is uvicorn's own shutdown, bounded by `--timeout-graceful-shutdown`.
+that, and whoever is left is told at once; one that comes right behind the first was sent to the whole group of
+processes, the parent included, which passes it on. SIGINT, which is Ctrl-C, tells everybody at once from the beginning,
+and the second one waits for nobody. What follows is uvicorn's own shutdown, bounded by `--timeout-graceful-shutdown`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 from random import Random
+from time import monotonic
 from types import FrameType
 from typing import Any, cast
 
@@ -29,6 +32,8 @@ from socketsundso.operations.settings import Settings
 logger = logging.getLogger("uvicorn.error")
 
 TICKS = 2  # of uvicorn's, ten a second, between two looks at what waits and how much memory there is
+SAME_S = 2.0
+"""Within so much time a second SIGTERM is the same as the first."""
 LAST_CALL_S = 0.5
 """For the handshakes of those who were connected when the worker began to end."""
 
@@ -41,6 +46,7 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._admission = Admission(settings)
         self._front: Front | None = None  # from startup on
+        self._told_at = math.inf  # when the first signal to end came
         self._hurry = asyncio.Event()  # nobody is to be waited for any more
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -65,7 +71,7 @@ class Server(uvicorn.Server):
 
     async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         # whoever the kernel has connected already is accepted first, instead of being reset
-        for _ in range(2):
+        for _ in range(3):  # turns of the event loop: it hears of them, accepts, and makes a protocol for each
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
@@ -92,8 +98,10 @@ class Server(uvicorn.Server):
             connections -= cast(Any, plan.told_once)  # uvicorn, which tells all, would raise
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit or sig == signal.SIGINT:
+        now = monotonic()
+        if sig == signal.SIGINT or now - self._told_at > SAME_S:
             self._hurry.set()
+        self._told_at = min(self._told_at, now)
         super().handle_exit(sig, frame)
 
 

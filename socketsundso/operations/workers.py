@@ -47,7 +47,7 @@ class Worker(Process):
         # earlier versions of uvicorn are given what a process runs
         own_target: Any = {"target": self._serve} if _TAKES_TARGET else {}
         super().__init__(config=config, sockets=sockets, **own_target)
-        self._settings = settings
+        self.config, self._settings = config, settings
         self._is_serving = False
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
@@ -159,7 +159,8 @@ class Supervisor(Multiprocess):
 
     def _retire(self, worker: Worker) -> None:
         """Let it drain and end."""
-        bounds_s = self._settings.drain_s + (self.config.timeout_graceful_shutdown or math.inf) + OVERDUE_S
+        shutdown_s = self.config.timeout_graceful_shutdown
+        bounds_s = self._settings.drain_s + (math.inf if shutdown_s is None else shutdown_s) + OVERDUE_S
         self._leaving[worker] = time.monotonic() + bounds_s
         worker.terminate()
 

@@ -76,10 +76,11 @@ class Declaration:
         self.wants_presence = cls.presence_events
         self.presence_interval_s = cls.presence_interval_s
         self.hears_backplane = hears_backplane
-        # a hub's `everyone` reaches its connections from accept on; else from what makes participants of them
         self.uses_rooms = bool(
             cls.backplane or cls.emits or cls.history or cls.presence_events or hears_backplane or authorizes
         )
+        # a hub's `everyone` reaches its connections from accept on; else from what makes participants of them
+        self.attends = self.uses_rooms or questions is not None
         self._refuse_reserved({*events, *self._emitted.types})
 
     def _refuse_reserved(self, names: set[str]) -> None:

@@ -288,3 +288,5 @@ class Inbox(Pull):
         if waiter.cancelled() or not waiter.done() or (item := waiter.result()) is self._final:
             return
         self._queue.insert(self._head, item)
+        if self._heard is not None and len(self._queue) == 1:
+            self._loop.call_soon(self._heard)

@@ -19,7 +19,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from socketsundso.server.deflate import NEVER, Agreed
 from socketsundso.server.extension import Extension
-from socketsundso.server.frames import FIN_BINARY, frame, frame_bytes, text_frame
+from socketsundso.server.frames import FIN_BINARY, FIN_TEXT, TEXT_HEADS, frame, frame_bytes, text_frame
 
 JOIN_BYTES = 1 << 16
 JOIN_TURNS = 8
@@ -145,16 +145,15 @@ class Outbox:
             self.flush()
 
     def join(self, data: bytes) -> None:
-        """Send the frame `data`, which is probably followed by more, with those of the next turns, too."""
-        if self.closed:
-            return
-        if not self._frames:
+        """Send the frame `data`, which is probably followed by more, with those of the next turns, too; while open."""
+        frames = self._frames
+        if not frames:
             if (now := self._loop.time()) - self.joined_at > JOIN_S:
                 self.joined_at = now
                 self.push(data)
                 return
             self._flusher.hold(self)
-        self._frames.append(data)  # as in `push`
+        frames.append(data)
         self.size += len(data)
         if self.size > JOIN_BYTES:
             self.flush()
@@ -309,7 +308,8 @@ class Push(Extension):
         outbox = self._outbox
         if outbox.closed or outbox.blocked is not None:
             return False
-        outbox.join(text_frame(payload))
+        size = len(payload)  # `text_frame`, unfolded: for each item of a stream
+        outbox.join(TEXT_HEADS[size] + payload if size < 126 else frame(FIN_TEXT, payload))
         return True
 
     def write_binary(self, payload: bytes) -> bool:

@@ -301,8 +301,12 @@ _QUOTED = f'"{KEY}"'
 def _has_place_for_key(route: Route) -> bool:
     """Not in an array; and a field of the application's that is called so stays one."""
     struct: Any = route.struct
-    taken = route.framing.names if route.framing.place else route.declared
-    return not struct.__struct_config__.array_like and KEY not in taken
+    config = struct.__struct_config__
+    if config.array_like:
+        return False
+    if route.framing.place:  # the fields stand elsewhere
+        return KEY not in route.framing.names
+    return KEY not in (struct.__struct_encode_fields__ if config.forbid_unknown_fields else route.declared)
 
 
 def _with_key(route: Route) -> type:
@@ -336,10 +340,7 @@ def _without_key(inner: CallMessage) -> CallMessage:
 
 
 def _stripped(frame: Frame) -> Frame:
-    try:
-        fields = msgspec.json.decode(frame, type=dict[str, Raw])
-    except Exception:  # what is wrong with it is the judge's to say
-        return frame
+    fields = msgspec.json.decode(frame, type=dict[str, Raw])  # which has been read before
     return frame if fields.pop(KEY, None) is None else msgspec.json.encode(fields).decode()
 
 

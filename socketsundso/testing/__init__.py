@@ -10,6 +10,7 @@ Tests of endpoints, in process: `connect` is a client without a server, `broadca
     synchronous   the same without `await`
     broadcasts    what is sent to many
     peer          the other side of ASGI
+    frames        the envelope of what is sent and comes
     mailbox       what has come, and who waits for it
     kinds         what a test names messages by
 """

@@ -124,7 +124,8 @@ def connect(
     if isinstance(target, type) and issubclass(target, WebSocketHandlingEndpoint):
         scope["path_params"] = dict(path_params or {})
         app: ASGIApp = target if user is _NOT_GIVEN else _signed_in(target, user)
-        return Connecting(lambda: Connection(app, scope, target.ref_key), within_s)
+        scope["endpoint"] = target
+        return Connecting(lambda: Connection(app, scope), within_s)
     if user is not _NOT_GIVEN or path_params is not None:
         raise TypeError(
             "connect: user= and path_params= are for an endpoint class; an application has routes and its own way to "

@@ -9,18 +9,18 @@ One connection as a client has it: sends messages, asks and is answered, expects
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import itertools
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, TypeVar, overload
 
-import msgspec
-from pydantic_core import to_jsonable_python
 from starlette.types import ASGIApp, Scope
 
-from socketsundso.messages import pushed_type
-from socketsundso.testing.kinds import Kind, read_as
+from socketsundso.messages import CANONICAL, Framing, pushed_name
+from socketsundso.testing.frames import Frames, Outgoing, Told, frames_of
+from socketsundso.testing.kinds import Kind, read_as, value_as
 from socketsundso.testing.mailbox import Mailbox, Message
 from socketsundso.testing.peer import Close, Peer
 
@@ -63,14 +63,15 @@ Answers = Callable[[Any], Any]
 class Connection:
     """
     A connection that is open; `connect` makes it. Messages are dicts as they are on the wire, or instances of a class.
+    Where the endpoint has an `envelope` of its own, they are in the flat form all the same: `{"type": "posted", ...}`.
 
     Every wait has an end, `within_s` seconds; what fails is an AssertionError that shows what came instead.
     """
 
-    def __init__(self, app: ASGIApp, scope: Scope, ref_key: str = "ref") -> None:
+    def __init__(self, app: ASGIApp, scope: Scope) -> None:
+        self._scope = scope
         self._peer = Peer(app, scope, self._on_frame, self._on_end)
         self._mailbox = Mailbox(lambda: self._peer.why_ended)
-        self._ref_key = ref_key
         self._refs = itertools.count(1)
         self._pending: dict[Any, Mailbox] = {}  # by ref
         self._answers: dict[str, tuple[Any, Answers]] = {}  # by the question's type
@@ -100,7 +101,7 @@ class Connection:
         `send("say", msg="hi")` is `{"type":"say","msg":"hi"}`, without a ref and so without an answer; what comes is
         for `expect`. A dict is sent as it is, for fields that are no names. Values are written as pydantic writes them.
         """
-        self._peer.send(_text(event, fields))
+        self._peer.send(self._frames.text(self._frames.outgoing(event, fields)))
 
     async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """A binary frame."""
@@ -123,7 +124,7 @@ class Connection:
     ) -> Any:
         """
         Send a message with a ref of its own, and wait for its answer: a dict without the ref, or an instance of
-        `returns`. Raises `ErrorReply` for an error frame.
+        `returns`; where the envelope has them, other values, too. Raises `ErrorReply` for an error frame.
         """
         ref, mailbox = self._begun(event, fields)
         try:
@@ -154,14 +155,14 @@ class Connection:
         try:
             while True:
                 item = await mailbox.take(lambda _: True, f"item of {_name(event)!r}", within_s)
-                ended = item.get("type") in ("complete", "error")
-                if item.get("type") == "complete":
+                ended = self._frames.ends(item)
+                if ended and item.get("type") != "error":
                     return
                 yield self._read(item, returns)
         finally:
             del self._pending[ref]
             if not ended and self._peer.why_ended is None:
-                self._peer.send(_text({"type": "cancel", self._ref_key: ref}, {}))
+                self._peer.send(self._frames.text(Outgoing("cancel", {}, ref)))
 
     @overload
     async def expect(self, kind: type[T], /, *, within_s: float = WITHIN_S, **fields: Any) -> T: ...
@@ -172,7 +173,7 @@ class Connection:
         The next message of a `type`, or of a class, whose fields are equal to `fields`; of `bytes`, the next binary
         frame. Other messages stay, in their order, for who expects them.
         """
-        wanted: Kind[Any] = Kind(kind, fields)
+        wanted: Kind[Any] = Kind(kind, fields, self._framing)
         return wanted.read(await self._mailbox.take(wanted.matches, str(wanted), within_s))
 
     async def receive(self, within_s: float = WITHIN_S) -> Message:
@@ -209,7 +210,7 @@ class Connection:
         Answer the server's calls: `ws.handle(Ask, lambda ask: {"yes": True})`, or by `type`. The function, sync or
         async, gets an instance of the class, or the dict; to refuse, it raises `Declined`.
         """
-        name = question if isinstance(question, str) else pushed_type(question)
+        name = question if isinstance(question, str) else pushed_name(question, self._framing)
         self._answers[name] = (None if isinstance(question, str) else question, answer)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -224,14 +225,26 @@ class Connection:
 
     # ---- what comes
 
+    @functools.cached_property
+    def _framing(self) -> Framing:
+        """That of the endpoint class, which routers note when they have found it."""
+        framing = getattr(self._scope.get("endpoint"), "_framing", None)
+        return framing if isinstance(framing, Framing) else CANONICAL
+
+    @functools.cached_property
+    def _frames(self) -> Frames:
+        return frames_of(self._framing)
+
     def _begun(self, event: str | Mapping[str, Any], fields: dict[str, Any]) -> tuple[Any, Mailbox]:
-        message = _message(event, fields)
-        ref = message.setdefault(self._ref_key, next(self._refs))
+        if not self._frames.has_refs:
+            raise TypeError("answers have no ref in this envelope: `send` the message, and `expect` what answers it")
+        message = self._frames.outgoing(event, fields)
+        ref = next(self._refs) if message.ref is None else message.ref
         if ref in self._pending:
             raise ValueError(f"the ref {ref!r} is still to be answered")
         self._pending[ref] = mailbox = Mailbox(lambda: self._peer.why_ended)
         try:
-            self._peer.send(_text(message, {}))
+            self._peer.send(self._frames.text(message._replace(ref=ref)))
         except BaseException:
             del self._pending[ref]
             raise
@@ -240,18 +253,31 @@ class Connection:
     def _read(self, answer: Message, returns: Any) -> Any:
         if answer.get("type") == "error":
             raise ErrorReply(answer)
-        answer.pop(self._ref_key, None)
-        return answer if returns is None else _read_as(returns, answer)
+        answer.pop(self._frames.ref_key, None)
+        if isinstance(answer, Told) and not isinstance(answer.data, dict):
+            return answer.data if returns is None else value_as(returns, answer.data)
+        return answer if returns is None else self._read_as(returns, answer)
+
+    def _read_as(self, returns: Any, answer: Message) -> Any:
+        kind: Kind[Any] = Kind(returns, {}, self._framing)
+        if not kind.is_union:  # a reply may be called as its event, whatever its class is called
+            return read_as(returns, answer)
+        if not kind.matches(answer):
+            raise AssertionError(f"the answer is no {kind}: {json.dumps(answer, ensure_ascii=False)}")
+        return kind.read(answer)
 
     def _on_frame(self, frame: str | bytes) -> None:
         if isinstance(frame, bytes):
             self._mailbox.put(frame)
             return
-        message = msgspec.json.decode(frame)
-        ref = message.get(self._ref_key)
+        for message in self._frames.read(frame):
+            self._on_message(message)
+
+    def _on_message(self, message: Message) -> None:
+        ref = message.get(self._frames.ref_key)
         if isinstance(ref, int | str) and (mailbox := self._pending.get(ref)) is not None:
             mailbox.put(message)
-        elif (known := self._answers.get(message.get("type"))) is not None and ref is not None:
+        elif (known := self._answers.get(message.get("type", ""))) is not None and ref is not None:
             task = asyncio.create_task(self._answer(message, *known))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
@@ -259,14 +285,15 @@ class Connection:
             self._mailbox.put(message)
 
     async def _answer(self, question: Message, cls: Any, answer: Answers) -> None:
-        reply: dict[str, Any] = {"type": "reply", self._ref_key: question.pop(self._ref_key)}
+        ref = question.pop(self._frames.ref_key)
+        reply: dict[str, Any] = {}
         try:
             given = answer(question if cls is None else read_as(cls, question))
             reply["answer"] = await given if inspect.isawaitable(given) else given
         except Declined as exc:
             reply["error"] = {"code": exc.code, "message": exc.message}
         if self._peer.why_ended is None:
-            self._peer.send(_text(reply, {}))
+            self._peer.send(self._frames.text(Outgoing("reply", reply, ref)))
 
     def _on_end(self) -> None:
         for mailbox in (self._mailbox, *self._pending.values()):
@@ -277,22 +304,5 @@ def _shortened(data: bytes) -> str:
     return repr(data) if len(data) <= _SHOWN_BYTES else f"{data[:_SHOWN_BYTES]!r}... ({len(data)} bytes)"
 
 
-def _read_as(returns: Any, answer: Message) -> Any:
-    kind: Kind[Any] = Kind(returns, {})
-    if not kind.is_union:  # a reply may be called as its event, whatever its class is called
-        return read_as(returns, answer)
-    if not kind.matches(answer):
-        raise AssertionError(f"the answer is no {kind}: {json.dumps(answer, ensure_ascii=False)}")
-    return kind.read(answer)
-
-
 def _name(event: str | Mapping[str, Any]) -> Any:
     return event if isinstance(event, str) else event.get("type")
-
-
-def _message(event: str | Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    return {"type": event, **fields} if isinstance(event, str) else {**event, **fields}
-
-
-def _text(event: str | Mapping[str, Any], fields: dict[str, Any]) -> str:
-    return json.dumps(to_jsonable_python(_message(event, fields), by_alias=True, fallback=msgspec.to_builtins))

@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from pydantic import TypeAdapter
 
-from socketsundso.messages import is_struct, members, pushed_fields, pushed_type
+from socketsundso.messages import CANONICAL, Framing, is_struct, members, pushed_fields, pushed_name, pydantic_form
+from socketsundso.testing.frames import Told
 from socketsundso.testing.mailbox import Message, Received
 
 T = TypeVar("T")
@@ -26,13 +27,13 @@ _ENVELOPE = ("type", "ref", "room", "seq")
 class Kind(Generic[T]):
     """One `type`, or one class or union of classes; `fields` have to be equal, as they are on the wire."""
 
-    def __init__(self, wanted: type[T] | str, fields: dict[str, Any]) -> None:
+    def __init__(self, wanted: type[T] | str, fields: dict[str, Any], framing: Framing = CANONICAL) -> None:
         self._wanted, self._fields = wanted, fields
         self._by_type: dict[str, Any] = {}
         if isinstance(wanted, str):
             self._by_type[wanted] = None
         elif wanted is not bytes:
-            self._by_type.update({pushed_type(each): each for each in members(wanted)})
+            self._by_type.update({pushed_name(each, framing): each for each in members(wanted)})
 
     def matches(self, message: Received) -> bool:
         if isinstance(message, bytes):
@@ -60,11 +61,17 @@ class Kind(Generic[T]):
 def read_as(cls: Any, message: Message) -> Any:
     """The message as an instance of a class, without what its envelope has beside the class's fields."""
     own = pushed_fields(cls)
-    given = {key: value for key, value in message.items() if key in own or key not in _ENVELOPE}
+    apart = message.data if isinstance(message, Told) else {}
+    given = {key: value for key, value in {**message, **apart}.items() if key in own or key not in _ENVELOPE}
     if is_struct(cls):
         tag_field = cls.__struct_config__.tag_field
         return msgspec.convert(given if tag_field is None else {**given, tag_field: message.get(tag_field)}, cls)
     return _adapter(cls).validate_json(msgspec.json.encode(given))
+
+
+def value_as(annotation: Any, value: Any) -> Any:
+    """A value that is no message as what it is declared to be. Raises what pydantic refuses it with."""
+    return _adapter(pydantic_form(annotation)).validate_json(msgspec.json.encode(value))
 
 
 @functools.lru_cache(maxsize=256)

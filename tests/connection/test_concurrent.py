@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import weakref
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import pytest
 from pydantic import StringConstraints
@@ -591,6 +591,70 @@ def test_each_message_has_its_own_copy_of_the_context() -> None:
             assert (answer["before"], answer["after"]) == ("connected", "changed")
 
     talking(App, main)
+
+
+class Incomparable:
+    """As an array is: nobody can say whether it equals another."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("compare its elements")
+
+    __hash__ = None  # type: ignore[assignment]  # as of whatever has an `__eq__` of its own
+
+
+def test_what_one_message_sets_none_behind_it_in_the_same_read_sees() -> None:
+    """Nor does `on_disconnect`; also where the handler raised, is not async, or set what cannot be compared."""
+    variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
+    seen: list[str] = []
+
+    def see() -> None:
+        seen.append(type(variable.get()).__name__)
+        variable.set(Incomparable())
+
+    class App(Working):
+        async def on_connect(self) -> None:
+            await super().on_connect()
+            variable.set(object())
+
+        async def on_disconnect(self, code: int) -> None:
+            see()
+
+        @event
+        async def on_async(self) -> None:
+            see()
+
+        @event(thread=False)
+        def on_sync(self) -> None:
+            see()
+
+        @event
+        async def on_raising(self) -> None:
+            see()
+            raise EventError("no")
+
+        @event
+        async def on_waiting(self) -> None:
+            see()
+            await asyncio.sleep(0)
+            variable.set(Incomparable())
+
+    kinds = ["async", "async", "sync", "raising", "waiting", "waiting", "raising", "sync", "async"]
+    talk(App, *({"type": kind} for kind in kinds))
+    assert seen == ["object"] * (len(kinds) + 1)
+
+
+def test_the_message_that_is_answered_is_known_where_the_one_before_has_set_something() -> None:
+    """Each message knows itself, whatever context it runs in."""
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
+
+    class App(Working):
+        @event
+        async def on_who(self) -> dict[str, Any]:
+            variable.set(1)
+            return {"event": cast(Any, self.current).event}
+
+    answers = talk(App, {"type": "who"}, {"type": "who"}, {"type": "ping"}, {"type": "who"}).answers
+    assert [each.get("event") for each in answers if each["type"] == "who"] == ["who"] * 3
 
 
 def test_requests_without_a_value_are_acknowledged_where_that_is_wished() -> None:

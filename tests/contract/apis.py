@@ -8,6 +8,7 @@ generator trips over. `APIS` is all of them, by name.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from socketsundso.contract.model import (
@@ -271,3 +272,20 @@ ODD = Api(
 )
 
 APIS = {"chat": CHAT, "shop": SHOP, "odd": ODD}
+
+WIRES = {
+    "renamed": Wire("action", "requestId"),
+    "nested": Wire("event", "ref", "payload"),
+    "open": Wire("event", "ref", "payload", is_open=True),
+    "array": Wire(parts=("type", "ref", "data")),
+    "ref-last": Wire(parts=("type", "data", "ref")),
+}
+"""Those of envelopes that are not the default one."""
+
+
+def within(api: Api, wire: Wire) -> Api:
+    """The same API in another envelope."""
+    return replace(api, channels=tuple(replace(each, wire=wire) for each in api.channels))
+
+
+ENVELOPED = {f"{name}-{called}": within(api, wire) for called, wire in WIRES.items() for name, api in APIS.items()}

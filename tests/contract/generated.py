@@ -18,6 +18,7 @@ from socketsundso.contract.model import (
     Receive,
     Wire,
 )
+from tests.contract.apis import WIRES
 
 NAMES = ("A", "B", "C")
 """The components that schemas refer to."""
@@ -166,7 +167,7 @@ CHANNELS = st.builds(
     calls=st.lists(st.builds(Call, MESSAGES, SCHEMAS), max_size=1).map(tuple),
     errors=st.lists(ERRORS, max_size=2).map(tuple),
     features=st.builds(Features, history=st.booleans(), presence=st.booleans(), gaps=st.booleans()),
-    wire=st.sampled_from([Wire(), Wire(type_key="kind", ref_key="a/b")]),
+    wire=st.sampled_from([Wire(), Wire(type_key="kind", ref_key="a/b"), *WIRES.values()]),
     security=st.sampled_from([(), ("token",)]),
 )
 APIS = st.builds(

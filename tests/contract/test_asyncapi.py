@@ -17,7 +17,7 @@ import pytest
 
 from socketsundso.contract import ContractError, document, dump
 from socketsundso.contract.model import Api, Channel, Error, Message, Receive
-from tests.contract.apis import APIS, CHAT, ODD, SHOP, STRING, fields, ref
+from tests.contract.apis import APIS, CHAT, ENVELOPED, ODD, SHOP, STRING, fields, ref
 
 NODE = shutil.which("node")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -25,7 +25,8 @@ PACKAGES = Path(os.environ.get("SOCKETSUNDSO_E2E_DIR") or CACHE / "socketsundso-
 META_SCHEMA = PACKAGES / "node_modules/@asyncapi/specs/schemas/3.0.0.json"
 PARSER = PACKAGES / "node_modules/@asyncapi/parser"
 
-each_api = pytest.mark.parametrize("api", APIS.values(), ids=APIS)
+ALL = {**APIS, **ENVELOPED}
+each_api = pytest.mark.parametrize("api", ALL.values(), ids=ALL)
 
 
 def one(*receives: Receive, **channel: Any) -> Api:
@@ -91,7 +92,7 @@ LINKED = Api(
 )
 """Types that lead back to themselves, by every way there is."""
 
-JUDGED = {**APIS, "linked": LINKED}
+JUDGED = {**ALL, "linked": LINKED}
 
 JUDGE = """
 import { readFileSync } from "node:fs";

@@ -22,7 +22,7 @@ from socketsundso.contract.model import (
     Schema,
     Wire,
 )
-from tests.contract.apis import APIS, BOOLEAN, INTEGER, NUMBER, STRING, fields, ref
+from tests.contract.apis import APIS, BOOLEAN, INTEGER, NUMBER, STRING, WIRES, fields, ref
 
 OLD, NEW, NONE = "old clients", "new clients", "none"
 
@@ -365,7 +365,13 @@ def test_details_of_errors_are_received() -> None:
         ({"calls": (Call(SAID, NUMBER),)}, {"calls": (Call(SAID, INTEGER),)}, [("t/call said/answer", OLD)]),
         ({"calls": (Call(SAID, INTEGER),)}, {"calls": (Call(SAID, NUMBER),)}, [("t/call said/answer", NEW)]),
         ({"errors": (Error("full"),)}, {}, [("t/error full", NONE)]),
-        ({"wire": Wire()}, {"wire": Wire(ref_key="id")}, [("t/ref_key", OLD)]),
+        ({"wire": Wire()}, {"wire": Wire(ref_key="id")}, [("t/wire", OLD)]),
+        ({"wire": Wire()}, {"wire": WIRES["renamed"]}, [("t/wire", OLD)]),
+        ({"wire": WIRES["renamed"]}, {"wire": WIRES["nested"]}, [("t/wire", OLD)]),
+        ({"wire": WIRES["nested"]}, {"wire": WIRES["array"]}, [("t/wire", OLD)]),
+        ({"wire": WIRES["array"]}, {"wire": WIRES["ref-last"]}, [("t/wire", OLD)]),
+        ({"wire": WIRES["open"]}, {"wire": WIRES["nested"]}, [("t/wire/other_keys", OLD)]),
+        ({"wire": WIRES["nested"]}, {"wire": WIRES["open"]}, [("t/wire/other_keys", NEW)]),
         ({"features": Features(history=True)}, {}, [("t/history", OLD)]),
         ({}, {"features": Features(presence=True)}, [("t/presence", NEW)]),
         ({"subprotocols": ("v1", "v2")}, {"subprotocols": ("v2",)}, [("t/subprotocols", OLD)]),

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from socketsundso.contract import ContractError, document, dump, read
 from socketsundso.contract.model import Api, Message, Parameter
 from tests.contract import generated
-from tests.contract.apis import APIS, INTEGER, STRING
+from tests.contract.apis import APIS, ENVELOPED, INTEGER, STRING
 
 
-@pytest.mark.parametrize("api", APIS.values(), ids=APIS)
+@pytest.mark.parametrize("api", [*APIS.values(), *ENVELOPED.values()], ids=[*APIS, *ENVELOPED])
 def test_reading_undoes_writing(api: Api) -> None:
     """From the bytes: what went through JSON is the same API."""
     assert read(json.loads(dump(api))) == api

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 from tests.backplanes.engines import running as engine
 from tests.pages import files_of
+from tests.rooms.serving import Client, run
 from tests.server.serving import CERTIFICATE
 from tests.serving import free_port, serving, wait_for
 
@@ -122,19 +121,12 @@ def proxies(hosts: list[int], tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
 
 
-@contextlib.contextmanager
-def client(port: int, **options: Any) -> Iterator[ClientConnection]:
+@contextlib.asynccontextmanager
+async def client(port: int, **options: Any) -> AsyncIterator[Client]:
     trust = ssl.create_default_context(cafile=CERTIFICATE)
-    options |= {"ssl": trust, "source_address": (ADDRESS, 0), "proxy": None, "close_timeout": 1}
-    with connect(f"wss://localhost:{port}/", **options) as connection:
-        yield connection
-
-
-def ask(connection: ClientConnection, event: str, **fields: Any) -> dict[str, Any]:
-    connection.send(json.dumps({"type": event, "ref": 1, **fields}))
-    answer: dict[str, Any] = json.loads(connection.recv(timeout=20))
-    assert answer["ref"] == 1, answer
-    return answer
+    options |= {"host": "127.0.0.1", "local_addr": (ADDRESS, 0), "ssl": trust}
+    async with connect(f"wss://localhost:{port}/", **options) as connection:
+        yield Client(connection)
 
 
 each_proxy = pytest.mark.parametrize("name", [proxy.__name__ for proxy in PROXIES])
@@ -143,32 +135,45 @@ each_proxy = pytest.mark.parametrize("name", [proxy.__name__ for proxy in PROXIE
 @each_proxy
 def test_the_client_is_who_it_is_whatever_it_says(proxies: dict[str, int], name: str) -> None:
     """Its address and its scheme reach the application through the proxy; those that it makes up do not."""
-    with client(proxies[name], additional_headers={"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "http"}) as ada:
-        told = ask(ada, "who")
-    assert (told["client"], told["scheme"]) == (ADDRESS, "wss")
+    made_up = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "http"}
+
+    async def main() -> None:
+        async with client(proxies[name], additional_headers=made_up) as ada:
+            told = await ada.call("who")
+        assert (told["client"], told["scheme"]) == (ADDRESS, "wss")
+
+    run(main)
 
 
 @each_proxy
 def test_two_hosts_behind_a_proxy_are_one(proxies: dict[str, int], name: str) -> None:
     """Two clients are on different hosts, where the fewest are, and hear each other."""
-    with client(proxies[name]) as ada, client(proxies[name]) as grace:
-        assert ask(ada, "who")["pid"] != ask(grace, "who")["pid"]
-        for each in (ada, grace):
-            ask(each, "enter", room=name)
-        ask(ada, "say", room=name, text="hi")
-        assert json.loads(grace.recv(timeout=20)) == {"type": "said", "text": "hi"}
+
+    async def main() -> None:
+        async with client(proxies[name]) as ada, client(proxies[name]) as grace:
+            assert (await ada.call("who"))["pid"] != (await grace.call("who"))["pid"]
+            for each in (ada, grace):
+                await each.call("enter", room=name)
+            await ada.call("say", room=name, text="hi")
+            assert await grace.receive() == {"type": "said", "text": "hi"}
+
+    run(main)
 
 
 @each_proxy
 def test_compression_is_agreed_on_through_a_proxy(proxies: dict[str, int], name: str) -> None:
     """permessage-deflate is between client and server, and what it makes of a message arrives."""
     text = "so much to say " * 200
-    with client(proxies[name]) as ada, client(proxies[name]) as grace:
-        assert grace.response is not None
-        assert "permessage-deflate" in grace.response.headers["Sec-WebSocket-Extensions"]
-        ask(grace, "enter", room="long")
-        ask(ada, "say", room="long", text=text)
-        assert json.loads(grace.recv(timeout=20))["text"] == text
+
+    async def main() -> None:
+        async with client(proxies[name]) as ada, client(proxies[name]) as grace:
+            assert grace.connection.response is not None
+            assert "permessage-deflate" in grace.connection.response.headers["Sec-WebSocket-Extensions"]
+            await grace.call("enter", room="long")
+            await ada.call("say", room="long", text=text)
+            assert (await grace.receive())["text"] == text
+
+    run(main)
 
 
 @each_proxy
@@ -182,22 +187,20 @@ def test_a_proxy_is_more_patient_than_the_server(name: str) -> None:
 
 def test_a_restart_reaches_clients_as_1012_and_new_ones_meet_the_other_host(proxies: dict[str, int]) -> None:
     """While a host drains, no proxy cuts a connection of it, and none sends anybody there."""
-    with contextlib.ExitStack() as stack:
-        old = [stack.enter_context(client(port)) for port in proxies.values() for _ in range(4)]
-        served = [ask(each, "who")["pid"] for each in old]
-        draining, other = sorted(set(served))
-        os.kill(draining, signal.SIGTERM)
-        leaving = [each for each, pid in zip(old, served, strict=True) if pid == draining]
-        assert leaving
-        with pytest.raises(ConnectionClosed):
-            leaving[0].recv(timeout=20)
-        for port in proxies.values():
-            for _ in range(3):
-                with client(port) as new:
-                    assert ask(new, "who")["pid"] == other
-        for each in leaving:
-            with pytest.raises(ConnectionClosed):
-                each.recv(timeout=20)
-            assert each.close_code == 1012
-        staying = [each for each, pid in zip(old, served, strict=True) if pid == other]
-        assert {ask(each, "who")["pid"] for each in staying} == {other}
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            old = [await stack.enter_async_context(client(port)) for port in proxies.values() for _ in range(4)]
+            served = [(await each.call("who"))["pid"] for each in old]
+            draining, other = sorted(set(served))
+            os.kill(draining, signal.SIGTERM)
+            leaving = [each for each, pid in zip(old, served, strict=True) if pid == draining]
+            assert await leaving[0].closed() == 1012
+            for port in [*proxies.values()] * 3:
+                async with client(port) as new:
+                    assert (await new.call("who"))["pid"] == other
+            assert {await each.closed() for each in leaving} == {1012}
+            staying = [each for each, pid in zip(old, served, strict=True) if pid == other]
+            assert {(await each.call("who"))["pid"] for each in staying} == {other}
+
+    run(main)

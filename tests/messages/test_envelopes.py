@@ -322,6 +322,24 @@ def test_a_whole_message_has_its_type_and_its_fields(wire: Wire) -> None:
     assert said.data["errors"][0]["loc"] == [*wire.place, "n"]
 
 
+@pytest.mark.parametrize("given", [[1], 5, "x", True, [1e300]], ids=str)
+@pytest.mark.parametrize("wire", [NESTED, ARRAY], ids=named)
+def test_a_whole_message_in_no_object(wire: Wire, given: Any) -> None:
+    """It is told as for parameters, and is nothing that the server would log."""
+
+    class Taking(Endpoint):
+        envelope = wire.envelope
+
+        @event
+        async def take(self, message: Whole) -> None: ...
+
+    said = wire.read(ask(Taking, wire.write("whole", given, 1)))
+    assert (said.ref, said.data["code"]) == (1, "validation_error")
+    assert said.data["errors"][0] == {
+        "type": "dict_type", "loc": [*wire.place], "msg": "Input should be an object", "input": given,
+    }  # fmt: skip
+
+
 def test_a_model_of_whole_frames() -> None:
     """One that says its event at the type key of the envelope has all of the frame, its data part too."""
 
@@ -665,7 +683,7 @@ def test_a_key_of_the_class_that_is_taken() -> None:
 @pytest.mark.parametrize("given", [None, "type", Envelope, {"type": "action"}], ids=str)
 def test_what_is_no_envelope(given: Any) -> None:
     """It is refused when the class is created."""
-    with pytest.raises(DefinitionError, match="it is an Envelope"):
+    with pytest.raises(DefinitionError, match="it is Envelope"):
         type("App", (App,), {"envelope": given})
 
 

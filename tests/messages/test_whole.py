@@ -4,6 +4,7 @@ Models as messages: what a handler's only parameter says with a Literal, of ever
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import enum
 import logging
@@ -34,7 +35,7 @@ from starlette.websockets import WebSocket
 from typing_extensions import TypeAliasType, TypedDict
 
 from socketsundso import ArrayEnvelope, DefinitionError, Depends, Endpoint, Envelope, EventMessage, Handler, event
-from tests.connection.conversing import talking, until_end
+from tests.connection.conversing import Log, talking, until_end
 from tests.harness import ask, talk
 from tests.rooms.serving import Client
 
@@ -392,7 +393,6 @@ def test_an_event_message_with_a_literal_names_its_event() -> None:
 
 def test_handlers_can_be_called_with_messages_of_0_0_x() -> None:
     """`event_message=` is the message of the event that it says."""
-    import asyncio
 
     @event
     async def handle(msg: ClientMessage) -> Any:
@@ -475,6 +475,33 @@ def test_everything_that_an_event_may_have_is_each_members() -> None:
     talking(Apart, apart)
 
 
+@pytest.mark.parametrize("annotation", [Join, Struct, Plain, Typed, Root, Annotated[Join, AfterValidator(lambda j: j)]])
+def test_one_at_a_time_for_each_value_of_a_field(annotation: Any) -> None:
+    """`serial_by` names a field of the message, whatever kind it is."""
+
+    def room_of(msg: Any) -> str:
+        msg = msg.root if isinstance(msg, RootModel) else msg
+        return str(msg["room"] if isinstance(msg, dict) else msg.room)
+
+    async def main(client: Client) -> None:
+        for number, room in enumerate("aab"):
+            await client.send("join", room=room, ref=number)
+        await begun.satisfies(lambda: len(begun) == 2)
+        assert begun == ["a", "b"]
+        gate.set()
+        assert sorted([(await client.receive())["ref"] for _ in range(3)]) == [0, 1, 2]
+        assert begun == ["a", "b", "a"]
+
+    async def handle(self: Any, msg: Any) -> Any:
+        begun.append(room_of(msg))
+        await gate.wait()
+        return {}
+
+    begun, gate = Log(), asyncio.Event()
+    handle.__annotations__["msg"] = annotation
+    talking(type("App", (Endpoint,), {"handle": event("join", serial_by="room")(handle)}), main)
+
+
 def test_an_upload_may_stand_beside_it() -> None:
     """Its items follow the message."""
 
@@ -525,6 +552,15 @@ def test_errors_of_structs_are_told_by_msgspec() -> None:
     assert (error["type"], error["loc"], error["msg"]) == (
         "struct_type", [], "Object missing required field `room`",
     )  # fmt: skip
+
+
+def test_a_number_that_no_float_holds_is_said_to_be_one() -> None:
+    """Pydantic reads it as infinite, and msgspec does not take that."""
+
+    class Sized(msgspec.Struct, tag_field="type", tag="sized"):
+        size: float
+
+    assert ask(app(Sized), '{"type":"sized","size":1e400}')["errors"][0]["msg"] == "Number out of range"
 
 
 @pytest.mark.parametrize("ref", [1.5, True, [], {}, "x" * 65, 2**64])
@@ -722,6 +758,7 @@ class Error(BaseModel):
             {"event": "part"},
             "event 'part', parameter 'msg': its 'type' permits only 'join'; write @event.'join'.",
         ),
+        (ClientMessage, {"serial_by": "room"}, "'leave': serial_by is 'room'; .*or of a field of the whole message"),
         (Empty, {}, "'' cannot be an event's name"),
         (Error, {}, "'error' cannot be an event's name"),
         (Annotated[Join | Nested, Field(discriminator="type")], {}, "'handle', parameter 'msg': .*Nested.*'type'"),
@@ -794,6 +831,20 @@ def test_a_model_that_is_sent_flat_is_told_once(caplog: pytest.LogCaptureFixture
         '{"type": "say", "msg": {}}; give Nested a field `type: Literal[\'say\']`, and it is the whole message '
         "(told once)"
     )
+
+
+def test_a_union_that_is_sent_flat_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """One of its members has no event, so none of them is the message; or it may be left out."""
+
+    class Unnamed(BaseModel):
+        text: str
+
+    class App(Endpoint):
+        @event
+        async def on_say(self, msg: Unnamed | Join | None) -> Any: ...
+
+    ask(App, {"type": "say", "text": "a"})
+    assert "sends the fields of Unnamed | Join flat" in caplog.text
 
 
 # ---------------------------------------------------------------------- keys of parameters

@@ -23,7 +23,7 @@ from tests.rooms.crowd import Client, Process, connect, until
 
 SLOT_S = 0.5
 AT_ONCE = 25  # members who come at the same time, so that the kernel has more than one worker accept them
-PAUSE_S = 0.1  # of who talks
+PAUSE_S = 0.5  # of who talks
 
 
 class Outcome(msgspec.Struct):
@@ -201,7 +201,7 @@ def main() -> None:
         ("connections", int, 2000),
         ("workers", int, 4),
         ("drain-s", float, 10.0),
-        ("rooms", int, 40),
+        ("rooms", int, 200),
     ):
         parser.add_argument(f"--{name}", type=kind, default=default)
     given = parser.parse_args()

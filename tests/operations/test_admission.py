@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from socketsundso import Endpoint, event
-from socketsundso.operations import Settings, refused
+from socketsundso import Endpoint, event, refusals
+from socketsundso.operations import Settings
 from socketsundso.operations.admission import LONGEST_RETRY_S, Admission, address_of, process_bytes, tells_memory
+from socketsundso.operations.front import Front
+from tests.harness import talk
 from tests.operations.worker import hear, say, working
 from tests.server.serving import Served, echo, peer, request, run, until
 
@@ -148,13 +150,13 @@ def test_so_much_waits_for_handlers() -> None:
 
 
 def test_refusals_are_counted_by_reason() -> None:
-    """`refused` of this process tells how many handshakes each bound has cost."""
-    before = refused["max_connections"]
+    """The process's count tells how many handshakes each bound has cost, under its name."""
+    before = refusals.refused["max_connections"]
     admission = Admission(Settings(max_connections=1))
     admission.enter(HERE)
     for _ in range(3):
         admission.refuses(HERE)
-    assert refused["max_connections"] - before == 3
+    assert refusals.refused["max_connections"] - before == 3
 
 
 def test_a_bound_that_is_reached_is_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -222,6 +224,24 @@ def test_uvicorns_protocol_is_bounded_too() -> None:
     async def main() -> None:
         async with working(echo, settings={"max_connections": 1}, ws="websockets-sansio") as served, peer(served):
             assert (await refused_with(served))[0] == 503
+
+    run(main())
+
+
+def test_a_server_that_has_no_responses_for_handshakes() -> None:
+    """It has ASGI's close alone, which is 403 there."""
+    admission = Admission(Settings(max_connections=1))
+    admission.enter(HERE)
+    refusing = talk(Front(echo, admission, None, ""), client=THERE, extensions={})
+    assert refusing.sent == [{"type": "websocket.close", "code": 1013, "reason": "too many connections"}]
+
+
+def test_without_proxy_headers_the_peers_address_counts() -> None:
+    """`--no-proxy-headers`: nobody is somebody else by saying so."""
+
+    async def main() -> None:
+        async with working(echo, settings={"max_connections_per_ip": 1}, proxy_headers=False) as served, peer(served):
+            assert (await refused_with(served, "X-Forwarded-For: 192.0.2.7"))[0] == 429
 
     run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -78,6 +79,21 @@ def test_a_worker_that_was_held_up_does_not_make_up_for_it_at_once() -> None:
     counts = per_half_second(connections)
     assert max(counts) <= 65
     assert counts[-1] >= 45
+
+
+@pytest.mark.parametrize("tick_s", [0.1, 0.25, 0.5])
+def test_a_worker_that_is_slow_all_the_time_tells_at_an_even_rate(tick_s: float) -> None:
+    """Where each step comes late, there is no heap at the end."""
+    connections = [Connection() for _ in range(1000)]
+    plan = Drain(connections, set(connections), WITHIN_S, Random(1))
+    now, done = 0.0, False
+    while not done:
+        for connection in connections:
+            connection.now = now
+        done = plan.step(now)
+        now += tick_s
+    told = Counter(connection.told_at for connection in connections)
+    assert max(told.values()) <= 1.5 * 100 * tick_s
 
 
 def test_the_order_is_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from socketsundso import Endpoint, event
+from socketsundso.operations import serving
 from tests.operations.worker import GET, ask, hear, say, working
 from tests.server.serving import Peer, both_loops, echo, peer, request, run, until
 
@@ -144,6 +146,42 @@ def test_what_is_under_way_may_finish(kind: type[Plain], begun: str, finish: Fin
             assert await finish(client, shop) == last
             assert await client.closed() == (1012, "")
         assert shop.codes == [1012, 1012]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("kind", "begun", "finish", "last"),
+    [
+        (Plain, "slow", finish_handler, {"type": "slow", "done": True, "ref": 1}),
+        (Talking, "slow", finish_handler, {"type": "slow", "done": True, "ref": 1}),
+        (Talking, "count", finish_stream, {"type": "complete", "ref": 1}),
+    ],
+    ids=["handler", "turn", "stream"],
+)
+def test_what_is_under_way_behind_a_middleware_may_finish(
+    kind: type[Plain], begun: str, finish: Finish, last: Any
+) -> None:
+    """Where a middleware has put its own `receive` before the endpoint's, it is known all the same who is at work."""
+
+    async def main() -> None:
+        shop = of_its_own(kind)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def receiving() -> Any:
+                return await receive()
+
+            await shop(scope, receiving, send)
+
+        async with working(app) as served, peer(served) as client, contextlib.AsyncExitStack() as stack:
+            others = [await stack.enter_async_context(peer(served)) for _ in range(4)]
+            say(client, begun, ref=1)
+            await shop.begun.wait()
+            await served.ends()
+            for other in others:
+                await other.closed()
+            assert await finish(client, shop) == last
+            assert await client.closed() == (1012, "")
 
     run(main())
 
@@ -321,8 +359,11 @@ def test_a_handshake_on_a_kept_connection_is_sent_elsewhere() -> None:
         (signal.SIGTERM, None, {"drain_s": 0.0}),
     ],
 )
-def test_who_does_not_want_to_wait(first: signal.Signals, second: signal.Signals | None, settings: Any) -> None:
+def test_who_does_not_want_to_wait(
+    monkeypatch: pytest.MonkeyPatch, first: signal.Signals, second: signal.Signals | None, settings: Any
+) -> None:
     """A second signal, SIGINT as the first, and `--drain-s 0` tell everybody at once, whatever is under way."""
+    monkeypatch.setattr(serving, "SAME_S", -1.0)
 
     async def main() -> None:
         shop = of_its_own(Plain)
@@ -332,6 +373,23 @@ def test_who_does_not_want_to_wait(first: signal.Signals, second: signal.Signals
             await served.ends(first)
             if second is not None:
                 await served.ends(second)
+            assert await client.closed() == (1012, "")
+
+    run(main())
+
+
+def test_a_signal_to_the_whole_group_is_one() -> None:
+    """systemd tells each process of a service, and the parent tells its workers once more: that ends no drain."""
+
+    async def main() -> None:
+        shop = of_its_own(Plain)
+        async with working(shop) as served, peer(served) as client, peer(served) as other:
+            say(client, "slow")
+            await shop.begun.wait()
+            await served.ends()
+            await served.ends()
+            await other.closed()
+            assert await finish_handler(client, shop) == {"type": "slow", "done": True}
             assert await client.closed() == (1012, "")
 
     run(main())

@@ -54,6 +54,9 @@ class Worker:
             self.ends(-signal.SIGKILL)
 
 
+RealWorker = workers.Worker
+
+
 class Clock:
     now = 1000.0
 
@@ -229,3 +232,18 @@ def test_the_parent_waits_until_all_have_ended(parent: Supervisor, clock: Clock)
     parent.join_all()
     assert Worker.made[1].told[-1] == "kill"
     assert clock.now - began >= 20
+
+
+def test_a_worker_says_when_it_serves() -> None:
+    """It is asked over its pipe, and answers by and by; what it has not answered yet is no."""
+    worker = RealWorker(uvicorn.Config("app", log_config=None), [], Settings())
+    assert not worker.is_serving()
+    worker._server = SimpleNamespace(started=False)  # type: ignore[assignment]  # that of its own process
+    worker.pong()
+    assert not worker.is_serving()
+    worker._server.started = True
+    worker.pong()
+    assert worker.is_serving()
+    worker.parent_conn.close()
+    assert worker.is_serving()  # it did
+    worker.child_conn.close()

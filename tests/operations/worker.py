@@ -54,8 +54,7 @@ async def working(app: Any, *, settings: dict[str, Any] | None = None, **options
     try:
         yield Working(worker, worker.servers[0].sockets[0].getsockname()[1])
     finally:
-        for _ in range(2):
-            worker.handle_exit(signal.SIGTERM, None)
+        worker.handle_exit(signal.SIGINT, None)
         await task
 
 

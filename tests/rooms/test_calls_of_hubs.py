@@ -102,6 +102,21 @@ async def refuse(client: Client, ref: str, code: str, message: str | None = None
 
 
 @pytest.mark.usefixtures("everywhere")
+def test_everyone_is_asked_who_has_declared_answers() -> None:
+    """From its accept on, though it is in no room and nobody has said who it is."""
+
+    async def main() -> None:
+        async with serving(Desk) as client:
+            one, two = await client(), await client()
+            asked = asyncio.create_task(Desk.hub.everyone.call_all(Confirm(order=1), returns=bool, timeout_s=LONG_S))
+            for each, answer in ((one, True), (two, False)):
+                await each.send("reply", ref=(await each.receive())["ref"], answer=answer)
+            assert sorted(answer for _, answer in await asked) == [False, True]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("everywhere")
 @here_and_elsewhere
 def test_the_first_answer_is_the_users(where: str) -> None:
     """

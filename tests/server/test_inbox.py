@@ -178,6 +178,55 @@ def test_who_waits_gets_the_end_and_no_watcher_is_told(watched: bool) -> None:
     asyncio.run(main())
 
 
+def test_who_is_notified_is_called_for_each_message_that_comes_where_there_was_none() -> None:
+    """Also for one that was there before; not for one behind others, nor for one that somebody waits for."""
+
+    async def main() -> None:
+        scene, calls = Scene(), []
+
+        async def called() -> int:
+            await asyncio.sleep(0)
+            return len(calls)
+
+        scene.inbox.put("a", 1)
+        scene.inbox.notify(lambda: calls.append(1))
+        assert calls == [], "in a turn of its own"
+        assert await called() == 1
+        scene.inbox.put("b", 1)
+        assert await called() == 1
+        assert await scene.texts(2) == ["a", "b"]
+        scene.inbox.put("c", 1)
+        scene.inbox.put("d", 1)
+        assert await called() == 2
+        assert await scene.texts(2) == ["c", "d"]
+        task = await scene.waiting()
+        scene.inbox.put("e", 1)
+        await task
+        assert await called() == 2
+        scene.inbox.notify(None)
+        scene.inbox.put("f", 1)
+        assert await called() == 2
+
+    asyncio.run(main())
+
+
+def test_who_is_notified_hears_of_a_message_that_is_given_back() -> None:
+    """Its task was cancelled: nobody waits for it any more."""
+
+    async def main() -> None:
+        scene, calls = Scene(), []
+        scene.inbox.notify(lambda: calls.append(1))
+        task = await scene.waiting()
+        scene.inbox.put("a", 1)
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+        assert calls == [1]
+        assert scene.inbox.take() == "a"
+
+    asyncio.run(main())
+
+
 def test_who_asks_for_ever_after_the_end_is_stopped() -> None:
     """The event loop has its turns meanwhile, in which such a task may be cancelled."""
 

@@ -314,7 +314,7 @@ def test_the_last_frame_leaves_behind_those_that_wait(outbox: Outbox, loop: Turn
     loop.turn()
     outbox.join(b"b")
     outbox.finish(b"close")
-    outbox.join(b"c")
+    assert Push(outbox).write_soon(b"c") is False
     assert transport.writes == [b"a", b"bclose"]
     assert loop.turns() == 1
     assert outbox.empty

@@ -15,13 +15,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
+from prometheus_client import REGISTRY
 from pydantic import ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from socketsundso import ArrayEnvelope, Depends, Endpoint, Envelope, EventError, event
 from socketsundso.models import EventMessage
-from socketsundso.telemetry import opentelemetry
+from socketsundso.telemetry import opentelemetry, prometheus
 from socketsundso.testing import HandshakeRefused, connect
 
 KEY = "traceparent"
@@ -39,6 +40,10 @@ class Strict(EventMessage):
 def current() -> dict[str, str]:
     """What code within a handler would go on from."""
     return {"span": format_span_id(trace.get_current_span().get_span_context().span_id)}
+
+
+async def unmet() -> int:
+    raise EventError("sold_out")
 
 
 class Endless(AsyncIterator[dict[str, str]]):
@@ -100,6 +105,10 @@ class Chat(Endpoint):
     ) -> AsyncIterator[dict[str, str]]:
         for _ in range(count):
             yield current()
+
+    @event
+    async def on_unmet_items(self, number: Annotated[int, Depends(unmet)]) -> AsyncIterator[dict[str, str]]:
+        yield current()
 
     @event
     def on_endless(self, count: int) -> Endless:
@@ -223,6 +232,18 @@ def test_what_is_no_json_is_refused_as_ever(traced: Traced, frame: str) -> None:
     run(scenario())
 
 
+def test_a_number_that_none_can_hold(traced: Traced) -> None:
+    """As the value of the key it is as none, whoever else would refuse it."""
+
+    async def scenario() -> None:
+        async with connect(Chat) as ws:
+            await ws.send_frame('{"type":"say","msg":"a","times":"1","traceparent":1e999}')
+            await ws.expect("say")
+
+    run(scenario())
+    assert traced.message().parent is None
+
+
 def test_a_binary_frame(traced: Traced) -> None:
     """It brings its trace as a text does."""
 
@@ -325,10 +346,50 @@ def test_a_stream_is_one_span(traced: Traced, kind: str) -> None:
     assert format_trace_id(span.context.trace_id) == TRACE
 
 
+def test_what_is_thrown_into_a_stream(traced: Traced) -> None:
+    """A timeout around a `yield` reaches the handler, which may go on; what is no generator raises it at once."""
+    span = traced.provider.get_tracer("test").start_span("stream")
+
+    async def handler() -> AsyncIterator[str]:
+        try:
+            yield "first"
+        except TimeoutError:
+            yield "late"
+
+    async def scenario() -> None:
+        items = opentelemetry._items(handler(), span, span.end)
+        assert [await anext(items), await items.athrow(TimeoutError())] == ["first", "late"]
+        await items.aclose()
+        with pytest.raises(TimeoutError):
+            await opentelemetry._items(Endless(), span, span.end).athrow(TimeoutError())
+
+    run(scenario())
+    assert [ended.name for ended in traced.spans] == ["stream"]
+
+
+def test_a_stream_whose_dependency_fails(traced: Traced) -> None:
+    """Nothing is streamed, and its span ends."""
+    talk({"type": "unmet_items", "ref": 1})
+    assert (traced.message().attributes or {})["error.type"] == "sold_out"
+
+
 def test_a_stream_that_fails(traced: Traced) -> None:
     """Its span has the exception of the item that was not made."""
     talk({"type": "broken_items", "ref": 1}, frames=2)
     assert (traced.message().attributes or {})["error.type"] == "ZeroDivisionError"
+
+
+def test_metrics_beside(traced: Traced) -> None:
+    """Both observe the same endpoint, whichever came first."""
+    prometheus.instrument(Chat)
+    try:
+        (reply,) = talk({"type": "say", "msg": "hi", KEY: TRACEPARENT})
+        assert reply["type"] == "say"
+        labels = {"endpoint": "Chat", "event": "say"}
+        assert REGISTRY.get_sample_value("socketsundso_received_messages_total", labels) == 1
+    finally:
+        prometheus.uninstrument()
+    assert traced.message().parent is not None
 
 
 def test_a_parameter_of_that_name_stays(traced: Traced) -> None:

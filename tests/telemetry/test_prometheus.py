@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from socketsundso import Endpoint, EventError, event
+from socketsundso import Endpoint, EventError, event, refusals
 from socketsundso.observing import Observer
 from socketsundso.rooms.local import rooms_for
 from socketsundso.server.deflate import packers_of
@@ -59,6 +59,14 @@ def make() -> type[Endpoint]:
         @event
         async def on_fail(self) -> None:
             raise ZeroDivisionError
+
+        @event(thread=False)
+        def on_plain_fail(self) -> None:
+            raise ZeroDivisionError
+
+        @event(timeout_s=30)
+        async def on_wait(self) -> None:
+            await asyncio.Event().wait()
 
         @event(serial_by="room")
         async def on_write(self, room: str) -> Said:
@@ -201,6 +209,7 @@ def test_what_comes_seldom_is_looked_at_each_time(chat: type[Endpoint], monkeypa
         ({"type": "write"}, None, "validation_error"),
         ({"type": "sold_out"}, "refused", "sold_out"),
         ({"type": "fail"}, "failed", "internal_error"),
+        ({"type": "plain_fail"}, "failed", "internal_error"),
     ],
     ids=str,
 )
@@ -305,6 +314,29 @@ def test_streams_and_calls_that_run(chat: type[Endpoint]) -> None:
     assert scraped("streams", endpoint="Chat") == scraped("calls", endpoint="Chat") == 0
 
 
+def test_a_handler_that_is_cancelled(chat: type[Endpoint]) -> None:
+    """By its client, here."""
+
+    async def scenario() -> None:
+        async with connect(chat) as ws:
+            await ws.send("wait", ref=1)
+            await ws.send("cancel", ref=1)
+            await ws.expect("error")
+
+    run(scenario())
+    assert scraped("handler_seconds_count", endpoint="Chat", event="wait", outcome="cancelled") == 1
+
+
+def test_messages_that_slow_readers_did_not_get(chat: type[Endpoint]) -> None:
+    """By why they were dropped."""
+
+    async def scenario() -> None:
+        rooms_for(ROOM).counters.drops["drop_oldest"] += 2
+        assert scraped("dropped_messages_total", backplane="memory", why="drop_oldest") == 2
+
+    run(scenario())
+
+
 def test_broadcasts_and_deliveries(chat: type[Endpoint]) -> None:
     """Those of hubs and endpoints, by the scheme of the backplane, whose state is told, too."""
 
@@ -341,7 +373,7 @@ def test_what_an_endpoint_pushes(chat: type[Endpoint]) -> None:
     @chat.event
     async def on_push(self: Any) -> None:
         await self.send(Said(msg="a"))
-        await self.send({"type": "said", "msg": "b"})
+        await self.send(message={"type": "said", "msg": "b"})
         await self.send_bytes(b"pcm")
         await self.send_bytes(memoryview(b"pcm"))
         await self.send({"type": "seen"})
@@ -355,6 +387,14 @@ def test_what_an_endpoint_pushes(chat: type[Endpoint]) -> None:
     assert scraped("pushed_messages_total", endpoint="Chat", type="said") == 2
     assert scraped("pushed_messages_total", endpoint="Chat", type="seen") == 1
     assert scraped("pushed_messages_total", endpoint="Chat", type="bytes") == 2
+
+
+@pytest.mark.parametrize(("noted", "reason"), [("Bad Request", "bad_request"), ("max_connections", "max_connections")])
+def test_handshakes_that_no_application_saw(chat: type[Endpoint], noted: str, reason: str) -> None:
+    """Whoever refused them, by the phrase of a status or by a bound."""
+    before = scraped("server_handshakes_refused_total", reason=reason) or 0
+    refusals.note(noted)
+    assert scraped("server_handshakes_refused_total", reason=reason) == before + 1
 
 
 def test_compression(chat: type[Endpoint]) -> None:

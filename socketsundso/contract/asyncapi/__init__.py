@@ -5,7 +5,8 @@ An API -> an AsyncAPI document, and a document -> the API: each undoes what the 
     reading       a document, ours or anybody's -> the API
     drafts        the JSON Schemas of the model, and those of AsyncAPI
     protocol      the messages of the protocol itself
-    payloads      a message's envelope and fields as one flat object, and back
+    wires         a message in the envelope of its channel, and back
+    payloads      the same for an envelope that is flat: one object
     parameters    what the handshake takes, in AsyncAPI's words
     nodes         places in documents that anybody may have written
 """

@@ -43,7 +43,20 @@ def flat(
 
     Raises `ContractError` where it is no object.
     """
-    objects = [_extended(each, envelope, list(required)) for each in branches(schema, components)]
+    kind = next(iter(envelope))
+    return extended(schema, envelope, [kind, *required], components, without=kind)
+
+
+def extended(
+    schema: Schema,
+    more: Mapping[str, Schema],
+    required: list[str],
+    components: Mapping[str, Schema],
+    *,
+    without: str = "",
+) -> dict[str, Any]:
+    """`schema`, an object, with more properties before its own, of which it may not have the one `without`."""
+    objects = [_extended(each, more, required, without) for each in branches(schema, components)]
     return objects[0] if len(objects) == 1 else {"anyOf": objects}
 
 
@@ -137,14 +150,16 @@ def _says_nothing(schema: dict[str, Any]) -> bool:
     return not set(schema) - {"title", "description"}
 
 
-def _extended(schema: dict[str, Any], envelope: Mapping[str, Schema], required: list[str]) -> dict[str, Any]:
-    """`schema` with the envelope's keys: the first one before its own, which it may not have, the others behind."""
-    kind = next(iter(envelope))
-    own = {name: each for name, each in schema.get("properties", {}).items() if name != kind}
+def _extended(
+    schema: dict[str, Any], envelope: Mapping[str, Schema], required: list[str], without: str
+) -> dict[str, Any]:
+    own = {name: each for name, each in schema.get("properties", {}).items() if name != without}
     whole: dict[str, Any] = {"type": "object"} | schema
-    whole["properties"] = {kind: envelope[kind], **envelope, **own}
-    whole["required"] = list(dict.fromkeys([kind, *schema.get("required", ()), *required]))
-    for count, more in (("minProperties", 1 + len(required)), ("maxProperties", len(envelope))):
+    whole["properties"] = {**envelope, **own}
+    first = [without] if without else []
+    if needed := list(dict.fromkeys([*first, *schema.get("required", ()), *required])):
+        whole["required"] = needed
+    for count, more in (("minProperties", len(required)), ("maxProperties", len(envelope))):
         if count in whole:
             whole[count] += more
     if "propertyNames" in whole:

@@ -16,8 +16,9 @@ from socketsundso.contract.asyncapi.drafts import references
 from socketsundso.contract.asyncapi.nodes import Node
 from socketsundso.contract.asyncapi.parameters import EXTENSION
 from socketsundso.contract.asyncapi.parameters import read as read_parameters
-from socketsundso.contract.asyncapi.payloads import branches, component_name, fields_of
+from socketsundso.contract.asyncapi.payloads import branches, component_name
 from socketsundso.contract.asyncapi.protocol import NUMBERS
+from socketsundso.contract.asyncapi.wires import envelope_of, fields_in, kind_in, opened
 from socketsundso.contract.model import (
     Api,
     Call,
@@ -32,6 +33,7 @@ from socketsundso.contract.model import (
 from socketsundso.errors import ContractError
 
 _LOCATION = "$message.payload#/"
+_ARRAYS = (("type", "ref", "data"), ("type", "data", "ref"), ("type", "data"))
 TYPE_KEYS = ("type", "action", "event", "kind", "op")
 """What usually names a message, the most usual first; any other key may."""
 
@@ -87,9 +89,10 @@ class _Channel:
         self.place = node.place
         self._name, self._node, self._schemas = name, node, schemas
         self._all = [each.followed() for _, each in node.member("messages").members()]
-        self._payloads: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._payloads: dict[tuple[str, ...], Mapping[str, Any]] = {}
         self._facts = node.member(EXTENSION)
-        self._wire = Wire(self._type_key(), self._ref_key())
+        self._parts = self._read_parts()
+        self._wire = self._read_wire()
         history = "history" in self._facts.texts("features")
         self._numbers = NUMBERS if history else {}
         self._receives: list[Receive] = []
@@ -188,48 +191,58 @@ class _Channel:
 
     def _message(self, node: Node) -> Message:
         payload = self._payload(node)
-        key = self._wire.type_key
-        kind = _constant(payload, key)
+        wire, key = self._wire, self._wire.type_key
+        kind = _constant(kind_in(payload, wire))
+        if kind is None and wire.parts:
+            raise node.error("its payload is no array whose first place has a constant that names it")
         if kind is None:
             raise node.error(
                 f"its payload has no constant {key!r} that names it; give it one: "
                 f'"properties": {{"{key}": {{"const": "{node.place[-1]}"}}}}'
             )
         exact = _schema(node.member(EXTENSION).member("schema"))
+        envelope = envelope_of(payload, wire, self._numbers, has_ref=bool(node.at("correlationId")))
         return Message(
             kind,
-            fields_of(payload, self._envelope(node, payload)) if exact is None else exact,
+            fields_in(payload, wire, envelope) if exact is None else exact,
             node.text("name"),
             node.text("summary"),
             node.text("description"),
             node.flag("deprecated"),
         )
 
-    def _envelope(self, node: Node, payload: Mapping[str, Any]) -> Mapping[str, Schema]:
-        """The part of the payload that is no field of the application."""
-        correlated = [self._wire.ref_key] if node.at("correlationId") else []
-        properties = payload.get("properties", {})
-        own = {key: properties[key] for key in (self._wire.type_key, *correlated) if key in properties}
-        return {**own, **self._numbers}
-
-    def _payload(self, node: Node) -> dict[str, Any]:
-        """A message's payload as one object, or the first of those that it may be."""
+    def _payload(self, node: Node) -> Mapping[str, Any]:
+        """A message's payload as one object, or the first of those that it may be; an array as it is."""
         if node.place not in self._payloads:
             self._payloads[node.place] = self._read_payload(node)
         return self._payloads[node.place]
 
-    def _read_payload(self, node: Node) -> dict[str, Any]:
+    def _read_payload(self, node: Node) -> Mapping[str, Any]:
         payload = node.member("payload")
         if not payload:
             raise node.error("a message without a payload: describe the object that it is")
         schema = _of_json_schema(payload).schema()
         try:
+            if self._parts:
+                return opened(schema, self._schemas)
             first, *others = branches(schema, self._schemas)
         except ContractError as exc:
             raise node.error(str(exc)) from None
         if others and not node.member(EXTENSION).member("schema"):
             raise node.error("its payload is a union of objects: make each of them a message of its own")
         return first
+
+    def _read_parts(self) -> tuple[str, ...]:
+        parts = self._facts.texts("parts")
+        if parts and parts not in _ARRAYS:
+            raise self._facts.error(f"there are no arrays of {', '.join(parts)}; their parts are one of {_ARRAYS}")
+        return parts
+
+    def _read_wire(self) -> Wire:
+        if self._parts:
+            return Wire(parts=self._parts)
+        data_key, is_open = self._facts.text("dataKey"), self._facts.flag("otherKeys")
+        return Wire(self._type_key(), self._ref_key(), data_key, is_open=is_open)
 
     def _type_key(self) -> str:
         """The key whose constant names the messages: said, or the most usual one that all of them have."""
@@ -269,12 +282,11 @@ def _schema(node: Node) -> Schema | None:
 
 
 def _constants(payload: Mapping[str, Any]) -> list[str]:
-    return [key for key in payload.get("properties", {}) if _constant(payload, key) is not None]
+    return [key for key, each in payload.get("properties", {}).items() if _constant(each) is not None]
 
 
-def _constant(payload: Mapping[str, Any], key: str) -> str | None:
-    """The one text that `key` may be, if it is one."""
-    schema = payload.get("properties", {}).get(key)
+def _constant(schema: Any) -> str | None:
+    """The one text that a value of it may be, if it is one."""
     if not isinstance(schema, Mapping):
         return None
     for each in (schema, *(part for part in schema.get("allOf", ()) if isinstance(part, Mapping))):

@@ -7,9 +7,9 @@ An API as an AsyncAPI 3.0.0 document: what is published, and what `reading` make
      "components": {"schemas": {...}, "securitySchemes": {...}}}
 
 The application that is described is the server: it receives what clients send. Every message has its payload in
-`components/schemas`, flat as on the wire. Frames of the protocol itself (errors, the end of a stream, `cancel`,
-history, presence) are messages like others, marked with `"x-socketsundso": {"protocol": true}`; facts that AsyncAPI has
-no words for stand in the `x-socketsundso` of their channel, operation or message.
+`components/schemas`, whole as on the wire, in the channel's envelope. Frames of the protocol itself (errors, the end of
+a stream, `cancel`, history, presence) are messages like others, marked with `"x-socketsundso": {"protocol": true}`;
+facts that AsyncAPI has no words for stand in the `x-socketsundso` of their channel, operation or message.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Any
 from socketsundso.contract.asyncapi import protocol
 from socketsundso.contract.asyncapi.drafts import draft_07
 from socketsundso.contract.asyncapi.parameters import EXTENSION, written
-from socketsundso.contract.asyncapi.payloads import component, fields_of, flat
+from socketsundso.contract.asyncapi.payloads import component
 from socketsundso.contract.asyncapi.protocol import Frame, Ref
+from socketsundso.contract.asyncapi.wires import envelope_of, fields_in, payload, pointer_to_ref
 from socketsundso.contract.model import Api, Call, Channel, Error, Message, Receive, Schema
 from socketsundso.errors import ContractError
 
@@ -92,6 +93,9 @@ class _Channel:
         facts = _told(
             typeKey="" if channel.wire.type_key == "type" else channel.wire.type_key,
             refKey="" if channel.wire.ref_key == "ref" else channel.wire.ref_key,
+            dataKey=channel.wire.data_key,
+            parts=list(channel.wire.parts),
+            otherKeys=channel.wire.is_open,
             features=[name for name in FEATURES if getattr(channel.features, name)],
             security=list(channel.security),
             errors=[_error_facts(each) for each in channel.errors],
@@ -108,6 +112,7 @@ class _Channel:
             receive.event,
             Frame(receive.event, receive.schema, "required" if must else "optional"),
             _told(name=receive.event, deprecated=receive.deprecated),
+            is_closed=True,
         )
         facts = _told(
             stream=receive.stream,
@@ -202,29 +207,34 @@ class _Channel:
         return self._add(key, frame, _told(description=frame.description) | _PROTOCOL)
 
     def _add(
-        self, key: str, frame: Frame, told: dict[str, Any], more: Mapping[str, Schema] = MappingProxyType({})
+        self,
+        key: str,
+        frame: Frame,
+        told: dict[str, Any],
+        more: Mapping[str, Schema] = MappingProxyType({}),
+        *,
+        is_closed: bool = False,
     ) -> dict[str, str]:
         """The reference to this message, which is written once."""
         for known, reference in self._known[frame.type]:
-            if known == (frame, told, more):
+            if known == (frame, told, more, is_closed):
                 return reference
         wire = self.channel.wire
-        ref = {} if frame.ref == "none" else {wire.ref_key: protocol.REF}
-        envelope: dict[str, Schema] = {wire.type_key: {"type": "string", "const": frame.type}, **more, **ref}
-        must = [wire.ref_key] if frame.ref == "required" else []
         try:
-            payload = flat(frame.fields, envelope, must, self._components)
+            whole = payload(wire, frame, more, self._components, is_closed=is_closed)
         except ContractError as exc:
             raise ContractError(f"channel {self.channel.name!r}, message {frame.type!r}: {exc}") from None
         key = _free(key, self._messages)
         name = _free(f"{self.channel.name}.{key}", self._schemas)
-        self._schemas[name] = draft_07(payload)
-        correlated = {"correlationId": {"location": f"$message.payload#/{_escaped(wire.ref_key)}"}} if ref else {}
+        self._schemas[name] = draft_07(whole)
+        has_ref = frame.ref != "none" and wire.has_refs
+        location = f"$message.payload#/{_escaped(pointer_to_ref(wire))}" if has_ref else ""
+        correlated = {"correlationId": {"location": location}} if has_ref else {}
         self._messages[key] = {**told, **correlated} | {"payload": component(name)}
-        if fields_of(payload, {**envelope, **self._numbers}) != frame.fields:
+        if fields_in(whole, wire, envelope_of(whole, wire, self._numbers, has_ref=has_ref)) != frame.fields:
             self._messages[key][EXTENSION] = told.get(EXTENSION, {}) | {"schema": draft_07(frame.fields)}
         reference = _reference("channels", self.channel.name, "messages", key)
-        self._known[frame.type].append(((frame, told, more), reference))
+        self._known[frame.type].append(((frame, told, more, is_closed), reference))
         return reference
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from socketsundso.contract.asyncapi import component_name
 from socketsundso.contract.comparing.containment import Containment, Obstacle
-from socketsundso.contract.model import Api, Call, Channel, Error, Message, Parameter, Receive, Schema
+from socketsundso.contract.model import Api, Call, Channel, Error, Message, Parameter, Receive, Schema, Wire
 
 Breaks = Literal["old clients", "new clients", "none"]
 T = TypeVar("T")
@@ -245,10 +245,7 @@ class _Typed(NamedTuple):
 def _connection(at: str, before: Channel, after: Channel) -> Iterator[Change]:
     if _shape(before.path) != _shape(after.path):
         yield Change(f"{at}/path", before.path, after.path, "old clients", f"nothing is at {before.path} any more")
-    for key in ("type_key", "ref_key"):
-        old, new = getattr(before.wire, key), getattr(after.wire, key)
-        if old != new:
-            yield Change(f"{at}/{key}", old, new, "old clients", f"messages have {new!r} where they had {old!r}")
+    yield from _wire(f"{at}/wire", before.wire, after.wire)
     old, new = before.subprotocols, after.subprotocols
     if set(old) - set(new):
         yield Change(f"{at}/subprotocols", list(old), list(new), "old clients", "one that clients ask for is gone")
@@ -260,6 +257,18 @@ def _connection(at: str, before: Channel, after: Channel) -> Iterator[Change]:
             yield _gone(f"{at}/{name}", had, f"there is no {name} any more, which clients wait for")
         elif has and not had:
             yield _come(f"{at}/{name}", has, f"a server of the old version has no {name}")
+
+
+def _wire(path: str, before: Wire, after: Wire) -> Iterator[Change]:
+    """Another envelope, of which no client understands a message."""
+    old, new = str(before), str(after)
+    if old != new:
+        text = f"messages are {new} now, and were {old}: old clients understand none of them"
+        yield Change(path, old, new, "old clients", text)
+    elif before.is_open and not after.is_open:
+        yield _gone(f"{path}/other_keys", True, "keys beside those of the envelope are errors now")
+    elif after.is_open and not before.is_open:
+        yield _come(f"{path}/other_keys", True, "a server of the old version refuses keys beside the envelope's")
 
 
 def _conduct(path: str, before: Receive, after: Receive) -> Iterator[Change]:

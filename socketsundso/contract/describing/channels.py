@@ -18,8 +18,9 @@ from typing import Any
 from socketsundso.contract.describing import sent
 from socketsundso.contract.describing.codes import codes_of
 from socketsundso.contract.describing.docstrings import Words, words_of, words_of_class
-from socketsundso.contract.describing.sent import Names, Sent
-from socketsundso.contract.model import Call, Channel, Error, Features, Message, Parameter, Receive, Schema, Wire
+from socketsundso.contract.describing.sent import Names, Sent, naming_key
+from socketsundso.contract.describing.wires import wire_of
+from socketsundso.contract.model import Call, Channel, Error, Features, Message, Parameter, Receive, Schema
 from socketsundso.contract.schemas import Components
 from socketsundso.errors import PACKAGE_CODES, EventError
 from socketsundso.handler import Handler, type_arguments
@@ -36,7 +37,8 @@ def described(
     security: Sequence[str] = (),
 ) -> Channel:
     """
-    The channel of an endpoint class at this path. Raises `DefinitionError` for a type that has no schema.
+    The channel of an endpoint class at this path. Raises `DefinitionError` for a type that has no schema, and
+    for an envelope that contracts have no words for.
 
     `parameters` are those of its handshake, `security` names what `Api.security` has.
     """
@@ -54,7 +56,7 @@ def described(
         calls=tuple(told.calls()),
         errors=tuple(Error(code, PACKAGE_CODES[code]) for code in codes_of(endpoint)),
         features=Features(bool(endpoint.history), endpoint.presence_events, endpoint.notify_gaps),
-        wire=Wire(ref_key=endpoint.ref_key),
+        wire=wire_of(endpoint),
         security=tuple(security),
     )
 
@@ -70,7 +72,7 @@ class _Endpoint:
 
     def __init__(self, endpoint: Any, components: Components) -> None:
         self._endpoint, self._components = endpoint, components
-        self._decoder = endpoint._definition.decoder
+        self._decoder, self._framing = endpoint._definition.decoder, endpoint._framing
         is_own = {"resume"} if endpoint.history else set()
         self.handlers: dict[str, Handler[..., Any]] = {
             event: handler
@@ -82,8 +84,10 @@ class _Endpoint:
             event: _choices(handler, self._read(event), handler.said_of_replies(self._read(event), arguments(handler)))
             for event, handler in self.handlers.items()
         }
-        self.pushes = list(sent.pushes(each for each in endpoint.emits if each is not bytes))
-        self._asked = [(each, answer) for asked, answer in endpoint.calls.items() for each in sent.pushes([asked])]
+        messages = [each for each in endpoint.emits if each is not bytes]
+        self.pushes = list(sent.pushes(messages, self._framing))
+        calls = endpoint.calls.items()
+        self._asked = [(each, answer) for asked, answer in calls for each in sent.pushes([asked], self._framing)]
         replies = [each for event in self.handlers for each in self._replies(event)]
         self._names = Names([*replies, *self.pushes, *(each for each, _ in self._asked)])
         self._messages: dict[Hashable, Message] = {}
@@ -95,7 +99,7 @@ class _Endpoint:
 
     def _replies(self, event: str) -> Iterator[Sent]:
         options, is_stream = self.handlers[event].response_options, self._read(event).streams
-        return sent.replies(event, self._choices[event], options, is_stream=is_stream)
+        return sent.replies(event, self._choices[event], options, is_stream=is_stream, framing=self._framing)
 
     def receive(self, event: str) -> Receive:
         handler, read, where = self.handlers[event], self._read(event), f"event {event!r}"
@@ -103,7 +107,7 @@ class _Endpoint:
         may_be_silent = not read.streams and type(None) in self._choices[event]
         return Receive(
             event,
-            self._components.fields(read, self._endpoint._framing),
+            self._components.fields(read, self._framing),
             tuple(map(self.message, self._replies(event))),
             stream=read.streams,
             acknowledged=self._endpoint.acknowledge and may_be_silent,
@@ -136,10 +140,15 @@ class _Endpoint:
         return self._messages[message.key]
 
     def _schema(self, message: Sent) -> Schema:
+        is_flat = self._framing.type_key is not None
         if message.is_silent:
-            return {"type": "object"}
+            return {"type": "object"} if is_flat else {}
         where, options = f"message {message.type!r}", message.options
-        return self._components.outgoing(message.declared, where, without={"type"}, options=options)
+        if message.naming == "frame" and not is_flat:
+            key = self._framing.place[0]
+            return self._components.outgoing(message.declared, where, at=key, options=options)
+        keys = {naming_key(message.naming, self._framing), self._framing.type_key or ""} - {""}
+        return self._components.outgoing(message.declared, where, without=keys, options=options)
 
     def _error(self, kind: type[EventError], where: str) -> Error:
         if kind not in self._errors:

@@ -4,7 +4,8 @@ What an endpoint sends, before it has schemas: which types a declaration stands 
     -> Cat | Dog | None     ->   Sent("cat", Cat), Sent("dog", Dog)
     emits = [Posted]        ->   Sent("posted", Posted)
 
-The `type` of a reply is its class's own, else the event's; that of a push and of a stream's item its class's.
+The `type` of a reply is its class's own, else the event's; that of a push and of a stream's item its class's. In an
+envelope that is not the default one, classes may be named otherwise.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ import re
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from socketsundso.messages import ResponseOptions, is_model_class, kind_of, members, own_types, pushed_type
+from socketsundso.messages import (
+    CANONICAL,
+    Framing,
+    Naming,
+    ResponseOptions,
+    is_model_class,
+    kind_of,
+    members,
+    naming_of,
+    naming_of_replies,
+    own_types,
+    pushed_name,
+)
 
 
 class Sent(NamedTuple):
-    """One kind of message: its `type`, what it is declared as, and how that is written."""
+    """One kind of message: its `type`, what it is declared as, how that is written, and by what it is named."""
 
     type: str
     declared: Any
     options: ResponseOptions = ResponseOptions()
+    naming: Naming = "type"
 
     @property
     def model(self) -> Any:
@@ -38,25 +52,46 @@ class Sent(NamedTuple):
     @property
     def key(self) -> Hashable:
         """Equal for what is declared alike."""
-        return self.type, id(self.model), repr(self.declared), repr(self.options)
+        return self.type, id(self.model), repr(self.declared), repr(self.options), self.naming
 
 
-def replies(event: str, choices: Iterable[Any], options: ResponseOptions, *, is_stream: bool) -> Iterator[Sent]:
+def replies(
+    event: str,
+    choices: Iterable[Any],
+    options: ResponseOptions,
+    *,
+    is_stream: bool,
+    framing: Framing = CANONICAL,
+) -> Iterator[Sent]:
     """What answers an event, or the items of its stream."""
-    for choice in choices:
+    some = [choice for choice in choices if kind_of(choice) is not type(None)]
+    naming = naming_of_replies(some, framing)
+    for choice in some:
         kind = kind_of(choice)
-        if kind is type(None):
-            continue
-        types = own_types(kind) if is_model_class(kind) else []
+        types = _own_types(kind, naming, framing) if is_model_class(kind) else []
         if not types:
-            types = [pushed_type(kind) if is_stream and is_model_class(kind) else event]
-        yield from (Sent(each, choice, options) for each in types)
+            types = [pushed_name(kind, framing) if is_stream and is_model_class(kind) else event]
+        yield from (Sent(each, choice, options, naming) for each in types)
 
 
-def pushes(declared: Iterable[Any]) -> Iterator[Sent]:
+def pushes(declared: Iterable[Any], framing: Framing = CANONICAL) -> Iterator[Sent]:
     """What is listed in `emits`."""
     for kind in (kind for each in declared for kind in members(each)):
-        yield from (Sent(each, kind) for each in own_types(kind) or [pushed_type(kind)])
+        naming = naming_of(kind, framing)
+        types = _own_types(kind, naming, framing) or [pushed_name(kind, framing)]
+        yield from (Sent(each, kind, naming=naming) for each in types)
+
+
+def _own_types(kind: Any, naming: Naming, framing: Framing) -> list[str]:
+    key = naming_key(naming, framing)
+    return own_types(kind, key) if key else []
+
+
+def naming_key(naming: Naming, framing: Framing) -> str:
+    """The key at which a class says what its instances are called; empty where none does."""
+    if naming == "type":
+        return "type"
+    return framing.model_key if naming == "frame" else framing.type_key or ""
 
 
 class Names:

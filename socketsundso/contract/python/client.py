@@ -19,6 +19,7 @@ from socketsundso.contract.model import Api, Channel, Error, Message, Receive, S
 from socketsundso.contract.python.parts import runtime
 from socketsundso.contract.python.text import class_name, docstring, literal
 from socketsundso.contract.python.types import IN_ANNOTATIONS, Field, Models, Types, is_class
+from socketsundso.contract.speaking import refuse_unspeakable
 
 METHODS = frozenset(["open", "close", "state", "pushes", "on", "room", "on_open", "on_state", "on_error", "handle"])
 _RESERVED_PUSHES = {
@@ -43,6 +44,7 @@ def python(api: Api, models: Models = "msgspec") -> str:
 
     Raises `ContractError` where two names fall together, or one has nothing to make an identifier of.
     """
+    refuse_unspeakable(api)
     head = [
         *docstring(_title(api), ""),
         "",

@@ -16,7 +16,7 @@ from pathlib import Path
 from socketsundso.contract.python.types import Models
 
 _FOLDER = Path(__file__).with_name("runtime")
-_PARTS = ("words", "protocol", "waiting", "session", "handshake", "frames", "asynchronous", "synchronous")
+_PARTS = ("words", "protocol", "waiting", "session", "handshake", "frames", "asynchronous", "turns", "synchronous")
 """In the order in which they need each other; before them comes the one that reads and writes."""
 
 _IMPORTS: Mapping[Models, Mapping[str, str]] = {

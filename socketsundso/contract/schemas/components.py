@@ -85,13 +85,15 @@ class Components:
         where: str = "",
         *,
         without: Collection[str] = (),
+        at: str | int = "",
         options: ResponseOptions = ResponseOptions(),  # noqa: B008  # it is frozen
     ) -> dict[str, Any]:
         """
         What the server sends for `annotation`, which is one message: ask for each member of a union.
 
         `without` are keys that are not told, those of the envelope; a schema that has one is not a `$ref` but stands
-        here itself. `options` are the handler's `response_model_*`.
+        here itself. `at` is the key of the one property that is told, of a class that is a whole frame. `options` are
+        the handler's `response_model_*`.
         """
 
         def schema_of(annotation: Any) -> dict[str, Any]:
@@ -102,6 +104,8 @@ class Components:
         if not is_whole(options):
             kind = kind_of(annotation)
             self._unfinished.append((found, lambda schema: selected(self._opened(schema), kind, options)))
+        if at:
+            self._unfinished.append((found, lambda schema: self._at(schema, at)))
         return found
 
     def fields(self, signature: Signature, framing: Framing = CANONICAL) -> dict[str, Any]:
@@ -118,7 +122,8 @@ class Components:
             if parameter.default is None and key not in required:
                 required.append(key)
         found = {"type": "object", "properties": properties, "required": required}
-        return self._give(found if signature.extra == "ignore" else {**found, "additionalProperties": False})
+        takes_any = signature.extra == "ignore" or framing.takes_any
+        return self._give(found if takes_any else {**found, "additionalProperties": False})
 
     def _whole(self, model: Any, where: str, framing: Framing) -> dict[str, Any]:
         """The same of a model that is the message: what it has beside the envelope's keys, or in the data part."""

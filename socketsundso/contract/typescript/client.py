@@ -25,6 +25,7 @@ from socketsundso.contract.identifiers import (
     pascal,
 )
 from socketsundso.contract.model import Api, Channel, Error, Schema
+from socketsundso.contract.speaking import refuse_unspeakable
 from socketsundso.contract.typescript.channels import CALLED, File, Part, errors_of
 from socketsundso.contract.typescript.compact import compact
 from socketsundso.contract.typescript.types import Types, comment, quoted, referred
@@ -50,6 +51,7 @@ def typescript(api: Api) -> str:
 
     Raises `ContractError` for names that cannot be told apart, and for schemas that refer to nothing, or to themselves.
     """
+    refuse_unspeakable(api)
     errors = _own_errors(api)
     file = _named(api, errors)
     parts = [Part(channel, file) for channel in api.channels]

@@ -63,11 +63,11 @@ async def llm_stream(client: Any, url: str) -> Any:
 
 async def pydantic_models(client: Any, url: str) -> Any:
     async with client.Shop(url) as shop:
-        receipt = await shop.receipt(order=7)
+        receipt, closed = await shop.receipt(order=7), await shop.close_shop(minutes=5)
         try:
             await shop.receipt(order=101)
         except client.ShopError as error:
-            return [receipt.order, error.code]
+            return [receipt.order, closed.what, error.code]
 
 
 async def remote_control(client: Any, url: str) -> Any:
@@ -153,11 +153,12 @@ TOLD: dict[str, tuple[Any, Any, str]] = {
     ),
     "pydantic_models": (
         pydantic_models,
-        [7, "not_found"],
+        [7, "closed for 5 minutes", "not_found"],
         """
         const shop = open(Shop, url);
         const receipt = await shop.receipt({ order: 7 });
-        return [receipt.order, (await failure(shop.receipt({ order: 101 }))).code];
+        const closed = await shop.closeShop({ minutes: 5 });
+        return [receipt.order, closed.what, (await failure(shop.receipt({ order: 101 }))).code];
         """,
     ),
     "remote_control": (

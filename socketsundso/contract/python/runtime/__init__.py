@@ -10,5 +10,6 @@ What every generated Python client brings. Nothing imports it to run it: `parts`
     handshake     how a connection is asked for, why there is none, and when to ask again
     frames        a connection of `websockets` that hands over messages without a queue between
     asynchronous  the client for asyncio
+    turns         a TLS connection for several threads
     synchronous   the client for threads
 """

@@ -32,6 +32,7 @@ from socketsundso.contract.python.runtime.handshake import (
 )
 from socketsundso.contract.python.runtime.protocol import _RESUME, _Channel, _Event, _Resumed, _RoomResumed
 from socketsundso.contract.python.runtime.session import _added, _log, _Session
+from socketsundso.contract.python.runtime.turns import _with_turns
 from socketsundso.contract.python.runtime.waiting import _Ended, _Exchange, _Listener, _Source
 from socketsundso.contract.python.runtime.words import (
     _P,
@@ -320,7 +321,7 @@ class _ClientSync(Generic[_PushT]):
             request.url,
             additional_headers=request.headers,
             subprotocols=_offered(self._channel, options.get("subprotocols")),
-            **{"max_size": _MAX_SIZE, **options.get("connect", {})},
+            **_with_turns(request.url, {"max_size": _MAX_SIZE, **options.get("connect", {})}),
         )
         return connection
 
