@@ -60,8 +60,8 @@ class PackedFraming(Framing):
     """What `unpacked` is in JSON. Raises `DefinitionError` for an envelope that is nothing but JSON."""
 
     def __init__(self, unpacked: Framing, codec: Codec) -> None:
-        if not isinstance(unpacked, FlatFraming | NestedFraming | ArrayFraming):
-            raise DefinitionError(f"this envelope is JSON by definition, so there is none in {codec.name}")
+        if type(unpacked) not in (FlatFraming, NestedFraming, ArrayFraming):
+            raise DefinitionError(f"messages in this envelope are JSON, as its name says, and not {codec.name}")
         self.codec, self._unpacked = codec, unpacked
         self.type_place, self.ref_place, self.place = unpacked.type_place, unpacked.ref_place, unpacked.place
         self.type_key, self.ref_key = unpacked.type_key, unpacked.ref_key

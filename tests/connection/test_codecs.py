@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from socketsundso import ArrayEnvelope, DefinitionError, Depends, Endpoint, Envelope, binary, event
+from socketsundso import ArrayEnvelope, DefinitionError, Depends, Endpoint, Envelope, JsonRpc, binary, event
 from tests.harness import Peer, talk
 
 MSGPACK = {"subprotocols": ["socketsundso.msgpack"]}
@@ -579,6 +579,12 @@ def test_other_codecs_are_refused_at_import(given: Any) -> None:
     """What is no codec, and a name that no subprotocol can have."""
     with pytest.raises(DefinitionError, match="codecs"):
         type("App", (Endpoint,), {"codecs": given})
+
+
+def test_json_rpc_is_json() -> None:
+    """As its name says."""
+    with pytest.raises(DefinitionError, match="are JSON"):
+        type("App", (Chat,), {"envelope": JsonRpc()})
 
 
 def test_it_is_read_once() -> None:
