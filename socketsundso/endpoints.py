@@ -82,7 +82,9 @@ from socketsundso.handler import AliasGenerates, Handler, checked_tags, type_arg
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
     CANONICAL,
+    JSON,
     AnyEnvelope,
+    Codec,
     Decoder,
     Definition,
     Envelope,
@@ -95,9 +97,11 @@ from socketsundso.messages import (
     are_overridden,
     cancel_route,
     complete_route,
+    declared_codecs,
     error_frame,
     framing_of,
     item_route,
+    packed,
     replies_of,
     reply_route,
     written,
@@ -165,6 +169,7 @@ _COMPILED = frozenset(
         "authenticate_within_s",
         "before",
         "calls",
+        "codecs",
         "deflate_min",
         "disclose_events",
         "emits",
@@ -209,14 +214,15 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     Both concern parameters: a model has its own config. `include_input=False` keeps what peers sent out of error
     frames; `disclose_events=False` does not list the events to who asks for an unknown one; `max_errors` and
     `max_error_bytes` bound an error frame; `legacy_errors` restores 0.0.x's, which has only `errors`. `subprotocols`,
-    the first of which that the client offers is accepted. `text_pings = {"ping": "pong"}`: texts that are answered as
-    they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from how many
-    bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for none, None,
-    the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on that runs
-    when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose handler
-    returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run beside each
-    other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the server asks of
-    its clients, with the types of the answers (docs/calls.md). Those of rooms:
+    the first of which that the client offers is accepted. `codecs = ["json", "msgpack"]`, or a mapping of subprotocols
+    to these: what clients may have their messages in (docs/msgpack.md). `text_pings = {"ping": "pong"}`: texts that are
+    answered as they are, or not at all where the answer is None, before they are read as messages. `deflate_min`: from
+    how many bytes on messages are compressed where permessage-deflate was negotiated with our own server, "off" for
+    none, None, the default, for what the server is set to. `disconnect_grace_s`: how many seconds a handler may go on
+    that runs when its peer leaves; then it is cancelled. `acknowledge = True` answers a request with a `ref` whose
+    handler returns None, too. `max_streams`, `max_concurrent`: how many streams and uploads of one connection run
+    beside each other, and how many requests of an event with `concurrent=True`. `calls = {Ask: Answer}` is what the
+    server asks of its clients, with the types of the answers (docs/calls.md). Those of rooms:
 
     `backplane` names the engine by URL; without it the environment's SOCKETSUNDSO_BACKPLANE counts, else
     memory. `emits` lists the types of messages that are pushed, `bytes` for binary frames; anything else is refused
@@ -248,6 +254,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     max_error_bytes: ClassVar[int] = 65_536
     legacy_errors: ClassVar[bool] = False
     subprotocols: ClassVar[Sequence[str]] = ()
+    codecs: ClassVar[Sequence[str] | Mapping[str, str]] = ()
     text_pings: ClassVar[Mapping[str, str | None]] = MappingProxyType({})
     deflate_min: ClassVar[DeflateMin] = None
     disconnect_grace_s: ClassVar[float] = 10.0
@@ -293,7 +300,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _handlers: ClassVar[Handlers]
     _binary_handlers: ClassVar[tuple[BinaryHandler[..., Any], ...]] = ()  # one or none; by itself it would be a method
     _declaration: ClassVar[Declaration]
-    _framing: ClassVar[Framing] = CANONICAL  # what `envelope` is compiled to
+    _framing: Framing = CANONICAL  # what `envelope` is compiled to, of a connection in its codec
+    _codecs: ClassVar[Mapping[str, Codec]] = MappingProxyType({})  # by subprotocol
+    _packed: ClassVar[Mapping[Codec, Definition]] = MappingProxyType({})  # of those that are not JSON
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
     _send_answer: ClassVar[Any] = staticmethod(Peer.send_body)  # of a peer and a body
@@ -309,7 +318,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _questions: ClassVar[Questions | None] = None  # what `calls` is compiled to
     _calls: Calls | None = None  # of a connection whose class has some
     _handshake: Mapping[str, Any] = MappingProxyType({})  # what FastAPI took of it for dependencies
-    _overridden: ClassVar[tuple[Decoder, Definition]]  # the last one with overrides, and what it was made from
+    # by framing, the last one with overrides, and what it was made from
+    _overridden: ClassVar[Mapping[Framing, tuple[Decoder, Definition]]]
     _deadlines: Deadlines | None = None  # while it is open, and where there are any
     _user_expires_at: Expiry = None
     _used: dict[object, list[int]] | None = None  # what rate limits have let pass
@@ -368,7 +378,14 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         cls.security = check_security(cls.__name__, cls.security)
         cls._own_middleware = ()
         cls._own_observers, cls._observers = (), cls._all_observers()
-        cls._definition = Definition(Decoder({}), policy, charge=cls._gate().charge)
+        cls._codecs = cls._declared_codecs()
+        charge = cls._gate().charge
+        cls._definition = Definition(Decoder({}, framing=cls._framing), policy, charge=charge)
+        cls._packed = {
+            codec: Definition(Decoder({}, framing=framing), policy.packed(framing), charge=charge)
+            for codec in dict.fromkeys(cls._codecs.values())
+            if (framing := packed(cls._framing, codec)) is not cls._framing
+        }
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
 
@@ -380,12 +397,30 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     @classmethod
     def _compile(cls, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]) -> None:
-        mine = cls._definition
+        changed = tuple(changed)
+        cls._definition = cls._with_changed(cls._definition, handlers, changed)
+        cls._packed = {codec: cls._with_changed(mine, handlers, changed) for codec, mine in cls._packed.items()}
+
+    @classmethod
+    def _with_changed(
+        cls, mine: Definition, handlers: Mapping[str, Handler[..., Any]], changed: Iterable[str]
+    ) -> Definition:
         decoder = cls._compiled(mine.decoder, handlers, changed)
         if decoder.converses and not mine.decoder.converses:
-            cls._definition = mine.copy(decoder)  # connections that are open cannot learn that
-        else:
-            mine.decoder = decoder
+            return mine.copy(decoder)  # connections that are open cannot learn that
+        mine.decoder = decoder
+        return mine
+
+    @classmethod
+    def _declared_codecs(cls) -> Mapping[str, Codec]:
+        found = declared_codecs(cls.__name__, cls.codecs)
+        check_subprotocols(cls.__name__, tuple(found), "codecs")
+        if found and cls._binary_handlers:
+            raise DefinitionError(
+                f"{cls.__name__} has `codecs`, so that a binary frame may be a message, and a @binary method, which "
+                "gets them all; leave one of the two"
+            )
+        return found
 
     def _attach(self, handlers: Mapping[str, Any], changed: Iterable[str]) -> None:
         is_served = "_peer" in vars(self) and self._peer.loop is not None
@@ -423,7 +458,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         """The routes with those of the changed events anew; the others stay, so that 1,000 events are 1,000 steps."""
         namespace = {cls.__name__: cls, **vars(cls)}
         arguments = type_arguments(cls)
-        routes, gate = dict(before.routes), cls._gate()
+        routes, gate, framing = dict(before.routes), cls._gate(), before.framing
         style: Any = {"extra": cls.extra, "alias_generator": cls.alias_generator}
         converses = (
             before.converses or (cls.acknowledge and not cls._framing.answers_requests) or cls._questions is not None
@@ -434,7 +469,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
                 own = unbound(handlers[event])
                 routes[event] = route = own.compile(
                     namespace,
-                    framing=cls._framing,
+                    framing=framing,
                     event=event,
                     arguments=arguments(own),
                     endpoint=cls,
@@ -453,21 +488,21 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         converses = converses or (binary is not None and binary.conduct is not None)
         if converses:
             cls._refuse_controls(handlers, uploads)
-            routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(cls._framing)
+            routes["cancel"] = before.routes["cancel"] if before.converses else cancel_route(framing)
         if cls._questions is not None:
-            routes["reply"] = before.routes.get("reply") or reply_route(cls._framing)
+            routes["reply"] = before.routes.get("reply") or reply_route(framing)
         if uploads and not before.uploads:
-            routes |= {"item": item_route(cls._framing), "complete": complete_route(cls._framing)}
+            routes |= {"item": item_route(framing), "complete": complete_route(framing)}
         if any(unbound(handlers[event]).errors for event in changed if event in handlers):
             check_errors(cls.__name__, handlers)
         decoder = Decoder(
             routes,
-            framing=cls._framing,
+            framing=framing,
             disclose_events=cls.disclose_events,
             converses=converses,
             uploads=uploads,
-            texts=declared_pings(cls.__name__, cls.text_pings, cls._framing),
-            batches=declared_batches(cls._framing),
+            texts=declared_pings(cls.__name__, cls.text_pings, framing),
+            batches=declared_batches(framing),
             binary=binary,
         )
         check_handshake(cls.__name__, decoder)
@@ -511,16 +546,19 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             )
 
     @classmethod
-    def _with_overrides(cls, app: Any) -> Definition:
-        """The class's definition, or what it is with the overrides of today."""
-        plain, overrides = cls._definition, cls._overrides(app)
+    def _with_overrides(cls, plain: Definition, app: Any) -> Definition:
+        """The class's definition, in one of its codecs, or what it is with the overrides of today."""
+        overrides = cls._overrides(app)
         if not are_overridden(plain.decoder.overridable, overrides):
             return plain
-        known = vars(cls).get("_overridden")
+        all_known = vars(cls).get("_overridden", {})
+        known = all_known.get(plain.framing)
         if known is None or known[0] is not plain.decoder or known[1].overrides != overrides:
-            decoder = cls._compiled(Decoder({}), cls._handlers, cls._handlers, overrides)
-            known = cls._overridden = plain.decoder, plain.copy(decoder, overrides)
-        return known[1]
+            decoder = cls._compiled(Decoder({}, framing=plain.framing), cls._handlers, cls._handlers, overrides)
+            known = plain.decoder, plain.copy(decoder, overrides)
+            cls._overridden = {**all_known, plain.framing: known}
+        overridden: Definition = known[1]
+        return overridden
 
     @classmethod
     def _overrides(cls, app: Any) -> dict[Any, Callable[..., Any]]:
@@ -963,7 +1001,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     @functools.cached_property
     def _peer(self) -> Peer:
-        return Peer(self.websocket, self.subprotocols)
+        return Peer(self.websocket, self.subprotocols, self._codecs)
 
     @functools.cached_property
     def _answered(self) -> Answered:
@@ -991,6 +1029,9 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if self._observers:
             self._be_observed()
         try:
+            if self._packed:
+                peer.on_accept = self._speak
+                self._speak(peer.subprotocol)
             if self._definition.decoder.overridable:
                 await self._look_up_dependencies()
             if await self._connected():
@@ -1140,15 +1181,31 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     async def _look_up_dependencies(self) -> None:
         """Which are overridden, and what they take of the handshake. Raises what FastAPI refuses that with."""
-        cls, websocket = type(self), self.websocket
-        self._definition = cls._with_overrides(websocket.scope.get("app"))
+        self._define()
+        handshake = handshake_of(self._definition.decoder)
+        if handshake is not None:
+            self._handshake = await handshake.solve(self.websocket, type(self).__name__)
+
+    def _speak(self, subprotocol: str | None) -> None:
+        """Read and write messages in what was negotiated."""
+        cls, codec = type(self), JSON if subprotocol is None else self._codecs.get(subprotocol, JSON)
+        if codec is self._framing.codec:
+            return
+        self._framing = packed(cls._framing, codec)
+        self._peer.frame_as(codec.is_binary)
+        self._define()
+        if cls._questions is not None and self._calls is not None:
+            self._calls = Calls(self._peer, cls._questions, self._framing)
+
+    def _define(self) -> None:
+        """What frames are to this connection: in its codec, with the overrides of today, and its own handlers."""
+        cls = type(self)
+        plain = cls._packed.get(self._framing.codec, cls._definition)
+        self._definition = cls._with_overrides(plain, self.websocket.scope.get("app"))
         if (own := self.__dict__.get("_own_handlers")) is not None:
             of_class = cls._handlers
             changed = [event for event in {**of_class, **own} if unbound(own.get(event)) is not of_class.get(event)]
             self._recompile(own, changed, taken=False)
-        handshake = handshake_of(self._definition.decoder)
-        if handshake is not None:
-            self._handshake = await handshake.solve(websocket, cls.__name__)
 
     async def _farewell(self, code: int) -> None:
         try:

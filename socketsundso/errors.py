@@ -305,6 +305,12 @@ class MalformedFrame(FrameError):
     reason = "malformed JSON"
 
 
+class MalformedMsgpack(MalformedFrame):
+    """The frame is not MessagePack, where that was negotiated. Closes 1003."""
+
+    reason = "malformed MessagePack"
+
+
 class InvalidUTF8(FrameError):
     """A binary frame that is not UTF-8. Closes 1007."""
 

@@ -38,6 +38,7 @@ from socketsundso.messages import (
     is_model,
     item_encoder,
     json_model_fields,
+    packed_encoder,
     refuse_beside,
     returned_model,
     signature,
@@ -272,7 +273,8 @@ class Handler(Generic[P, R]):
 
     def _encoder(self, read: Signature, arguments: Mapping[Any, Any], framing: Framing) -> Encodes:
         encode = item_encoder if read.streams else encoder_for
-        return encode(read.event, self._model_for(read, arguments), self.response_options, framing)
+        encoder = encode(read.event, self._model_for(read, arguments), self.response_options, framing.unpacked)
+        return packed_encoder(encoder, framing) if framing.codec.is_binary else encoder
 
     def _runs_in_thread(self, read: Signature) -> bool:
         return self.thread and not self.is_coroutine and not read.is_generator

@@ -32,8 +32,11 @@ ROOMS = [
 WINGS = {
     "messages": [
         {"aliases", "codegen", "core_schemas", "disclosure", "teardown", "refs", "canonical"},
+        {"structs"},
+        {"codecs"},
         {"framing"},
-        {"declared", "structs", "error_frames", "markers", "envelopes", "json_rpc", "raw_fields"},
+        {"packed_framing"},
+        {"declared", "error_frames", "markers", "envelopes", "json_rpc", "raw_fields"},
         {"forms", "naming", "whole_frames"},
         {"annotations"},
         {"plain_models", "signature"},
@@ -43,6 +46,7 @@ WINGS = {
         {"built_models"},
         {"route", "writers"},
         {"decoder", "dependencies", "replies"},
+        {"packed_replies"},
         {"definition", "pushes", "details"},
         {"items", "questions", "binary"},
     ],
@@ -143,7 +147,7 @@ ONLY_IN = {
     "click": {"cli"},
     "opentelemetry": {"telemetry/opentelemetry"},
     "prometheus_client": {"telemetry/prometheus"},
-    "orjson": {"messages/values", "messages/plain_models"},
+    "orjson": {"messages/values", "messages/plain_models", "messages/codecs"},
 }
 """Foreign libraries that are imported nowhere else, by module or folder."""
 

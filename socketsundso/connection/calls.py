@@ -200,7 +200,7 @@ class Calls:
         if isinstance(answer, Refusal):
             asked.fail(CallRefused(answer.code, answer.message))
         elif not asked.answer.done():
-            asked.answer.set_result(bytes(message.answer) if asked.as_json else answer)
+            asked.answer.set_result(asked.expected.json_in(message) if asked.as_json else answer)
         return None
 
     def _ring_at(self, until: float, loop: asyncio.AbstractEventLoop) -> None:

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
@@ -68,15 +68,15 @@ def fitting_reason(reason: str) -> str:
     return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
 
 
-def check_subprotocols(owner: str, names: Sequence[str]) -> None:
+def check_subprotocols(owner: str, names: Sequence[str], attribute: str = "subprotocols") -> None:
     """RFC 6455, 4.1: each is a token of HTTP, and all of them are unique. Raises `DefinitionError`."""
     if isinstance(names, str) or not all(isinstance(name, str) and _TOKEN.fullmatch(name) for name in names):
         raise DefinitionError(
-            f"{owner}.subprotocols is {names!r}; it is a sequence of names without spaces or commas, "
+            f"{owner}.{attribute} is {names!r}; it is a sequence of names without spaces or commas, "
             "such as ('chat.v2', 'chat.v1')"
         )
     if len(set(names)) != len(names):
-        raise DefinitionError(f"{owner}.subprotocols names one twice: {names!r}")
+        raise DefinitionError(f"{owner}.{attribute} names one twice: {names!r}")
 
 
 DeflateMin = int | Literal["off"] | None
@@ -121,6 +121,16 @@ class Departure(asyncio.Event):
         return self.wait().__await__()
 
 
+class BinaryWriter:
+    """Writes what is written in `texts` as binary frames."""
+
+    __slots__ = ("texts", "write", "write_binary", "write_soon")
+
+    def __init__(self, texts: Writer) -> None:
+        self.texts = texts
+        self.write = self.write_soon = self.write_binary = texts.write_binary
+
+
 class Peer:
     """The other side of one connection. Made before it is accepted; `observe` begins, `release` ends its work."""
 
@@ -133,10 +143,12 @@ class Peer:
         "closed",
         "closing",
         "gone",
+        "is_binary",
         "left",
         "loop",
         "negotiable",
         "offered",
+        "on_accept",
         "receive",
         "send",
         "subprotocol",
@@ -144,16 +156,19 @@ class Peer:
         "writer",
     )
 
-    def __init__(self, websocket: WebSocket, subprotocols: Sequence[str] = ()) -> None:
+    def __init__(self, websocket: WebSocket, subprotocols: Sequence[str] = (), codecs: Iterable[str] = ()) -> None:
         self.websocket = websocket
         # some servers and test clients split a header that is empty, or not there, into one empty name
         self.offered: Sequence[str] = [name for name in websocket.scope.get("subprotocols") or () if name]
-        # what is, or will be, accepted: the first of ours that the client offers
-        self.subprotocol = next((name for name in subprotocols if name in self.offered), None)
+        # what is, or will be, accepted: the first of ours that the client offers; those of codecs need not be
+        ours = (*(name for name in codecs if name not in subprotocols), *subprotocols)
+        self.subprotocol = next((name for name in ours if name in self.offered), None)
         self.negotiable = not (subprotocols and self.offered) or self.subprotocol is not None
         self.receive: Receive = websocket._receive
         self.send: Send = websocket._send  # the server's; that of the outbound queue while there is one
         self.writer: Writer | None = None  # takes texts without a coroutine, where the server has that
+        self.is_binary = False  # messages go out in binary frames
+        self.on_accept: Callable[[str | None], None] | None = None  # told the subprotocol, while it is accepted
         self.accepted = websocket.application_state is WebSocketState.CONNECTED
         # the code that this side closed with, or that of a peer that left handlers behind which took too long
         self.closed: int | None = None
@@ -210,7 +225,7 @@ class Peer:
     def observe(self, deflate_min: DeflateMin = None) -> None:
         """Note what users do through the `WebSocket`: accept, close, and sends that find the peer gone."""
         self.loop = asyncio._get_running_loop()  # None where the server is not asyncio's
-        self.writer = writer_of(self.websocket.scope, self.send)
+        self._write_by(writer_of(self.websocket.scope, self.send))
         if deflate_min is not None and (wire := wire_of(self.websocket.scope)) is not None:
             wire.compress_from(None if deflate_min == "off" else deflate_min)
         self.websocket._send = self._observed_send
@@ -220,7 +235,10 @@ class Peer:
         if kind == "websocket.close":
             await self._send_close(message)
         elif kind == "websocket.accept":
-            await self._noting_loss(self._with_subprotocol(message))
+            message = self._with_subprotocol(message)
+            if self.on_accept is not None:
+                self.on_accept(self.subprotocol)
+            await self._noting_loss(message)
             self.accepted = True
         else:
             await self._noting_loss(message)
@@ -302,7 +320,7 @@ class Peer:
             self.left = code
         self.tell_departure()
         self._unqueue_outbound()
-        self.writer = self.closing = None
+        self.writer = self.closing = self.on_accept = None
         self.websocket._send = self.send
 
     def receive_by(self, receive: Receive) -> None:
@@ -311,11 +329,20 @@ class Peer:
 
     # ---- what is sent
 
+    def frame_as(self, binary: bool) -> None:
+        """From now on messages go out in binary frames, or in texts."""
+        writer = self.writer.texts if isinstance(self.writer, BinaryWriter) else self.writer
+        self.is_binary = binary
+        self._write_by(writer)
+
+    def _write_by(self, writer: Writer | None) -> None:
+        self.writer = BinaryWriter(writer) if self.is_binary and writer is not None else writer
+
     async def send_body(self, body: bytes) -> None:
-        """Send a text, in order with everything else. Raises `WebSocketDisconnect` if the peer is gone."""
+        """Send a message, in order with everything else. Raises `WebSocketDisconnect` if the peer is gone."""
         self.require()
         try:
-            await self.send({"type": "websocket.send", "text": body.decode()})
+            await self.send(_binary(body) if self.is_binary else {"type": "websocket.send", "text": body.decode()})
         except (OSError, RuntimeError) as exc:
             raise self._disconnect_for(exc) from exc
 
@@ -323,21 +350,33 @@ class Peer:
         """The same with a binary frame."""
         self.require()
         try:
-            await self.send({"type": "websocket.send", "bytes": data})
+            await self.send(_binary(data))
         except (OSError, RuntimeError) as exc:
             raise self._disconnect_for(exc) from exc
 
     def write(self, body: bytes) -> bool:
-        """Write a text if that needs no waiting; False: it is still to be sent."""
+        """Write a message if that needs no waiting; False: it is still to be sent."""
         return self.writer is not None and self.writer.write(body)
 
     async def send_reply(self, body: bytes) -> None:
         """The same for a reply, whose handler does not care whether the peer is still there."""
         if self.closed is None and not self.gone:
             try:
-                await self.send({"type": "websocket.send", "text": body.decode()})
+                await self.send(_binary(body) if self.is_binary else {"type": "websocket.send", "text": body.decode()})
             except (OSError, RuntimeError) as exc:
                 self._note_unsent(exc)  # the next receive tells the code
+
+    def write_text(self, text: bytes) -> bool:
+        """`write` of a text, whatever messages are."""
+        return not self.is_binary and self.write(text)
+
+    async def send_text_reply(self, text: bytes) -> None:
+        """As `send_reply`."""
+        if self.closed is None and not self.gone:
+            try:
+                await self.send({"type": "websocket.send", "text": text.decode()})
+            except (OSError, RuntimeError) as exc:
+                self._note_unsent(exc)
 
     def write_binary(self, data: bytes) -> bool:
         """The same with a binary frame."""
@@ -347,7 +386,7 @@ class Peer:
         """As `send_reply`, with a binary frame."""
         if self.closed is None and not self.gone:
             try:
-                await self.send({"type": "websocket.send", "bytes": data})
+                await self.send(_binary(data))
             except (OSError, RuntimeError) as exc:
                 self._note_unsent(exc)
 
@@ -407,7 +446,7 @@ class Peer:
         self._connection = connection = Connection(self.send, queue, on_slow_peer, wire, framing)
         self.send = connection.send
         if self.writer is not None:
-            self.writer = connection
+            self._write_by(connection)
         return connection
 
     def _unqueue_outbound(self) -> None:
@@ -416,6 +455,10 @@ class Peer:
         if connection is not None:
             connection.close()
             self.send = connection.send_at_once  # no cycle through the connection is left
+
+
+def _binary(data: bytes) -> Message:
+    return {"type": "websocket.send", "bytes": data}
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:

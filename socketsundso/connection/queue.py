@@ -98,7 +98,8 @@ class Outgoing:
             self._framed = {}
         out = self._framed.get(framing)
         if out is None:
-            out = self._framed[framing] = Outgoing(framing.frame(self.payload))
+            kind = BinaryOutgoing if framing.codec.is_binary else Outgoing
+            out = self._framed[framing] = kind(framing.frame(self.payload))
         return out
 
     @property

@@ -38,7 +38,7 @@ class TextPing:
 
     def send(self, peer: Peer) -> Any:
         """Answer it. None: that is done, else the coroutine that does it."""
-        return None if self._answer is None or peer.write(self._answer) else peer.send_reply(self._answer)
+        return None if self._answer is None or peer.write_text(self._answer) else peer.send_text_reply(self._answer)
 
 
 def declared_pings(owner: str, given: Any, framing: Framing) -> Mapping[str, TextPing]:

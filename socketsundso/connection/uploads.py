@@ -22,7 +22,7 @@ from pydantic_core import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.errors import EventError
-from socketsundso.messages import ITEM_KEY, Field
+from socketsundso.messages import ITEM_KEY, Field, Misshapen, unsayable
 
 CREDIT = 16
 """So many items may be ahead of the handler."""
@@ -148,7 +148,13 @@ def item_in(message: Any) -> bytes | ValidationError:
             return exc.with_traceback(None)
         data = message.route.framing.data_of(message.text)
         raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])[ITEM_KEY]
-    return bytes(raw)  # a Raw keeps its whole frame
+        return bytes(raw)
+    framing = message.route.framing
+    try:
+        json: bytes = framing.codec.json_of(raw)  # of its own: a Raw keeps its whole frame
+    except Misshapen as exc:
+        return unsayable(exc, (*framing.place, ITEM_KEY))
+    return json
 
 
 uploading: ContextVar[Upload | None] = ContextVar("socketsundso_uploading", default=None)

@@ -12,6 +12,9 @@ Knows no connection. One module per question:
     structs       Structs in pydantic's eyes, and pydantic's classes in msgspec's
     envelopes     in what messages stand, as endpoints declare it
     framing       the same, compiled: how frames are read and written
+    codecs        in which bytes frames say it: JSON, or MessagePack
+    packed_framing   an envelope in another codec
+    packed_replies   replies in another codec, without JSON between where that is the same
     json_rpc      the same of JSON-RPC 2.0
     canonical     what is between the two: the form that messages have within the package
     refs          what a `ref` may be
@@ -55,6 +58,12 @@ from socketsundso.messages.binary import encode_any as encode_any
 from socketsundso.messages.binary import read_binary as read_binary
 from socketsundso.messages.binary import replies_of as replies_of
 from socketsundso.messages.canonical import numbered as numbered
+from socketsundso.messages.codecs import JSON as JSON
+from socketsundso.messages.codecs import Codec as Codec
+from socketsundso.messages.codecs import Frame as Frame
+from socketsundso.messages.codecs import Misshapen as Misshapen
+from socketsundso.messages.codecs import declared_codecs as declared_codecs
+from socketsundso.messages.codecs import text_of as text_of
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of
@@ -100,11 +109,9 @@ from socketsundso.messages.framing import Framing as Framing
 from socketsundso.messages.items import item_encoder as item_encoder
 from socketsundso.messages.json_rpc import NULL_RESULT as NULL_RESULT
 from socketsundso.messages.json_rpc import JsonRpc as JsonRpc
-from socketsundso.messages.judge import Frame as Frame
 from socketsundso.messages.judge import core_alias as core_alias
 from socketsundso.messages.judge import json_model_fields as json_model_fields
 from socketsundso.messages.judge import size_of as size_of
-from socketsundso.messages.judge import text_of as text_of
 from socketsundso.messages.markers import Dependency as Dependency
 from socketsundso.messages.markers import Depends as Depends
 from socketsundso.messages.markers import are_alike as are_alike
@@ -112,6 +119,8 @@ from socketsundso.messages.naming import Naming as Naming
 from socketsundso.messages.naming import own_types as own_types
 from socketsundso.messages.naming import pushed_fields as pushed_fields
 from socketsundso.messages.naming import pushed_type as pushed_type
+from socketsundso.messages.packed_framing import packed as packed
+from socketsundso.messages.packed_replies import packed_encoder as packed_encoder
 from socketsundso.messages.pushes import BYTES as BYTES
 from socketsundso.messages.pushes import Emitted as Emitted
 from socketsundso.messages.pushes import encode_push as encode_push
@@ -124,6 +133,7 @@ from socketsundso.messages.questions import Questions as Questions
 from socketsundso.messages.questions import Refusal as Refusal
 from socketsundso.messages.questions import asked_by_anybody as asked_by_anybody
 from socketsundso.messages.questions import revived as revived
+from socketsundso.messages.raw_fields import unsayable as unsayable
 from socketsundso.messages.refs import Ref as Ref
 from socketsundso.messages.replies import ResponseOptions as ResponseOptions
 from socketsundso.messages.replies import encoder_for as encoder_for

@@ -22,9 +22,10 @@ import msgspec
 from msgspec import Raw
 
 from socketsundso.errors import MalformedFrame
-from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent
-from socketsundso.messages.framing import CANONICAL, Framing, Misshapen
-from socketsundso.messages.judge import Frame, check_syntax, text_of
+from socketsundso.messages.codecs import Frame, Misshapen, text_of
+from socketsundso.messages.error_frames import MalformedMessage, MessageError, UnknownEvent, malformed
+from socketsundso.messages.framing import CANONICAL, Framing
+from socketsundso.messages.judge import check_syntax
 from socketsundso.messages.refs import BAD_REF, UNREADABLE, Ref, read_ref
 from socketsundso.messages.route import Refused, Route, Unread
 from socketsundso.messages.structs import by_pydantic
@@ -84,7 +85,7 @@ class Decoder:
             tag += _PADDING_TAG
         padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
         structs = tuple(route.struct for route in self.routes.values())
-        self.decode = msgspec.json.Decoder(Union[(padding, *structs)], dec_hook=by_pydantic).decode
+        self.decode = self.framing.codec.decoder(Union[(padding, *structs)], by_pydantic)
         if (response := self.framing.response) is not None and "reply" in self.routes:
             self.decode = functools.partial(_decode_either, self.decode, self._responses(response))
         if self.texts:
@@ -119,7 +120,7 @@ class Decoder:
 
         Raises `MalformedFrame` or `InvalidUTF8` (the connection ends), `MalformedMessage` or `UnknownEvent`.
         """
-        text = frame if isinstance(frame, str) else text_of(frame)
+        text = frame if isinstance(frame, str) else self._text(frame)
         try:
             peek = self.framing.peek(text)
             return Unread(self.routes[peek.type], peek.ref, text)
@@ -151,19 +152,29 @@ class Decoder:
 
     def missing_ref(self, frame: Frame) -> MessageError:
         """The error for a message that needs a `ref` and has none, or none that is valid."""
-        text, place = text_of(frame), [self.framing.ref_place]
+        place = [self.framing.ref_place]
+        try:
+            text = self._text(frame)
+        except MalformedMessage as exc:
+            return exc
         given = self.framing.outline(text).ref
         if given is not None and bytes(given) != b"null":
             return MessageError("validation_error", [_detail(BAD_REF.type, place, BAD_REF.message())])
         missing = {**_detail("missing", place, "Field required"), "input": _shown(text)}
         return MessageError("validation_error", [missing])
 
+    def _text(self, frame: Frame) -> str:
+        try:
+            return self.framing.codec.text_of(frame)
+        except Misshapen as exc:
+            raise malformed(exc) from None
+
     def _envelope(self, text: str) -> Unread:
         """The slow look at a frame whose `type` or `ref` is not as it should be."""
         try:
             given, raw_ref = self.framing.outline(text)
         except Misshapen as exc:
-            raise MalformedMessage([_detail(exc.kind, list(exc.place), exc.msg)]) from None
+            raise malformed(exc) from None
         ref, _ = read_ref(raw_ref)
         return Unread(self._route(given, text, ref), ref, text)
 

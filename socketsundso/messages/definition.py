@@ -9,6 +9,7 @@ from typing import Any
 from socketsundso.messages.decoder import Decoder
 from socketsundso.messages.dependencies import Overrides
 from socketsundso.messages.error_frames import ErrorPolicy
+from socketsundso.messages.packed_replies import packed_encoder
 from socketsundso.messages.replies import ResponseOptions, encoder_for
 
 _NONE: Overrides = MappingProxyType({})
@@ -37,7 +38,9 @@ class Definition:
         self.overrides, self.charge = overrides, charge
         self.framing = error_policy.framing
         # of an answer to a message that no handler is for
-        self.encode_nameless = encoder_for("error", None, ResponseOptions(), self.framing).encode
+        nameless = encoder_for("error", None, ResponseOptions(), self.framing.unpacked)
+        is_packed = self.framing.codec.is_binary
+        self.encode_nameless = packed_encoder(nameless, self.framing).encode if is_packed else nameless.encode
 
     def copy(self, decoder: Decoder, overrides: Overrides = _NONE) -> Definition:
         """The same of other handlers."""

@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefinedType, ValidationError
 from starlette.exceptions import HTTPException
 
 from socketsundso.errors import EventError
+from socketsundso.messages.codecs import Misshapen
 from socketsundso.messages.disclosure import quiet_error
 from socketsundso.messages.framing import CANONICAL, Framing
 
@@ -47,6 +48,21 @@ class ErrorPolicy:
     legacy: bool = False
     framing: Framing = CANONICAL
 
+    def encode(self, fields: dict[str, Any], ref: int | str | None) -> bytes:
+        """The frame that tells this."""
+        return _json({"errors": fields["errors"]} if self.legacy else self.framing.answer("error", fields, ref))
+
+    def packed(self, framing: Framing) -> ErrorPolicy:
+        """The same for connections whose envelope is in another codec."""
+        return _Packed(self.include_input, self.max_errors, self.max_bytes, self.legacy, framing)
+
+
+class _Packed(ErrorPolicy):
+    __slots__ = ()
+
+    def encode(self, fields: dict[str, Any], ref: int | str | None) -> bytes:
+        return self.framing.codec.pack(ErrorPolicy.encode(self, fields, ref))
+
 
 class Declares(Protocol):
     """The part of a route that says which names may be told."""
@@ -70,6 +86,11 @@ class MalformedMessage(MessageError):
         super().__init__("malformed_message", errors, ref)
 
 
+def malformed(exc: Misshapen, ref: int | str | None = None) -> MalformedMessage:
+    """The answer to a frame in which there is no message."""
+    return MalformedMessage([{"type": exc.kind, "loc": list(exc.place), "msg": exc.msg}], ref)
+
+
 class UnknownEvent(MessageError):
     """The peer named an event this endpoint does not have; the answer lists what would have been understood."""
 
@@ -86,14 +107,14 @@ def error_frame(
     It is `null` where the envelope has no answer to what has no `ref`.
     """
     fields = _described(exc, policy, route)
-    body = _encode(fields, policy, ref)
+    body = policy.encode(fields, ref)
     if len(body) <= policy.max_bytes:
         return body
     errors = fields["errors"]
-    body = _encode({**fields, "errors": [_without_input(error) for error in errors]}, policy, ref)
+    body = policy.encode({**fields, "errors": [_without_input(error) for error in errors]}, ref)
     if len(body) <= policy.max_bytes:
         return body
-    return _encode({**fields, "errors": [_summary(len(errors))]}, policy, ref)
+    return policy.encode({**fields, "errors": [_summary(len(errors))]}, ref)
 
 
 def code_of(exc: Exception) -> str:
@@ -194,10 +215,6 @@ def _summary(count: int) -> dict[str, Any]:
         "msg": f"{count} validation errors, too many or too large to list",
         "ctx": {"error_count": count},
     }
-
-
-def _encode(fields: dict[str, Any], policy: ErrorPolicy, ref: int | str | None) -> bytes:
-    return _json({"errors": fields["errors"]} if policy.legacy else policy.framing.answer("error", fields, ref))
 
 
 def _json(value: Any) -> bytes:

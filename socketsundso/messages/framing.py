@@ -31,6 +31,7 @@ from socketsundso.messages.canonical import (
     joined,
     taken_apart,
 )
+from socketsundso.messages.codecs import JSON, Codec, Misshapen
 from socketsundso.messages.refs import REF_TYPE, UNREADABLE, Ref, check_ref
 
 TITLE = "Message"
@@ -49,13 +50,6 @@ class Outline(NamedTuple):
     ref: Raw | None
 
 
-class Misshapen(Exception):
-    """JSON that is no message in this envelope, in the words of pydantic's errors."""
-
-    def __init__(self, kind: str, msg: str, place: Place = ()) -> None:
-        self.kind, self.msg, self.place = kind, msg, place
-
-
 class Framing(ABC):
     """
     What every envelope does.
@@ -67,6 +61,9 @@ class Framing(ABC):
     type_place: str | int
     ref_place: str | int | None
     place: Place = ()
+
+    codec: Codec = JSON
+    """What its frames are written in."""
 
     type_key: str | None = None
     """The key among a message's fields that says what it is; None where they have a part of their own."""
@@ -96,6 +93,11 @@ class Framing(ABC):
     def model_key(self) -> str:
         """The key at which a model says that it is the whole frame; empty where there is none."""
         return self.type_place if isinstance(self.type_place, str) else ""
+
+    @property
+    def unpacked(self) -> Framing:
+        """The same in JSON."""
+        return self
 
     @property
     def names(self) -> frozenset[str]:

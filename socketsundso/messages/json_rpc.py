@@ -24,10 +24,10 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages.canonical import taken_apart
+from socketsundso.messages.codecs import Misshapen
 from socketsundso.messages.framing import (
     Fields,
     Framing,
-    Misshapen,
     NestedFraming,
     Outline,
     data_field,

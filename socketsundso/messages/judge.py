@@ -15,14 +15,13 @@ from msgspec import Raw
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, ValidationError, core_schema
 
-from socketsundso.errors import InvalidUTF8, MalformedFrame
+from socketsundso.errors import MalformedFrame
 from socketsundso.messages.annotations import pydantic_form
+from socketsundso.messages.codecs import Frame, text_of
 from socketsundso.messages.framing import TITLE, Framing
 from socketsundso.messages.refs import BAD_REF, UNREADABLE, read_ref
 from socketsundso.messages.signature import Parameter, Signature
 from socketsundso.messages.whole_frames import frame_reader
-
-Frame = str | bytes
 
 
 def size_of(frame: Frame) -> int:
@@ -30,16 +29,6 @@ def size_of(frame: Frame) -> int:
     if isinstance(frame, str):
         return len(frame) if frame.isascii() else len(frame.encode("utf-8", "surrogatepass"))
     return len(frame)
-
-
-def text_of(frame: Frame) -> str:
-    """Raises `InvalidUTF8`."""
-    if isinstance(frame, str):
-        return frame
-    try:
-        return bytes(frame).decode()
-    except UnicodeDecodeError as exc:
-        raise InvalidUTF8(str(exc)) from None
 
 
 def check_syntax(text: str) -> None:

@@ -24,8 +24,23 @@ _SEEN_THROUGH = ("default", "function-before", "function-after", "function-wrap"
 _FIELD = {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
 
 
+class Writing(NamedTuple):
+    """
+    What writes a dict of scalars, and what it raises for one that it refuses. `is_exact` is an expression that is true
+    of the floats whose values it writes.
+    """
+
+    dumps: Callable[[Any], bytes]
+    refusals: tuple[type[Exception], ...]
+    is_exact: str = ""
+
+
+AS_JSON = Writing(orjson.dumps, (KeyError, TypeError))
+"""TypeError: a number or text that orjson refuses. KeyError, in each: a field that was deleted."""
+
+
 def plain_encode(
-    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes]
+    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes], writing: Writing = AS_JSON
 ) -> Callable[[Any], bytes] | None:
     """
     `encode` for the model with this core schema, or a union of such: JSON with `type`: the model's own, else the
@@ -36,10 +51,10 @@ def plain_encode(
     if schema["type"] == "nullable":
         schema = schema["schema"]
     if schema["type"] in ("union", "tagged-union"):
-        return _encode_of_any(schema, typing, by_alias, careful)
+        return _encode_of_any(schema, typing, by_alias, careful, writing)
     if not _is_plain(schema):
         return None
-    names = {"model": schema["cls"], "dumps": orjson.dumps, "careful": careful}
+    names = {"model": schema["cls"], "dumps": writing.dumps, "careful": careful, "refusals": writing.refusals}
     type_key = typing.key
     written: dict[str, str] = {}  # key -> where its value is
     checks = []
@@ -49,7 +64,7 @@ def plain_encode(
         if scalar is None or key in written or (key == type_key and (scalar.kind is not str or scalar.nullable)):
             return None
         written[key] = f"value_{index}"
-        checks.append(scalar.check(f"value_{index}", f"fields[{name!r}]"))
+        checks.append(scalar.check(f"value_{index}", f"fields[{name!r}]", writing.is_exact))
     items = [f"{key!r}: {value}" for key, value in written.items()]
     if type_key is not None and type_key not in written:
         items.insert(0, f"{type_key!r}: {typing.event!r}")
@@ -63,7 +78,7 @@ def plain_encode(
         "    try:",
         f"        if {' and '.join(checks) or True}:",
         f"            return {message}",
-        "    except (KeyError, TypeError):",  # a field that was deleted; a number or text that orjson refuses
+        "    except refusals:",
         "        pass",
         "return careful(value)",
     ]
@@ -71,7 +86,7 @@ def plain_encode(
 
 
 def _encode_of_any(
-    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes]
+    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes], writing: Writing
 ) -> Callable[[Any], bytes] | None:
     """An instance of a member's very class is written as that member; of tagged ones, with one of its own tags."""
     if not is_written_as_declared(schema):
@@ -80,7 +95,7 @@ def _encode_of_any(
     encoders: dict[Any, Callable[[Any], bytes]] = {}
     for member in [member for _, member in tagged] or schema["choices"]:
         if isinstance(member, dict) and member["type"] == "model":
-            encode = plain_encode(member, typing, by_alias, careful)
+            encode = plain_encode(member, typing, by_alias, careful, writing)
             encoders |= {} if encode is None else {member["cls"]: encode}
     if not encoders:
         return None
@@ -134,11 +149,12 @@ class _Scalar(NamedTuple):
     kind: type
     nullable: bool
 
-    def check(self, value: str, source: str) -> str:
+    def check(self, value: str, source: str, is_exact: str) -> str:
         """An expression that is true where `source` holds such a value, and keeps it as `value`."""
+        exact = f" and {is_exact.format(value=value)}" if is_exact and self.kind is float else ""
         if self.nullable:
-            return f"(({value} := {source}) is None or type({value}) is {self.kind.__name__})"
-        return f"type({value} := {source}) is {self.kind.__name__}"
+            return f"(({value} := {source}) is None or type({value}) is {self.kind.__name__}{exact})"
+        return f"type({value} := {source}) is {self.kind.__name__}{exact}"
 
 
 def _scalar(schema: Any) -> _Scalar | None:

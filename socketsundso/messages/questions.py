@@ -20,10 +20,12 @@ from msgspec import UNSET
 from pydantic_core import PydanticCustomError, ValidationError
 
 from socketsundso.errors import DefinitionError
+from socketsundso.messages.codecs import Misshapen
 from socketsundso.messages.declared import is_hashable, kind_of, members
 from socketsundso.messages.fields import Field
 from socketsundso.messages.framing import CANONICAL, TITLE, Framing, Place
 from socketsundso.messages.pushes import Emitted, pushed_name
+from socketsundso.messages.raw_fields import unsayable
 from socketsundso.messages.signature import check_annotation
 
 NO_QUESTIONS = frozenset({"error"})
@@ -66,13 +68,25 @@ class Expected:
         Raises pydantic's `ValidationError` for one that is not valid, and whatever validators of the application raise.
         """
         refusal, answer = message.refusal, message.answer
-        if refusal is not UNSET and bytes(refusal) != b"null":
-            return _refusal_in(self._framing.place).read(bytes(refusal))
+        if refusal is not UNSET and (given := self._json_of(message, refusal, "error")) != b"null":
+            return _refusal_in(self._framing.place).read(given)
         if answer is UNSET:
             given = self._framing.answer("reply", {}, message.ref)
             missing: Any = {"type": "missing", "loc": self._framing.answer_place, "input": given}
             raise ValidationError.from_exception_data(TITLE, [missing], input_type="json")
-        return self._answer.read(bytes(answer))
+        return self._answer.read(self._json_of(message, answer, "answer"))
+
+    def json_in(self, message: Any) -> bytes:
+        """The answer in a reply that has been read."""
+        return self._json_of(message, message.answer, "answer")
+
+    def _json_of(self, message: Any, raw: Any, key: str) -> bytes:
+        json: bytes
+        try:
+            json = message.route.framing.codec.json_of(raw)
+        except Misshapen as exc:
+            raise unsayable(exc, (*self._framing.place, key)) from None
+        return json
 
     def value(self, answer: bytes) -> Any:
         """What an answer says that was found valid elsewhere. Raises as `read`, for who expects something else."""

@@ -13,18 +13,23 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 from pydantic import ValidationInfo
-from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, from_json
+from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, ValidationError, core_schema, from_json
 
+from socketsundso.messages.codecs import Misshapen
 from socketsundso.messages.framing import TITLE, Place
 
 
 class RawField(NamedTuple):
-    """One parameter that its validator takes from raw JSON: the names of its value and its field, its key."""
+    """
+    One parameter that its validator takes from raw JSON: the names of its value and its field, its key; and what makes
+    JSON of what was kept raw.
+    """
 
     value: str
     field: str
     key: str
     validate: Callable[[bytes], Any]
+    json_of: Callable[[Any], bytes] = bytes
 
 
 def complete_error(
@@ -49,17 +54,23 @@ def complete_error(
             continue
         if raw is UNSET or not isinstance(failure, ValidationError):  # a bug of a factory, or of a validator
             return _bug(failure)
-        if _is_unparsable(failure, bytes(raw)):
+        if _is_unparsable(failure, field.json_of(raw)):
             return None  # so is the whole frame, for pydantic
         failures[field.key] = failure
     return gathered(failures, place)
+
+
+def unsayable(exc: Misshapen, place: Place) -> ValidationError:
+    """What stands there is nothing that JSON could say."""
+    error: Any = {"type": PydanticCustomError("msgpack_type", "{msg}", {"msg": exc.msg}), "loc": place, "input": None}
+    return ValidationError.from_exception_data(TITLE, [error], input_type="json")
 
 
 def _failure(field: RawField, raw: Any) -> ValidationError | None:
     if raw is UNSET:
         return None
     try:
-        field.validate(bytes(raw))
+        field.validate(field.json_of(raw))
     except ValidationError as exc:
         return exc
     return None

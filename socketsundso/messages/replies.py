@@ -133,6 +133,9 @@ def _is_plain_mapping(annotation: Any) -> bool:
 class ModelEncoder(Encoder):
     """Replies validated and written by a pydantic adapter of the response model."""
 
+    plain: Any = None
+    """The core schema, where an instance may be one whose fields are written as they are."""
+
     def __init__(self, event: str, model: Any, options: ResponseOptions, framing: Framing) -> None:
         super().__init__(event, framing)
         adapter = _adapter(event, model)
@@ -147,7 +150,7 @@ class ModelEncoder(Encoder):
         demands = [_requires_type(kind, framing.type_key) for kind in self._kinds]
         self._fills_type = any(demands)
         self._may_go_without = not all(demands)
-        self._by_alias = options.by_alias
+        self.by_alias = options.by_alias
         keys = written_keys(adapter.core_schema, options.by_alias)
         key, typing = framing.type_key, self.typing
         if keys is not None and framing.ref_key in keys:
@@ -163,6 +166,7 @@ class ModelEncoder(Encoder):
             else:
                 encode = self._encode_typed
             if not options.drops_fields:
+                self.plain = adapter.core_schema
                 encode = plain_encode(adapter.core_schema, typing, options.by_alias, encode) or encode
             self.encode = encode  # type: ignore[method-assign,assignment]
 
@@ -180,7 +184,7 @@ class ModelEncoder(Encoder):
 
     def _closed_encode(self, typing: Flat) -> Callable[[Any], bytes]:
         """`encode` for a model that cannot write a `type`: a closure, since it runs for every reply."""
-        validate, to_json, by_alias = self._validate, self._writing(), self._by_alias
+        validate, to_json, by_alias = self._validate, self._writing(), self.by_alias
         start, bare, schema = typing.open, typing.bare, self._schema
 
         def encode(value: Any) -> bytes:
@@ -198,7 +202,7 @@ class ModelEncoder(Encoder):
 
     def _data_encode(self, typing: Apart) -> Callable[[Any], bytes]:
         """The same for any value, which is the data part."""
-        validate, to_json, by_alias = self._validate, self._writing(), self._by_alias
+        validate, to_json, by_alias = self._validate, self._writing(), self.by_alias
         start, end, schema = typing.open, typing.close, self._schema
 
         def encode(value: Any) -> bytes:
@@ -231,7 +235,7 @@ class ModelEncoder(Encoder):
 
     def _complete(self, body: bytes, valid: Any) -> bytes:
         declared = next((cls for cls in type(valid).__mro__ if cls in self._kinds), None)
-        own = None if self._key is None else own_type(valid, self._by_alias, declared, self._key)
+        own = None if self._key is None else own_type(valid, self.by_alias, declared, self._key)
         return self.typing.complete(body, own)
 
 
@@ -285,14 +289,14 @@ class StructEncoder(Encoder):
             raise DefinitionError(f"event {event!r}: the response model {model!r} cannot be resolved: {exc}") from exc
         self._forms = {kind: Form(_json_of(write), form_of(kind).keys) for kind in self.kinds}
         self._other = Form(_json_of(write))
-        self._whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
+        self.whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
         for kind in writers.whole(declared):
-            self._whole = {kind: form_of(kind)}
+            self.whole = {kind: form_of(kind)}
             if _is_tagged(kind, framing.type_key):
                 self.encode = self._tagged_encode(kind)  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
-        if type(value) in self._whole or isinstance(value, self.kinds):
+        if type(value) in self.whole or isinstance(value, self.kinds):
             return value
         return self._read(value)
 
@@ -300,7 +304,7 @@ class StructEncoder(Encoder):
         return self.encode_valid(self.validate(value))
 
     def encode_valid(self, value: Any) -> bytes:
-        form = self._whole.get(type(value))
+        form = self.whole.get(type(value))
         if form is None:
             form = next((self._forms[cls] for cls in type(value).__mro__ if cls in self._forms), self._other)
         return self._encode_by_form(value, form)

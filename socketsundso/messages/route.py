@@ -21,18 +21,18 @@ from starlette.concurrency import run_in_threadpool
 
 from socketsundso.errors import DefinitionError
 from socketsundso.messages import codegen
-from socketsundso.messages.built_models import built
+from socketsundso.messages.built_models import Built, built
+from socketsundso.messages.codecs import Frame, Misshapen
 from socketsundso.messages.conduct import Apart, Conduct, binding
 from socketsundso.messages.disclosure import declared_names
+from socketsundso.messages.error_frames import malformed
 from socketsundso.messages.fields import Field, adapter_for, native_kind
 from socketsundso.messages.flat_models import flat_model
 from socketsundso.messages.framing import Fields, FlatFraming, Framing
 from socketsundso.messages.judge import (
-    Frame,
     check_syntax,
     core_alias,
     exact_validator,
-    text_of,
     whole_adapter,
 )
 from socketsundso.messages.raw_fields import RawField, complete_error
@@ -63,12 +63,17 @@ class Refused(Exception):
         self.judgement = judgement
 
 
+_FOR_THE_JUDGE = (Refused, Misshapen)
+
+
 def _refusal(fields: tuple[RawField, ...], message: Any, exc: Exception, done: dict[str, Any]) -> Refused:
     del done["exc"]  # `locals()` of the call, which stay with its frame: a cycle with the exception's traceback
-    if isinstance(exc, Refused):
-        return exc
+    if isinstance(exc, _FOR_THE_JUDGE):
+        return exc if isinstance(exc, Refused) else Refused()
     try:
         error = complete_error(fields, done.get("data", message), exc, done, message.route.framing.place)
+    except Misshapen:
+        return Refused()
     except Exception as bug:  # no local name keeps it: it has the frames below, and they have this one
         return Refused(Judgement(message.route, message.ref, bug))
     return Refused(None if error is None else Judgement(message.route, message.ref, error))
@@ -180,6 +185,14 @@ class Route:
             self._exact = exact_validator(self.signature, self.framing)
         return self._exact(frame)
 
+    def unread(self, ref: Ref | None, frame: Frame) -> Unread:
+        """A frame of this event, for pydantic to read. Raises `Refused`, with a judgement, where it cannot."""
+        try:
+            return Unread(self, ref, self.framing.codec.text_of(frame))
+        except Misshapen as exc:
+            error = malformed(exc, ref)
+        raise Refused(Judgement(self, ref, error))
+
     @functools.cached_property
     def keys(self) -> tuple[str, ...]:
         """Of its fields, in the order of the parameters; those of a whole message have none."""
@@ -236,7 +249,7 @@ def _complete(fast: CallMessage, unread: CallMessage) -> CallMessage:
         except Refused as exc:
             if exc.judgement is not None:
                 raise
-        return unread(Unread(message.route, message.ref, text_of(frame)), endpoint, frame)
+        return unread(message.route.unread(message.ref, frame), endpoint, frame)
 
     return call
 
@@ -398,7 +411,10 @@ class _Plan:
         self.signature = signature
         self.fields: Fields = []
         self._holder = "data" if framing.place else "message"  # of the fields, in the call
-        self.names: dict[str, Any] = {"handler": function, "UNSET": UNSET, "Refused": Refused}
+        self._codec = framing.codec
+        self.names: dict[str, Any] = {
+            "handler": function, "UNSET": UNSET, "Refused": Refused, "json_of": framing.codec.json_of,
+        }  # fmt: skip
         self.takes_any = signature.extra == "ignore" or framing.takes_any
         self.looks_at_fields = True
         self._lines: list[str] = []  # what the fields stand in, or what makes a model of them
@@ -408,7 +424,7 @@ class _Plan:
         if signature.message_model is not None:
             self._take_whole(signature.parameters[0], framing)
             return
-        kinds = [native_kind(parameter.annotation) for parameter in signature.parameters]
+        kinds = [self._native(native_kind(parameter.annotation)) for parameter in signature.parameters]
         adapters = [
             adapter_for(f"event {signature.event!r}, parameter {parameter.name!r}", parameter.annotation)
             if kind is None
@@ -437,8 +453,9 @@ class _Plan:
     def _take_whole(self, parameter: Parameter, framing: Framing) -> None:
         """Made of the Struct's fields; or that only finds the event and its `ref`, and the model reads the frame."""
         model, made = self.signature.message_model, None
-        if isinstance(framing, FlatFraming):
-            made = built(model, self.signature.event, framing.type_place, framing.ref_place)
+        flat = framing.unpacked
+        if isinstance(flat, FlatFraming):
+            made = self._decoded(built(model, self.signature.event, flat.type_place, flat.ref_place))
         self._sources[parameter.name] = "whole_message"
         if made is not None:
             self.fields, self._lines, self.takes_any = made.fields, made.lines, made.takes_any
@@ -447,7 +464,18 @@ class _Plan:
         self.looks_at_fields = False
         where = f"event {self.signature.event!r}, parameter {parameter.name!r}"
         self.names["read_model"] = frame_reader(adapter_for(where, model), model, framing)
-        self._raw.append("whole_message = read_model(frame)")
+        self.names["text_of"] = self._codec.text_of
+        self._raw.append(f"whole_message = read_model({'text_of(frame)' if self._codec.is_binary else 'frame'})")
+
+    def _native(self, kind: Any) -> Any | None:
+        return None if kind is None else self._codec.native(kind)
+
+    def _decoded(self, made: Built | None) -> Built | None:
+        """Where the codec decodes all of its fields."""
+        if made is None:
+            return None
+        fields = [(name, self._native(kind), field) for name, kind, field in made.fields]
+        return None if any(kind is None for _, kind, _ in fields) else made._replace(fields=fields)
 
     def _take(self, index: int, parameter: Parameter, kind: Any, adapter: TypeAdapter[Any] | None) -> None:
         field = f"a_{index}"
@@ -456,7 +484,7 @@ class _Plan:
             self._sources[parameter.name] = f"{self._holder}.{field}"
             return
         self.names[f"validate_{index}"] = adapter.validator.validate_json
-        value = f"validate_{index}(bytes({self._holder}.{field}))"
+        value = f"validate_{index}(json_of({self._holder}.{field}))"
         if parameter.default is None:
             self.fields.append((field, Raw, msgspec.field(name=parameter.key)))
         else:
@@ -464,7 +492,9 @@ class _Plan:
             value = f"default_{index}() if {self._holder}.{field} is UNSET else {value}"
             self.fields.append((field, Raw | UnsetType, msgspec.field(name=parameter.key, default=UNSET)))
         self._raw.append(f"value_{index} = {value}")
-        self._raw_fields.append(RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json))
+        self._raw_fields.append(
+            RawField(f"value_{index}", field, parameter.key, adapter.validator.validate_json, self._codec.json_of)
+        )
         self._sources[parameter.name] = f"value_{index}"
 
     @property

@@ -37,6 +37,7 @@ class Declares(Bounds, Protocol):
     """The class attributes of an endpoint that concern rooms; what each means stands where users read it, there."""
 
     backplane: ClassVar[str | None]
+    codecs: ClassVar[Sequence[str] | Mapping[str, str]]
     emits: ClassVar[Sequence[Any]]
     history: ClassVar[Mapping[str, Keep]]
     presence_events: ClassVar[bool]
@@ -119,6 +120,8 @@ class Declaration:
         if self._cls.emits and bytes not in self._cls.emits:
             known = ", ".join(sorted(self._emitted.types))
             raise TypeError(f"{self._cls.__name__} does not push bytes; its `emits` lists {known}: add `bytes` to it")
+        if self._cls.codecs:
+            raise TypeError(f"{self._cls.__name__} has `codecs`: its binary frames are messages; put bytes into one")
         return binary_payload(data)
 
     def encode_any(self, message: Any) -> bytes:

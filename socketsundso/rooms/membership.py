@@ -23,7 +23,7 @@ from starlette.websockets import WebSocketDisconnect
 from socketsundso.backplanes import State
 from socketsundso.connection import Calls, OutboundQueue, Peer
 from socketsundso.errors import BackplaneUnavailable, DefinitionError, EventError
-from socketsundso.messages import http_code
+from socketsundso.messages import Framing, http_code
 from socketsundso.rooms import history
 from socketsundso.rooms.declaration import Declaration, Declares
 from socketsundso.rooms.history import Resume, valid_count
@@ -52,6 +52,7 @@ class Joins(Declares, Protocol):
     async def on_backplane(self, status: State) -> None: ...
 
     _calls: Calls | None
+    _framing: Framing
 
     async def respond(self, response: Any) -> None: ...
 
@@ -246,8 +247,8 @@ class Membership:
         return self.participant
 
     def _new_participant(self) -> Participant:
-        declared, rooms = self._declaration, self._opened()
-        connection = self._peer.queue_outbound(OutboundQueue.of(self._endpoint, rooms.counters), declared.framing)
+        endpoint, declared, rooms = self._endpoint, self._declaration, self._opened()
+        connection = self._peer.queue_outbound(OutboundQueue.of(endpoint, rooms.counters), endpoint._framing)
         if declared.hears_backplane:
             rooms.watchers.add(self._tell_backplane)
         return Participant(self._peer.id, connection, declared.wants_presence, declared.presence_interval_s, self)
@@ -279,7 +280,7 @@ class Membership:
         self._peer.require()
 
     async def _send(self, canonical: bytes) -> None:
-        await self._peer.send_body(self._declaration.framing.frame(canonical))
+        await self._peer.send_body(self._endpoint._framing.frame(canonical))
 
     def _own_room(self, room: str | None) -> str:
         if room is not None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -449,6 +450,28 @@ def test_json_rpc(params: Any, is_batch: bool) -> None:
         with TestClient(Rpc).websocket_connect("/") as ws:
             ws.send_json([frame] if is_batch else frame)
             assert ws.receive_json() == ([answer] if is_batch else answer)
+    finally:
+        opentelemetry.uninstrument()
+    assert traced.message().parent is not None
+
+
+@pytest.mark.parametrize("times", [1, "1", 1.0], ids=repr)
+def test_messagepack(times: Any) -> None:
+    """The key is found there, too, and pydantic does not find it."""
+    traced = Traced()
+
+    class Packed(Endpoint):
+        codecs = ["json", "msgpack"]
+
+        @event
+        async def on_say(self, msg: str, times: int) -> dict[str, int]:
+            return {"times": times}
+
+    opentelemetry.instrument(Packed, tracer_provider=traced.provider)
+    try:
+        with TestClient(Packed).websocket_connect("/", subprotocols=["socketsundso.msgpack"]) as ws:
+            ws.send_bytes(msgspec.msgpack.encode({"type": "say", "msg": "hi", "times": times, KEY: TRACEPARENT}))
+            assert msgspec.msgpack.decode(ws.receive_bytes()) == {"type": "say", "times": 1}
     finally:
         opentelemetry.uninstrument()
     assert traced.message().parent is not None
