@@ -9,10 +9,11 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import Field
 
 from socketsundso import Handler, WebSocketHandlingEndpoint
 from socketsundso.contract.schemas.components import PREFIX, Components
@@ -42,7 +43,9 @@ class Echo:
         async def echo(value: Any) -> Any:
             return self.reply(value)
 
-        echo.__annotations__ = {"value": annotation, "return": self.reply}
+        # by the alias, a class that could be a whole message is a parameter like any other
+        parameter = Annotated[annotation, Field(alias="value")]
+        echo.__annotations__ = {"value": parameter, "return": self.reply}
 
         class App(WebSocketHandlingEndpoint):
             pass
