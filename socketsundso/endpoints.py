@@ -767,7 +767,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         framing = self._framing
         if route is not None and route.apart == "stream":
             framing = framing.of_items
-        elif framing.answers_requests:
+        elif self.acknowledge:
             self._answered.note(record)
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)

@@ -343,6 +343,10 @@ class Concurrent(Serial):
         _, route, ref, _, _ = answering(self.peer) or NOTHING
         return None if route is None or ref is None else _Acknowledged(route, ref)
 
+    def has_answer(self) -> bool:
+        known = vars(self.endpoint)
+        return "_answered" in known and known["_answered"].take(answering(self.peer))
+
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         task = asyncio.current_task()  # that of the handler, whose dependencies are torn down behind its answer
         request = next((each for each in self._running if each.task is task), None)

@@ -12,7 +12,7 @@ import pytest
 from pydantic import StringConstraints
 from websockets.asyncio.client import connect as connect_to
 
-from socketsundso import DefinitionError, Depends, Endpoint, EventError, event
+from socketsundso import DefinitionError, Depends, Endpoint, EventError, Keep, event
 from tests.connection.conversing import talking
 from tests.harness import talk
 from tests.rooms import serving as servers
@@ -674,6 +674,28 @@ def test_requests_without_a_value_are_acknowledged_where_that_is_wished() -> Non
         App, {"type": "quiet", "ref": 7}, {"type": "quiet"}, {"type": "loud", "ref": 8}, {"type": "quiet", "ref": "a"}
     ).answers
     assert answers == [{"type": "quiet", "ref": 7}, {"type": "loud", "n": 1, "ref": 8}, {"type": "quiet", "ref": "a"}]
+
+
+def test_who_answers_by_itself_is_not_acknowledged_too() -> None:
+    """A request has one end: also where the handler responds, and where a resume does."""
+
+    class App(Endpoint):
+        acknowledge = True
+        history = {"test_concurrent:*": Keep(messages=5, seconds=60)}
+
+        @event
+        async def on_loud(self) -> None:
+            await self.respond({"n": 1})
+
+        @event
+        async def on_quiet(self) -> None: ...
+
+    answers = talk(
+        App, {"type": "resume", "ref": 6, "rooms": {}}, {"type": "loud", "ref": 7}, {"type": "quiet", "ref": 8}
+    ).answers
+    assert answers == [
+        {"type": "resumed", "rooms": {}, "ref": 6}, {"type": "loud", "n": 1, "ref": 7}, {"type": "quiet", "ref": 8}
+    ]  # fmt: skip
 
 
 def test_malformed_frames_close_as_elsewhere() -> None:

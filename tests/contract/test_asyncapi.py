@@ -92,7 +92,9 @@ LINKED = Api(
 )
 """Types that lead back to themselves, by every way there is."""
 
-JUDGED = {**ALL, "linked": LINKED}
+# a property `__proto__` becomes the prototype of the properties in @asyncapi/parser, which then sees its `type` among
+# them wherever they have no `type` of their own
+JUDGED = {**APIS, "linked": LINKED} | {name: api for name, api in ENVELOPED.items() if not name.startswith("odd")}
 
 JUDGE = """
 import { readFileSync } from "node:fs";
@@ -131,7 +133,7 @@ def test_asyncapis_parser_has_nothing_to_say(name: str, parsed: dict[str, Any]) 
     assert {each["code"] for each in found["diagnostics"]} == {"asyncapi-latest-version"}
     channels = document(JUDGED[name])["channels"].values()
     assert sorted(key for key, _ in found["messages"]) == sorted(key for each in channels for key in each["messages"])
-    assert all(kind in ("object", None) for _, kind in found["messages"])
+    assert all(kind in ("object", "array", None) for _, kind in found["messages"])
 
 
 @each_api

@@ -43,8 +43,9 @@ class Echo:
         async def echo(value: Any) -> Any:
             return self.reply(value)
 
-        # by its alias it stays a value within the message, also where it could be the whole of it
-        echo.__annotations__ = {"value": Annotated[annotation, Field(alias="value")], "return": self.reply}
+        # by the alias, a class that could be a whole message is a parameter like any other
+        parameter = Annotated[annotation, Field(alias="value")]
+        echo.__annotations__ = {"value": parameter, "return": self.reply}
 
         class App(WebSocketHandlingEndpoint):
             pass
