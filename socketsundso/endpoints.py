@@ -53,6 +53,7 @@ from socketsundso.connection import (
     Origins,
     Peer,
     RateLimit,
+    RequestingPeer,
     Serial,
     SlowPolicy,
     Tasks,
@@ -74,7 +75,6 @@ from socketsundso.connection import (
     loop_for,
     refusal,
     seconds_since_1970,
-    send_answer,
 )
 from socketsundso.errors import DefinitionError, EventError, did_you_mean
 from socketsundso.guards import Call, Gate, Middleware, check_middleware
@@ -305,7 +305,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     _packed: ClassVar[Mapping[Codec, Definition]] = MappingProxyType({})  # of those that are not JSON
     _definition: Definition = Definition(Decoder({}), ErrorPolicy())
 
-    _send_answer: ClassVar[Any] = staticmethod(Peer.send_body)  # of a peer and a body
     _origins: ClassVar[Origins | None] = None
     _own_middleware: ClassVar[tuple[Middleware, ...]] = ()  # each class's own, without those of its bases
     _own_observers: ClassVar[tuple[Observer, ...]] = ()  # the same
@@ -335,7 +334,6 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         cls._framing = framing_of(cls)
         if cls._framing.answers_requests:
             cls.acknowledge = True
-        cls._send_answer = staticmethod(send_answer if cls._framing.answers_requests else Peer.send_body)
         events = cls._events()
         handlers = inherited(cls, WebSocketHandlingEndpoint, events)
         if unbound(handlers.get("resume")) is _RESUME:
@@ -772,7 +770,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)
         else:
-            await self._send_answer(self._peer, body if ref is None else framing.with_ref(body, ref))
+            await self._peer.send_answer(body if ref is None else framing.with_ref(body, ref))
 
     @awaited
     async def send(self, message: Any) -> None:
@@ -881,7 +879,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         elif isinstance(exc, EventError) and exc.detail_names:
             exc = written(exc)
-        await self._send_answer(peer, error_frame(exc, self._definition.error_policy, ref, route))
+        await peer.send_answer(error_frame(exc, self._definition.error_policy, ref, route))
 
     @property
     def sync(self) -> Sync:
@@ -1001,7 +999,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
 
     @functools.cached_property
     def _peer(self) -> Peer:
-        return Peer(self.websocket, self.subprotocols, self._codecs)
+        kind = RequestingPeer if self._framing.answers_requests else Peer
+        return kind(self.websocket, self.subprotocols, self._codecs)
 
     @functools.cached_property
     def _answered(self) -> Answered:

@@ -37,11 +37,11 @@ from socketsundso.connection.concurrent import Concurrent as Concurrent
 from socketsundso.connection.current import NOTHING as NOTHING
 from socketsundso.connection.current import Answered as Answered
 from socketsundso.connection.current import Current as Current
+from socketsundso.connection.current import RequestingPeer as RequestingPeer
 from socketsundso.connection.current import answering as answering
 from socketsundso.connection.current import current as current
 from socketsundso.connection.current import end_answer as end_answer
 from socketsundso.connection.current import is_valid as is_valid
-from socketsundso.connection.current import send_answer as send_answer
 from socketsundso.connection.deadlines import Deadlines as Deadlines
 from socketsundso.connection.deadlines import Expiry as Expiry
 from socketsundso.connection.deadlines import check_seconds as check_seconds

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from socketsundso.connection.peer import Peer
 from socketsundso.messages import Ref, Route
-
-if TYPE_CHECKING:
-    from socketsundso.connection.peer import Peer
 
 FrameType = Literal["text", "binary"]
 
-Answering = tuple["Peer", Route | None, Ref | None, type, Exception | None]
+Answering = tuple[Peer, Route | None, Ref | None, type, Exception | None]
 """
 Whose message, its route (None: there is no handler for it), its `ref`, the class of its frame, and the exception that
 says what is wrong with it, if something is.
@@ -102,16 +100,20 @@ class Collected(list[bytes]):
 collecting: ContextVar[Collected | None] = ContextVar("socketsundso_collecting", default=None)
 
 
-async def send_answer(peer: Peer, body: bytes) -> None:
-    """Send an answer that is written already, or put it to the others of its batch; none to what has no `ref`."""
-    batch = collecting.get()
-    _, route, ref, _, _ = answering(peer) or NOTHING
-    if body == b"null" or (route is not None and ref is None):
-        return
-    if batch is None or batch.over:
-        await peer.send_body(body)
-    else:
-        batch.append(body)
+class RequestingPeer(Peer):
+    """One whose envelope answers requests alone, and those of a batch together."""
+
+    __slots__ = ()
+
+    async def send_answer(self, body: bytes) -> None:
+        batch = collecting.get()
+        _, route, ref, _, _ = answering(self) or NOTHING
+        if body == b"null" or (route is not None and ref is None):
+            return
+        if batch is None or batch.over:
+            await self.send_body(body)
+        else:
+            batch.append(body)
 
 
 def current(peer: Peer) -> Current | None:

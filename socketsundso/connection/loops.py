@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from socketsundso.connection.concurrent import Concurrent
-from socketsundso.connection.current import answering, collecting, send_answer
+from socketsundso.connection.current import answering, collecting
 from socketsundso.connection.serial import Serial
 from socketsundso.messages import Definition, Ref, Route
 
@@ -79,7 +79,7 @@ class RequestsConcurrent(_Requests, Concurrent):
             await super()._send(body, ref)
         else:  # null, to a request of a batch
             framing = self.definition.framing
-            await send_answer(self.peer, framing.with_ref(framing.frame(body), ref))
+            await self.peer.send_answer(framing.with_ref(framing.frame(body), ref))
 
 
 def loop_for(definition: Definition) -> type[Serial]:

@@ -346,6 +346,9 @@ class Peer:
         except (OSError, RuntimeError) as exc:
             raise self._disconnect_for(exc) from exc
 
+    send_answer = send_body
+    """The same for an answer, of which an envelope may know more."""
+
     async def send_bytes(self, data: bytes) -> None:
         """The same with a binary frame."""
         self.require()

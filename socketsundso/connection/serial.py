@@ -31,7 +31,6 @@ from socketsundso.connection.current import (
     begin_answer,
     collecting,
     respond_with_valid,
-    send_answer,
 )
 from socketsundso.connection.lines import about
 from socketsundso.connection.peer import SHUTDOWN_CODE, Peer
@@ -273,7 +272,7 @@ class Serial:
         if self.responds:
             return respond_with_valid(self.endpoint.respond, reply)
         if collecting.get() is not None and type(reply) is not BinaryPayload:
-            return send_answer(self.peer, reply)
+            return self.peer.send_answer(reply)
         return self.write(reply)
 
     def write(self, body: bytes) -> Awaitable[None] | None:

@@ -172,7 +172,7 @@ def test_a_bound_that_is_reached_is_a_line_a_minute(
     admission.enter(HERE)
     for clock.now in (0.0, 1.0, 59.0, 60.0):
         admission.refuses(HERE)
-    lines = [record.getMessage() for record in caplog.records]
+    lines = {record.getMessage() for record in caplog.records}  # each has another number
     assert len(lines) == 2
     assert all(line.startswith("Handshakes are refused: --max-connections 1 ") for line in lines)
 
