@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from socketsundso.contract import api_of
+from socketsundso.errors import ContractError
 from tests.server.serving import run, serving
 from tests.serving import ROOT
 
@@ -96,7 +97,6 @@ def test_the_client_of_both_is_served(guide: str, server: str) -> None:
         "channels": "/ws/{room}/",
         "chanx": "/ws",
         "fastapi": "/ws",
-        "json_rpc": "/ws",
         "litestar": "/ws/{room}",
         "socketio": "/",
     }.items(),
@@ -106,6 +106,12 @@ def test_the_contract_of_what_comes_after_is_found(guide: str, path: str) -> Non
     importorskip(guide)
     (channel,) = api_of(defined(guide, "What stays", "After")["app"]).channels
     assert channel.path == path
+
+
+def test_the_contract_of_json_rpc_is_refused() -> None:
+    """In words: a document of AsyncAPI has none for requests and results that are told apart by their `id`."""
+    with pytest.raises(ContractError, match="JsonRpc"):
+        api_of(defined("json_rpc", "What stays", "After")["app"])
 
 
 def test_every_guide_is_run_and_listed() -> None:
