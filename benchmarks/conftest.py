@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = str(config.getoption("--only"))
     items[:] = [item for item in items if only in item.nodeid]
+    if not only and not config.getoption("--full"):
+        items[:] = [item for item in items if item.get_closest_marker("on_request") is None]
     items.sort(key=lambda item: item.path.name == "test_bounds.py")  # last: it judges what others have measured
     for item in items:
         if item.get_closest_marker("timeout") is None:

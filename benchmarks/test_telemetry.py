@@ -16,6 +16,7 @@ PROMISED = 1.04
 """How much dearer a round trip with metrics may be."""
 
 
+@pytest.mark.on_request
 @pytest.mark.timeout(0)
 def test_telemetry(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every message is answered rightly, counted or not; the lines below the tables show at which cost."""

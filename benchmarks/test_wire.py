@@ -23,6 +23,7 @@ TO_FLAT = {"renamed": 1.02, "nested": 1.08, "arrays": 1.08, "json-rpc": 1.15}
 TO_NAIVE = {Shape(32, 1): 0.34, Shape(16, 16): 0.2}
 
 
+@pytest.mark.on_request
 @pytest.mark.timeout(0)
 def test_wire(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """Every message is answered in its envelope; the tables show at which cost."""
@@ -42,6 +43,7 @@ def test_wire(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> N
     assert not broken
 
 
+@pytest.mark.on_request
 @pytest.mark.timeout(0)
 def test_binary_echo(full: bool, pinned: int, figures: dict[str, Any], show: Show) -> None:
     """A binary frame of 1 KB is handed over and sent back."""
