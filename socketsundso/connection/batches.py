@@ -102,8 +102,7 @@ class _Batch:
             if loop.responds:
                 await respond_with_valid(self._endpoint.respond, route.encoder.validate(value))
                 return
-            body = route.encode(value)
-            answers.append(loop.definition.framing.with_ref(body, ref))
+            answers.append(loop._body(route, value, ref))
         except Refused as exc:
             await self._refuse(exc.judgement)
         except asyncio.CancelledError as exc:

@@ -135,7 +135,7 @@ class Decoder:
             if self.framing.requests(text) is not None:
                 return Unread(self.batches, None, text)
         except Misshapen as exc:
-            raise MalformedMessage([_detail(exc.kind, [], exc.msg)]) from None
+            raise malformed(exc) from None
         return self.find_request(text)
 
     def find_request(self, text: str) -> Unread:
