@@ -83,13 +83,21 @@ def text_with(page: ClientConnection, *wanted: str) -> str:
 
 
 def wait_for(page: ClientConnection, script: str, wanted: Any) -> None:
-    deadline = time.monotonic() + 60
-    while (value := run_script(page, script)) != wanted:
-        assert time.monotonic() < deadline, f"{script} is {value!r}, never {wanted!r}"
+    deadline, value = time.monotonic() + 60, None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Refused):  # the page that was asked is being left
+            value = run_script(page, script)
+            if value == wanted:
+                return
+    raise AssertionError(f"{script} is {value!r}, never {wanted!r}")
 
 
 def run_script(page: ClientConnection, script: str) -> Any:
     return command(page, "Runtime.evaluate", expression=script)["result"].get("value")
+
+
+class Refused(Exception):
+    """What the browser answers instead of a result."""
 
 
 def command(page: ClientConnection, method: str, **params: Any) -> Any:
@@ -98,6 +106,8 @@ def command(page: ClientConnection, method: str, **params: Any) -> Any:
     while True:
         answer = json.loads(page.recv(timeout=30))
         if answer.get("id") == 1:
+            if "error" in answer:
+                raise Refused(answer["error"]["message"])
             return answer["result"]
 
 
