@@ -51,8 +51,9 @@ def rpckit_python() -> str:
     python = environment / "bin" / "python"
     if not (environment / "complete").exists():
         found = newer_python()
+        patient = {**os.environ, "PYTHONWARNINGS": "default"}  # tests have errors of them, and an older pip gives some
         for command in ([found, "-m", "venv", environment], [python, "-m", "pip", "install", "-q", *RPCKIT_PACKAGES]):
-            if subprocess.run(command, capture_output=True, check=False, timeout=300).returncode:
+            if subprocess.run(command, env=patient, capture_output=True, check=False, timeout=300).returncode:
                 raise NotAvailable("fastapi-rpckit could not be installed")
         (environment / "complete").touch()
     return str(python)
