@@ -756,7 +756,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             await self.send(response)
             return
         _, route, ref, _, _ = record
-        if ref is None and self._framing.answers_requests:
+        if ref is None and self._framing.answers_requests and not (route is not None and route.takes_frame):
             return
         if route is None:
             body = self._definition.encode_nameless(response)
@@ -765,8 +765,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         framing = self._framing
         if route is not None and route.apart == "stream":
             framing = framing.of_items
-        elif self.acknowledge:
-            self._answered.note(record)
+        elif self._loop is not None:
+            self._loop.note_answer(record)
         if type(body) is BinaryPayload:
             await self._peer.send_bytes(body)
         else:
@@ -879,6 +879,8 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             exc = EventError("internal_error")  # the application's own, with the application's values in it
         elif isinstance(exc, EventError) and exc.detail_names:
             exc = written(exc)
+        if ref is not None and self._framing.answers_requests and self._loop is not None:
+            self._loop.note_answer(answering(peer))
         await peer.send_answer(error_frame(exc, self._definition.error_policy, ref, route))
 
     @property

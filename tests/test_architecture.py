@@ -59,7 +59,8 @@ WINGS = {
         {"lines"},
         {"tasks"},
         {"serial", "calls", "text_pings"},
-        {"concurrent", "batches"},
+        {"batches"},
+        {"concurrent"},
         {"loops"},
     ],
     "rooms": [

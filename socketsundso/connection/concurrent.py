@@ -27,8 +27,9 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.connection.ahead import ReadAhead
+from socketsundso.connection.batches import Batch, read_request
 from socketsundso.connection.calls import Calls, answer_of
-from socketsundso.connection.current import NOTHING, answering, begin_answer
+from socketsundso.connection.current import NOTHING, answering, begin_answer, collecting
 from socketsundso.connection.lines import about
 from socketsundso.connection.peer import Peer
 from socketsundso.connection.requests import NOBODY, Admitted, Answer, Backlog, Call, Group, Reason, Request
@@ -46,6 +47,7 @@ _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) el
 _CHANGED = object()
 
 _NONE: Any = MappingProxyType({})  # nothing has been under way yet
+_NO_BATCHES: Any = ()
 
 
 class Converses(Answers, Protocol):
@@ -61,8 +63,8 @@ class Concurrent(Serial):
     """The loop of one connection."""
 
     __slots__ = (
-        "_active", "_backlog", "_calls", "_context", "_groups", "_handled", "_heard", "_is_answered", "_is_waiting",
-        "_listens", "_running", "_streams", "_tasks", "_turn",
+        "_active", "_backlog", "_batches", "_calls", "_context", "_groups", "_handled", "_heard", "_is_answered",
+        "_is_waiting", "_listens", "_running", "_streams", "_tasks", "_turn",
     )  # fmt: skip
 
     endpoint: Any
@@ -81,6 +83,7 @@ class Concurrent(Serial):
         self._running: dict[Request, None] = _NONE  # apart
         self._groups: dict[str, Group] = _NONE  # of concurrent requests, by event
         self._tasks: dict[asyncio.Task[Any], None] = _NONE  # everything that ends with the loop
+        self._batches: list[Batch] = _NO_BATCHES  # that are not answered yet
         self._streams = 0  # that run
         self._calls: Calls | None = endpoint._calls  # of classes that ask
         if self._calls is not None:
@@ -91,6 +94,7 @@ class Concurrent(Serial):
         self._heard: Any = self._read_ahead  # the same object each time: it is given to the source again and again
         self._task = asyncio.current_task()  # it is the loop that finds that there is something
         self._active, self._running, self._groups, self._tasks = {}, {}, {}, {}
+        self._batches = []
         self._backlog = backlog = Backlog()
         return backlog
 
@@ -260,6 +264,8 @@ class Concurrent(Serial):
                 value = await value
             self._end(request)  # once its answer is on its way it is too late to stop it
             if request.reason == "answered":
+                if self.has_answer():
+                    self.drop(value)
                 return
             if value is not None:
                 if (rest := self._reply(route, value, ref)) is not None:
@@ -280,6 +286,7 @@ class Concurrent(Serial):
         except Exception as exc:
             self._end(request)
             if request.reason == "answered":
+                self.has_answer()
                 self._log(exc)
             else:
                 await self._answer(exc)
@@ -304,9 +311,26 @@ class Concurrent(Serial):
             return Answer(None, exc.ref, self._charge() or _alone(exc))
         except FrameError as exc:
             return Answer(None, None, _alone(exc))
-        if self._backlog is None and found.route is self.definition.decoder.batches:
-            self._wake()  # no handler has run in this context, as those of the batch will have in its own
+        if found.route is self.definition.decoder.batches:
+            return self._batch(found.text, frame)
         return self._unless_in_use(found)
+
+    def _batch(self, text: str, frame: Frame) -> Call:
+        """Several requests, which have one turn; what is about others does not wait for it."""
+        if self._backlog is None:
+            self._wake()  # no handler has run in this context, as those of the batch will have in its own
+        batch = Batch(self.definition, type(frame))
+        self._batches.append(batch)
+        for each in self.definition.framing.requests(text) or ():
+            message = read_request(self.definition.decoder, part := bytes(each).decode())
+            if message.route is not None and message.route.apart in _FOLLOWING:
+                if (rest := self._begin_apart(message, part)) is not None:
+                    self._answer_soon(rest, part)
+            elif message.ref is not None and message.ref in self._active:
+                batch.put(self._unless_in_use(message), part)
+            else:
+                batch.put(message, part)
+        return batch
 
     def _unless_in_use(self, message: Call) -> Call:
         """The message, or the refusal of one whose answers could not be told from others'."""
@@ -321,7 +345,7 @@ class Concurrent(Serial):
             return False
         if ref in self._active or message.route.apart is None:  # those that take turns are answered in order
             return ref in self._active
-        return self._has_turn(ref) or self._waiting.holds(ref)
+        return self._has_turn(ref) or self._waiting.holds(ref) or any(batch.holds(ref) for batch in self._batches)
 
     def _has_turn(self, ref: Ref) -> bool:
         """Is that the one whose handler waits, and is still to be answered?"""
@@ -350,17 +374,31 @@ class Concurrent(Serial):
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         task = asyncio.current_task()  # that of the handler, whose dependencies are torn down behind its answer
         request = next((each for each in self._running if each.task is task), None)
-        if request is not None:
+        if (batch := collecting.get()) is not None:
+            batch.settle()
+        elif request is not None:
             self._end(request)
             if request.reason == "answered":
                 return None
         else:
-            self._is_answered = True
-            if self._turn is not None:
-                self._turn.settle()
+            self._settle_turn()
         if type(reply) is _Acknowledged:  # an overridden `respond` is for what handlers give
             return self._send(_acknowledgement(reply.route), reply.ref)
         return super().deliver(reply)
+
+    def _settle_turn(self) -> None:
+        """The handler whose turn it is has answered, though it goes on."""
+        self._is_answered = True
+        if self._turn is not None:
+            self._turn.settle()
+
+    def _settle(self, request: Request) -> None:
+        """The same of one that runs apart. Its `ref` is free, unless items follow it."""
+        request.reason = "answered"
+        if request.timer is not None:
+            request.timer.cancel()
+        if request.upload is None:
+            self._active.pop(cast(Ref, request.message.ref), None)
 
     def upload(self) -> Upload | None:
         """The items that follow the message that is being handled."""
@@ -372,6 +410,14 @@ class Concurrent(Serial):
         body = framing.with_ref(framing.frame(body), ref)
         if not self.peer.write(body):
             await self.peer.send_reply(body)
+
+    def end_batch(self, batch: Any) -> None:
+        """All of its requests are answered."""
+        self._batches.remove(batch)
+
+    def stopped(self, request: Request) -> EventError:
+        """What one is answered that did not end by itself."""
+        return self._stopped(request, request.message.route)
 
     def _end(self, request: Request) -> None:
         """Its last frame is about to be sent: its `ref` is free, and it cannot be stopped any more."""
@@ -524,6 +570,8 @@ class Concurrent(Serial):
             self._stop(request, "cancelled")
         elif self._has_turn(ref):
             self._stop(self._in_turn(), "cancelled")
+        elif (request := next(filter(None, (batch.find(ref) for batch in self._batches)), None)) is not None:
+            self._stop(request, "cancelled")
         elif (waiting := self._waiting.withdraw(ref)) is not None:
             request = Request(*waiting)
             request.reason = "cancelled"
@@ -629,10 +677,9 @@ class Concurrent(Serial):
         return group
 
     @contextlib.asynccontextmanager
-    async def turn(self, message: Call, frame: Frame) -> AsyncIterator[None]:
-        """That of a message among the concurrent ones of its event, for a batch that calls it out by itself."""
-        request = Request(message, frame, (message.key,) if isinstance(message, Admitted) else None)
-        group = self._group(message.route)
+    async def turn(self, request: Request) -> AsyncIterator[None]:
+        """That of a request among the concurrent ones of its event, for a batch that calls it out by itself."""
+        group = self._group(request.message.route)
         if not group.begins(request):
             request.begins = asyncio.get_running_loop().create_future()
             try:
@@ -811,14 +858,14 @@ class Concurrent(Serial):
         if request.timer is not None:
             request.timer.cancel()
         group = self._groups.get(request.message.route.event) if request.message.route is not None else None
-        if group is not None and request in group.waiting:
+        if group is not None and request.begins is None and request in group.waiting:
             group.waiting.remove(request)
             self._end(request)
             self._waiting.let_go(request.frame)
             self._answer_soon(self._answer_stopped(request), request.frame)
             return
         request.cancel()
-        if request is not self._turn:
+        if request is not self._turn and (request.task is not None or request in self._running):
             self._insist_later(request)
 
     def _insist_later(self, request: Request) -> None:

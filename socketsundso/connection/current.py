@@ -6,9 +6,12 @@ The receive loop notes a plain tuple, since that happens for every message; who 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple
+
+from starlette.types import Message
 
 from socketsundso.connection.peer import Peer
 from socketsundso.messages import Ref, Route
@@ -79,6 +82,9 @@ class Answered:
     def __init__(self) -> None:
         self._records: dict[int, Answering | None] = {}  # each is itself, whatever other request has the same `ref`
 
+    def __contains__(self, record: Answering | None) -> bool:
+        return id(record) in self._records
+
     def note(self, record: Answering | None) -> None:
         self._records[id(record)] = record
         if len(self._records) > MOST_ANSWERED:
@@ -92,9 +98,29 @@ MOST_ANSWERED = 1024
 
 
 class Collected(list[bytes]):
-    """The answers to the requests of one batch, which leave together; `over`, they have left."""
+    """
+    The answers to the requests of one batch, which leave together; `over`, they have left.
+
+    `request` is the one whose turn it is, `limit` the time that it has.
+    """
 
     over = False
+    request: Any = None
+    limit: asyncio.Timeout | None = None
+
+    def settle(self) -> None:
+        """The one whose turn it is has answered, though it goes on: nothing stops it any more."""
+        self.request.release()
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(None)
+
+    async def leave(self, peer: Peer) -> None:
+        """Send them, unless there are none, or nobody is there."""
+        self.over = True
+        told = [answer for answer in self if answer]
+        self.clear()
+        if told:
+            await peer.send_reply(b"[%b]" % b",".join(told))
 
 
 collecting: ContextVar[Collected | None] = ContextVar("socketsundso_collecting", default=None)
@@ -114,6 +140,12 @@ class RequestingPeer(Peer):
             await self.send_body(body)
         else:
             batch.append(body)
+
+    async def _send_close(self, message: Message) -> None:
+        """Behind the answers of the batch whose handler closes, if it is one."""
+        if (batch := collecting.get()) is not None and not batch.over:
+            await batch.leave(self)
+        await super()._send_close(message)
 
 
 def current(peer: Peer) -> Current | None:

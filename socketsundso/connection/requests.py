@@ -21,7 +21,7 @@ MAX_ITEM_BYTES = 4 << 20
 """So many bytes of items wait for the handlers of uploads, at most; then nothing is read."""
 
 Reason = Literal["cancelled", "timeout", "gone", "answered"]
-"""Why a request is stopped; `answered`: since it has had its error."""
+"""Why a request is stopped; `answered`: it has its answer already, an error or one of its handler's own."""
 
 
 class Call(Protocol):

@@ -52,9 +52,9 @@ from socketsundso.wire import Arrivals, BinaryPayload, Source, source_of, teller
 
 logger = logging.getLogger("socketsundso")
 
-_ANSWERS = (EventError, HTTPException)  # what handlers raise to answer with; anything else is logged
-_ENDS = (WebSocketDisconnect, WebSocketException, FrameError)  # what ends the connection
-_ANSWERS_ABOUT = (ValidationError, *_ANSWERS)  # the same for what is found wrong with a message
+ANSWERS = (EventError, HTTPException)  # what handlers raise to answer with; anything else is logged
+ENDS = (WebSocketDisconnect, WebSocketException, FrameError)  # what ends the connection
+_ANSWERS_ABOUT = (ValidationError, *ANSWERS)  # the same for what is found wrong with a message
 
 
 WATCH_S = 0.1
@@ -246,6 +246,14 @@ class Serial:
         """Has the handler that has just ended answered by itself? Asked once, and only where nothing may have two."""
         return False
 
+    def note_answer(self, record: Any) -> None:
+        """A handler is about to answer by itself. Raises RuntimeError where that would be the second answer."""
+        if self.endpoint.acknowledge:  # type: ignore[attr-defined]  # of any endpoint
+            self.endpoint._answered.note(record)  # type: ignore[attr-defined]
+
+    def drop(self, value: Any) -> None:
+        """What a handler gives that has answered by itself, where nothing may have two answers."""
+
     async def _answer_with_null(self, ref: Ref) -> None:
         """Its handler gives nothing, and an envelope of requests and results demands an answer."""
         if not self.has_answer():
@@ -332,11 +340,11 @@ class Serial:
     async def _answer(self, exc: Exception, about_message: bool = False) -> None:
         """Answer an exception; the connection lives on, unless it says that it should not."""
         exc, peer = only(exc), self.peer
-        if isinstance(exc, _ENDS):
+        if isinstance(exc, ENDS):
             await self._end_connection(exc)
             return
         # a ValidationError of the application's own code is a bug, and no news for the client
-        if not isinstance(exc, _ANSWERS_ABOUT if about_message else _ANSWERS) or isinstance(exc, ResponseError):
+        if not isinstance(exc, _ANSWERS_ABOUT if about_message else ANSWERS) or isinstance(exc, ResponseError):
             self._log(exc)
         if peer.closed is not None or peer.gone:
             return

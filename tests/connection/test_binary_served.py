@@ -67,6 +67,29 @@ def test_frames_of_every_size_come_back_as_they_were(endpoint: type[Endpoint]) -
     run(main)
 
 
+@pytest.mark.parametrize("of", [Echo, Conversing])
+def test_bytes_are_binary_where_others_wait_behind(of: type[Endpoint]) -> None:
+    """Replies that follow one another at once may be written together, which is for texts."""
+
+    class Slow(of):  # type: ignore[valid-type,misc]
+        @binary
+        async def on_frame(self, frame: bytes) -> bytes:
+            await asyncio.sleep(0)
+            return frame
+
+    async def main() -> None:
+        async with serving.serving(Slow) as client:
+            ws = (await client()).connection
+            for number in range(5):
+                await ws.send(b"\xff%d" % number)
+                await ws.send(json.dumps({"type": "say", "ref": number, "msg": "hi"}))
+            for number in range(5):
+                assert await received(ws) == b"\xff%d" % number
+                assert json.loads(await received(ws)) == {"type": "say", "ref": number, "msg": "hi"}
+
+    run(main)
+
+
 @pytest.mark.parametrize("frame", [b"\x00" * 1001, [b"\x00" * 600, b"\x00" * 600]], ids=["whole", "in parts"])
 def test_one_that_is_too_large_closes(frame: Any) -> None:
     """With 1009, and what fits is answered."""

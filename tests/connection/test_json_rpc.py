@@ -739,13 +739,23 @@ def test_a_bound_of_batches_is_a_positive_number(bound: Any) -> None:
 def test_what_answers_binary_data() -> None:
     """Is binary data, or nothing: a result would have no `id`."""
 
-    async def echo(self: Any, data: bytes) -> bytes:
-        return data
-
     async def length(self: Any, data: bytes) -> int:
         return len(data)
 
-    assert type("Echo", (Endpoint,), {"envelope": JsonRpc(), "echo": binary(echo)})
+    class Echo(Endpoint):
+        envelope = JsonRpc()
+
+        @binary
+        async def echo(self, data: bytes) -> bytes:
+            await self.respond(data)
+            return data
+
+    async def talk(peer: Peer) -> None:
+        await peer._connection.send(b"\xff")
+        assert [await peer._connection.recv() for _ in range(2)] == [b"\xff", b"\xff"]
+
+    served(talk, Echo)
+    served(talk, type("EchoConversing", (Echo, Conversing), {}))
     with pytest.raises(DefinitionError, match="no id"):
         type("Length", (Endpoint,), {"envelope": JsonRpc(), "length": binary(length)})
 
