@@ -386,6 +386,20 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         }
         cls._handlers = Handlers(handlers, cls._compile)
         cls._compile(handlers, handlers)
+        cls._warn_of_parameters()
+
+    @classmethod
+    def _warn_of_parameters(cls) -> None:
+        """Of models that are the whole message in a base, and a parameter in this envelope."""
+        for event, route in cls._definition.decoder.routes.items():
+            if route.flat is None:
+                continue
+            bases = (base for base in cls.__mro__[1:] if "_definition" in vars(base) and event in base._handlers)  # type: ignore[attr-defined]
+            base: Any = next(bases, None)
+            if base is None or base._handlers[event] is not cls._handlers[event]:
+                continue
+            if base._definition.decoder.routes[event].signature.message_model is not None:
+                route.flat.warn(cls.__name__, base.__name__)
 
     @classmethod
     def _events(cls) -> Events:

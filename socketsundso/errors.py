@@ -40,7 +40,11 @@ class DefinitionError(SocketsundsoError, TypeError, AssertionError):
 
 
 class DefinitionWarning(UserWarning):
-    """A handler or endpoint that works, but whose contract cannot say all that it does. The text has the remedy."""
+    """
+    A handler or endpoint that works, but not as its author may expect, or whose contract cannot say all that it does.
+
+    The text has the remedy.
+    """
 
 
 class ContractError(SocketsundsoError, ValueError):

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import ValidationError
 
+from socketsundso.errors import DefinitionWarning
 from socketsundso.messages.declared import is_model_class, kind_of, members
 from socketsundso.messages.framing import Framing, Place
 from socketsundso.messages.signature import Parameter, Signature
@@ -47,9 +49,19 @@ class FlatModel:
             type(endpoint).__name__, self._event, self._name, json.dumps(message), self._remedy(),
         )  # fmt: skip
 
+    def warn(self, owner: str, base: str) -> None:
+        """It was the whole message in the base of a class, which has another envelope."""
+        message = self._framing.answer(self._event, {self._parameter.key: {}}, None)
+        warnings.warn(
+            f"{owner}: event {self._event!r}: {self._parameter.name!r} is the whole message in {base}, and in the "
+            f"envelope of {owner} it is taken from a key of its own: {json.dumps(message)}; {self._remedy()}",
+            DefinitionWarning,
+            stacklevel=5,  # below the statement of the class: abc, `__init_subclass__`, its check, and this
+        )
+
     def _remedy(self) -> str:
-        key = self._framing.type_place
-        if not isinstance(key, str):
+        key = self._framing.model_key
+        if not key:
             return "take its fields as parameters"
         literal = f"`{key}: Literal[{self._event!r}]`"
         if not self._framing.place:

@@ -131,8 +131,8 @@ class Framing(ABC):
     response: Callable[[Mapping[str, Any]], type] | None = None
     """What the answers to the server's questions are decoded to, where they are told from requests by their shape."""
 
-    def named(self, text: str, keys: Sequence[str]) -> str:
-        """A request whose fields may come without names, with them. Raises `Misshapen` for too many."""
+    def named(self, text: str, keys: Sequence[str | None]) -> str:
+        """A request whose fields may come without names, with them. Raises `Misshapen` for what has none."""
         return text
 
     def requests(self, text: str) -> list[Raw] | None:

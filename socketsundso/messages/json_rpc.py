@@ -151,14 +151,23 @@ class JsonRpcFraming(NestedFraming):
             raise Misshapen(BAD_REF.type, BAD_REF.message(), ("id",))
         return Outline(keys.get("method"), ref)
 
-    def named(self, text: str, keys: Sequence[str]) -> str:
-        """A request whose params may be an array, with them by their names. Raises `Misshapen` for too many."""
+    def named(self, text: str, keys: Sequence[str | None]) -> str:
+        """
+        A request whose params may be an array, with them by their names.
+
+        Raises `Misshapen` for too many, and for one that has no name.
+        """
         frame = msgspec.json.decode(text, type=dict[str, Raw])
         if not bytes(frame.get("params", b"")).startswith(b"["):
             return text
         params = msgspec.json.decode(frame["params"], type=list[Raw])
         if len(params) > len(keys):
             raise Misshapen("too_long", f"Input should be an array of at most {len(keys)} items", ("params",))
+        if None in (given := keys[: len(params)]):
+            what = (
+                f"Input should be an object: what is item {given.index(None)} of an array is taken from within another"
+            )
+            raise Misshapen("dict_type", f"{what} and has no place of its own", ("params",))
         frame["params"] = Raw(msgspec.json.encode(dict(zip(keys, params, strict=False))))
         return msgspec.json.encode(frame).decode()
 

@@ -194,11 +194,15 @@ class Route:
         raise Refused(Judgement(self, ref, error))
 
     @functools.cached_property
-    def keys(self) -> tuple[str, ...]:
-        """Of its fields, in the order of the parameters; those of a whole message have none."""
+    def keys(self) -> tuple[str | None, ...]:
+        """
+        Of its fields, in the order of the parameters; those of a whole message have none.
+
+        None is for one that is taken from within something else alone, by an `AliasPath`.
+        """
         if self.signature.message_model is not None:
             return ()
-        return tuple(parameter.key for parameter in self.signature.parameters)
+        return tuple(map(_own_key, self.signature.parameters))
 
     @functools.cached_property
     def declared(self) -> frozenset[str]:
@@ -359,6 +363,10 @@ def _refuse_reserved(signature: Signature, framing: Framing) -> None:
                     f"{where}: the key {key!r} is reserved; give it another one: "
                     f'`{parameter.name}: Annotated[..., Field(alias="{parameter.name}_")]`'
                 )
+            if not isinstance(key, str):
+                raise DefinitionError(
+                    f"{where}: its AliasPath begins with {key!r}, and a message is an object: begin with a key"
+                )
             if not is_unicode(key):
                 raise DefinitionError(f"{where}: the key {key!r} is no Unicode text, so it cannot be a key in JSON")
         if parameter.key in seen:
@@ -368,13 +376,22 @@ def _refuse_reserved(signature: Signature, framing: Framing) -> None:
         seen[parameter.key] = parameter.name
 
 
-def _first_keys(parameter: Parameter) -> list[str]:
+def _first_keys(parameter: Parameter) -> list[Any]:
     """The keys at the top of the message that this parameter may be taken from."""
+    return [path[0] for path in _paths(parameter)]
+
+
+def _own_key(parameter: Parameter) -> str | None:
+    """The first one whose value is what the parameter is."""
+    return next((path[0] for path in _paths(parameter) if len(path) == 1), None)
+
+
+def _paths(parameter: Parameter) -> list[list[Any]]:
+    """Where it may be taken from, each a key and what is looked up within that."""
     alias = core_alias(parameter)
     if isinstance(alias, str):
-        return [alias]
-    paths = alias if alias and isinstance(alias[0], list) else [alias]
-    return [str(path[0]) for path in paths]
+        return [[alias]]
+    return alias if alias and isinstance(alias[0], list) else [alias]
 
 
 def _struct(route: Route, fields: Fields | None, *, closed: bool = True, needed: bool, **own: Any) -> type:

@@ -7,11 +7,11 @@ import functools
 import json
 import random
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
-from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, Field, ValidationInfo
 from pydantic.alias_generators import to_camel
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -650,6 +650,64 @@ def test_positions_of_parameters_that_look_at_the_whole_message() -> None:
         assert answer["error"]["data"]["errors"][0]["loc"] == ["params", "itsValue"]
 
     served(talk, Camel)
+
+
+def test_positions_of_parameters_that_are_taken_from_within_others() -> None:
+    """Have a place where one of their names is a key; else an array is refused in words, and names are taken."""
+
+    class Paths(Api):
+        @event
+        async def chosen(
+            self,
+            name: Annotated[str, Field(validation_alias=AliasChoices(AliasPath("user", "name"), "name"))],
+            n: int = 0,
+        ) -> str:
+            return name
+
+        @event
+        async def within(
+            self, n: int, name: Annotated[str, Field(validation_alias=AliasPath("user", "name"))] = ""
+        ) -> str:
+            return name
+
+    async def talk(peer: Peer) -> None:
+        for params in ({"user": {"name": "ada"}}, {"name": "ada"}, ["ada"], ["ada", 3]):
+            assert await peer.ask(request("chosen", params)) == result("ada")
+        assert await peer.ask(request("within", {"n": 1, "user": {"name": "ada"}})) == result("ada")
+        assert await peer.ask(request("within", [1])) == result("")
+        answer = await peer.ask(request("within", [1, "ada"]))
+        assert told(answer) == (PARAMS, 1)
+        assert answer["error"]["data"]["errors"] == [
+            {
+                "type": "dict_type",
+                "loc": ["params"],
+                "msg": "Input should be an object: what is item 1 of an array is taken from within another and has no "
+                "place of its own",
+            }
+        ]
+
+    served(talk, Paths)
+
+
+def test_a_model_is_one_of_the_params(caplog: pytest.LogCaptureFixture) -> None:
+    """By its name or place, also with a Literal; where its fields are sent as the params, the log says what helps."""
+
+    class Join(BaseModel):
+        method: Literal["join"] = "join"
+        room: str
+
+    class Models(Api):
+        @event
+        async def join(self, msg: Join) -> str:
+            return msg.room
+
+    async def talk(peer: Peer) -> None:
+        assert await peer.ask(request("join", {"msg": {"room": "r"}})) == result("r")
+        assert await peer.ask(request("join", [{"room": "r"}])) == result("r")
+        assert told(await peer.ask(request("join", {"room": "r"}))) == (PARAMS, 1)
+
+    served(talk, Models)
+    assert [line.rpartition("; ")[2] for line in caplog.messages] == ["take its fields as parameters (told once)"]
 
 
 def test_a_batch_in_a_binary_frame() -> None:

@@ -275,6 +275,8 @@ def test_every_key_of_json_may_be_an_alias(alias: str, value: Any) -> None:
         (AliasPath("type", 0), "'type' is reserved"),
         (AliasChoices("kind", AliasPath("ref", "x")), "'ref' is reserved"),
         ("\ud800", "no Unicode text"),
+        (AliasPath(0, "x"), "its AliasPath begins with 0"),
+        (AliasChoices("kind", AliasPath(0)), "its AliasPath begins with 0"),
     ],
 )
 def test_reserved_and_impossible_keys_are_definition_errors(alias: Any, remedy: str) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import enum
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Generic, Literal, NewType, NotRequired, Optional, TypeVar, Union
 
@@ -34,7 +35,18 @@ from pydantic.alias_generators import to_camel
 from starlette.websockets import WebSocket
 from typing_extensions import TypeAliasType, TypedDict
 
-from socketsundso import ArrayEnvelope, DefinitionError, Depends, Endpoint, Envelope, EventMessage, Handler, event
+from socketsundso import (
+    ArrayEnvelope,
+    DefinitionError,
+    Depends,
+    Endpoint,
+    Envelope,
+    EventMessage,
+    Handler,
+    JsonRpc,
+    event,
+)
+from socketsundso.errors import DefinitionWarning
 from tests.connection.conversing import Log, talking, until_end
 from tests.harness import ask, talk
 from tests.rooms.serving import Client
@@ -1024,6 +1036,32 @@ def test_in_arrays_no_model_is_the_message() -> None:
             return {"room": msg.room}
 
     assert ask(App, '["join",1,{"msg":{"type":"join","room":"a"}}]') == ["join", 1, {"room": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("envelope", "frame"),
+    [
+        (Envelope(type="action"), r'\{"action": "join", "msg": \{\}\}; give Join .* a field `action:'),
+        (ArrayEnvelope("type", "data"), r'\["join", \{"msg": \{\}\}\]; take its fields as parameters$'),
+        (JsonRpc(), r'"params": \{"msg": \{\}\}\}; take its fields as parameters$'),
+    ],
+)
+def test_a_subclass_in_another_envelope_is_warned_of_what_is_no_message_there(envelope: Any, frame: str) -> None:
+    """Once for each event, where the class is; not of a parameter that was one before, nor in the same envelope."""
+
+    class App(Endpoint):
+        @event
+        async def on_any(self, msg: Annotated[Join | Leave, Field(discriminator="type")]) -> Any: ...
+
+        @event
+        async def on_other(self, msg: Payload) -> Any: ...
+
+    type("Same", (App,), {})
+    with pytest.warns(DefinitionWarning) as told:
+        type("Sub", (App,), {"envelope": envelope})
+    assert [re.search("event '(.*?)'", str(each.message))[1] for each in told] == ["join", "leave"]  # type: ignore[index]
+    assert re.search("Sub: .* is the whole message in App, and .*" + frame, str(told[0].message))
+    assert told[0].filename == __file__
 
 
 @pytest.mark.parametrize(
