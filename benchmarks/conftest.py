@@ -20,6 +20,7 @@ from benchmarks.load import allow_files
 from benchmarks.progress import Show
 from benchmarks.servers import cores
 
+SOAK = "test_soak.py"  # asked for by an option of its own, and no part of the report
 FIGURES: dict[str, Any] = {}
 PACKAGES = [
     "socketsundso", "msgspec", "pydantic", "orjson", "picows", "uvicorn", "uvloop", "starlette", "fastapi", "litestar",
@@ -33,11 +34,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--json", default="", help="write all figures of the servers to this file")
     parser.addoption("--baseline", default="", help="compare the ratios with those of this earlier --json file")
     parser.addoption("--fail-on-worse", action="store_true", help="fail when --baseline shows a row of ours worse")
+    parser.addoption("--soak", type=float, default=0.0, help="only the soak, each of its shapes for so many minutes")
+    parser.addoption("--soak-seed", type=int, default=18, help="what guests do, and which faults come")
     parser.addoption("--report", default="", help="write the report to this folder, even of a part of the suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning")  # a competitor's, no error of ours
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The soak or all others; it needs none of the competitors that they import."""
+    is_soak = collection_path.name == SOAK
+    return True if collection_path.is_file() and is_soak != bool(config.getoption("--soak")) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -99,11 +108,16 @@ def whole_run(full: bool) -> dict[str, Any]:
     }
 
 
+def questions() -> set[Path]:
+    """The files that are the suite."""
+    return {path for path in Path(__file__).parent.glob("test_*.py") if path.name != SOAK}
+
+
 def unfit(session: pytest.Session) -> str:
     """Why the figures of this run are no report of the suite; empty when they are."""
     option = session.config.option
     some = option.only or option.keyword or option.markexpr or option.deselect or "::" in "".join(session.config.args)
-    if some or {item.path for item in session.items} != set(Path(__file__).parent.glob("test_*.py")):
+    if some or {item.path for item in session.items} != questions():
         return "a part of the suite ran (--report FOLDER writes one)"
     return "" if session.exitstatus == 0 else "the run failed"
 

@@ -31,7 +31,7 @@ from benchmarks import test_latency as latency
 from benchmarks import test_scaling as scaling
 from benchmarks import test_wire as wire
 from benchmarks.broadcast_load import BrowserMembers
-from benchmarks.conftest import unfit
+from benchmarks.conftest import questions, unfit
 from benchmarks.deflate import Answer
 from benchmarks.installed import compiled
 from benchmarks.load import Dialect, Load, Passage, Shape, cpu_seconds, masked_frame, message, payload_of
@@ -433,8 +433,7 @@ def test_only_the_whole_suite_writes_the_report(
     options: dict[str, Any], files: list[str] | None, exit_code: int, why: str
 ) -> None:
     """A part of it, or a run that failed or was interrupted, leaves the committed report alone."""
-    folder = ROOT / "benchmarks"
-    chosen = folder.glob("test_*.py") if files is None else [folder / name for name in files]
+    chosen = questions() if files is None else [ROOT / "benchmarks" / name for name in files]
     option = SimpleNamespace(**{"only": "", "keyword": "", "markexpr": "", "deselect": None, **options})
     session: Any = SimpleNamespace(
         config=SimpleNamespace(option=option, args=["benchmarks/"]),

@@ -102,6 +102,12 @@ class EngineServer:
             self._process.wait()
             self._process = None
 
+    def forget(self) -> None:
+        """Lose, while it is away, whatever it has kept on disk."""
+        assert self._process is None
+        for path in Path(self._folder).iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
