@@ -32,7 +32,6 @@ from benchmarks.soak.services import Service, is_alive, serving, until, weight
 from tests.backplanes.engines import EngineServer
 from tests.backplanes.engines import running as engine_running
 
-PRESENCE_TTL_S = 4.0  # who is not scheduled for less than half of it stays present
 KEEPS = {"redis": ["--appendonly", "yes"], "nats": []}
 """What has an engine keep all that it has acknowledged when it is killed."""
 
@@ -49,6 +48,8 @@ class Plan:
     cycle_s: float = 14.0
     pause_s: float = 1.0
     """Between two acts of a guest, on average."""
+    presence_ttl_s: float = 4.0
+    """Who is not scheduled for less than half of it stays present."""
     faults: dict[str, float] = field(
         default_factory=lambda: {"kill": 0.6, "restart": 0.3, "engine": 0.4, "engine forgets": 0.15}
     )
@@ -67,7 +68,7 @@ class Outcome:
 async def churned(kind: str, plan: Plan, show: Callable[[str], None]) -> Outcome:
     """Run the plan over this engine, `redis` or `nats`."""
     with engine(kind) as server:
-        url = f"{server.url}?presence_ttl_s={PRESENCE_TTL_S}"
+        url = f"{server.url}?presence_ttl_s={plan.presence_ttl_s}"
         faulty, spared = Service(url, plan.workers), Service(url)
         with serving(faulty, spared):
             await until(faulty.is_whole, "the workers serve")
@@ -92,7 +93,7 @@ class Churn:
         self.ledger, self.series = Ledger(), Series()
         self._random = Random(plan.seed)
         self._workers = asyncio.Lock()  # of `faulty`: one fault at a time
-        self._ages: dict[int, int] = {}  # quiet moments that each worker has lived through
+        self._known: set[int] = set()  # workers that have been weighed before
         ports = [faulty.port, spared.port]
         self.guests = [
             Guest(
@@ -113,6 +114,7 @@ class Churn:
             await self._weigh(time.monotonic() - start)
             if self.ledger.wrong:
                 break  # what follows would be its consequence
+        self.ledger.balance()
         for service in (self.faulty, self.spared):
             self.ledger.read(service.log())
         return Outcome(self.ledger, self.series, time.monotonic() - start)
@@ -216,13 +218,12 @@ class Churn:
         self.series.add("parent of the workers", at_s, weight(self.faulty.pid))
         for pid, state in (await self.spared.states(collect=True)).items():
             self.series.add("spared process", at_s, weight(pid) | held(state))
-        ages, self._ages = self._ages, {}
-        for pid, state in (await self.faulty.states(collect=True)).items():
-            self._ages[pid] = ages.get(pid, -1) + 1
-            if not self._ages[pid]:
-                found = weight(pid) | held(state)
-                del found["files"]  # how many links to the engine it has depends on how many asked at the same time
-                self.series.add("new worker", at_s, found)
+        states = await self.faulty.states(collect=True)
+        for pid in states.keys() - self._known:
+            found = weight(pid) | held(states[pid])
+            del found["files"]  # how many links to the engine it has depends on how many asked at the same time
+            self.series.add("new worker", at_s, found)
+        self._known = set(states)
 
 
 def held(state: dict[str, float]) -> dict[str, float]:

@@ -176,7 +176,6 @@ class Line(WSListener):  # type: ignore[misc]  # picows' classes are compiled, w
         done, _ = await asyncio.wait([exchange.over], timeout=ANSWERED_WITHIN_S)
         if not done:
             self.ledger.mistake(f"{self.guest.name}: no answer to {exchange.kind}")
-            self.ledger.counts[f"{exchange.kind}: unanswered"] += 1
             return None
         if exchange.over.cancelled():
             return None
@@ -184,7 +183,7 @@ class Line(WSListener):  # type: ignore[misc]  # picows' classes are compiled, w
         if answer["type"] != "error":
             self.ledger.counts[f"{exchange.kind}: answered"] += 1
             return answer
-        self.ledger.counts[f"{exchange.kind}: refused, the engine is away"] += 1
+        self.ledger.counts[f"{exchange.kind}: refused"] += 1
         if answer["code"] != "internal_error" or not self.ledger.explained(exchange.since, "engine"):
             self.ledger.mistake(f"{self.guest.name}: {exchange.kind} was answered {answer}")
         return None

@@ -79,6 +79,14 @@ class Ledger:
         if len(self.wrong) < SHOWN:
             self.wrong.append(text)
 
+    def balance(self) -> None:
+        """Each request was answered, or refused for a reason, or lost with its connection."""
+        for name, sent in tuple(self.counts.items()):
+            kind, _, what = name.partition(": ")
+            ended = sum(self.counts[f"{kind}: {how}"] for how in ("answered", "lost", "refused"))
+            if what == "sent" and sent != ended:
+                self.mistake(f"{kind}: {sent} were sent, {ended} have ended")
+
     def read(self, log: str) -> None:
         """What a server has logged: no traceback, and its last words where something is wrong."""
         if "Traceback" in log:

@@ -103,15 +103,10 @@ class Service:
         return self._log.read_text(errors="replace")
 
     def close(self) -> None:
-        """End all of it: as a service manager would, at first."""
-        for sig, patience_s in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 20.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, sig) if sig == signal.SIGKILL else self._popen.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(patience_s)
-                break
+        """Kill all of it: how it ends in good order is no question of the soak."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
         reaper.forget(self.pid)
         self._folder.cleanup()
 

@@ -138,4 +138,5 @@ class Steady:
         for first in range(0, len(self.guests), AT_ONCE):
             await asyncio.gather(*(guest.leave() for guest in self.guests[first : first + AT_ONCE]))
         await until(self.service.is_empty, "all connections have ended")
+        self.ledger.balance()
         self.ledger.read(self.service.log())
