@@ -215,6 +215,7 @@ class Churn:
         for service in (self.faulty, self.spared):
             await until(service.is_whole, "all workers are there")
             await until(service.is_empty, "all connections have ended")
+            await until(service.is_at_rest, "what is done behind them has ended")
         self.series.add("parent of the workers", at_s, weight(self.faulty.pid))
         for pid, state in (await self.spared.states(collect=True)).items():
             self.series.add("spared process", at_s, weight(pid) | held(state))

@@ -21,6 +21,7 @@ from benchmarks.servers import ROOT
 from tests.serving import free_port
 
 PATIENCE_S = 120.0  # for a machine that is busy with something else
+REST_S = 0.5
 
 State = dict[str, Any]
 
@@ -94,6 +95,15 @@ class Service:
         """Whether nobody is connected, and all that has been said farewell to."""
         states = (await self.states()).values()
         return all(state["opened"] == sum(state["closed"].values()) for state in states)
+
+    async def is_at_rest(self) -> bool:
+        """Whether no task ends for a moment: of a connection that has gone, presence is taken back behind it."""
+        before = await self._tasks()
+        await asyncio.sleep(REST_S)
+        return before == await self._tasks()
+
+    async def _tasks(self) -> dict[int, int]:
+        return {pid: state["tasks"] for pid, state in (await self.states()).items()}
 
     def restart(self) -> None:
         self._popen.send_signal(signal.SIGHUP)
