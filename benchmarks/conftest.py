@@ -130,6 +130,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = whole_run(bool(config.getoption("--full")))
     if path := config.getoption("--json"):
         Path(path).write_text(json.dumps(run, indent=1))
+    if config.getoption("--soak"):
+        return  # counts, no ratios
     folder = config.getoption("--report") or ("" if unfit(session) else str(report.FOLDER))
     print(f"\nreport: {report.write(run, Path(folder)) if folder else f'not written, {unfit(session)}'}")
     if path := config.getoption("--baseline"):

@@ -15,8 +15,9 @@ import pytest
 from benchmarks.conftest import SOAK, pytest_ignore_collect, questions
 from benchmarks.soak import churn, steady
 from benchmarks.soak.growth import Growth, Series
-from benchmarks.soak.guests import Guest, Line
+from benchmarks.soak.guests import Guest
 from benchmarks.soak.ledger import Ledger
+from benchmarks.soak.lines import Line
 from benchmarks.test_soak import FLAT, conclude
 
 PID, OTHER = 7, 8

@@ -110,8 +110,12 @@ class Churn:
         start = time.monotonic()
         while (passed := time.monotonic() - start) < self.plan.seconds:
             self.show(f"{passed / 60:.1f} of {self.plan.seconds / 60:.1f} minutes, {self.ledger.counts['wrong']} wrong")
-            await self._cycle()
-            await self._weigh(time.monotonic() - start)
+            try:
+                await self._cycle()
+                await self._weigh(time.monotonic() - start)
+            except* AssertionError as failed:  # what is counted until then is worth a look
+                for each in failed.exceptions:
+                    self.ledger.mistake(str(each))
             if self.ledger.wrong:
                 break  # what follows would be its consequence
         self.ledger.balance()
@@ -124,9 +128,7 @@ class Churn:
         async with asyncio.TaskGroup() as group:
             for guest in self.guests:
                 group.create_task(guest.roam(over, self.plan.pause_s))
-            await asyncio.gather(
-                asyncio.sleep(self.plan.cycle_s), *map(self._later, *zip(*self._chosen(), strict=True))
-            )
+            await asyncio.gather(asyncio.sleep(self.plan.cycle_s), *(self._later(*each) for each in self._chosen()))
             over.set()
         self.ledger.counts["cycles"] += 1
         async with asyncio.TaskGroup() as group:

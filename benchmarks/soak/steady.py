@@ -17,8 +17,9 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from benchmarks.soak.churn import Outcome
 from benchmarks.soak.growth import Series
-from benchmarks.soak.guests import ANSWERED_WITHIN_S, Guest
+from benchmarks.soak.guests import Guest
 from benchmarks.soak.ledger import Ledger
+from benchmarks.soak.lines import ANSWERED_WITHIN_S
 from benchmarks.soak.services import Service, serving, until, weight
 
 AT_ONCE = 50  # handshakes
