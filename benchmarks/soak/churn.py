@@ -118,7 +118,8 @@ class Churn:
                     self.ledger.mistake(str(each))
             if self.ledger.wrong:
                 break  # what follows would be its consequence
-        self.ledger.balance()
+        else:
+            self.ledger.balance()
         for service in (self.faulty, self.spared):
             self.ledger.read(service.log())
         return Outcome(self.ledger, self.series, time.monotonic() - start)
