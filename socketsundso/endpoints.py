@@ -14,7 +14,7 @@ import itertools
 import logging
 import sys
 from abc import ABCMeta
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -49,6 +49,7 @@ from socketsundso.connection import (
     Departure,
     Expiry,
     Kept,
+    ObservedCalls,
     OriginPattern,
     Origins,
     Peer,
@@ -81,6 +82,7 @@ from socketsundso.guards import Call, Gate, Middleware, check_middleware
 from socketsundso.handler import AliasGenerates, Handler, checked_tags, type_arguments
 from socketsundso.handler import event as event_decorator
 from socketsundso.messages import (
+    BYTES,
     CANONICAL,
     JSON,
     AnyEnvelope,
@@ -110,7 +112,7 @@ from socketsundso.observing import Load, Observer, tell
 from socketsundso.rooms import Declaration, Hub, Membership, Presence, Resume, Resumed, asks_nothing
 from socketsundso.security import check_security
 from socketsundso.threads import Sync, awaited
-from socketsundso.wire import BinaryPayload, wire_of
+from socketsundso.wire import BinaryPayload, teller_of, wire_of
 
 logger = logging.getLogger("socketsundso")
 
@@ -794,7 +796,12 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         May be called from any task of the connection's event loop; messages go out whole, in the order of the
         calls. Raises `WebSocketDisconnect` if the peer is gone.
         """
-        await self._peer.send_body(self._framing.frame(self._declaration.encode_push(message)))
+        await self._peer.send_body(self._pushed(message))
+
+    def _pushed(self, message: Any) -> bytes:
+        """What `send` writes."""
+        body, framing = self._declaration.encode_push(message), self._framing
+        return body if framing.is_canonical else framing.frame(body)
 
     @awaited
     async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
@@ -1005,12 +1012,13 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def current_load(self) -> Load:
         """What runs and waits for this connection at the moment, for who watches over many."""
         membership: Membership | None = self.__dict__.get("_in_rooms")
-        wire = wire_of(self.websocket.scope)
+        wire, source = wire_of(self.websocket.scope), teller_of(self.websocket.scope)
         return Load(
             *(membership.queued if membership is not None else (0, 0)),
             unsent_bytes=0 if wire is None else wire.buffered,
             streams=0 if self._loop is None else self._loop.streams,
             calls=0 if self._calls is None else len(self._calls.waiting),
+            waiting_bytes=0 if source is None else source.waiting_bytes,
         )
 
     @functools.cached_property
@@ -1082,22 +1090,36 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
     def _be_observed(self) -> None:
         """What is sent is told by functions of the instance's own, until `_end`: nothing has to ask who listens."""
 
-        def told(what: str, send: Callable[..., T]) -> Callable[..., T]:
-            def observed(*given: Any, **named: Any) -> T:
-                tell(self._observers, what, self, *given, *named.values())
-                return send(*given, **named)
+        answer, encode, send_bytes = self.send_exception, self._pushed, self.send_bytes
 
-            return observed
+        def observed_answer(exc: Exception) -> Awaitable[None]:
+            tell(self._observers, "answers", self, exc)
+            return answer(exc)
 
-        self.__dict__["send_exception"] = told("answers", self.send_exception)
-        self.__dict__["send"] = told("pushes", self.send)
-        self.__dict__["send_bytes"] = told("pushes", self.send_bytes)
+        def observed_push(message: Any) -> bytes:
+            body = encode(message)
+            tell(self._observers, "pushes", self, message, len(body))
+            return body
+
+        def observed_bytes(data: Any) -> Awaitable[None]:
+            if isinstance(data, BYTES):
+                tell(self._observers, "pushes", self, data, memoryview(data).nbytes)
+            return send_bytes(data)
+
+        self.__dict__ |= {"send_exception": observed_answer, "_pushed": observed_push, "send_bytes": observed_bytes}
         tell(self._observers, "began", self)
+
+    def _asking(self, questions: Questions) -> Calls:
+        """Those of this connection, about which observers are told if there are any."""
+        if not self._observers:
+            return Calls(self._peer, questions, self._framing)
+        told = functools.partial(tell, self._observers, "asked", self)
+        return ObservedCalls(self._peer, questions, self._framing, told)
 
     async def _connected(self) -> bool:
         peer, step = self._peer, "authenticate"
         if (questions := type(self)._questions) is not None:
-            self._calls = Calls(peer, questions, self._framing)
+            self._calls = self._asking(questions)
         try:
             if not (peer.accepted or peer.negotiable):
                 raise HTTPException(400, f"none of these subprotocols: {', '.join(self.subprotocols)}")
@@ -1210,7 +1232,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
         self._peer.frame_as(codec.is_binary)
         self._define()
         if cls._questions is not None and self._calls is not None:
-            self._calls = Calls(self._peer, cls._questions, self._framing)
+            self._calls = self._asking(cls._questions)
 
     def _define(self) -> None:
         """What frames are to this connection: in its codec, with the overrides of today, and its own handlers."""
@@ -1257,7 +1279,7 @@ class WebSocketHandlingEndpoint(ASGIClass, metaclass=_Declared):
             self._calls = None
         if self._observers:
             tell(self._observers, "ended", self, code, self._peer.closed is None)
-            for name in ("send_exception", "send", "send_bytes"):
+            for name in ("send_exception", "_pushed", "send_bytes"):
                 self.__dict__.pop(name, None)
         self._peer.release(code)
         if self._deadlines is not None:

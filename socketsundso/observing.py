@@ -45,8 +45,16 @@ class Observer:
     def answers(self, endpoint: Any, exc: Exception) -> None:
         """A message is answered with this exception, most likely by an error frame."""
 
-    def pushes(self, endpoint: Any, message: Any) -> None:
-        """`endpoint.send` is called with this message, or `send_bytes` with these bytes, which answers nothing."""
+    def pushes(self, endpoint: Any, message: Any, size: int) -> None:
+        """`endpoint.send` writes this message, or `send_bytes` these bytes, which answers nothing; of `size` bytes."""
+
+    def asked(self, endpoint: Any, question: str, outcome: str, seconds: float) -> None:
+        """
+        A question to the client has its end: one of those of the class's `calls`, by its `type`; `seconds` after it.
+
+        Its outcome is `answered`, `refused` by the client, `invalid` (what it said), `timeout`, `gone` (the client),
+        `cancelled` (who asked does not wait any more) or `failed` (a validator's bug).
+        """
 
     def ended(self, endpoint: Any, code: int, by_peer: bool) -> None:
         """The last that is heard of a connection, accepted or not; `by_peer`: the code may be anybody's invention."""
@@ -66,7 +74,8 @@ class Load(NamedTuple):
     What runs and waits for one connection at the moment.
 
     `queued_messages` and `queued_bytes` are those of the queue for a slow reader, `unsent_bytes` those in the server's
-    own buffers. `streams` and uploads that run, `calls` whose answer has not come.
+    own buffers. `streams` and uploads that run, `calls` whose answer has not come. `waiting_bytes` are those of
+    messages that wait for handlers, and of their queues. What only our own server knows is 0 on others.
     """
 
     queued_messages: int = 0
@@ -74,3 +83,4 @@ class Load(NamedTuple):
     unsent_bytes: int = 0
     streams: int = 0
     calls: int = 0
+    waiting_bytes: int = 0

@@ -111,7 +111,7 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "telemetry": [{"families", "installing"}, {"meters", "opentelemetry"}, {"tally"}, {"prometheus"}],
+    "telemetry": [{"families", "installing", "streaming"}, {"meters", "opentelemetry"}, {"tally"}, {"prometheus"}],
     "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "operations": [{"settings", "draining"}, {"admission"}, {"front"}, {"serving"}, {"workers"}],

@@ -32,6 +32,7 @@ from socketsundso.connection import refusal as refusal
 from socketsundso.connection.application import ASGIClass as ASGIClass
 from socketsundso.connection.batches import declared_batches as declared_batches
 from socketsundso.connection.calls import Calls as Calls
+from socketsundso.connection.calls import ObservedCalls as ObservedCalls
 from socketsundso.connection.calls import require_timeout as require_timeout
 from socketsundso.connection.concurrent import Concurrent as Concurrent
 from socketsundso.connection.current import NOTHING as NOTHING

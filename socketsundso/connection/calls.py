@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any
 
 from pydantic_core import ValidationError
@@ -242,6 +243,40 @@ class Calls:
         for sending in tuple(self._cancels):
             sending.cancel()
         self._opener = self._backlog = self._read_on = None
+
+
+class ObservedCalls(Calls):
+    """The same, where somebody is told what becomes of each question: its name, its outcome, and after how long."""
+
+    __slots__ = ("_told",)
+
+    def __init__(
+        self, peer: Peer, questions: Questions, framing: Framing, told: Callable[[str, str, float], None]
+    ) -> None:
+        super().__init__(peer, questions, framing)
+        self._told = told
+
+    async def _ask(self, body: bytes, expected: Expected, timeout_s: float, as_json: bool = False) -> Any:
+        self._check(timeout_s)  # what is not asked has no outcome
+        began, outcome = perf_counter(), "answered"
+        try:
+            return await super()._ask(body, expected, timeout_s, as_json)
+        except BaseException as exc:
+            outcome = next((name for kind, name in _OUTCOMES if isinstance(exc, kind)), "failed")
+            if outcome == "cancelled" and self._over is not None:  # as whoever asks is once the peer has left
+                outcome = "gone"
+            raise
+        finally:
+            self._told(expected.question, outcome, perf_counter() - began)
+
+
+_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
+    (CallRefused, "refused"),
+    (CallTimeout, "timeout"),
+    (InvalidAnswer, "invalid"),
+    (WebSocketDisconnect, "gone"),
+    (asyncio.CancelledError, "cancelled"),
+)
 
 
 def require_timeout(given: object) -> None:

@@ -235,11 +235,11 @@ def fail(sent: asyncio.Future[None] | None, error: Exception) -> None:
 class Counters:
     """What has happened since the beginning, in this process and on this event loop."""
 
-    __slots__ = ("delivered", "drops", "published", "refused")
+    __slots__ = ("delivered", "delivered_bytes", "drops", "published", "refused")
 
     def __init__(self) -> None:
         self.published = 0  # broadcasts
-        self.delivered = 0  # messages pushed to local connections
+        self.delivered = self.delivered_bytes = 0  # messages pushed to local connections, as canonical JSON
         self.drops: Counter[str] = Counter()  # messages that slow readers did not get: by a policy, `ttl`, `closed`
         self.refused = 0  # broadcasts that the engine could not take
 

@@ -264,7 +264,8 @@ def push_all(audience: Collection[Participant], out: Outgoing, counters: Counter
         if connection.push(out):
             near = near or []
             near.append(connection)
-    counters.delivered += len(audience)
+    counters.delivered += (number := len(audience))
+    counters.delivered_bytes += number * out.size
     return near
 
 

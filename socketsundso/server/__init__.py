@@ -23,6 +23,8 @@ Importing this package needs picows (`ImportError` on platforms that have none).
 """
 
 from socketsundso.server.deflate import compressed_bytes as compressed_bytes
+from socketsundso.server.deflate import count_inflated as count_inflated
+from socketsundso.server.deflate import inflated_bytes as inflated_bytes
 from socketsundso.server.inbox import Pull
 from socketsundso.server.outbox import Push
 from socketsundso.server.protocol import WebSocketProtocol

@@ -158,9 +158,36 @@ def packers_of(loop: asyncio.AbstractEventLoop) -> Packers:
 
 
 def compressed_bytes() -> tuple[int, int]:
-    """Bytes of all messages that were compressed each by itself, before and after; of all event loops."""
+    """Bytes of all messages that were compressed, before and after; of all event loops."""
     packers = [packer for of_loop in tuple(_of_loops.values()) for packer in of_loop.all()]
-    return sum(packer.taken_bytes for packer in packers), sum(packer.made_bytes for packer in packers)
+    before, after = sum(packer.taken_bytes for packer in packers), sum(packer.made_bytes for packer in packers)
+    return before + _in_context.before, after + _in_context.after
+
+
+class Passed:
+    """Bytes of messages before and after."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self) -> None:
+        self.before = self.after = 0
+
+    def note(self, before: int, after: int) -> None:
+        self.before += before
+        self.after += after
+
+
+_inflated, _in_context = Passed(), Passed()
+
+
+def inflated_bytes() -> tuple[int, int]:
+    """Bytes of all messages that came compressed, as they came and as they are; `count_inflated` before that."""
+    return _inflated.before, _inflated.after
+
+
+def count_inflated(wanted: bool) -> None:
+    """Whether whole messages are counted, of all connections of the process: who does not want to know pays nothing."""
+    Deflate.inflate = _inflate_counted if wanted else _inflate  # type: ignore[method-assign]
 
 
 class Deflate:
@@ -198,6 +225,15 @@ class Deflate:
         return smaller_frame(FIN_TEXT if text else FIN_BINARY, payload, self._packer.pack(payload, REPLY))
 
 
+_inflate = Deflate.inflate
+
+
+def _inflate_counted(self: Deflate, payload: bytes, max_bytes: int) -> bytes:
+    data = _inflate(self, payload, max_bytes)
+    _inflated.note(len(payload), len(data))
+    return data
+
+
 class Inflation:
     """One compressed message, frame by frame."""
 
@@ -223,6 +259,7 @@ class Inflation:
             data = self.behind_final_blocks(data, max_bytes)
         if len(data) > max_bytes:
             raise TooBig
+        _inflated.note(len(payload), len(data))
         return data
 
     def behind_final_blocks(self, data: bytes, max_bytes: int) -> bytes:
@@ -289,6 +326,8 @@ class Contexts:
         if len(decoded.data) > max_bytes:
             raise TooBig
         self._restart_after_final_block(contexts)
+        if rsv1 or opcode == Opcode.CONT:  # a plain message may come among compressed ones
+            _inflated.note(len(payload), len(decoded.data))
         return bytes(decoded.data)
 
     def _restart_after_final_block(self, contexts: PerMessageDeflate) -> None:
@@ -302,6 +341,7 @@ class Contexts:
     def frame(self, payload: bytes, *, text: bool) -> bytes:
         opcode = Opcode.TEXT if text else Opcode.BINARY
         encoded = self._used().encode(Frame(opcode, payload))
+        _in_context.note(len(payload), len(encoded.data))
         return frame((FIN_TEXT if text else FIN_BINARY) | RSV1, bytes(encoded.data))
 
     def ready(self, frame: bytes) -> bytes:

@@ -75,6 +75,11 @@ class Pull(Extension):
 
     @property
     @abstractmethod
+    def waiting_bytes(self) -> int:
+        """Of messages that wait for a handler, here or with who has taken them."""
+
+    @property
+    @abstractmethod
     def holds(self) -> bool:
         """Is there a message that has not been taken, other than the disconnect?"""
 

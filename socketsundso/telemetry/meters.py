@@ -18,10 +18,12 @@ from time import perf_counter
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.errors import EventError
 from socketsundso.messages import CallMessage, Encodes, Frame, Refused, Route, size_of
 from socketsundso.telemetry.families import Histogram
+from socketsundso.telemetry.streaming import Over, watched
 
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: what a call took is counted up to each of them."""
@@ -58,15 +60,29 @@ class Times:
         finally:
             self.note(name or outcome, perf_counter() - begun)
 
+    def until_over(self) -> Over:
+        """A stream begins: a call that ends with its last item, and is cancelled where it is closed before that."""
+        begun, noted = perf_counter(), False
+
+        def over(exc: BaseException | None) -> None:
+            nonlocal noted
+            if not noted:
+                noted = True
+                ended = isinstance(exc, StopIteration | StopAsyncIteration)
+                outcome = "cancelled" if exc is None else "ok" if ended else outcome_of(exc)
+                self.note(outcome, perf_counter() - begun)
+
+        return over
+
     def read(self) -> dict[str, Histogram]:
         return {name: Histogram(tuple(each), self._seconds[name]) for name, each in dict(self._counts).items()}
 
 
 def outcome_of(exc: BaseException) -> str:
-    """Fields that are not valid, a cancellation, an answer that is meant, or anything else that was raised."""
+    """Fields that are not valid, an end that came early, an answer that is meant, or anything else that was raised."""
     if isinstance(exc, Refused):
         return "invalid"
-    if isinstance(exc, asyncio.CancelledError | GeneratorExit):
+    if isinstance(exc, asyncio.CancelledError | GeneratorExit | WebSocketDisconnect):
         return "cancelled"
     return "refused" if isinstance(exc, EventError | HTTPException) else "failed"
 
@@ -75,7 +91,7 @@ class Meter:
     """What comes and goes of one event, and how long its handler takes."""
 
     __slots__ = (
-        "_counted", "_since", "_stride", "_times", "_window", "_window_began", "received_bytes", "sent",
+        "_counted", "_left", "_span", "_stride", "_times", "_window", "_window_began", "received_bytes", "sent",
         "sent_bytes", "slow",
     )  # fmt: skip
 
@@ -83,21 +99,23 @@ class Meter:
         self.received_bytes = self.sent = self.sent_bytes = 0
         self.slow = 0  # messages that pydantic had to read whole
         self._counted = 0  # messages that were looked at, and those that they stand for
-        self._since = 0  # that have come since
         self._stride = 1  # one in so many is looked at
+        self._span = self._left = 1  # the next of them stands for so many; how many of these are still to come
         self._window, self._window_began = 0, 0.0
         self._times = Times()
 
     def attach(self, route: Route) -> None:
         """From now on what passes through this route is counted."""
-        replies = _Replies(self, route)
         awaited, turns = route.awaited, route.conduct is not None and route.conduct.key is not None
-        streams = route.apart == "stream"  # its call gives an iterator at once
-        if awaited and not turns and not streams:
+        if route.apart == "stream":  # its call gives an iterator at once
+            route.encode = self._counting(route.encode)
+            route.put_before(self._streamed, awaited=awaited)
+        elif awaited and not turns:
+            replies = _Replies(self, route)
             route.put_before(functools.partial(self._sampled, replies), awaited=True)
         else:
-            if not streams:
-                route.put_before(functools.partial(self._timed, awaited), awaited=awaited, waits=True)
+            _Replies(self, route)
+            route.put_before(functools.partial(self._timed, awaited), awaited=awaited, waits=True)
             route.put_before(self._received, awaited=awaited)
         route.exact = self._slowly(route.exact)  # type: ignore[assignment, method-assign]  # its own
 
@@ -120,14 +138,37 @@ class Meter:
             return value
 
         def call(message: Any, endpoint: Any, frame: Frame) -> Any:
-            since = meter._since + 1
-            if since < meter._stride:  # nothing else for most messages: benchmarks/test_telemetry.py
-                meter._since = since
+            left = meter._left - 1
+            if left:  # nothing else for most messages: benchmarks/test_telemetry.py
+                meter._left = left
                 return inner(message, endpoint, frame)
-            meter._since = 0
-            return looked_at(message, endpoint, frame, since)
+            weight = meter._span
+            meter._span = meter._left = meter._stride
+            return looked_at(message, endpoint, frame, weight)
 
         return call
+
+    def _streamed(self, inner: CallMessage) -> CallMessage:
+        def call(message: Any, endpoint: Any, frame: Frame) -> Any:
+            self._receive(frame, 1)
+            over = self._times.until_over()
+            try:
+                items = inner(message, endpoint, frame)
+            except BaseException as exc:
+                over(exc)
+                raise
+            return watched(items, over)
+
+        return call
+
+    def _counting(self, encode: Callable[[Any], bytes]) -> Any:
+        def counted(value: Any) -> bytes:
+            body = encode(value)
+            self.sent += 1
+            self.sent_bytes += len(body)
+            return body
+
+        return counted
 
     def _received(self, inner: CallMessage) -> CallMessage:
         def call(message: Any, endpoint: Any, frame: Frame) -> Any:
@@ -163,6 +204,8 @@ class Meter:
         if self._window >= WINDOW:
             self._stride = ONE_IN if now - self._window_began < self._window / OFTEN else 1
             self._window, self._window_began = 0, now
+            if self._stride == 1:
+                self._look_at_next()
         return now
 
     @property
@@ -172,12 +215,15 @@ class Meter:
 
     @property
     def received(self) -> int:
-        return self._counted + self._since
+        return self._counted + self._span - self._left
 
     def seconds(self) -> dict[str, Histogram]:
         """By outcome. The next message is looked at, so that nothing that is over stays untold for long."""
-        self._stride = 1
+        self._look_at_next()
         return self._times.read()
+
+    def _look_at_next(self) -> None:
+        self._span, self._left = self._span - self._left + 1, 1
 
 
 class _Replies:
@@ -189,14 +235,14 @@ class _Replies:
 
     def __init__(self, meter: Meter, route: Route) -> None:
         self._meter, self._route, self._plain = meter, route, route.encode
-        self._owed = 0  # how many the next one stands for
+        self._owed = 0  # how many the next one stands for besides itself
         self._encode = self._count_some
         route.encode = self._encode
         route.encoder = _Counted(route.encoder, self)
 
     def expect(self, weight: int) -> None:
         """The answer to what is looked at is next."""
-        self._owed += weight
+        self._owed += weight - 1
         self._route.encode = self._encode
 
     def expect_none(self) -> None:
@@ -204,9 +250,8 @@ class _Replies:
         self._owed = 0
 
     def _count_some(self, value: Any) -> bytes:
-        body, weight = self._plain(value), 1
+        body, weight = self._plain(value), 1 + self._owed
         if self._meter.often:
-            weight = self._owed
             self._route.encode = self._plain
         self._owed = 0
         self.count(body, weight)

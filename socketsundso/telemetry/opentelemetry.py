@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -34,6 +34,7 @@ from socketsundso.errors import EventError
 from socketsundso.messages import CallMessage, Frame, Refused, Route, Unread, code_of, size_of, text_of
 from socketsundso.observing import Observer
 from socketsundso.telemetry.installing import Installing
+from socketsundso.telemetry.streaming import watched
 
 KEY = "traceparent"
 SYSTEM = "socketsundso"
@@ -129,7 +130,7 @@ class _Tracing(Observer):
                 with _within(span):
                     items = inner(message, endpoint, frame)
                 end = stack.pop_all().close  # not here, but with the last item
-            return _items(items, span, end)
+            return watched(items, lambda _: end(), functools.partial(_within, span))
 
         return call
 
@@ -188,80 +189,6 @@ def _note(span: Span, exc: Exception) -> None:
 def _fail(span: Span, kind: str) -> None:
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR))
-
-
-# ---- items of a stream
-
-
-def _items(items: Any, span: Span, end: Callable[[], None]) -> Any:
-    """The same, each made within the span; `end` is called behind the last one."""
-    if hasattr(items, "__await__"):
-        return _awaited_items(items, span, end)
-    return _Items(aiter(items), span, end) if hasattr(items, "__aiter__") else _PlainItems(iter(items), span, end)
-
-
-async def _awaited_items(items: Any, span: Span, end: Callable[[], None]) -> Any:
-    try:
-        with _within(span):
-            found = await items
-        return _items(found, span, end)
-    except BaseException:
-        end()
-        raise
-
-
-class _Items:
-    def __init__(self, items: Any, span: Span, end: Callable[[], None]) -> None:
-        self._items, self._span, self._end = items, span, end
-
-    def __aiter__(self) -> _Items:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._step(anext(self._items))
-
-    async def athrow(self, exc: BaseException) -> Any:
-        if not hasattr(self._items, "athrow"):
-            raise exc
-        return await self._step(self._items.athrow(exc))
-
-    async def _step(self, step: Awaitable[Any]) -> Any:
-        try:
-            with _within(self._span):
-                return await step
-        except BaseException:
-            self._end()
-            raise
-
-    async def aclose(self) -> None:
-        try:
-            if hasattr(self._items, "aclose"):
-                await self._items.aclose()
-        finally:
-            self._end()
-
-
-class _PlainItems:
-    def __init__(self, items: Any, span: Span, end: Callable[[], None]) -> None:
-        self._items, self._span, self._end = items, span, end
-
-    def __iter__(self) -> _PlainItems:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            with _within(self._span):
-                return next(self._items)
-        except BaseException:
-            self._end()
-            raise
-
-    def close(self) -> None:
-        try:
-            if hasattr(self._items, "close"):
-                self._items.close()
-        finally:
-            self._end()
 
 
 # ---- the trace that a peer continues

@@ -51,12 +51,18 @@ class Tally(Observer):
         self._errors: Counter[Labels] = Counter()
         self._unknown: Counter[Labels] = Counter()
         self._pushed: Counter[Labels] = Counter()
+        self._pushed_bytes: Counter[Labels] = Counter()
+        self._asked: defaultdict[Labels, Times] = defaultdict(Times)  # by class and question
         self._known: defaultdict[str, set[str]] = defaultdict(set)  # values of labels that are not declared
         self._latencies: defaultdict[str, Times] = defaultdict(Times)  # by a backplane's scheme
         self._timed: weakref.WeakSet[Any] = weakref.WeakSet()  # backplanes
+        self._counts_inflated = False  # by the server, from the first connection on
 
     def end(self) -> None:
-        """What was put around backplanes is taken off."""
+        """What was put around others is taken off."""
+        if self._counts_inflated:
+            self._counts_inflated = False
+            _our_server().count_inflated(False)
         for backplane in self._timed:
             for name in BACKPLANE_CALLS:
                 delattr(backplane, name)
@@ -75,6 +81,9 @@ class Tally(Observer):
 
     def opened(self, endpoint: Any) -> None:
         self._time_backplanes()
+        if not self._counts_inflated and (server := _our_server()) is not None:
+            self._counts_inflated = True
+            server.count_inflated(True)
         self._open[endpoint] = None
         self._opened[(_name(endpoint),)] += 1
 
@@ -95,13 +104,18 @@ class Tally(Observer):
             name = _name(endpoint)
             self._closed[name, OTHER if by_peer and code >= 3000 else self._bounded(f"{name}: closes", str(code))] += 1
 
-    def pushes(self, endpoint: Any, message: Any) -> None:
+    def asked(self, endpoint: Any, question: str, outcome: str, seconds: float) -> None:
+        self._asked[_name(endpoint), question].note(outcome, seconds)
+
+    def pushes(self, endpoint: Any, message: Any, size: int) -> None:
         name = _name(endpoint)
         if isinstance(message, BYTES):
             kind: Any = "bytes"
         else:
             kind = message.get("type") if isinstance(message, Mapping) else pushed_type(type(message))
-        self._pushed[name, self._bounded(f"{name}: pushes", str(kind))] += 1
+        labels = name, self._bounded(f"{name}: pushes", str(kind))
+        self._pushed[labels] += 1
+        self._pushed_bytes[labels] += size
 
     def _bounded(self, what: str, value: str) -> str:
         """The value itself, as long as there are not too many."""
@@ -148,6 +162,8 @@ class Tally(Observer):
         yield gauge("queued_messages", "Messages that wait for slow readers.", lambda load: load.queued_messages)
         yield gauge("queued_bytes", "Bytes that wait for slow readers.", lambda load: load.queued_bytes)
         yield gauge("unsent_bytes", "Bytes that the kernel has not taken yet.", lambda load: load.unsent_bytes)
+        about = "Bytes of messages that wait for handlers, and of their queues."
+        yield gauge("waiting_bytes", about, lambda load: load.waiting_bytes)
         yield gauge("streams", "Streams and uploads that run.", lambda load: load.streams)
         yield gauge("calls", "Questions to clients that wait for an answer.", lambda load: load.calls)
 
@@ -164,6 +180,7 @@ class Tally(Observer):
         yield counter("sent_bytes", "Bytes of these replies, without their `ref`.", lambda each: each.sent_bytes)
         about = "Messages that an endpoint sent by `send`, which answer nothing."
         yield _counter("pushed_messages", about, ("endpoint", "type"), self._pushed)
+        yield _counter("pushed_bytes", "Bytes of these messages.", ("endpoint", "type"), self._pushed_bytes)
         yield counter("slow_path", "Messages that pydantic had to read as a whole.", lambda each: each.slow)
         about = "Answers that are error frames."
         yield _counter("errors", about, ("endpoint", "code"), self._errors)
@@ -172,8 +189,18 @@ class Tally(Observer):
             for labels, meter in meters.items()
             for outcome, histogram in meter.seconds().items()
         }
-        about = "From the decoded frame to the handler's value."
+        about = "From the decoded frame to the handler's value, or the last item of a stream."
         yield Family("handler_seconds", "histogram", about, (*_EVENT, "outcome"), {}, seconds, BOUNDS)
+        yield self._of_questions()
+
+    def _of_questions(self) -> Family:
+        seconds = {
+            (*labels, outcome): histogram
+            for labels, times in dict(self._asked).items()
+            for outcome, histogram in times.read().items()
+        }
+        about = "From a question to a client to its answer, or until nobody waits for that any more."
+        return Family("call_seconds", "histogram", about, ("endpoint", "question", "outcome"), {}, seconds, BOUNDS)
 
     def _of_rooms(self) -> Iterator[Family]:
         self._time_backplanes()
@@ -187,6 +214,7 @@ class Tally(Observer):
 
         yield counter("broadcasts", "Broadcasts of this process.", lambda rooms: rooms.counters.published)
         yield counter("deliveries", "Messages pushed to connections.", lambda rooms: rooms.counters.delivered)
+        yield counter("delivered_bytes", "Bytes of these messages.", lambda rooms: rooms.counters.delivered_bytes)
         about = "Broadcasts that the engine could not take."
         yield counter("broadcasts_refused", about, lambda rooms: rooms.counters.refused)
         drops: Counter[Labels] = Counter()
@@ -229,9 +257,15 @@ def _of_server() -> Iterator[Family]:
     """What is counted whichever application is served."""
     reasons: dict[Labels, float] = {(reason,): number for reason, number in dict(refusals.refused).items()}
     yield _counter("server_handshakes_refused", "Handshakes that no application saw.", ("reason",), reasons)
-    if "socketsundso.server" in sys.modules:  # it needs what is not installed everywhere
-        from socketsundso.server import compressed_bytes
+    if (server := _our_server()) is not None:
+        for name, what, (before, after) in (
+            ("deflate", "were compressed", server.compressed_bytes()),
+            ("inflate", "came compressed", server.inflated_bytes()),
+        ):
+            about = f"Bytes of the messages that {what}, before and after."
+            yield _counter(f"{name}_bytes", about, ("stage",), {("before",): before, ("after",): after})
 
-        before, after = compressed_bytes()
-        about = "Bytes of the messages that were compressed, before and after."
-        yield _counter("deflate_bytes", about, ("stage",), {("before",): before, ("after",): after})
+
+def _our_server() -> Any:
+    """Where it is in use: it needs what is not installed everywhere."""
+    return sys.modules.get("socketsundso.server")

@@ -6,6 +6,7 @@ import asyncio
 import random
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -816,3 +817,47 @@ def test_many_tiny_fragments_weigh_what_they_weigh() -> None:
             return peak
 
     assert run(main()) < 3_000_000
+
+
+def counted(bytes_of: Callable[[], tuple[int, int]], act: Callable[[], object]) -> list[int]:
+    """By how much both numbers have grown."""
+    before = bytes_of()
+    act()
+    return [now - then for now, then in zip(bytes_of(), before, strict=True)]
+
+
+def test_what_comes_compressed_is_counted_where_somebody_wants_to_know() -> None:
+    """As it came and as it is; else it costs nothing."""
+    agreed = deflate.negotiate([b"permessage-deflate"], deflate.Packers())
+    assert agreed is not None
+    packed = compressed(b"x" * 5000)
+    deflate.count_inflated(True)
+    try:
+        assert counted(deflate.inflated_bytes, lambda: agreed.inflate(packed, 5000)) == [len(packed), 5000]
+    finally:
+        deflate.count_inflated(False)
+    assert counted(deflate.inflated_bytes, lambda: agreed.inflate(packed, 5000)) == [0, 0]
+
+
+@pytest.mark.parametrize("contexts", [False, True], ids=["alone", "contexts"])
+def test_what_comes_in_several_frames_is_counted(contexts: bool) -> None:
+    """All of them, and nothing twice."""
+    agreed = deflate.negotiate([b"permessage-deflate"], deflate.Packers(), contexts=contexts)
+    assert agreed is not None
+    packed = compressed(b"x" * 5000)
+
+    def take() -> None:
+        taking = agreed.inflating()
+        taking.decompress(TEXT, packed[:4], fin=False, rsv1=True, max_bytes=5000)
+        taking.decompress(CONTINUATION, packed[4:], fin=True, rsv1=False, max_bytes=5000)
+
+    assert counted(deflate.inflated_bytes, take) == [len(packed), 5000]
+
+
+def test_what_is_compressed_in_a_context_is_counted() -> None:
+    """As what is compressed by itself."""
+    agreed = deflate.negotiate([b"permessage-deflate"], deflate.Packers(), contexts=True)
+    assert agreed is not None
+    frames: list[bytes] = []
+    grown = counted(deflate.compressed_bytes, lambda: frames.append(agreed.frame(b"x" * 5000, text=True)))
+    assert grown == [5000, len(frames[0]) - 2]  # without its head

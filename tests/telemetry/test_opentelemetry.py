@@ -346,27 +346,6 @@ def test_a_stream_is_one_span(traced: Traced, kind: str) -> None:
     assert format_trace_id(span.context.trace_id) == TRACE
 
 
-def test_what_is_thrown_into_a_stream(traced: Traced) -> None:
-    """A timeout around a `yield` reaches the handler, which may go on; what is no generator raises it at once."""
-    span = traced.provider.get_tracer("test").start_span("stream")
-
-    async def handler() -> AsyncIterator[str]:
-        try:
-            yield "first"
-        except TimeoutError:
-            yield "late"
-
-    async def scenario() -> None:
-        items = opentelemetry._items(handler(), span, span.end)
-        assert [await anext(items), await items.athrow(TimeoutError())] == ["first", "late"]
-        await items.aclose()
-        with pytest.raises(TimeoutError):
-            await opentelemetry._items(Endless(), span, span.end).athrow(TimeoutError())
-
-    run(scenario())
-    assert [ended.name for ended in traced.spans] == ["stream"]
-
-
 def test_a_stream_whose_dependency_fails(traced: Traced) -> None:
     """Nothing is streamed, and its span ends."""
     talk({"type": "unmet_items", "ref": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import weakref
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from socketsundso import Endpoint, EventError, event, refusals
+from socketsundso.errors import CallFailed
 from socketsundso.observing import Observer
 from socketsundso.rooms.local import rooms_for
 from socketsundso.server.deflate import packers_of
@@ -311,7 +313,98 @@ def test_streams_and_calls_that_run(chat: type[Endpoint]) -> None:
 
     run(scenario())
     assert counted("sent_messages_total", "items") == 2
+    assert counted("sent_bytes_total", "items") == 2 * len('{"type":"said","msg":"0"}')
     assert scraped("streams", endpoint="Chat") == scraped("calls", endpoint="Chat") == 0
+    assert asked("gone") == 1
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("few", "ok"), ("broken", "failed"), ("sold_out_items", "refused")])
+def test_streams_that_end(chat: type[Endpoint], kind: str, outcome: str) -> None:
+    """By how they end; the time is that of the last item."""
+
+    @chat.event
+    async def on_few(self: Any) -> AsyncIterator[Said]:
+        yield Said(msg="first")
+        await asyncio.sleep(0.02)
+
+    @chat.event
+    async def on_broken(self: Any) -> AsyncIterator[Said]:
+        yield Said(msg="first")
+        raise ZeroDivisionError
+
+    @chat.event(thread=False)
+    def on_sold_out_items(self: Any) -> Iterator[Said]:
+        yield Said(msg="first")
+        raise EventError("sold_out")
+
+    async def scenario() -> None:
+        async with connect(chat) as ws:
+            await ws.send(kind, ref=1)
+            await ws.expect("said")
+            await ws.expect("complete" if outcome == "ok" else "error")
+
+    run(scenario())
+    labels = {"endpoint": "Chat", "event": kind, "outcome": outcome}
+    assert scraped("handler_seconds_count", **labels) == 1
+    assert ((scraped("handler_seconds_sum", **labels) or 0) >= 0.02) is (kind == "few")
+
+
+@pytest.mark.parametrize("end", ["cancelled", "left", "invalid"])
+def test_streams_that_do_not_come_to_their_end(chat: type[Endpoint], end: str) -> None:
+    """A client cancels, or leaves, or has said nothing that is valid."""
+
+    async def scenario() -> None:
+        async with connect(chat) as ws:
+            await ws.send("items", count=1 if end != "invalid" else "x", ref=1)
+            await ws.expect("error" if end == "invalid" else "said")
+            if end == "cancelled":
+                await ws.send("cancel", ref=1)
+                await ws.expect("complete")
+
+    run(scenario())
+    outcome = "invalid" if end == "invalid" else "cancelled"
+    assert scraped("handler_seconds_count", endpoint="Chat", event="items", outcome=outcome) == 1
+    assert counted("received_messages_total", "items") == 1
+
+
+def asked(outcome: str) -> float | None:
+    return scraped("call_seconds_count", endpoint="Chat", question="confirm", outcome=outcome)
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        ({"answer": True}, "answered"),
+        ({"error": {"code": "busy"}}, "refused"),
+        ({"answer": "perhaps"}, "invalid"),
+        (None, "timeout"),
+    ],
+    ids=str,
+)
+def test_questions_to_clients(chat: type[Endpoint], reply: dict[str, Any] | None, outcome: str) -> None:
+    """By what has become of them."""
+    over = asyncio.Event()
+
+    @chat.event
+    async def on_confirm_soon(self: Any) -> None:
+        async def confirm() -> None:
+            with contextlib.suppress(CallFailed):
+                await self.call(Confirm(order=1), returns=bool, timeout_s=30 if reply else 0.01)
+            over.set()
+
+        self.spawn(confirm())
+
+    async def scenario() -> None:
+        async with connect(chat) as ws:
+            await ws.send("confirm_soon")
+            ref = (await ws.expect("confirm"))["ref"]
+            if reply is not None:
+                await ws.send_frame(json.dumps({"type": "reply", "ref": ref, **reply}))
+            await over.wait()
+
+    run(scenario())
+    assert asked(outcome) == 1
+    assert len(labels_of("call_seconds_count")) == 1
 
 
 def test_a_handler_that_is_cancelled(chat: type[Endpoint]) -> None:
@@ -342,11 +435,12 @@ def test_broadcasts_and_deliveries(chat: type[Endpoint]) -> None:
 
     async def scenario() -> None:
         async with connect(chat) as ws:
-            before = [scraped(f"{name}_total", backplane="memory") or 0 for name in ("broadcasts", "deliveries")]
+            names = "broadcasts", "deliveries", "delivered_bytes"
+            before = [scraped(f"{name}_total", backplane="memory") or 0 for name in names]
             await ws.send("enter", room="r")
             await ws.expect("entered")
-            after = [scraped(f"{name}_total", backplane="memory") or 0 for name in ("broadcasts", "deliveries")]
-            assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
+            after = [scraped(f"{name}_total", backplane="memory") or 0 for name in names]
+            assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1, len('{"type":"entered"}')]
             assert scraped("backplane_up", backplane="memory") == 1
 
     run(scenario())
@@ -387,6 +481,8 @@ def test_what_an_endpoint_pushes(chat: type[Endpoint]) -> None:
     assert scraped("pushed_messages_total", endpoint="Chat", type="said") == 2
     assert scraped("pushed_messages_total", endpoint="Chat", type="seen") == 1
     assert scraped("pushed_messages_total", endpoint="Chat", type="bytes") == 2
+    assert scraped("pushed_bytes_total", endpoint="Chat", type="said") == 2 * len('{"type":"said","msg":"a"}')
+    assert scraped("pushed_bytes_total", endpoint="Chat", type="bytes") == 6
 
 
 @pytest.mark.parametrize(("noted", "reason"), [("Bad Request", "bad_request"), ("max_connections", "max_connections")])
