@@ -21,12 +21,13 @@ from starlette.types import ASGIApp, Scope
 from socketsundso.messages import CANONICAL, Framing, pushed_name
 from socketsundso.testing.frames import Frames, Outgoing, Told, frames_of
 from socketsundso.testing.kinds import Kind, read_as, value_as
-from socketsundso.testing.mailbox import Mailbox, Message
+from socketsundso.testing.mailbox import Mailbox, Message, Received
 from socketsundso.testing.peer import Close, Peer
 
 T = TypeVar("T")
 
-_SHOWN_BYTES = 100
+_SHOWN = 100
+"""Bytes, or characters."""
 
 WITHIN_S = 1.0
 """How long a message is waited for by default, in seconds."""
@@ -171,24 +172,35 @@ class Connection:
     async def expect(self, kind: Any, /, *, within_s: float = WITHIN_S, **fields: Any) -> Any:
         """
         The next message of a `type`, or of a class, whose fields are equal to `fields`; of `bytes`, the next binary
-        frame. Other messages stay, in their order, for who expects them.
+        frame, and of `str`, the next text that is no message. Others stay, in their order, for who expects them.
         """
         wanted: Kind[Any] = Kind(kind, fields, self._framing)
         return wanted.read(await self._mailbox.take(wanted.matches, str(wanted), within_s))
 
     async def receive(self, within_s: float = WITHIN_S) -> Message:
-        """The next message, whatever it is; AssertionError for a binary frame."""
+        """The next message, whatever it is; AssertionError for a binary frame, and for a text that is no message."""
         received = await self._mailbox.take(lambda _: True, "message", within_s)
         if isinstance(received, bytes):
             raise AssertionError(f"a message was expected, not a binary frame: {_shortened(received)}")
+        if isinstance(received, str):
+            raise AssertionError(
+                f"a message was expected, not a text that is none: {_shortened(received)}; `receive_text` takes it"
+            )
         message: Message = received
         return message
+
+    async def receive_text(self, within_s: float = WITHIN_S) -> str:
+        """The next frame, which has to be a text that is no message, such as the answer to a text ping: `pong`."""
+        received = await self._mailbox.take(lambda _: True, "text", within_s)
+        if not isinstance(received, str):
+            raise AssertionError(f"a text that is no message was expected, not {_shown(received)}")
+        return received
 
     async def receive_bytes(self, within_s: float = WITHIN_S) -> bytes:
         """What the next frame has in it, which has to be a binary one; AssertionError for a message."""
         received = await self._mailbox.take(lambda _: True, "binary frame", within_s)
         if not isinstance(received, bytes):
-            raise AssertionError(f"a binary frame was expected, not {json.dumps(received, ensure_ascii=False)}")
+            raise AssertionError(f"a binary frame was expected, not {_shown(received)}")
         return received
 
     async def silent(self, for_s: float = 0.1) -> None:
@@ -270,7 +282,14 @@ class Connection:
         if isinstance(frame, bytes):
             self._mailbox.put(frame)
             return
-        for message in self._frames.read(frame):
+        try:
+            messages = self._frames.read(frame)
+        except (ValueError, TypeError, LookupError, AttributeError):  # no JSON, or in no envelope
+            messages = []
+        if not messages or not all(isinstance(message, dict) for message in messages):
+            self._mailbox.put(frame)
+            return
+        for message in messages:
             self._on_message(message)
 
     def _on_message(self, message: Message) -> None:
@@ -300,8 +319,14 @@ class Connection:
             mailbox.wake()
 
 
-def _shortened(data: bytes) -> str:
-    return repr(data) if len(data) <= _SHOWN_BYTES else f"{data[:_SHOWN_BYTES]!r}... ({len(data)} bytes)"
+def _shown(received: Received) -> str:
+    return json.dumps(received, ensure_ascii=False) if isinstance(received, dict) else _shortened(received)
+
+
+def _shortened(data: bytes | str) -> str:
+    if len(data) <= _SHOWN:
+        return repr(data)
+    return f"{data[:_SHOWN]!r}... ({len(data)} {'bytes' if isinstance(data, bytes) else 'characters'})"
 
 
 def _name(event: str | Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ What a test names messages by: a `type`, or a class whose instances it expects.
     Kind("posted").matches({"type": "posted", "msg": "hi"})   ->   True
     Kind(Posted).read({"type": "posted", "msg": "hi"})        ->   Posted(msg="hi")
     Kind(bytes).matches(b"pcm")                               ->   True, of a binary frame
+    Kind(str).matches("pong")                                 ->   True, of a text that is no message
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _ENVELOPE = ("type", "ref", "room", "seq")
 """Keys beside a message's own fields: the envelope's, and those of rooms with history."""
 
+_NAMELESS: dict[Any, str] = {bytes: "binary frame", str: "text that is no message"}
+
 
 class Kind(Generic[T]):
     """One `type`, or one class or union of classes; `fields` have to be equal, as they are on the wire."""
@@ -32,19 +35,19 @@ class Kind(Generic[T]):
         self._by_type: dict[str, Any] = {}
         if isinstance(wanted, str):
             self._by_type[wanted] = None
-        elif wanted is not bytes:
+        elif wanted not in (bytes, str):
             self._by_type.update({pushed_name(each, framing): each for each in members(wanted)})
 
     def matches(self, message: Received) -> bool:
-        if isinstance(message, bytes):
-            return self._wanted is bytes
+        if not isinstance(message, dict):
+            return self._wanted is (bytes if isinstance(message, bytes) else str)
         return message.get("type") in self._by_type and all(
             key in message and message[key] == value for key, value in self._fields.items()
         )
 
     def read(self, message: Received) -> Any:
         """An instance of the class, or the message itself. Raises what the class refuses it with."""
-        if isinstance(message, bytes):
+        if not isinstance(message, dict):
             return message
         cls = self._by_type[message["type"]]
         return message if cls is None else read_as(cls, message)
@@ -54,7 +57,7 @@ class Kind(Generic[T]):
         return len(self._by_type) > 1
 
     def __str__(self) -> str:
-        names = " or ".join(map(repr, self._by_type)) or "binary frame"
+        names = " or ".join(map(repr, self._by_type)) or _NAMELESS[self._wanted]
         return f"{names} with {self._fields!r}" if self._fields else names
 
 

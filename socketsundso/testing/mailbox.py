@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 Message = dict[str, Any]
-Received = Message | bytes
-"""A message, or a binary frame."""
+Received = Message | bytes | str
+"""A message, a binary frame, or a text that is no message."""
 
 _SHOWN = 10
 _SHOWN_CHARACTERS = 300
@@ -94,7 +94,7 @@ class Mailbox:
 
 
 def _text(message: Received) -> str:
-    return repr(message) if isinstance(message, bytes) else json.dumps(message, ensure_ascii=False)
+    return json.dumps(message, ensure_ascii=False) if isinstance(message, dict) else repr(message)
 
 
 def _shortened(text: str) -> str:

@@ -92,6 +92,10 @@ class SyncConnection:
         data: bytes = self._call(self._connection.receive_bytes, within_s)
         return data
 
+    def receive_text(self, within_s: float = WITHIN_S) -> str:
+        text: str = self._call(self._connection.receive_text, within_s)
+        return text
+
     def silent(self, for_s: float = 0.1) -> None:
         self._call(self._connection.silent, for_s)
 

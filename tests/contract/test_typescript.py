@@ -52,6 +52,13 @@ EVERYTHING = {
 USAGE = """
 import { Chat, ChatError, RequestError } from "./chat.ts";
 import { Admin, Shop, SoldOut, TooLate } from "./shop.ts";
+import { Chat as NestedChat } from "./chat_nested.ts";
+
+export function watch(chat: NestedChat): void {
+  chat.on("gap", ({ event, dropped }) => console_(event === "gap", dropped));
+  chat.on("presence_state", state => console_<"presence_state">(state.event, state.members["ada"]));
+  chat.room("lobby").on("presence_diff", diff => console_<"presence_diff">(diff.event, diff.joins, diff.leaves));
+}
 
 export async function talk(chat: Chat): Promise<number> {
   const said = await chat.say({ room: "lobby", msg: "hi", mentions: ["ada"] }, { retry: true, timeoutMs: 1000 });
@@ -107,14 +114,15 @@ new Shop("wss://example.com" + Shop.path, {
   endsAt: code => code === 1000,
 });
 new Admin(Admin.path, { path: { region: "r", id: 7 } }).close_({ reason: "done" });
-declare function console_(...values: unknown[]): void;
+declare function console_<First>(first: First, ...values: unknown[]): void;
 """
 
 ABUSE = """
 import { Chat } from "./chat.ts";
 import { Shop } from "./shop.ts";
+import { Chat as NestedChat } from "./chat_nested.ts";
 
-declare const chat: Chat, shop: Shop;
+declare const chat: Chat, shop: Shop, nested: NestedChat;
 export const results = [
   chat.say({ room: "lobby" }),
   chat.say({ room: "lobby", msg: 1 }),
@@ -129,6 +137,8 @@ export const results = [
   chat.room("lobby").on("anything", () => {}),
   chat.say({ room: "lobby", msg: "hi" }).then(said => said.id),
   chat._pending,
+  nested.on("gap", gap => gap.type),
+  nested.on("presence_diff", diff => diff.event === "gap"),
   shop.ticks({ symbols: [] }).then(() => {}),
   shop.importOrders({ name: "march" }),
   shop.importOrders({ name: "march" }, [{ id: "x", lines: [] }]),
@@ -249,7 +259,7 @@ FILES = {
 }
 
 
-OLD = ["chat.ts", "shop.ts", "odd.ts", "types.ts", "usage.ts", "abuse.ts"]
+OLD = ["chat.ts", "chat_nested.ts", "shop.ts", "odd.ts", "types.ts", "usage.ts", "abuse.ts"]
 """What the compiler of the years before is asked about, which takes its time."""
 
 

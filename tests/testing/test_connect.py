@@ -16,7 +16,19 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket
 
-from socketsundso import CallRefused, Depends, EventError, Hub, Keep, WebSocketHandlingEndpoint, binary, event
+from socketsundso import (
+    ArrayEnvelope,
+    CallRefused,
+    Depends,
+    Envelope,
+    EventError,
+    Hub,
+    JsonRpc,
+    Keep,
+    WebSocketHandlingEndpoint,
+    binary,
+    event,
+)
 from socketsundso.testing import (
     Connection,
     Declined,
@@ -554,3 +566,46 @@ def test_a_frame_of_another_kind_is_shown(size: int) -> None:
         ws.expect(bytes)
         with pytest.raises(AssertionError, match="no binary frame within"):
             ws.expect(bytes, within_s=0.01)
+
+
+@pytest.mark.parametrize(
+    "envelope", [Envelope(), Envelope(data="payload"), ArrayEnvelope("type", "ref", "data"), JsonRpc()], ids=repr
+)
+def test_a_text_that_is_no_message_is_received_as_it_is(envelope: Any) -> None:
+    """The answer to a text ping, and whatever else an application sends of its own; a failure names it."""
+
+    class Pinged(WebSocketHandlingEndpoint):
+        text_pings = {"ping": "pong", "one": "1", "of": '["it"]', "long": "x" * 1000}
+
+        @event
+        async def on_say(self, msg: str) -> dict[str, str]:
+            return {"msg": msg}
+
+        @event
+        async def on_own(self) -> None:
+            await self.websocket.send_text("null")
+
+    with connect(type("Pinged", (Pinged,), {"envelope": envelope})) as ws:
+        for ping, pong in Pinged.text_pings.items():
+            ws.send_frame(ping)
+            assert ws.receive_text() == pong
+        ws.send_frame("ping")
+        with pytest.raises(
+            AssertionError, match="^a message was expected, not a text that is none: 'pong'; `receive_text` takes it$"
+        ):
+            ws.receive()
+        ws.send_frame("long")
+        with pytest.raises(AssertionError, match=r"^a binary frame was expected, not 'x+'... \(1000 characters\)$"):
+            ws.receive_bytes()
+        ws.send("own")
+        ws.send_frame("ping")
+        with pytest.raises(AssertionError, match="no 'nothing' within.*\n  'null'\n  'pong'$"):
+            ws.expect("nothing", within_s=0.05)
+        assert ws.ask("say", msg="hi")["msg"] == "hi"
+        assert [ws.expect(str), ws.expect(str)] == ["null", "pong"]
+        with pytest.raises(AssertionError, match="no text that is no message within"):
+            ws.expect(str, within_s=0.01)
+        if envelope != JsonRpc():
+            ws.send("say", msg="hi")
+            with pytest.raises(AssertionError, match="a text that is no message was expected, not {"):
+                ws.receive_text()

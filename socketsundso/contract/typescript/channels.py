@@ -164,20 +164,21 @@ class Part:
     # ---- what the server sends
 
     def _pushes(self) -> str:
-        features = self._channel.features
-        reserved = {
+        features, name_key = self._channel.features, key(self._channel.wire.type_key)
+        of_rooms = {
             "presence_state": ("PresenceState", features.presence),
             "presence_diff": ("PresenceDiff", features.presence),
             "gap": ("RoomGap", features.gaps or features.history),
-            "error": ("RequestError", True),
+        }
+        reserved = {
+            **{name: f"{{ {name_key}: {quoted(name)} }} & {type_}" for name, (type_, told) in of_rooms.items() if told},
+            "error": "RequestError",
         }
         own: dict[str, list[Message]] = {}
         for push in self._channel.pushes:
             own.setdefault(push.type, []).append(push)
         fields = [self._pushed(type_, pushes) for type_, pushes in own.items()]
-        fields += [
-            f"  {name}: {type_};\n" for name, (type_, is_told) in reserved.items() if is_told and name not in own
-        ]
+        fields += [f"  {name}: {type_};\n" for name, type_ in reserved.items() if name not in own]
         return f"export interface {self._name('Pushes')} {{\n{''.join(fields)}}}\n"
 
     def _pushed(self, type_: str, pushes: list[Message]) -> str:

@@ -107,9 +107,8 @@ export interface RoomPosition {
 export interface ResumedRooms {
   [room: string]: { recovered: boolean; seq?: number; epoch?: string; code?: string };
 }
-/** So many messages are missing; null: nobody knows. */
+/** null: nobody knows how many. */
 export interface RoomGap {
-  type: "gap";
   room: string | null;
   dropped: number | null;
 }
@@ -117,12 +116,10 @@ export interface PresenceMembers {
   [id: string]: { [key: string]: unknown };
 }
 export interface PresenceState {
-  type: "presence_state";
   room: string;
   members: PresenceMembers;
 }
 export interface PresenceDiff {
-  type: "presence_diff";
   room: string;
   joins: PresenceMembers;
   leaves: PresenceMembers;
@@ -267,12 +264,15 @@ export class RoomView<Pushes> extends Emitter<Pushes & { members: PresenceMap }>
   private _seen = 0;
   private _isToldOfGap = false;
   private readonly _client: Emitter<Pushes>;
-  constructor(name: string, client: Emitter<Pushes>) {
+  // The key of a message's name.
+  private readonly _key: string;
+  constructor(name: string, client: Emitter<Pushes>, key: string) {
     super();
     this.name = name;
     this._client = client;
+    this._key = key;
   }
-  /** It is not resumed any more: the room was left. */
+  /** The room was left: it is not resumed. */
   close(): void {
     this._isOpen = false;
     this.position = undefined;
@@ -308,7 +308,7 @@ export class RoomView<Pushes> extends Emitter<Pushes & { members: PresenceMap }>
     this.position = { seq, epoch };
   }
   _gap(dropped: number | null): void {
-    const gap: RoomGap = { type: "gap", room: this.name, dropped };
+    const gap = { [this._key]: "gap", room: this.name, dropped };
     if (this._isOpen && !this._isToldOfGap) {
       this._client._emit("gap", gap);
       this._emit("gap", gap);
@@ -831,7 +831,7 @@ export class SocketClient<
 
   private _room(name: string): RoomView<Pushes> {
     let room = this._rooms.get(name);
-    if (!room) this._rooms.set(name, (room = new RoomView(name, this)));
+    if (!room) this._rooms.set(name, (room = new RoomView(name, this, this._contract.type)));
     return room;
   }
 

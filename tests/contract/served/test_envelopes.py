@@ -164,6 +164,28 @@ def test_typescript_clients_resume_rooms(name: str, engines: dict[str, Engine], 
     assert told == [["a", "b"], 1, 2, True]
 
 
+@pytest.mark.parametrize("name", APIS)
+def test_a_gap_that_the_client_finds_has_the_key_of_the_envelope(
+    name: str, engines: dict[str, Engine], url: str
+) -> None:
+    """As one of the server has, and as it is typed."""
+    told = engines[name].run(
+        """
+        const office = open(Client, url), gaps = [], view = office.room(room);
+        office.on("gap", gap => gaps.push(gap));
+        await office.post({ room, text: "a" });
+        view.position.epoch = "of another server";
+        await office.drop();
+        await until(() => gaps.length === 1);
+        return gaps;
+        """.replace("Client", "Free" if name in APART else "Office"),
+        url=f"{url}/{name}",
+        room=f"doc:gap-{name}",
+    )
+    key = APIS[name].channels[0].wire.type_key
+    assert told == [{key: "gap", "room": f"doc:gap-{name}", "dropped": None}]
+
+
 @pytest.mark.parametrize("name", APART)
 def test_typescript_clients_read_any_value(name: str, engines: dict[str, Engine], url: str) -> None:
     """Where it stands apart, a reply is what the handler returns; an object has its type beside."""
