@@ -44,7 +44,7 @@ WINGS = {
         {"exact_json", "readers", "values", "flat_models"},
         {"fields"},
         {"built_models"},
-        {"route", "writers"},
+        {"route", "writers", "plain_structs"},
         {"decoder", "dependencies", "replies"},
         {"packed_replies"},
         {"definition", "pushes", "details"},

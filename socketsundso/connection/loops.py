@@ -27,6 +27,14 @@ def _reply(self: Serial, route: Route, value: Any, ref: Ref | None) -> Awaitable
 
 def _reply_to_requests(self: Serial, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
     """The same; nothing to what is no request, nor a second time."""
+    if ref is None or self.responds or "_answered" in self.endpoint.__dict__:
+        return _reply_once(self, route, value, ref)
+    body = route.encode_answer(value, ref)
+    writer = self.peer.writer  # `Serial._reply`, unfolded: for each reply
+    return None if writer is not None and writer.write(body) else self.peer.send_reply(body)
+
+
+def _reply_once(self: Serial, route: Route, value: Any, ref: Ref | None) -> Awaitable[None] | None:
     if ref is None and not route.takes_frame:
         return None
     if "_answered" in vars(self.endpoint) and self.has_answer():

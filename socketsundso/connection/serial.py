@@ -235,12 +235,9 @@ class Serial:
         """Send a reply. None: it is sent, else what is to be awaited for that."""
         if self.responds:
             return respond_with_valid(self.endpoint.respond, route.encoder.validate(value))
-        body = route.encode(value)
-        if ref is not None:
-            body = self.definition.framing.with_ref(body, ref)
-        peer = self.peer
-        writer = peer.writer  # `peer.write`, unfolded: for each reply
-        return None if writer is not None and writer.write(body) else peer.send_reply(body)
+        body = route.encode(value) if ref is None else route.encode_answer(value, ref)
+        writer = self.peer.writer  # `peer.write`, unfolded: for each reply
+        return None if writer is not None and writer.write(body) else self.peer.send_reply(body)
 
     def has_answer(self) -> bool:
         """Has the handler that has just ended answered by itself? Asked once, and only where nothing may have two."""
@@ -272,8 +269,7 @@ class Serial:
         return route.encoder.validate(value) if self.responds else self._body(route, value, ref)
 
     def _body(self, route: Route, value: Any, ref: Ref | None) -> bytes:
-        body = route.encode(value)
-        return body if ref is None else self.definition.framing.with_ref(body, ref)
+        return route.encode(value) if ref is None else route.encode_answer(value, ref)
 
     def deliver(self, reply: Any) -> Awaitable[None] | None:
         """Send it. None: it is sent, else what is to be awaited for that."""

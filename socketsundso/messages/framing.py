@@ -13,6 +13,7 @@ Knows no route and no connection.
 from __future__ import annotations
 
 import functools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -37,10 +38,20 @@ from socketsundso.messages.refs import REF_TYPE, UNREADABLE, Ref, check_ref
 TITLE = "Message"
 """What pydantic's errors about a whole message call it."""
 
+_encode = msgspec.json.Encoder().encode
+
 Fields = list[tuple[str, Any, Any]]
 """`(attribute, type, msgspec.field(name=key))` each."""
 
 Place = tuple[str | int, ...]
+
+DATA, REF = "\0data", "\0ref"
+"""What differs from one answer to the next, in a `layout`, and among `parts`. No event is called so."""
+
+Part = bytes | str
+
+_MARKS: Mapping[bytes, Part] = {msgspec.json.encode(mark): mark for mark in (DATA, REF)}
+_ANY_MARK = re.compile(b"(" + b"|".join(map(re.escape, _MARKS)) + b")")
 
 
 class Outline(NamedTuple):
@@ -186,6 +197,18 @@ class Framing(ABC):
         """What `with_ref` puts in the place of a frame's last byte, where that is all it does."""
         return None
 
+    def layout(self, name: str) -> Any:
+        """A message with this name and a `ref` that is still to be encoded: `DATA` and `REF` stand in their places."""
+        return msgspec.json.decode(self._sample(name))
+
+    def parts(self, name: str) -> list[Part]:
+        """The same as JSON."""
+        return parts_of(self._sample(name))
+
+    def _sample(self, name: str) -> bytes:
+        before, behind = self.around(msgspec.json.encode(name))
+        return self.with_ref(before + msgspec.json.encode(DATA) + behind, REF)
+
     @property
     def of_items(self) -> Framing:
         """How the items of a stream stand in their frames."""
@@ -244,7 +267,7 @@ class ObjectFraming(Framing):
         return core_schema.typed_dict_schema({**fields, **own}, extra_behavior=extra, cls_name=TITLE)
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
-        return b"".join((frame[:-1], self._ref_head, msgspec.json.encode(ref), b"}"))
+        return b"".join((frame[:-1], self._ref_head, _encode(ref), b"}"))
 
     def ref_end(self, ref: Ref) -> bytes:
         return self.with_ref(b"}", ref)
@@ -434,13 +457,13 @@ class ArrayFraming(Framing):
 
     def with_ref(self, frame: bytes, ref: Ref) -> bytes:
         if self._is_ref_last:
-            return b"".join((frame[: -len(b"null]")], msgspec.json.encode(ref), b"]"))
+            return b"".join((frame[: -len(b"null]")], _encode(ref), b"]"))
         if self.ref_place is None:
             return frame
         end = frame.index(b'",null') + 1  # where the name ends, unless it has an escaped quotation mark
         if frame[end - 2] == BACKSLASH:
             end = end_of_text(frame, 1)
-        return b"".join((frame[:end], b",", msgspec.json.encode(ref), frame[end + len(b",null") :]))
+        return b"".join((frame[:end], b",", _encode(ref), frame[end + len(b",null") :]))
 
 
 class _Data(NamedTuple):
@@ -468,6 +491,11 @@ _REF_SCHEMA = core_schema.no_info_plain_validator_function(check_ref)
 def _data_schema(fields: dict[str, core_schema.TypedDictField], closed: bool, needed: bool) -> CoreSchema:
     schema = core_schema.typed_dict_schema(fields, extra_behavior=_extra(closed), cls_name=TITLE)
     return schema if needed else core_schema.nullable_schema(schema)
+
+
+def parts_of(frame: bytes) -> list[Part]:
+    """A frame in JSON, apart: `DATA` and `REF` are what they are."""
+    return [_MARKS.get(part, part) for part in _ANY_MARK.split(frame)]
 
 
 def _extra(closed: bool) -> Literal["forbid", "ignore"]:

@@ -2,7 +2,8 @@
 Models whose fields are text, numbers, booleans or None: their instances are written without pydantic.
 
     class Posted(BaseModel): room: str; n: int | None = None
-    Posted(room="lobby") in reply to "post"   ->   {"type":"post","room":"lobby","n":null}
+    Posted(room="lobby") in reply to "post"            ->   {"type":"post","room":"lobby","n":null}
+    the same in answer to {"type":"post","ref":7,...}  ->   {"type":"post","room":"lobby","n":null,"ref":7}
 
 What is written is what pydantic would write, since every value is looked at first: an instance of the class itself,
 each field of exactly its type. All else, also what orjson refuses, is left to the careful way. (Some versions of
@@ -11,13 +12,15 @@ pydantic spell an exponent 1e+16, orjson always 1e16.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from socketsundso.messages import codegen
 from socketsundso.messages.core_schemas import is_written_as_declared
+from socketsundso.messages.framing import DATA, REF
+from socketsundso.messages.refs import Ref
 
 _SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 _SEEN_THROUGH = ("default", "function-before", "function-after", "function-wrap")  # they matter to validation alone
@@ -27,23 +30,37 @@ _FIELD = {"type", "schema", "metadata", "validation_alias", "serialization_alias
 class Writing(NamedTuple):
     """
     What writes a dict of scalars, and what it raises for one that it refuses. `is_exact` is an expression that is true
-    of the floats whose values it writes.
+    of the floats whose values it writes; `object` gives one for what is written with these keys, whose values are
+    expressions, and adds the names that it has in it.
     """
 
     dumps: Callable[[Any], bytes]
     refusals: tuple[type[Exception], ...]
     is_exact: str = ""
+    object: Callable[[Mapping[str, str], dict[str, Any]], str] = lambda items, names: dict_display(items)
+
+
+def dict_display(items: Mapping[str, str]) -> str:
+    """Source of a dict with these keys, whose values are expressions."""
+    return f"{{{', '.join(f'{key!r}: {value}' for key, value in items.items())}}}"
 
 
 AS_JSON = Writing(orjson.dumps, (KeyError, TypeError))
 """TypeError: a number or text that orjson refuses. KeyError, in each: a field that was deleted."""
 
 
+class Encode(NamedTuple):
+    """What writes a value as a message, and as the answer to the message with a `ref`."""
+
+    message: Callable[[Any], bytes]
+    answer: Callable[[Any, Ref], bytes]
+
+
 def plain_encode(
-    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes], writing: Writing = AS_JSON
-) -> Callable[[Any], bytes] | None:
+    schema: Any, typing: Typing, by_alias: bool, careful: Encode, writing: Writing = AS_JSON
+) -> Encode | None:
     """
-    `encode` for the model with this core schema, or a union of such: JSON with `type`: the model's own, else the
+    What encodes the model with this core schema, or a union of such: JSON with `type`: the model's own, else the
     event's name.
 
     None if it is no plain model. `careful` is given every value that is not what it is declared to be.
@@ -54,7 +71,7 @@ def plain_encode(
         return _encode_of_any(schema, typing, by_alias, careful, writing)
     if not _is_plain(schema):
         return None
-    names = {"model": schema["cls"], "dumps": writing.dumps, "careful": careful, "refusals": writing.refusals}
+    names = {"model": schema["cls"], "dumps": writing.dumps, "refusals": writing.refusals}
     type_key = typing.key
     written: dict[str, str] = {}  # key -> where its value is
     checks = []
@@ -65,55 +82,79 @@ def plain_encode(
             return None
         written[key] = f"value_{index}"
         checks.append(scalar.check(f"value_{index}", f"fields[{name!r}]", writing.is_exact))
-    items = [f"{key!r}: {value}" for key, value in written.items()]
     if type_key is not None and type_key not in written:
-        items.insert(0, f"{type_key!r}: {typing.event!r}")
-    message = f"dumps({{{', '.join(items)}}})"
+        written = {type_key: repr(typing.event), **written}
+
+    def function(arguments: str, message: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
+        body = [
+            "if type(value) is model:",
+            "    fields = value.__dict__",
+            "    try:",
+            f"        if {' and '.join(checks) or True}:",
+            f"            return {message}",
+            "    except refusals:",
+            "        pass",
+            f"return careful({arguments})",
+        ]
+        return codegen.function(arguments, body, {**names, "careful": careful})
+
+    data = writing.object(written, names)
     if type_key is None:
         names |= {"open": typing.open, "close": typing.close}
-        message = f"open + {message} + close"
-    body = [
-        "if type(value) is model:",
-        "    fields = value.__dict__",
-        "    try:",
-        f"        if {' and '.join(checks) or True}:",
-        f"            return {message}",
-        "    except refusals:",
-        "        pass",
-        "return careful(value)",
-    ]
-    return codegen.function("value", body, names)
+        message, answer = f"open + dumps({data}) + close", laid_out(typing.layout, data, writing, names)
+    else:
+        answered = {} if typing.ref_key is None else {typing.ref_key: "ref"}
+        message, answer = f"dumps({data})", writing.object({**written, **answered}, names)
+    return Encode(
+        function("value", message, careful.message), function("value, ref", f"dumps({answer})", careful.answer)
+    )
 
 
-def _encode_of_any(
-    schema: Any, typing: Typing, by_alias: bool, careful: Callable[[Any], bytes], writing: Writing
-) -> Callable[[Any], bytes] | None:
+def laid_out(layout: Any, data: str, writing: Writing, names: dict[str, Any]) -> str:
+    """The expression for an answer with this data."""
+    if isinstance(layout, dict):
+        return writing.object({key: laid_out(each, data, writing, names) for key, each in layout.items()}, names)
+    if isinstance(layout, list):
+        return f"[{', '.join(laid_out(each, data, writing, names) for each in layout)}]"
+    if layout == DATA:
+        return data
+    return "ref" if layout == REF else repr(layout)
+
+
+def _encode_of_any(schema: Any, typing: Typing, by_alias: bool, careful: Encode, writing: Writing) -> Encode | None:
     """An instance of a member's very class is written as that member; of tagged ones, with one of its own tags."""
     if not is_written_as_declared(schema):
         return None
     tagged = schema["choices"].items() if schema["type"] == "tagged-union" else ()
-    encoders: dict[Any, Callable[[Any], bytes]] = {}
+    encoders: dict[Any, Encode] = {}
     for member in [member for _, member in tagged] or schema["choices"]:
         if isinstance(member, dict) and member["type"] == "model":
             encode = plain_encode(member, typing, by_alias, careful, writing)
             encoders |= {} if encode is None else {member["cls"]: encode}
     if not encoders:
         return None
-    encoder_of = encoders.get
+    names: dict[str, Any] = {}
     if not tagged:
-        return lambda value: encoder_of(type(value), careful)(value)
-    name = schema["discriminator"]
-    kinds = {tag: member["cls"] for tag, member in tagged if isinstance(member, dict) and "cls" in member}
-    if not isinstance(name, str) or not all(name in kind.model_fields for kind in kinds.values()):
-        return None  # a function, or an alias: it is asked of each value
+        lines = ["return encoder_of(type(value), careful)({arguments})"]
+    else:
+        name = schema["discriminator"]
+        kinds = {tag: member["cls"] for tag, member in tagged if isinstance(member, dict) and "cls" in member}
+        if not isinstance(name, str) or not all(name in kind.model_fields for kind in kinds.values()):
+            return None  # a function, or an alias: it is asked of each value
+        names = {"name": name, "kind_of": kinds.get}
+        lines = [
+            "kind = type(value)",
+            "if kind in encoders and type(tag := value.__dict__.get(name)) is str and kind_of(tag) is kind:",
+            "    return encoders[kind]({arguments})",
+            "return careful({arguments})",
+        ]
 
-    def encode_tagged(value: Any) -> bytes:
-        kind = type(value)
-        if kind in encoders and type(tag := value.__dict__.get(name)) is str and kinds.get(tag) is kind:
-            return encoders[kind](value)
-        return careful(value)
+    def function(arguments: str, index: int) -> Callable[..., bytes]:
+        chosen = {kind: encode[index] for kind, encode in encoders.items()}
+        own = {"encoders": chosen, "encoder_of": chosen.get, "careful": careful[index]}
+        return codegen.function(arguments, [line.format(arguments=arguments) for line in lines], {**names, **own})
 
-    return encode_tagged
+    return Encode(function("value", 0), function("value, ref", 1))
 
 
 def _is_plain(schema: Any) -> bool:
@@ -131,7 +172,10 @@ def _is_plain(schema: Any) -> bool:
 
 
 class Typing(Protocol):
-    """What an event's messages are called, and at which key; or what stands around their data, where that is None."""
+    """
+    What an event's messages are called, and at which key; or what stands around their data, where that is None, and the
+    `layout` of answers. Else their `ref` is at a key, too, unless they never have one.
+    """
 
     @property
     def event(self) -> str: ...
@@ -141,6 +185,10 @@ class Typing(Protocol):
     def open(self) -> bytes: ...
     @property
     def close(self) -> bytes: ...
+    @property
+    def ref_key(self) -> str | None: ...
+    @property
+    def layout(self) -> Any: ...
 
 
 class _Scalar(NamedTuple):

@@ -51,12 +51,12 @@ from socketsundso.messages.declared import (
 from socketsundso.messages.exact_json import exact_json
 from socketsundso.messages.framing import CANONICAL, Framing, canonical_framing
 from socketsundso.messages.naming import Naming, is_whole_frame, names_itself, own_type
-from socketsundso.messages.plain_models import plain_encode
+from socketsundso.messages.plain_models import Encode, plain_encode
+from socketsundso.messages.plain_structs import struct_encode
 from socketsundso.messages.readers import Readers
 from socketsundso.messages.response_errors import ResponseError, invalid, not_an_object
 from socketsundso.messages.values import (
     BRACE,
-    FAILURES,
     Apart,
     Encoder,
     Flat,
@@ -165,10 +165,12 @@ class ModelEncoder(Encoder):
                 encode = self._closed_encode(typing)
             else:
                 encode = self._encode_typed
+            self.encode = encode  # type: ignore[method-assign,assignment]
             if not options.drops_fields:
                 self.plain = adapter.core_schema
-                encode = plain_encode(adapter.core_schema, typing, options.by_alias, encode) or encode
-            self.encode = encode  # type: ignore[method-assign,assignment]
+                careful = Encode(encode, lambda value, ref: framing.with_ref(encode(value), ref))
+                plain = plain_encode(adapter.core_schema, typing, options.by_alias, careful) or careful
+                self.encode, self.encode_answer = plain  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
         lacks_type = self._fills_type and isinstance(value, Mapping) and self._key not in value
@@ -292,8 +294,9 @@ class StructEncoder(Encoder):
         self.whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
         for kind in writers.whole(declared):
             self.whole = {kind: form_of(kind)}
-            if _is_tagged(kind, framing.type_key):
-                self.encode = self._tagged_encode(kind)  # type: ignore[method-assign,assignment]
+            careful = Encode(self.encode, self.encode_answer)
+            direct = struct_encode(kind, self.typing, framing, careful) or careful
+            self.encode, self.encode_answer = direct  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:
         if type(value) in self.whole or isinstance(value, self.kinds):
@@ -309,29 +312,9 @@ class StructEncoder(Encoder):
             form = next((self._forms[cls] for cls in type(value).__mro__ if cls in self._forms), self._other)
         return self._encode_by_form(value, form)
 
-    def _tagged_encode(self, kind: type) -> Callable[[Any], bytes]:
-        """`encode` for one Struct that brings its `type` and nests none: a closure, since it runs for every reply."""
-        carefully = self.encode
-
-        def encode(value: Any) -> bytes:
-            if type(value) is not kind:
-                return carefully(value)
-            try:
-                return struct_json(value)
-            except FAILURES as exc:
-                raise failure(value, exc) from exc
-
-        return encode
-
 
 def _json_of(write: Writer | None) -> Callable[[Any], bytes]:
     return struct_json if write is None else lambda value: struct_json(write(value))
-
-
-def _is_tagged(member: Any, key: str | None) -> bool:
-    """Does each body of this Struct begin with a `type` of its own?"""
-    config = getattr(kind_of(member), "__struct_config__", None)
-    return config is not None and key is not None and config.tag_field == key and isinstance(config.tag, str)
 
 
 class UnionEncoder(Encoder):

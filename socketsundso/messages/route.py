@@ -131,6 +131,7 @@ class Route:
         self.signature = signature
         self.encoder = encoder
         self.encode = encoder.encode
+        self.encode_answer: Callable[[Any, Ref], bytes] = getattr(encoder, "encode_answer", self.encode_with_ref)
         self.awaited = signature.is_async or in_thread
         self.conduct = conduct
         self.apart = conduct.apart if conduct is not None else None
@@ -178,6 +179,10 @@ class Route:
         fast = _complete(struct.call, self.call_unread) if self._leaves_to_judge else struct.call
         struct.call, self.call_unread = wrap(fast), wrap(self.call_unread)
         self.awaited, self._leaves_to_judge = awaited, False
+
+    def encode_with_ref(self, value: Any, ref: Ref) -> bytes:
+        """`encode_answer`, where the encoder does not do it at once."""
+        return self.framing.with_ref(self.encode(value), ref)
 
     def exact(self, frame: Frame) -> dict[str, Any]:
         """All arguments as pydantic gives them for the whole frame. Raises pydantic's `ValidationError`."""

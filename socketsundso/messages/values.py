@@ -28,6 +28,7 @@ from socketsundso.messages.core_schemas import written_keys
 from socketsundso.messages.declared import is_struct
 from socketsundso.messages.framing import CANONICAL, Framing, canonical_framing
 from socketsundso.messages.naming import is_whole_frame, names_itself, own_type
+from socketsundso.messages.refs import Ref
 from socketsundso.messages.response_errors import ResponseError, brings_ref, detail, not_an_object, unserializable
 
 _ORJSON = orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -41,6 +42,7 @@ class Flat:
     """Puts what a message is called into a body, for one event: at the key of the envelope that says so."""
 
     close = b""
+    layout = None
 
     def __init__(self, event: str, framing: Framing, key: str) -> None:
         self.event, self.key, self.ref_key = event, key, framing.ref_key
@@ -86,6 +88,7 @@ class Apart:
     def __init__(self, event: str, framing: Framing) -> None:
         self.event = event
         self.open, self.close = framing.around(msgspec.json.encode(event))
+        self.layout = framing.layout(event)
 
     def splice(self, body: bytes) -> bytes:
         return self.open + body + self.close
@@ -218,6 +221,7 @@ class Encoder:
 
     def __init__(self, event: str, framing: Framing = CANONICAL) -> None:
         self.typing = typing_for(event, framing)
+        self._with_ref = framing.with_ref
         self._ref_key: Any = framing.ref_key
         self._key: Any = framing.type_key
 
@@ -228,6 +232,10 @@ class Encoder:
     def encode_valid(self, value: Any) -> bytes:
         """`encode` for what `validate` gave."""
         return self.encode(value)
+
+    def encode_answer(self, value: Any, ref: Ref) -> bytes:
+        """The same, saying which message it answers."""
+        return self._with_ref(self.encode(value), ref)
 
     def encode(self, value: Any) -> bytes:
         """One message. Raises `ResponseError`, or what user code raised unexpectedly."""
@@ -259,7 +267,7 @@ class Reframed(Encoder):
     """Encodes messages that say themselves what they are called, and puts them into an envelope behind that."""
 
     def __init__(self, encoder: Encoder, framing: Framing) -> None:
-        self._encoder, self._frame = encoder, framing.frame
+        self._encoder, self._frame, self._with_ref = encoder, framing.frame, framing.with_ref
 
     def validate(self, value: Any) -> Any:
         return self._encoder.validate(value)

@@ -235,15 +235,19 @@ class _Replies:
 
     def __init__(self, meter: Meter, route: Route) -> None:
         self._meter, self._route, self._plain = meter, route, route.encode
+        self._plain_answer = route.encode_answer
         self._owed = 0  # how many the next one stands for besides itself
         self._encode = self._count_some
-        route.encode = self._encode
+        self._count_next()
         route.encoder = _Counted(route.encoder, self)
 
     def expect(self, weight: int) -> None:
         """The answer to what is looked at is next."""
         self._owed += weight - 1
-        self._route.encode = self._encode
+        self._count_next()
+
+    def _count_next(self) -> None:
+        self._route.encode, self._route.encode_answer = self._encode, self._route.encode_with_ref
 
     def expect_none(self) -> None:
         """There is none, or it was given by `respond`."""
@@ -252,7 +256,7 @@ class _Replies:
     def _count_some(self, value: Any) -> bytes:
         body, weight = self._plain(value), 1 + self._owed
         if self._meter.often:
-            self._route.encode = self._plain
+            self._route.encode, self._route.encode_answer = self._plain, self._plain_answer
         self._owed = 0
         self.count(body, weight)
         return body

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from socketsundso.messages import ResponseError, ResponseOptions, encoder_for
-from socketsundso.messages.plain_models import plain_encode
+from socketsundso.messages.plain_models import Encode, plain_encode
 from socketsundso.messages.values import Encoder
 
 T = TypeVar("T")
@@ -95,7 +95,8 @@ def by_pydantic(model: Any, value: Any, **options: Any) -> dict[str, Any]:
 
 def is_plain(model: Any) -> bool:
     """Are the instances of this model written without pydantic?"""
-    return plain_encode(TypeAdapter(model).core_schema, Encoder("event").typing, True, bytes) is not None
+    careful = Encode(bytes, lambda value, ref: bytes(value))
+    return plain_encode(TypeAdapter(model).core_schema, Encoder("event").typing, True, careful) is not None
 
 
 @pytest.mark.parametrize("model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None, *UNIONS])
