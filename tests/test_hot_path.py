@@ -30,7 +30,7 @@ import uvloop
 from pydantic import BaseModel
 from uvicorn.server import ServerState
 
-from socketsundso import Depends, WebSocketHandlingEndpoint, event
+from socketsundso import ArrayEnvelope, Depends, Envelope, JsonRpc, WebSocketHandlingEndpoint, event
 from socketsundso.server import WebSocketProtocol, outbox
 
 BOUNDS = Path(__file__).with_name("hot_path_bounds.json")
@@ -133,11 +133,37 @@ class Conversing(Chat):
             yield Fast("lobby", "hello world", number)
 
 
+class Flat(WebSocketHandlingEndpoint):
+    """One event, in the envelope of each subclass."""
+
+    @event
+    async def on_model(self, room: str, msg: str, sender: int | None = None) -> Message:
+        return Message(room=room, msg=msg, sender=sender)
+
+
+class Renamed(Flat):
+    envelope = Envelope(type="action", ref="requestId")
+
+
+class Nested(Flat):
+    envelope = Envelope(type="event", data="payload")
+
+
+class Arrays(Flat):
+    envelope = ArrayEnvelope("type", "ref", "data")
+
+
+class Rpc(Flat):
+    envelope = JsonRpc()
+
+
 FIELDS = '"room":"lobby","msg":"hello world, this is a chat message","sender":'
 FRAMES = {
     "model": f'{{"type":"model",{FIELDS}42}}',
     "struct": f'{{"type":"struct",{FIELDS}42}}',
     "dict": f'{{"type":"dict",{FIELDS}42}}',
+    "model_answered": f'{{"type":"model","ref":7,{FIELDS}42}}',
+    "struct_answered": f'{{"type":"struct","ref":7,{FIELDS}42}}',
     "silent": f'{{"type":"silent",{FIELDS}42}}',
     "takes_model": f'{{"type":"takes_model","message":{{{FIELDS}42}}}}',
     "whole": f'{{"type":"whole",{FIELDS}42}}',
@@ -147,6 +173,14 @@ FRAMES = {
     "coerced": f'{{"type":"silent",{FIELDS}"42"}}',
     "refused": f'{{"type":"silent",{FIELDS}"x"}}',
 }
+
+ENVELOPED: dict[type[Flat], tuple[str, float]] = {
+    Renamed: (f'{{"action":"model","requestId":7,{FIELDS}42}}', 1.0),
+    Nested: (f'{{"event":"model","ref":7,"payload":{{{FIELDS}42}}}}', 1.02),
+    Arrays: (f'["model",7,{{{FIELDS}42}}]', 1.02),
+    Rpc: (f'{{"jsonrpc":"2.0","id":7,"method":"model","params":{{{FIELDS}42}}}}', 1.04),
+}
+"""A request in each envelope, and how many instructions it may take, to those of a flat one with a `ref`."""
 
 WAITING = f'{{"type":"waits",{FIELDS}42}}'
 
@@ -273,7 +307,7 @@ def serve_bytes(request: bytes, *reads: bytes, app: Any = Chat, answers: int = 1
 
 
 def cost(kind: str) -> dict[str, int]:
-    """Instructions and calls of one message, from the difference of two connections: set-up cancels out."""
+    """Instructions and calls of one message, from the `difference` of two connections: set-up cancels out."""
     name, _, where = kind.partition(", ")
     talks = {
         "": serve,
@@ -284,12 +318,17 @@ def cost(kind: str) -> dict[str, int]:
         "stream": serve_stream,
     }
     frame, talk = {**FRAMES, "waits": WAITING, "items": ""}[name], talks[where]
+    return difference(lambda times: talk(frame, times))
+
+
+def difference(talk: Callable[[int], int]) -> dict[str, int]:
+    """What 60 messages cost more than 10, for each."""
     gc.collect()
     gc.disable()  # what other tests have left behind would be finalised in the middle of it
     try:
-        instructions(lambda: talk(frame, 30))  # caches are filled, and Python 3.12 has made its code traceable
+        instructions(lambda: talk(30))  # caches are filled, and Python 3.12 has made its code traceable
         return {
-            name: round((count(lambda: talk(frame, 60)) - count(lambda: talk(frame, 10))) / 50)
+            name: round((count(lambda: talk(60)) - count(lambda: talk(10))) / 50)
             for name, count in (("instructions", instructions), ("calls", calls))
         }
     finally:
@@ -359,6 +398,18 @@ def test_a_message_costs_no_more_than_the_bound(kind: str) -> None:
     counted = cost(kind)
     too_much = {name: (count, allowed[name]) for name, count in counted.items() if count > allowed[name] * ROOM}
     assert not too_much, f"{kind}: {too_much} (counted, bound)"
+
+
+@pytest.mark.parametrize("app", ENVELOPED)
+def test_an_envelope_costs_hardly_more_than_flat_messages(app: type[Flat]) -> None:
+    """What differs is which Struct a frame is decoded to, and which one a reply is written with."""
+    frame, most = ENVELOPED[app]
+    counted, flat = (
+        difference(lambda times: serve_bytes(REQUEST, masked(0x81, frame.encode()) * times, app=app))  # noqa: B023
+        for app, frame in ((app, frame), (Flat, FRAMES["model_answered"]))
+    )
+    assert counted["instructions"] <= most * flat["instructions"], (counted, flat)
+    assert counted["calls"] <= flat["calls"]
 
 
 @pytest.mark.parametrize("kind", ["model", "model, own server"])

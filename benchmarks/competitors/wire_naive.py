@@ -63,7 +63,7 @@ ArrayPing = tuple[Literal["ping"], int]
 app = FastAPI()
 
 
-def route(path: str, union: Any, fields_of: Any, answer: Any) -> None:
+def route(path: str, union: Any, said: Any, answer: Any) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(union)
 
     @app.websocket(path)
@@ -77,8 +77,8 @@ def route(path: str, union: Any, fields_of: Any, answer: Any) -> None:
                 except ValidationError as exc:
                     await websocket.send_json(answer("error", None, {"errors": exc.errors()}))
                     continue
-                ref, fields = fields_of(message)
-                await websocket.send_json(answer("message", ref, fields.model_dump(include={"room", "msg", "sender"})))
+                ref, fields = said(message)
+                await websocket.send_json(answer("message", ref, fields))
         except WebSocketDisconnect:
             pass
 
@@ -86,30 +86,30 @@ def route(path: str, union: Any, fields_of: Any, answer: Any) -> None:
 route(
     "/flat",
     Annotated[Message | Ping, Field(discriminator="type")],
-    lambda message: (message.ref, message),
+    lambda message: (message.ref, message.model_dump(exclude={"type", "ref"})),
     lambda kind, ref, fields: {"type": kind, "ref": ref, **fields},
 )
 route(
     "/renamed",
     Annotated[RenamedMessage | RenamedPing, Field(discriminator="action")],
-    lambda message: (message.requestId, message),
+    lambda message: (message.requestId, message.model_dump(exclude={"action", "requestId"})),
     lambda kind, ref, fields: {"action": kind, "requestId": ref, **fields},
 )
 route(
     "/nested",
     Annotated[NestedMessage | NestedPing, Field(discriminator="event")],
-    lambda message: (message.ref, message.payload),
+    lambda message: (message.ref, message.payload.model_dump()),
     lambda kind, ref, fields: {"event": kind, "ref": ref, "payload": fields},
 )
 route(
     "/arrays",
     ArrayMessage | ArrayPing,
-    lambda message: (message[1], message[2]),
+    lambda message: (message[1], message[2].model_dump()),
     lambda kind, ref, fields: [kind, ref, fields],
 )
 route(
     "/rpc",
     Annotated[RpcMessage | RpcPing, Field(discriminator="method")],
-    lambda message: (message.id, message.params),
+    lambda message: (message.id, message.params.model_dump()),
     lambda kind, ref, fields: {"jsonrpc": "2.0", "result": fields, "id": ref},
 )
