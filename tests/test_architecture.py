@@ -111,10 +111,21 @@ WINGS = {
         {"connecting"},
         {"plugin"},
     ],
-    "telemetry": [{"families", "installing", "streaming"}, {"meters", "opentelemetry"}, {"tally"}, {"prometheus"}],
+    "telemetry": [
+        {"families", "installing", "streaming"},
+        {"meters", "opentelemetry"},
+        {"tally"},
+        {"prometheus", "watching"},
+    ],
     "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
-    "operations": [{"settings", "draining"}, {"admission"}, {"front"}, {"serving"}, {"workers"}],
+    "operations": [
+        {"settings", "draining", "admin"},
+        {"admission", "lines"},
+        {"front", "reporting"},
+        {"serving"},
+        {"workers"},
+    ],
     "server": [
         {"extension", "frames", "handshake", "keepalive"},
         {"early", "head", "rejection", "parser", "packing"},

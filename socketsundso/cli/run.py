@@ -46,7 +46,17 @@ from socketsundso.environment import (
     DEFLATE_MIN_VARIABLE,
     is_deflate_min,
 )
-from socketsundso.operations import DRAIN_S, STARTUP_FAILURE, Server, Settings, Supervisor, tells_memory
+from socketsundso.operations import (
+    DRAIN_S,
+    STARTUP_FAILURE,
+    Server,
+    Settings,
+    Supervisor,
+    Unusable,
+    path_of,
+    require_vacant,
+    tells_memory,
+)
 
 PROTOCOL = "socketsundso.server:WebSocketProtocol"
 # uvicorn's HTTP protocols with bounds on the head of a request, by uvicorn's names for them; the first that
@@ -139,9 +149,14 @@ def _run(app: str, environment: dict[str, str | None], settings: Settings, optio
 def _served_by_ours(settings: Settings) -> Iterator[None]:
     """Meanwhile uvicorn's command finds our server and our parent process where its own are."""
     names = sys.modules["uvicorn.main"].__dict__
+    watched: dict[str, Any] = {}
+    if settings.admin is not None:
+        from socketsundso.telemetry import watch  # only here: who is not watched does not pay for it
+
+        watched["watch"] = watch
     ours = {
-        "Server": functools.partial(Server, settings=settings),
-        "Multiprocess": functools.partial(Supervisor, settings=settings),
+        "Server": functools.partial(Server, settings=settings, **watched),
+        "Multiprocess": functools.partial(Supervisor, settings=settings, **watched),
     }
     uvicorns = {name: names[name] for name in ours}
     names.update(ours)
@@ -505,6 +520,16 @@ def _path(context: click.Context, parameter: click.Parameter, given: str | None)
     return given
 
 
+def _vacant(given: Any) -> str:
+    """A path at which a Unix socket can be made."""
+    try:
+        path = path_of(str(given))
+        require_vacant(path)
+    except Unusable as mistake:
+        raise click.BadParameter(str(mistake)) from None
+    return path
+
+
 def _bytes(given: Any) -> int:
     """`1000000`, `512K`, `64M`, `2G`, in powers of 1,024."""
     matched = re.fullmatch(r"([0-9]+)([KMG]?)", str(given), re.IGNORECASE)
@@ -539,6 +564,12 @@ _OPERATION = [
         "Answer GET PATH, such as /healthz, before the application: 200, or 503 while the worker drains.",
         metavar="PATH",
         callback=_path,
+    ),
+    _operation(
+        "admin",
+        "Tell what the workers do at a Unix socket of this path, for `socketsundso top`; only its owner may open it.",
+        metavar="SOCKET",
+        type=_vacant,
     ),
     _operation(
         "max_connections",

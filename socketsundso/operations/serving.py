@@ -16,6 +16,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 from random import Random
 from time import monotonic
 from types import FrameType
@@ -24,13 +25,16 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from socketsundso.operations.admin import Unusable
 from socketsundso.operations.admission import Admission
 from socketsundso.operations.draining import Drain, drain
 from socketsundso.operations.front import Front
+from socketsundso.operations.reporting import Reports, Watch, reporting
 from socketsundso.operations.settings import Settings
 
 logger = logging.getLogger("uvicorn.error")
 
+STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
 TICKS = 2  # of uvicorn's, ten a second, between two looks at what waits and how much memory there is
 SAME_S = 2.0
 """Within so much time a second SIGTERM is the same as the first."""
@@ -41,9 +45,17 @@ LAST_CALL_S = 0.5
 class Server(uvicorn.Server):
     """uvicorn's, which drains, answers probes, and does not let in everybody."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        settings: Settings,
+        watch: Watch | None = None,
+        line: socket.socket | None = None,
+    ) -> None:
+        """`watch` what happens here, for who asks at the admin socket, or over the `line` to the parent process."""
         super().__init__(config)
-        self._settings = settings
+        self._settings, self._watch, self._line = settings, watch, line
+        self._reporting: contextlib.AsyncExitStack | None = None  # from startup on, if anybody may ask
         self._admission = Admission(settings)
         self._front: Front | None = None  # from startup on
         self._told_at = math.inf  # when the first signal to end came
@@ -51,7 +63,12 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._front = _stand_before(self.config, self._settings, self._admission)
-        await super().startup(sockets)
+        await self._begin_to_report()
+        try:
+            await super().startup(sockets)
+        except BaseException:
+            await self._stop_to_report()
+            raise
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS == 0:
@@ -59,6 +76,12 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await self._shut_down(sockets)
+        finally:
+            await self._stop_to_report()
+
+    async def _shut_down(self, sockets: list[socket.socket] | None) -> None:
         front = cast(Front, self._front)
         front.draining = True
         if self._settings.drain_s and not self._hurry.is_set():
@@ -68,6 +91,30 @@ class Server(uvicorn.Server):
             await self._drain()
         front.refusing = True
         await super().shutdown(sockets)
+
+    # ---- who watches
+
+    async def _begin_to_report(self) -> None:
+        to = self._line or self._settings.admin
+        if self._watch is None or to is None:
+            return
+        self._reporting = contextlib.AsyncExitStack()
+        try:
+            await self._reporting.enter_async_context(reporting(Reports(self._described, self._watch), to))
+        except Unusable as error:
+            logger.error("Cannot listen for --admin: %s", error)
+            sys.exit(STARTUP_FAILURE)
+
+    async def _stop_to_report(self) -> None:
+        if self._reporting is not None:
+            await self._reporting.aclose()
+
+    def _described(self) -> dict[str, Any]:
+        draining = self._front is not None and self._front.draining
+        state = "draining" if draining else "serving" if self.started else "starting"
+        return {"state": state, "websockets": len(self._websockets)}
+
+    # ---- how it ends
 
     async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         # whoever the kernel has connected already is accepted first, instead of being reset

@@ -14,6 +14,7 @@ class Settings:
 
     drain_s: float = DRAIN_S  # 0: everybody is told at once
     health: str | None = None  # the path at which the server says whether it is ready
+    admin: str | None = None  # the path of the Unix socket at which the processes say what they do
     max_connections: int | None = None
     max_connections_per_ip: int | None = None
     max_handshakes_per_s: float | None = None

@@ -21,17 +21,20 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from socketsundso.operations.serving import Server
+from socketsundso.operations.admin import Listening, Unusable
+from socketsundso.operations.lines import Known, Line, Switchboard
+from socketsundso.operations.reporting import Watch
+from socketsundso.operations.serving import STARTUP_FAILURE, Server
 from socketsundso.operations.settings import Settings
 
 logger = logging.getLogger("uvicorn.error")
 
-STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
 READY_S = 60.0
 """How long new workers may take until they serve, or `--timeout-worker-healthcheck` if that is longer."""
 OVERDUE_S = 15.0
@@ -43,15 +46,33 @@ _TAKES_TARGET = "target" in inspect.signature(Process).parameters
 class Worker(Process):
     """One child process."""
 
-    def __init__(self, config: Config, sockets: list[socket.socket], settings: Settings) -> None:
+    def __init__(
+        self, config: Config, sockets: list[socket.socket], settings: Settings, watch: Watch | None = None
+    ) -> None:
         # earlier versions of uvicorn are given what a process runs
         own_target: Any = {"target": self._serve} if _TAKES_TARGET else {}
         super().__init__(config=config, sockets=sockets, **own_target)
-        self.config, self._settings = config, settings
+        self.config, self._settings, self._watch = config, settings, watch
         self._is_serving = False
+        self.line: Line | None = None  # to ask what it does
+        self._its_end: socket.socket | None = None
+        if watch is not None:
+            ours, self._its_end = socket.socketpair()
+            self.line = Line(ours)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For its own process, which has nothing to ask."""
+        return {**self.__dict__, "line": None}
+
+    def start(self) -> None:
+        super().start()
+        if self._its_end is not None:
+            self._its_end.close()  # else nobody would notice that it has ended
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
-        self._server = Server(self.config, self._settings)  # before there is a thread that asks whether it serves
+        self._server = Server(
+            self.config, self._settings, self._watch, self._its_end
+        )  # before there is a thread that asks whether it serves
         super().target(sockets)
 
     def _serve(self, sockets: list[socket.socket] | None) -> None:
@@ -75,23 +96,55 @@ class Supervisor(Multiprocess):
 
     processes: list[Worker]  # type: ignore[assignment]  # uvicorn has its own in there
 
-    def __init__(self, config: Config, settings: Settings, **given: Any) -> None:
+    def __init__(self, config: Config, settings: Settings, watch: Watch | None = None, **given: Any) -> None:
         super().__init__(config, **given)
-        self._settings = settings
+        self._settings, self._watch = settings, watch
+        self._switchboard: Switchboard | None = None  # while it runs, if anybody may ask what the workers do
         self._coming: list[Worker] = []  # new ones, until all of them serve
         self._given_up_at = 0.0  # unless they serve by then
         self._leaving: dict[Worker, float] = {}  # and when they are killed
 
     def run(self) -> None:
-        super().run()
+        with self._switched():
+            super().run()
         if self._cannot_start():
             sys.exit(STARTUP_FAILURE)
 
     def _cannot_start(self) -> bool:
         return any(worker.process.exitcode == STARTUP_FAILURE for worker in self.processes)
 
+    @contextlib.contextmanager
+    def _switched(self) -> Iterator[None]:
+        """Meanwhile it is told what the workers do."""
+        if self._watch is None or self._settings.admin is None:
+            yield
+            return
+        try:
+            listening = Listening(self._settings.admin)
+        except Unusable as error:
+            logger.error("Cannot listen for --admin: %s", error)
+            sys.exit(STARTUP_FAILURE)
+        self._switchboard = Switchboard(listening, self._known)
+        self._switchboard.start()
+        try:
+            yield
+        finally:
+            self._switchboard.stop()
+
+    def _known(self) -> list[Known]:
+        """Called in another thread."""
+        coming = self._coming
+        workers = dict.fromkeys([*self.processes, *self._leaving, *coming])
+        return [Known(each.pid, each.line, each in coming) for each in workers if each.line is not None]
+
+    def _bury(self, worker: Worker) -> None:
+        """It has ended, or does so at once."""
+        worker.process.join()
+        if self._switchboard is not None and worker.line is not None:
+            self._switchboard.forget(worker.line)
+
     def _start(self, number: int) -> list[Worker]:
-        workers = [Worker(self.config, self.sockets, self._settings) for _ in range(number)]
+        workers = [Worker(self.config, self.sockets, self._settings, self._watch) for _ in range(number)]
         for worker in workers:
             worker.start()
         return workers
@@ -110,7 +163,7 @@ class Supervisor(Multiprocess):
             if worker.is_alive(self._answers_within_s):
                 continue
             worker.kill()  # it may hang
-            worker.process.join()
+            self._bury(worker)
             if self._cannot_start():  # nor would the next one
                 logger.error("Child process [%s] failed to start, stopping the parent process.", worker.pid)
                 self.should_exit.set()
@@ -143,7 +196,7 @@ class Supervisor(Multiprocess):
     def _give_up_coming(self) -> None:
         for worker in self._coming:
             worker.kill()
-            worker.process.join()
+            self._bury(worker)
         self._coming = []
 
     def handle_ttin(self) -> None:
@@ -167,7 +220,7 @@ class Supervisor(Multiprocess):
     def _reap(self) -> None:
         for worker, killed_at in tuple(self._leaving.items()):
             if not worker.process.is_alive():
-                worker.process.join()
+                self._bury(worker)
                 del self._leaving[worker]
             elif time.monotonic() > killed_at:
                 logger.error("Child process [%s] does not end: killed", worker.pid)

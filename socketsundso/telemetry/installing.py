@@ -18,11 +18,13 @@ class Installing(Generic[O]):
         self._observer: O | None = None
         self._classes: dict[type[WebSocketHandlingEndpoint], None] = {}
 
-    def add(self, endpoint: type[WebSocketHandlingEndpoint], make: Callable[[], O]) -> None:
+    def add(self, endpoint: type[WebSocketHandlingEndpoint], make: Callable[[], O]) -> O:
+        """Gives the observer."""
         if self._observer is None:
             self._observer = make()
         endpoint.add_observer(self._observer)
         self._classes[endpoint] = None
+        return self._observer
 
     def remove(self) -> O | None:
         """From all classes. Gives the observer, if there was one."""

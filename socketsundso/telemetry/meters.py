@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import weakref
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ class Meter:
     """What comes and goes of one event, and how long its handler takes."""
 
     __slots__ = (
-        "_counted", "_left", "_span", "_stride", "_times", "_window", "_window_began", "received_bytes", "sent",
+        "_counted", "_left", "_routes", "_span", "_stride", "_times", "_window", "_window_began", "received_bytes", "sent",
         "sent_bytes", "slow",
     )  # fmt: skip
 
@@ -103,9 +104,13 @@ class Meter:
         self._span = self._left = 1  # the next of them stands for so many; how many of these are still to come
         self._window, self._window_began = 0, 0.0
         self._times = Times()
+        self._routes: weakref.WeakSet[Route] = weakref.WeakSet()
 
     def attach(self, route: Route) -> None:
-        """From now on what passes through this route is counted."""
+        """From now on what passes through this route is counted: once, whoever asks for it."""
+        if route in self._routes:
+            return
+        self._routes.add(route)
         awaited, turns = route.awaited, route.conduct is not None and route.conduct.key is not None
         if route.apart == "stream":  # its call gives an iterator at once
             route.encode = self._counting(route.encode)

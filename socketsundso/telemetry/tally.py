@@ -32,11 +32,16 @@ OTHER = "(other)"
 MOST = 100
 """Values of a label, by endpoint, that applications may make at run time: codes of errors, types of dicts."""
 
+Loads = list[tuple[Any, Load]]
+"""What runs and waits for each open connection, by its endpoint."""
+
 BACKPLANE_CALLS = ("append", "append_many", "read", "subscribe", "flush")
 """Of `Backplane`: those that somebody waits for the engine with."""
 
 _ENDPOINT, _EVENT = ("endpoint",), ("endpoint", "event")
 _NONE: Mapping[Labels, int] = MappingProxyType({})
+_counting: weakref.WeakSet[Tally] = weakref.WeakSet()
+"""Those that have not ended."""
 
 
 class Tally(Observer):
@@ -57,9 +62,11 @@ class Tally(Observer):
         self._latencies: defaultdict[str, Times] = defaultdict(Times)  # by a backplane's scheme
         self._timed: weakref.WeakSet[Any] = weakref.WeakSet()  # backplanes
         self._counts_inflated = False  # by the server, from the first connection on
+        _counting.add(self)
 
     def end(self) -> None:
         """What was put around others is taken off."""
+        _counting.discard(self)
         if self._counts_inflated:
             self._counts_inflated = False
             _our_server().count_inflated(False)
@@ -72,8 +79,9 @@ class Tally(Observer):
     def compiled(self, endpoint: type, route: Route) -> None:
         key = endpoint.__name__, route.event
         meter = self._meters.get(key)
-        if meter is None:
-            meter = self._meters[key] = Meter()
+        if meter is None:  # two meters around one route would take each other off
+            known = (each._meters[key] for each in tuple(_counting) if key in each._meters)
+            meter = self._meters[key] = next(known, None) or Meter()
         meter.attach(route)
 
     def refused(self, endpoint: Any, reason: str) -> None:
@@ -136,36 +144,43 @@ class Tally(Observer):
 
     # ---- what is read
 
-    def read(self) -> Iterator[Family]:
-        """Everything as it is now. May be called in any thread."""
-        yield from self._of_connections()
+    @property
+    def open(self) -> tuple[Any, ...]:
+        """The endpoints of connections that are open."""
+        return tuple(self._open)
+
+    def read(self, loads: Loads | None = None) -> Iterator[Family]:
+        """Everything as it is now, or with these loads. May be called in any thread."""
+        if loads is None:
+            loads = [(endpoint, endpoint.current_load) for endpoint in self.open]
+        yield from self._of_connections(loads)
         yield from self._of_messages()
         yield from self._of_rooms()
         yield from _of_server()
 
-    def _of_connections(self) -> Iterator[Family]:
-        loads = [(_name(endpoint), endpoint.current_load) for endpoint in tuple(self._open)]
+    def _of_connections(self, loads: Loads) -> Iterator[Family]:
+        by_name: defaultdict[str, list[Load]] = defaultdict(list)
+        for endpoint, load in loads:
+            by_name[_name(endpoint)].append(load)
         names = [name for (name,) in tuple(self._opened)]
+        sums = {name: Load(*map(sum, zip(*by_name[name], strict=True))) for name in names}
 
-        def gauge(name: str, help: str, value: Callable[[Load], int]) -> Family:
-            sums: dict[Labels, float] = {(each,): 0 for each in names}
-            for endpoint, load in loads:
-                sums[(endpoint,)] += value(load)
-            return Family(name, "gauge", help, _ENDPOINT, sums)
+        def gauge(name: str, help: str, value: Callable[[str], int]) -> Family:
+            return Family(name, "gauge", help, _ENDPOINT, {(each,): value(each) for each in names})
 
-        yield gauge("connections", "Connections that are open.", lambda load: 1)
+        yield gauge("connections", "Connections that are open.", lambda each: len(by_name[each]))
         yield _counter("connections_opened", "Connections that were accepted.", _ENDPOINT, self._opened)
         about = "Connections that have ended, by close code."
         yield _counter("connections_closed", about, ("endpoint", "code"), self._closed)
         about = "Handshakes that an endpoint refused."
         yield _counter("handshakes_refused", about, ("endpoint", "reason"), self._refused)
-        yield gauge("queued_messages", "Messages that wait for slow readers.", lambda load: load.queued_messages)
-        yield gauge("queued_bytes", "Bytes that wait for slow readers.", lambda load: load.queued_bytes)
-        yield gauge("unsent_bytes", "Bytes that the kernel has not taken yet.", lambda load: load.unsent_bytes)
+        yield gauge("queued_messages", "Messages that wait for slow readers.", lambda each: sums[each].queued_messages)
+        yield gauge("queued_bytes", "Bytes that wait for slow readers.", lambda each: sums[each].queued_bytes)
+        yield gauge("unsent_bytes", "Bytes that the kernel has not taken yet.", lambda each: sums[each].unsent_bytes)
         about = "Bytes of messages that wait for handlers, and of their queues."
-        yield gauge("waiting_bytes", about, lambda load: load.waiting_bytes)
-        yield gauge("streams", "Streams and uploads that run.", lambda load: load.streams)
-        yield gauge("calls", "Questions to clients that wait for an answer.", lambda load: load.calls)
+        yield gauge("waiting_bytes", about, lambda each: sums[each].waiting_bytes)
+        yield gauge("streams", "Streams and uploads that run.", lambda each: sums[each].streams)
+        yield gauge("calls", "Questions to clients that wait for an answer.", lambda each: sums[each].calls)
 
     def _of_messages(self) -> Iterator[Family]:
         meters = dict(self._meters)

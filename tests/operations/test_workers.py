@@ -21,8 +21,9 @@ class Worker:
     """Does what the test says."""
 
     made: list[Worker] = []
+    line = None
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], settings: Settings, watch: None) -> None:
         self.pid = len(Worker.made) + 1
         self.serves = self.answers = True
         self.told: list[str] = []

@@ -1,0 +1,184 @@
+"""
+The admin socket: what the processes of a server do at the moment, as JSON over HTTP, for whoever may open a file.
+
+    curl --unix-socket /run/chat.sock http://localhost/stats
+
+    {"server": "socketsundso", "workers": [{"pid": 4711, "state": "serving", ...}, ...]}
+
+Its file is its owner's alone. Who connects asks once, within a time; a few are answered at a time, and the others wait
+where the kernel keeps them, so that nothing that comes can cost a worker more than that. What the answer says is
+somebody else's to know: `Read` gives one JSON object for each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from http import HTTPStatus
+
+logger = logging.getLogger("uvicorn.error")
+
+PATH = "/stats"
+LONGEST_PATH = 103 if sys.platform == "darwin" else 107
+"""Bytes of a path that a Unix socket can have."""
+AT_ONCE = 16
+"""Who is answered at the same time."""
+MAX_REQUEST_BYTES = 8 << 10
+WITHIN_S = 5.0
+"""For a request to come, and for its answer to be taken."""
+
+Read = Callable[[], Awaitable[Sequence[bytes]]]
+
+
+class Unusable(ValueError):
+    """Nothing can listen at this path; says why in one line."""
+
+
+def path_of(given: str) -> str:
+    """`/run/chat.sock`, `unix:/run/chat.sock` and `unix:///run/chat.sock` are the same path; it becomes absolute."""
+    path = given.removeprefix("unix:")
+    if path != given and path.startswith("//"):
+        path = path[2:]
+    if not path:
+        raise Unusable("a path is needed")
+    if "\0" in path:
+        raise Unusable("a path has no null characters")
+    path = os.path.abspath(path)
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise Unusable(f"{path} is longer than the path of a Unix socket may be: {LONGEST_PATH} bytes")
+    return path
+
+
+def require_vacant(path: str) -> None:
+    """Raises `Unusable` unless a server may listen here: at most the socket of one that was killed is there."""
+    if sys.platform == "win32" or not hasattr(socket, "AF_UNIX"):
+        raise Unusable("this system has no Unix sockets")
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise Unusable(f"no folder for {path}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise Unusable(f"no permission to make {path}")
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise Unusable(f"{path} exists and is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except BlockingIOError:  # so many wait already
+            pass
+        except OSError as error:
+            raise Unusable(f"{path}: {error.strerror or error}") from None
+    raise Unusable(f"another server listens at {path}")
+
+
+class Listening:
+    """A socket of ours at a path, until `close` takes it away."""
+
+    def __init__(self, path: str) -> None:
+        """Raises `Unusable`."""
+        require_vacant(path)
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX)
+        others = os.umask(0o177)  # there is no moment in which anybody else may open it
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            self.socket.bind(path)
+            self.socket.listen(AT_ONCE)
+        except OSError as error:
+            self.socket.close()
+            raise Unusable(f"{path}: {error.strerror or error}") from None
+        finally:
+            os.umask(others)
+        self.socket.setblocking(False)
+        self._inode = _inode(path)
+
+    def close(self) -> None:
+        self.socket.close()
+        if _inode(self.path) == self._inode:  # else it is another server's by now
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextlib.asynccontextmanager
+async def answering(listening: socket.socket, read: Read) -> AsyncIterator[None]:
+    """Answer who connects, until the block ends. The socket stays open."""
+    task = asyncio.create_task(_answer_all(listening, read))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _answer_all(listening: socket.socket, read: Read) -> None:
+    loop, places = asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)
+    async with asyncio.TaskGroup() as askers:
+        while True:
+            await places.acquire()
+            try:
+                asker, _ = await loop.sock_accept(listening)
+            except OSError as error:  # no descriptor is left, say
+                places.release()
+                logger.warning("The admin socket cannot accept: %s", error.strerror or error)
+                await asyncio.sleep(1)
+                continue
+            askers.create_task(_answer(asker, read)).add_done_callback(lambda _: places.release())
+
+
+async def _answer(asker: socket.socket, read: Read) -> None:
+    reader, writer = await asyncio.open_unix_connection(sock=asker, limit=MAX_REQUEST_BYTES)
+    writer.transport.set_write_buffer_limits(0)  # `drain` waits until the kernel has all of it
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            status, body = await _response(reader, read)
+            kind = "application/json" if status is HTTPStatus.OK else "text/plain; charset=utf-8"
+            writer.write(
+                f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                "Cache-Control: no-store\r\nConnection: close\r\n\r\n".encode()
+            )
+            writer.write(body)
+            await writer.drain()
+    except (OSError, EOFError, TimeoutError):  # it has gone, or takes its time
+        writer.transport.abort()
+    except Exception:
+        logger.exception("The admin socket could not answer")
+        writer.transport.abort()
+    finally:
+        writer.close()
+
+
+async def _response(reader: asyncio.StreamReader, read: Read) -> tuple[HTTPStatus, bytes]:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, b"the request is too large\n"
+    request = head.split(b"\r\n", 1)[0].split(b" ")
+    if len(request) != 3 or not request[2].startswith(b"HTTP/1."):
+        return HTTPStatus.BAD_REQUEST, b"HTTP/1.1 is spoken here\n"
+    method, target, _ = request
+    if target.partition(b"?")[0] != PATH.encode():
+        return HTTPStatus.NOT_FOUND, f"there is {PATH}, and nothing else\n".encode()
+    if method != b"GET":
+        return HTTPStatus.METHOD_NOT_ALLOWED, b"this is for GET\n"
+    return HTTPStatus.OK, b'{"server":"socketsundso","workers":[%b]}' % b",".join(await read())
