@@ -23,7 +23,7 @@ ROOMS = [
     {"contract", "collecting"},
     {"endpoints"},
     {"__init__"},
-    {"testing", "telemetry"},
+    {"testing", "telemetry", "top"},
     {"cli"},
     {"__main__"},
 ]
@@ -117,7 +117,8 @@ WINGS = {
         {"tally"},
         {"prometheus", "watching"},
     ],
-    "cli": [{"target", "documented", "logs"}, {"run", "schema", "client"}],
+    "cli": [{"target", "documented", "logs"}, {"run", "schema", "client", "top"}],
+    "top": [{"snapshot", "words"}, {"figures"}, {"view"}, {"screen"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "operations": [
         {"settings", "draining", "admin"},
@@ -158,6 +159,7 @@ ONLY_IN = {
     "h11": {"server/head", "cli"},
     "click": {"cli"},
     "opentelemetry": {"telemetry/opentelemetry"},
+    "rich": {"top/view", "top/screen"},
     "prometheus_client": {"telemetry/prometheus"},
     "orjson": {"messages/values", "messages/plain_models", "messages/codecs"},
 }

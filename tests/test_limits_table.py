@@ -13,7 +13,7 @@ from socketsundso.cli.run import SHUTDOWN_TIMEOUT_S, command
 from socketsundso.connection import ahead, batches, calls, limits, requests, uploads
 from socketsundso.endpoints import _FAREWELL_S
 from socketsundso.messages.refs import MAX_REF_LENGTH
-from socketsundso.operations import Settings
+from socketsundso.operations import Settings, admin, reporting
 from socketsundso.rooms import history, local, membership, room
 from socketsundso.server import handshake, head, inbox, protocol
 
@@ -82,6 +82,10 @@ BOUNDS: dict[str, list[str]] = {
     "time of a shutdown": [seconds(SHUTDOWN_TIMEOUT_S)],
     "time that `on_disconnect` has then": [seconds(_FAREWELL_S)],
     "the close handshake": [seconds(protocol.CLOSE_TIMEOUT_S)],
+    "a request at the [admin socket](operations.md#watch)": [
+        f"{size(admin.MAX_REQUEST_BYTES)}, {seconds(admin.WITHIN_S)}; {admin.AT_ONCE} at a time",
+        f"{1 / reporting.FRESH_S:g} times a second",
+    ],
 }
 """What stands in the second column of a row, by what stands in the first."""
 

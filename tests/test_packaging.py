@@ -34,6 +34,7 @@ def test_an_install_brings_what_the_package_runs_on_and_nothing_else() -> None:
     assert wanted("redis") == {"redis"}
     assert wanted("nats") == {"nats-py"}
     assert wanted("limits") == {"limits"}
+    assert wanted("top") == {"rich"}
 
 
 def test_what_modules_read_comes_with_the_wheel() -> None:

@@ -4,6 +4,7 @@ The command line, one module per command.
     run           `socketsundso run MODULE:APP`
     schema        `socketsundso schema TARGET`: the AsyncAPI document, and what breaks clients of an older one
     client        `socketsundso client LANGUAGE TARGET`: a client of an API, generated
+    top           `socketsundso top SOCKET`: what a server does, live
     target        what a command is about: `app:app`, a file, a URL
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import click
 
 import socketsundso
-from socketsundso.cli import client, run, schema
+from socketsundso.cli import client, run, schema, top
 from socketsundso.cli.run import load_app as load_app
 
 
@@ -25,3 +26,4 @@ def main() -> None:
 main.add_command(run.command)
 main.add_command(schema.command)
 main.add_command(client.command)
+main.add_command(top.command)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -103,21 +104,22 @@ class Listening:
         finally:
             os.umask(others)
         self.socket.setblocking(False)
-        self._inode = _inode(path)
+        self._made = _identity(path)
 
     def close(self) -> None:
         self.socket.close()
-        if _inode(self.path) == self._inode:  # else it is another server's by now
+        if _identity(self.path) == self._made:  # else it is another server's by now
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
 
-def _inode(path: str) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """An inode alone is soon another file's."""
     try:
         found = os.lstat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 @contextlib.asynccontextmanager
@@ -132,18 +134,46 @@ async def answering(listening: socket.socket, read: Read) -> AsyncIterator[None]
 
 
 async def _answer_all(listening: socket.socket, read: Read) -> None:
-    loop, places = asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)
+    places = asyncio.Semaphore(AT_ONCE)
     async with asyncio.TaskGroup() as askers:
         while True:
             await places.acquire()
             try:
-                asker, _ = await loop.sock_accept(listening)
+                asker = await _accepted(listening)
             except OSError as error:  # no descriptor is left, say
                 places.release()
                 logger.warning("The admin socket cannot accept: %s", error.strerror or error)
                 await asyncio.sleep(1)
                 continue
-            askers.create_task(_answer(asker, read)).add_done_callback(lambda _: places.release())
+            answered = askers.create_task(_answer(asker, read))
+            answered.add_done_callback(functools.partial(_end, asker, places))
+
+
+async def _accepted(listening: socket.socket) -> socket.socket:
+    """Not by `sock_accept`, which loses one that comes at the moment when it is cancelled."""
+    while True:
+        try:
+            asker, _ = listening.accept()
+        except BlockingIOError:
+            await _readable(listening)
+        else:
+            asker.setblocking(False)
+            return asker
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop, is_readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sock, is_readable.set)
+    try:
+        await is_readable.wait()
+    finally:
+        loop.remove_reader(sock)
+
+
+def _end(asker: socket.socket, places: asyncio.Semaphore, answered: asyncio.Task[None]) -> None:
+    places.release()
+    if answered.cancelled():  # perhaps before it had begun
+        asker.close()
 
 
 async def _answer(asker: socket.socket, read: Read) -> None:

@@ -68,6 +68,8 @@ class Line:
         if self._streams is None:
             self._streams = await asyncio.open_unix_connection(sock=self._end, limit=MAX_REPORT_BYTES)
         reader, writer = self._streams
+        if reader.at_eof() or writer.is_closing():
+            raise EOFError("it has ended")
         writer.write(b"?")
         line = await reader.readuntil(b"\n")
         self.has_answered = True

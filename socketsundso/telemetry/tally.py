@@ -12,7 +12,7 @@ import functools
 import sys
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +38,8 @@ Loads = list[tuple[Any, Load]]
 BACKPLANE_CALLS = ("append", "append_many", "read", "subscribe", "flush")
 """Of `Backplane`: those that somebody waits for the engine with."""
 
+Timed = functools.partial[Coroutine[Any, Any, Any]]
+
 _ENDPOINT, _EVENT = ("endpoint",), ("endpoint", "event")
 _NONE: Mapping[Labels, int] = MappingProxyType({})
 _counting: weakref.WeakSet[Tally] = weakref.WeakSet()
@@ -60,7 +62,8 @@ class Tally(Observer):
         self._asked: defaultdict[Labels, Times] = defaultdict(Times)  # by class and question
         self._known: defaultdict[str, set[str]] = defaultdict(set)  # values of labels that are not declared
         self._latencies: defaultdict[str, Times] = defaultdict(Times)  # by a backplane's scheme
-        self._timed: weakref.WeakSet[Any] = weakref.WeakSet()  # backplanes
+        # by backplane what was put around its calls, by name
+        self._timed: weakref.WeakKeyDictionary[Any, dict[str, Timed]] = weakref.WeakKeyDictionary()
         self._counts_inflated = False  # by the server, from the first connection on
         _counting.add(self)
 
@@ -69,10 +72,16 @@ class Tally(Observer):
         _counting.discard(self)
         if self._counts_inflated:
             self._counts_inflated = False
-            _our_server().count_inflated(False)
-        for backplane in self._timed:
-            for name in BACKPLANE_CALLS:
-                delattr(backplane, name)
+            if not any(each._counts_inflated for each in _counting):
+                _our_server().count_inflated(False)
+        for backplane, calls in self._timed.items():
+            for name, timed in calls.items():
+                if vars(backplane).get(name) is timed:  # else another one has put its own around it, which goes on
+                    inner = timed.args[2]
+                    if isinstance(inner, functools.partial):
+                        setattr(backplane, name, inner)
+                    else:
+                        delattr(backplane, name)
 
     # ---- what is observed
 
@@ -137,10 +146,13 @@ class Tally(Observer):
         """Put a clock around the calls of backplanes that have come into use."""
         for rooms in rooms_in_use():
             if (backplane := rooms.backplane) not in self._timed:
-                self._timed.add(backplane)
                 times = self._latencies[_scheme(rooms)]
-                for name in BACKPLANE_CALLS:
-                    setattr(backplane, name, functools.partial(_timed, times, name, getattr(backplane, name)))
+                calls = {
+                    name: functools.partial(_timed, times, name, getattr(backplane, name)) for name in BACKPLANE_CALLS
+                }
+                self._timed[backplane] = calls
+                for name, timed in calls.items():
+                    setattr(backplane, name, timed)
 
     # ---- what is read
 

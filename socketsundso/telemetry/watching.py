@@ -1,7 +1,7 @@
 """
 What one process tells whoever watches it, `socketsundso top` above all: `watch` begins to count, and gives what reads.
 
-    {"metrics": {"connections": [{"endpoint": "Chat", "value": 12}], ...}, "bounds": [0.0005, ...],
+    {"version": "0.1.0", "metrics": {"connections": [{"endpoint": "Chat", "value": 12}], ...}, "bounds": [0.0005, ...],
      "rooms": {"count": 2, "largest": [{"room": "lobby", "backplane": "redis", "members": 12}, ...]},
      "slow_readers": {"count": 1, "slowest": [{"connection": "5f0c-1f", "endpoint": "Chat", "user": "ada", ...}]}}
 
@@ -19,6 +19,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from socketsundso import __version__
 from socketsundso.connection import name_of
 from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.observing import Load
@@ -31,8 +32,8 @@ from socketsundso.telemetry.tally import Loads, Tally
 LARGEST = 20
 """Rooms that are told, and readers that are slow: those where most is, or waits."""
 
-SLOW_BYTES = 32 << 10
-"""In the server's own buffer, from which on a reader is slow: half of where it makes handlers wait."""
+SLOW_BYTES = 64 << 10
+"""In the server's own buffer, above which a reader is slow: handlers wait for it then."""
 
 AT_ONCE = 500
 """Connections, or rooms, that are looked at before others are served."""
@@ -49,6 +50,7 @@ def watch() -> Callable[[], Awaitable[dict[str, Any]]]:
         loads: Loads = await _each(tally.open, lambda endpoint: (endpoint, endpoint.current_load))
         rooms = await _rooms()
         return {
+            "version": __version__,
             "metrics": {family.name: _samples(family) for family in tally.read(loads)},
             "bounds": BOUNDS,
             "rooms": rooms,

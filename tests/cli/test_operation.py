@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from socketsundso.cli import main
 from socketsundso.cli import run as cli
 from socketsundso.operations import Server, Settings, Supervisor
+from socketsundso.telemetry import watch
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def settings_of(made: Any) -> Settings:
 GIVEN = {
     "drain_s": ("2.5", 2.5),
     "health": ("/healthz", "/healthz"),
+    "admin": ("unix:///tmp/not-there.sock", "/tmp/not-there.sock"),
     "max_connections": ("7", 7),
     "max_connections_per_ip": ("3", 3),
     "max_handshakes_per_s": ("0.5", 0.5),
@@ -62,6 +64,7 @@ def test_every_setting_reaches_server_and_parent(
     assert ended.exit_code == 0, ended.stderr
     ((server, parent),) = told
     assert (server.func, parent.func) == (Server, Supervisor)
+    assert server.keywords["watch"] is parent.keywords["watch"] is watch
     assert settings_of(server) == settings_of(parent) == Settings(**{name: value for name, (_, value) in GIVEN.items()})
     assert sys.modules["uvicorn.main"].__dict__["Server"] is uvicorn.Server
 
@@ -70,6 +73,7 @@ def test_without_options_only_the_drain_is_on(told: list[tuple[Any, Any]]) -> No
     """Nobody is refused, and no path is taken from the application, unless it is said."""
     assert CliRunner().invoke(main, ["run", "apps:app"]).exit_code == 0
     assert settings_of(told[0][0]) == Settings(drain_s=10.0)
+    assert told[0][0].keywords.keys() == {"settings"}  # and nobody watches
 
 
 def test_a_reload_does_not_drain(told: list[tuple[Any, Any]]) -> None:
@@ -85,6 +89,9 @@ def test_a_reload_does_not_drain(told: list[tuple[Any, Any]]) -> None:
         ("drain-s", "nan"),
         ("drain-s", "inf"),
         ("health", "healthz"),
+        ("admin", "/no/folder/s"),
+        ("admin", "unix:"),
+        ("admin", f"/tmp/{'x' * 200}"),
         ("max-connections", "0"),
         ("max-connections-per-ip", "few"),
         ("max-handshakes-per-s", "0"),

@@ -44,11 +44,13 @@ class Working(Served):
 
 
 @contextlib.asynccontextmanager
-async def working(app: Any, *, settings: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Working]:
+async def working(
+    app: Any, *, settings: dict[str, Any] | None = None, watch: Any = None, **options: Any
+) -> AsyncIterator[Working]:
     """Serve `app` with the command's settings, where a drain takes so long that no test sees its end by itself."""
     defaults = {"ws": WebSocketProtocol, "log_config": None, "lifespan": "off", "port": 0}
     config = uvicorn.Config(app, **defaults | {"timeout_graceful_shutdown": 0} | options)
-    worker = Worker(config, Settings(**{"drain_s": 600.0, **(settings or {})}))
+    worker = Worker(config, Settings(**{"drain_s": 600.0, **(settings or {})}), watch)
     task = asyncio.create_task(worker.serve())
     await until(lambda: worker.started or task.done())
     try:

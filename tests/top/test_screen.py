@@ -1,0 +1,134 @@
+"""`socketsundso top` in a real terminal: what it draws, what it hears, and what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving import ROOT
+from tests.top.talking import Talking, talking
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
+
+ALTERNATE, NORMAL = "\x1b[?1049h", "\x1b[?1049l"
+SHOW_CURSOR = "\x1b[?25h"
+
+
+class Terminal:
+    """One that runs `socketsundso top`; everything that was written is in `seen`, from the latest `forget` on."""
+
+    def __init__(self, path: Path) -> None:
+        self.end, self._other = pty.openpty()
+        self.resize(80, 24)
+        self.attributes = termios.tcgetattr(self._other)
+        self.seen = ""
+        tty, top = os.ttyname(self._other), f'"{sys.executable}" -m socketsundso top --interval 0.5 {path}'
+        # the first that opens it in its session has it as its terminal, and hears of its size
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
+        for variable in ("COLUMNS", "LINES", "NO_COLOR"):
+            environment.pop(variable, None)
+        self.process = subprocess.Popen(
+            ["sh", "-c", f"exec {top} <{tty} >{tty} 2>&1"], start_new_session=True, env=environment, cwd=ROOT
+        )
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.end, keys)
+
+    def forget(self) -> None:
+        self.seen = ""
+
+    def until(self, *texts: str) -> None:
+        """Read on until all of them have been seen."""
+        deadline = time.monotonic() + 30
+        while not all(text in self.seen for text in texts):
+            readable, _, _ = select.select([self.end], [], [], max(0.0, deadline - time.monotonic()))
+            assert readable, (texts, self.seen[-3000:])
+            self.seen += os.read(self.end, 1 << 16).decode(errors="replace")
+
+    def ended(self) -> int:
+        """Its exit status; what it has written to the end is in `seen`."""
+        self.until(NORMAL)
+        status = self.process.wait(20)
+        while select.select([self.end], [], [], 0)[0]:
+            self.seen += os.read(self.end, 1 << 16).decode(errors="replace")
+        return status
+
+    def is_as_before(self) -> bool:
+        """The normal screen, a cursor, and keys as they were."""
+        is_shown = self.seen.rindex(SHOW_CURSOR) > self.seen.rfind("\x1b[?25l")
+        return NORMAL in self.seen and is_shown and termios.tcgetattr(self._other) == self.attributes
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.end)
+        os.close(self._other)
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[tuple[Terminal, Talking]]:
+    with talking(folder / "s") as server, contextlib.closing(Terminal(folder / "s")) as terminal:
+        terminal.until(ALTERNATE, "4711")
+        yield terminal, server
+
+
+def test_what_it_draws_and_hears(tmp_path: Path) -> None:
+    """Figures, new ones, keys, another size; `q` leaves the terminal as it was."""
+    with watched(tmp_path) as (terminal, server):
+        terminal.until("30/s", "events by in/s", "Chat.say")
+        server.per_s = 70
+        terminal.forget()
+        terminal.until("4711", "pause")
+        terminal.press(b"s")
+        terminal.until("events by p99")
+        terminal.press(b" ")
+        terminal.until("PAUSED", "go on")
+        terminal.press(b" ")
+        terminal.forget()
+        terminal.resize(140, 40)
+        terminal.until("p50", "CLIENT")  # there is room for it now
+        terminal.press(b"q")
+        assert terminal.ended() == 0
+        assert terminal.is_as_before()
+
+
+def test_a_server_that_goes_and_comes_back(tmp_path: Path) -> None:
+    """It says so, keeps what was last known, and goes on with the new one."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(contextlib.ExitStack())
+        first.enter_context(talking(tmp_path / "s"))
+        terminal = stack.enter_context(contextlib.closing(Terminal(tmp_path / "s")))
+        terminal.until("30/s")
+        first.close()
+        terminal.until("NO ANSWER", "there is no /")
+        terminal.forget()
+        with talking(tmp_path / "s") as server:
+            server.said = {"pid": 5555}
+            terminal.until("5555", "every 0.5 s")
+            terminal.press(b"\x03")  # Ctrl-C
+            assert terminal.ended() == 0
+            assert terminal.is_as_before()
+
+
+def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    """SIGTERM is as good as a key."""
+    with watched(tmp_path) as (terminal, _):
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.ended() == 0
+        assert terminal.is_as_before()
