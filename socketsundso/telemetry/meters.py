@@ -92,8 +92,8 @@ class Meter:
     """What comes and goes of one event, and how long its handler takes."""
 
     __slots__ = (
-        "_counted", "_left", "_routes", "_span", "_stride", "_times", "_window", "_window_began", "received_bytes", "sent",
-        "sent_bytes", "slow",
+        "_counted", "_left", "_routes", "_span", "_stride", "_times", "_window", "_window_began", "received_bytes",
+        "sent", "sent_bytes", "slow",
     )  # fmt: skip
 
     def __init__(self) -> None:

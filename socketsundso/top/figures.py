@@ -15,6 +15,7 @@ from operator import attrgetter
 
 from socketsundso.top.snapshot import RoomSize, Sample, SlowReader, Snapshot, Worker
 
+SENT_BYTES = ("sent_bytes", "pushed_bytes", "delivered_bytes")
 SENT = ("sent_messages", "pushed_messages", "deliveries", "errors")
 """Metrics that together are all messages to clients, but for control frames."""
 
@@ -33,7 +34,8 @@ class WorkerFigures:
     sent_per_s: float | None = None
     errors_per_s: float | None = None
     p99_s: float | None = None
-    waiting_bytes: int | None = None  # for slow readers
+    unsent_bytes: int | None = None  # that wait for readers
+    unhandled_bytes: int | None = None  # that wait for handlers
     cpu: float | None = None  # of one processor
     rss_bytes: int | None = None
     uptime_s: float | None = None
@@ -61,6 +63,7 @@ class Figures:
     received_per_s: float = 0.0
     received_bytes_per_s: float = 0.0
     sent_per_s: float = 0.0
+    sent_bytes_per_s: float = 0.0  # but for error frames
     p50_s: float | None = None
     p99_s: float | None = None
     errors: dict[str, float] = field(default_factory=dict)  # error frames a second, by code
@@ -89,6 +92,7 @@ class Figures:
             received_per_s=_total(changes, "received_messages"),
             received_bytes_per_s=_total(changes, "received_bytes"),
             sent_per_s=_total(changes, *SENT),
+            sent_bytes_per_s=_total(changes, *SENT_BYTES),
             p50_s=quantile(0.5, _all_of(seconds.values()), _bounds(after)),
             p99_s=quantile(0.99, _all_of(seconds.values()), _bounds(after)),
             errors=_rates(changes, "errors", "code"),
@@ -99,7 +103,7 @@ class Figures:
             rooms=rooms,
             room_count=max([len(rooms), *(worker.rooms.count for worker in after.workers)]),
             rooms_are_all=all(worker.rooms.count == len(worker.rooms.largest) for worker in after.workers),
-            slow=tuple(sorted(slow, key=attrgetter("waiting_bytes"), reverse=True)),
+            slow=tuple(sorted(slow, key=attrgetter("all_bytes"), reverse=True)),
             slow_count=sum(worker.slow_readers.count for worker in after.workers),
             away=_away(after.workers),
         )
@@ -119,6 +123,10 @@ class Change:
             return Counter()
         then = _sums(self.before.metrics.get(name, ()), labels) if self.before is not None else Counter()
         return _sums(self.after.metrics.get(name, ()), labels) - then  # nothing below 0
+
+    def _now(self, *names: str) -> int:
+        """Of gauges."""
+        return sum(_sums(self.after.metrics.get(name, ()), ()).total() for name in names)
 
     def rates(self, name: str, *labels: str) -> dict[Labels, float]:
         return {each: grown / self.seconds for each, grown in self._growth(name, *labels).items()}
@@ -151,8 +159,8 @@ class Change:
             sent_per_s=self.rate(*SENT),
             errors_per_s=self.rate("errors"),
             p99_s=quantile(0.99, _all_of(self.histograms().values()), worker.bounds),
-            waiting_bytes=_sums(worker.metrics.get("queued_bytes", ()), ()).total()
-            + _sums(worker.metrics.get("unsent_bytes", ()), ()).total(),
+            unsent_bytes=self._now("queued_bytes", "unsent_bytes"),
+            unhandled_bytes=self._now("waiting_bytes"),
             cpu=cpu_s / self.seconds if self.is_known else None,
             rss_bytes=worker.rss_bytes,
             uptime_s=worker.uptime_s,

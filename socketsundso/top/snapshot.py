@@ -41,7 +41,7 @@ class SlowReader(msgspec.Struct, frozen=True):
     unsent_bytes: int = 0
 
     @property
-    def waiting_bytes(self) -> int:
+    def all_bytes(self) -> int:
         return self.queued_bytes + self.unsent_bytes
 
 

@@ -140,8 +140,8 @@ def _summary(figures: Figures, columns: int) -> list[RenderableType]:
     came_and_went = f"+{rate(figures.opened_per_s)}/s -{rate(figures.closed_per_s)}/s"
     traffic = [
         *_figure("connections", number(figures.connections), came_and_went),
-        *_figure("in", f"{rate(figures.received_per_s)}/s", f"{size(figures.received_bytes_per_s)}/s"),
-        *_figure("out", f"{rate(figures.sent_per_s)}/s"),
+        *_figure("in", f"{rate(figures.received_per_s)}/s", f"{size(figures.received_bytes_per_s)}/s" * is_wide),
+        *_figure("out", f"{rate(figures.sent_per_s)}/s", f"{size(figures.sent_bytes_per_s)}/s" * is_wide),
         *(_figure("p50", duration(figures.p50_s)) if is_wide else []),
         *_figure("p99", duration(figures.p99_s)),
     ]
@@ -188,7 +188,7 @@ def _workers(figures: Figures, columns: int) -> Section:
     is_wide = columns >= WIDE
     named = [
         Column("WORKER", 8, False), Column("STATE", 9, False), Column("CONNS"), Column("IN/S"), Column("OUT/S"),
-        Column("P99"), Column("ERR/S"), Column("WAITING"), Column("CPU", 5), Column("MEM"),
+        Column("P99"), Column("ERR/S"), Column("UNSENT"), Column("CPU", 5), Column("MEM"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
         [
@@ -199,14 +199,14 @@ def _workers(figures: Figures, columns: int) -> Section:
             rate(each.sent_per_s),
             duration(each.p99_s),
             rate(each.errors_per_s),
-            size(each.waiting_bytes),
+            size(each.unsent_bytes),
             share(each.cpu),
             size(each.rss_bytes),
-            *([age(each.uptime_s)] if is_wide else []),
+            *([size(each.unhandled_bytes), age(each.uptime_s)] if is_wide else []),
         ]
         for each in figures.workers
     ]
-    return Section([*named, *([Column("UP")] if is_wide else [])], rows, "no workers")
+    return Section([*named, *([Column("UNREAD"), Column("UP")] if is_wide else [])], rows, "no workers")
 
 
 def _events(figures: Figures, sort: str) -> Section:
@@ -241,14 +241,14 @@ def _slow(figures: Figures, columns: int) -> Section:
             shown(each.user) if each.user is not None else "-",
             *([shown(each.client or "-")] if is_wide else []),
             number(each.queued_messages),
-            size(each.waiting_bytes),
+            size(each.all_bytes),
         ]
         for each in figures.slow
     ]
     title = f"SLOW READER ({number(figures.slow_count)})"
     named = [Column(title, 0, False), Column("USER", 0, False)]
     named += [Column("CLIENT", 21, False)] if is_wide else []
-    return Section([*named, Column("QUEUED", 6), Column("WAITING", 7)], rows, "nobody reads slowly")
+    return Section([*named, Column("QUEUED", 6), Column("UNSENT", 7)], rows, "nobody reads slowly")
 
 
 def _end_of(name: str) -> str:

@@ -196,7 +196,7 @@ def test_slow_readers_of_all_workers() -> None:
     figures = Figures.between(
         None, snapshot(worker(1, slow_readers=slow("a", 5)), worker(2, slow_readers=slow("b", 9)))
     )
-    assert [(each.connection, each.waiting_bytes) for each in figures.slow] == [("b", 10), ("a", 6)]
+    assert [(each.connection, each.all_bytes) for each in figures.slow] == [("b", 10), ("a", 6)]
     assert figures.slow_count == 6
 
 

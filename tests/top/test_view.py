@@ -14,8 +14,8 @@ from socketsundso.top.view import SORTS, Shown, lines_of, view
 
 FIGURES = Figures(
     workers=(
-        WorkerFigures(4711, "serving", 8000, 1204.0, 20_400.0, 0.2, 0.0042, 0, 0.37, 61_440_000, 18_720.0),
-        WorkerFigures(4712, "draining", 12, 0.0, 0.0, 0.0, None, 1_200_000, 0.01, 58_000_000, 18_720.0),
+        WorkerFigures(4711, "serving", 8000, 1204.0, 20_400.0, 0.2, 0.0042, 0, 120, 0.37, 61_440_000, 18_720.0),
+        WorkerFigures(4712, "draining", 12, 0.0, 0.0, 0.0, None, 1_200_000, 0, 0.01, 58_000_000, 18_720.0),
         WorkerFigures(4713, "silent"),
     ),
     connections=8012,
