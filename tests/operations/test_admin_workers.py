@@ -200,6 +200,7 @@ def test_at_the_end_the_socket_is_gone(two: Run) -> None:
     seen: list[Snapshot] = []
     with two.connect() as client:
         entered(client, "lobby")
+        client.send('{"type":"wait"}')
         two.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(NoAnswer):
             while True:
