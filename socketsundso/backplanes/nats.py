@@ -82,6 +82,19 @@ EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
 T = TypeVar("T")
 
 
+class Link(Client):
+    """
+    nats-py's client, which tells of every loss.
+
+    Its own, where it closes since the link has broken, writes once more what is still pending; the broken link refuses
+    that, and the exception takes the place of all that was to come: nobody is told, and its tasks are left behind.
+    """
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self._pending, self._pending_data_size = [], 0
+        await super()._process_op_err(e)
+
+
 class NatsBackplane(Engine):
     """
     One link. nats-py would reconnect by itself, without growing waits or a word about what was lost: that
@@ -143,7 +156,7 @@ class NatsBackplane(Engine):
             logger.log(logging.WARNING if forbidden else logging.INFO, "NATS: %s", error)
 
         try:
-            self._nc = Client()
+            self._nc = Link()
             await self._nc.connect(
                 f"{server.scheme}://{server.place}",
                 allow_reconnect=False,
