@@ -12,13 +12,15 @@ from socketsundso.backplanes import Backplane, Delivery, open_url
 DEADLINE_S = 40.0  # for a machine that is busy with something else
 
 
-async def until(condition: Callable[[], object], what: str = "", deadline_s: float = DEADLINE_S) -> None:
-    """Wait for a condition; fails with its name when the deadline passes."""
+async def until(
+    condition: Callable[[], object], what: str = "", deadline_s: float = DEADLINE_S, *, pause_s: float = 0.005
+) -> None:
+    """Wait for a condition; fails with its name when the deadline passes. Without a pause it asks in each turn."""
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"still not true after {deadline_s:.0f} s: {what or condition}")
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(pause_s)
 
 
 class Listener:

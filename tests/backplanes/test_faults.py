@@ -94,6 +94,37 @@ def test_why_the_engine_is_away_stands_in_the_log_before_the_loss_is_told(
     assert f"at {engine.url} is away: " in logged[0]
 
 
+def test_a_nats_that_is_killed_while_it_is_written_to_counts_as_lost() -> None:
+    """
+    The link breaks under what is on its way, which nats-py writes once more when it closes, and raises then instead of
+    telling anybody.
+    """
+
+    async def main() -> None:
+        with running("nats") as engine:
+            async with opened(engine.url) as (ours, _):
+                await ours.append("r", b"", KEEP)
+                os.kill(engine.pid, signal.SIGSTOP)  # what it does not read has the kernel reset the link
+                under_way: list[asyncio.Task[Any]] = []
+
+                def noticed() -> bool:
+                    under_way.append(asyncio.create_task(ours.append("r", b"", KEEP)))
+                    return ours.state == "reconnecting"
+
+                for _ in range(100):
+                    noticed()
+                    await asyncio.sleep(0)
+                engine.kill()
+                await until(noticed, "it is away", pause_s=0)
+                for each in under_way:
+                    each.cancel()
+                await asyncio.gather(*under_way, return_exceptions=True)
+                engine.start()
+                await until(lambda: ours.state == "connected", "it is back")
+
+    asyncio.run(main())
+
+
 def test_nobody_subscribes_on_a_link_that_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     In the turns of the loop between the end of Redis' link and its loss: nobody waits for a confirmation that cannot
