@@ -35,6 +35,8 @@ class Listens(Protocol):
 
     def positioned(self, room: str, epoch: str, seq: int) -> None: ...
 
+    def resumed(self, room: str, told: Message) -> None: ...
+
     def missed(self, room: str, dropped: int | None) -> None: ...
 
 
@@ -121,6 +123,8 @@ class Line(WSListener):  # type: ignore[misc]  # picows' classes are compiled, w
             self._asked(message)
         elif self._exchanges[ref].take(message):
             del self._exchanges[ref]
+            for room, told in message.get("rooms", {}).items():
+                self.guest.resumed(room, told)
 
     def _asked(self, message: Message) -> None:
         if message["type"] == "ask":
