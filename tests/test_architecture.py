@@ -95,8 +95,8 @@ WINGS = {
     "contract/comparing": [{"judging", "bounds"}, {"containment"}, {"diff"}, {"report"}],
     "contract/python": [{"text", "runtime"}, {"types"}, {"parts"}, {"client"}],
     "contract/python/runtime": [
-        {"words", "by_msgspec", "by_pydantic", "frames", "turns"},
-        {"protocol"},
+        {"words", "by_msgspec", "by_pydantic", "turns"},
+        {"protocol", "frames"},
         {"waiting", "handshake"},
         {"session"},
         {"asynchronous", "synchronous"},

@@ -14,7 +14,7 @@ values, in one order. Knows neither handlers nor any format that it is written i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -83,6 +83,23 @@ class Receive:
     tags: tuple[str, ...] = ()
     security: tuple[str, ...] = ()
     """Scopes that are asked for, in words of the application."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """
+    Binary frames of a channel, which have no schema. `takes` is the name of what gets those that clients send, empty
+    where nobody does; `sends`: the server sends some. A message that answers one has no ref, so it is among the pushes.
+    """
+
+    takes: str = ""
+    sends: bool = False
+    errors: tuple[Error, ...] = ()
+    summary: str = ""
+    description: str = ""
+    deprecated: bool = False
+    tags: tuple[str, ...] = ()
+    security: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +183,17 @@ class Channel:
     features: Features = Features()
     wire: Wire = Wire()
     security: tuple[str, ...] = ()
+    binary: Binary | None = None
+    """None where no frame is binary."""
+
+    @property
+    def all_errors(self) -> Iterator[Error]:
+        """Those of the channel, and the application's own of each event."""
+        yield from self.errors
+        for receive in self.receives:
+            yield from receive.errors
+        if self.binary is not None:
+            yield from self.binary.errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 APIs as plain values, for every test of what is made of a contract.
 
 `CHAT` has rooms: pushes with history, presence and gaps, a union of replies. `SHOP` has two channels: an application's
-own errors, streams, an upload, calls, parameters of the handshake, security. `ODD` has the names and schemas that a
-generator trips over. `APIS` is all of them, by name.
+own errors, streams, an upload, calls, binary frames, parameters of the handshake, security. `ODD` has the names and
+schemas that a generator trips over. `APIS` is all of them, by name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from socketsundso.contract.model import (
     Api,
+    Binary,
     Call,
     Channel,
     Error,
@@ -179,6 +180,15 @@ SHOP = Api(
             ),
             errors=OWN_ERRORS,
             security=("token", "bearer"),
+            binary=Binary(
+                "photo",
+                sends=True,
+                errors=(Error("blurred", "Nothing can be seen.", fields("of", of=STRING), name="Blurred"),),
+                summary="Show what is sold.",
+                description="A JPEG.",
+                tags=("orders",),
+                security=("shop:sell",),
+            ),
         ),
         Channel(
             "admin",

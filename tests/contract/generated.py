@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from socketsundso.contract.model import (
     Api,
+    Binary,
     Call,
     Channel,
     Error,
@@ -169,6 +170,20 @@ CHANNELS = st.builds(
     features=st.builds(Features, history=st.booleans(), presence=st.booleans(), gaps=st.booleans()),
     wire=st.sampled_from([Wire(), Wire(type_key="kind", ref_key="a/b"), *WIRES.values()]),
     security=st.sampled_from([(), ("token",)]),
+    binary=st.one_of(
+        st.none(),
+        st.just(Binary(sends=True)),
+        st.builds(
+            Binary,
+            st.sampled_from(["audio", "a/b", "binary"]),
+            st.booleans(),
+            st.lists(ERRORS, max_size=1).map(tuple),
+            WORDS,
+            WORDS,
+            st.booleans(),
+            security=st.sampled_from([(), ("send",)]),
+        ),
+    ),
 )
 APIS = st.builds(
     Api,

@@ -16,7 +16,7 @@ import pytest
 
 from examples import chat, cursors, llm_stream, pydantic_models, upload
 from socketsundso.contract import api_of
-from socketsundso.contract.model import Api, Call, Channel, Error, Features, Message, Receive, Wire
+from socketsundso.contract.model import Api, Binary, Call, Channel, Error, Features, Message, Receive, Wire
 from socketsundso.contract.typescript.client import runtime, typescript
 from socketsundso.contract.typescript.compact import REGION
 from socketsundso.errors import ContractError
@@ -51,7 +51,7 @@ EVERYTHING = {
 
 USAGE = """
 import { Chat, ChatError, RequestError } from "./chat.ts";
-import { Admin, Shop, SoldOut, TooLate } from "./shop.ts";
+import { Admin, Blurred, Shop, SoldOut, TooLate } from "./shop.ts";
 import { Chat as NestedChat } from "./chat_nested.ts";
 
 export function watch(chat: NestedChat): void {
@@ -91,11 +91,14 @@ export async function trade(shop: Shop): Promise<string[]> {
     async function* orders() {
       yield { id: 1, lines: [] };
     }
+    const sent: boolean = shop.sendBytes(new Uint8Array([1])) && shop.sendBytes(new ArrayBuffer(1));
+    shop.onBytes(data => console_<boolean>(sent, data.byteLength + (data[0] ?? 0)))();
     const { count } = await shop.importOrders({ name: "march" }, orders());
     await shop.importOrders({ name: "april" }, [{ id: count, lines: [{ symbol: "X", price: "1.00" }] }]);
     return prices;
   } catch (error) {
     if (error instanceof SoldOut) return [`${error.left + error.details.left}`, error.code];
+    if (error instanceof Blurred) return [error.of];
     if (error instanceof TooLate) return [error.opens];
     if (error instanceof ChatError && error instanceof RequestError) return [error.code];
     throw error;
@@ -137,6 +140,9 @@ export const results = [
   chat.room("lobby").on("anything", () => {}),
   chat.say({ room: "lobby", msg: "hi" }).then(said => said.id),
   chat._pending,
+  chat.sendBytes(new Uint8Array()),
+  shop.sendBytes("text"),
+  shop.onBytes(data => data.text()),
   nested.on("gap", gap => gap.type),
   nested.on("presence_diff", diff => diff.event === "gap"),
   shop.ticks({ symbols: [] }).then(() => {}),
@@ -155,7 +161,7 @@ def abuse() -> str:
     return re.sub(r"(?m)^(?=  )", "  // @ts-expect-error\n", ABUSE)
 
 
-def using(*, rooms: bool, streams: bool, uploads: bool, calls: bool, apart: bool) -> Api:
+def using(*, rooms: bool, streams: bool, uploads: bool, calls: bool, apart: bool, binary: bool) -> Api:
     """An API with these parts of the protocol and no others."""
     receives = [
         Receive("ask", fields("n", n=INTEGER), replies=(Message("asked", fields()),)),
@@ -169,15 +175,19 @@ def using(*, rooms: bool, streams: bool, uploads: bool, calls: bool, apart: bool
         receives.append(Receive("both", fields(), replies=(Message("tick", fields()),), stream=True, uploads=INTEGER))
     asked = (Call(Message("confirm", fields()), STRING),) if calls else ()
     wire = WIRES["array"] if apart else Wire()
-    channel = Channel("part", "/", receives=tuple(receives), calls=asked, features=Features(rooms, rooms), wire=wire)
+    features, frames = Features(rooms, rooms), Binary("photo", sends=True) if binary else None
+    channel = Channel("part", "/", receives=tuple(receives), calls=asked, features=features, wire=wire, binary=frames)
     return Api("Part", "1", (channel,))
 
 
 REGIONS = ("rooms", "streams", "uploads", "calls", "apart")
+CHOSEN = [chosen for count in range(len(REGIONS) + 1) for chosen in combinations(REGIONS, count)]
 PARTS = {
-    f"part_{'_'.join(chosen) or 'none'}": using(**{region: region in chosen for region in REGIONS})  # type: ignore[arg-type]
-    for count in range(len(REGIONS) + 1)
-    for chosen in combinations(REGIONS, count)
+    f"part_{'_'.join(chosen) or 'none'}": using(
+        **{region: region in chosen for region in REGIONS},  # type: ignore[arg-type]
+        binary=number % 2 == 1,  # which needs no other one, so that half of all will do
+    )
+    for number, chosen in enumerate(CHOSEN)
 }
 
 
@@ -303,7 +313,7 @@ def test_a_file_compiles_whatever_its_api_leaves_out(compiled: Callable[[str], M
     """The parts of the runtime need each other in no combination."""
     said = compiled("typescript")
     assert {name: said[name] for name in said if name.startswith("part_") and said[name]} == {}
-    assert {name for name, _ in REGION.findall(runtime())} == set(REGIONS)
+    assert {name for name, _ in REGION.findall(runtime())} == {*REGIONS, "binary"}
 
 
 def test_the_same_api_gives_the_same_text() -> None:

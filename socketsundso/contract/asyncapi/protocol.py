@@ -46,6 +46,10 @@ NUMBERS: Mapping[str, Schema] = {
 }
 """What pushes have beside their fields where they are sent to a room with history."""
 
+BINARY_TYPE = "application/octet-stream"
+BINARY: Schema = {"type": "string", "format": "binary", "description": "A binary frame, as it is."}
+"""The payload of messages of that type, which are in no envelope."""
+
 COMPLETE = Frame("complete", _fields(), "required", "The end of a stream, or of an upload's items.")
 CANCEL = Frame("cancel", _fields(), "required", "What has this ref is not wanted any more.")
 MORE = Frame("more", _fields("items", items=_COUNT), "required", "So many more items of an upload may be sent.")

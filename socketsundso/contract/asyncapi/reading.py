@@ -10,6 +10,7 @@ asked of them is checked, references are followed so far and no further, and not
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from socketsundso.contract.asyncapi.drafts import references
@@ -17,10 +18,11 @@ from socketsundso.contract.asyncapi.nodes import Node
 from socketsundso.contract.asyncapi.parameters import EXTENSION
 from socketsundso.contract.asyncapi.parameters import read as read_parameters
 from socketsundso.contract.asyncapi.payloads import branches, component_name
-from socketsundso.contract.asyncapi.protocol import NUMBERS
+from socketsundso.contract.asyncapi.protocol import BINARY_TYPE, NUMBERS
 from socketsundso.contract.asyncapi.wires import envelope_of, fields_in, kind_in, opened
 from socketsundso.contract.model import (
     Api,
+    Binary,
     Call,
     Channel,
     Error,
@@ -88,7 +90,10 @@ class _Channel:
     def __init__(self, name: str, node: Node, schemas: Mapping[str, Schema]) -> None:
         self.place = node.place
         self._name, self._node, self._schemas = name, node, schemas
-        self._all = [each.followed() for _, each in node.member("messages").members()]
+        messages = [each.followed() for _, each in node.member("messages").members()]
+        self._frames = [each for each in messages if _is_binary(each)]
+        self._all = [each for each in messages if not _is_binary(each)]
+        self._binary: Binary | None = None
         self._payloads: dict[tuple[str, ...], Mapping[str, Any]] = {}
         self._facts = node.member(EXTENSION)
         self._parts = self._read_parts()
@@ -121,20 +126,23 @@ class _Channel:
             Features(history="history" in features, presence="presence" in features, gaps="gaps" in features),
             self._wire,
             facts.texts("security") or tuple(self._security),
+            self._binary,
         )
 
     @property
     def payloads(self) -> set[str]:
         """The components that are whole messages."""
-        payloads = [_of_json_schema(each.member("payload")) for each in self._all]
+        payloads = [_of_json_schema(each.member("payload")) for each in (*self._all, *self._frames)]
         return {component_name(each.text("$ref")) for each in payloads}
 
     def add(self, operation: Node) -> None:
         """Read an operation on this channel."""
         if _is_protocol(operation):
             return
-        messages = [each for each in self._messages(operation) if not _is_protocol(each)]
-        action = operation.text("action")
+        found, action = self._messages(operation), operation.text("action")
+        messages = [each for each in found if not (_is_protocol(each) or _is_binary(each))]
+        if any(map(_is_binary, found)):
+            self._binary = self._with_binary(operation, action)
         if action == "receive":
             self._receives += [self._receive(operation, each) for each in messages]
             self._security |= dict.fromkeys(_security(operation))
@@ -142,6 +150,24 @@ class _Channel:
             self._send(operation, messages)
         else:
             raise operation.error(f"an action is send or receive, not {action!r}")
+
+    def _with_binary(self, operation: Node, action: str) -> Binary:
+        """What is known of binary frames, and this operation on them."""
+        known = self._binary or Binary()
+        if action == "send":
+            return replace(known, sends=True)
+        facts = operation.member(EXTENSION)
+        answers = self._messages(operation.at("reply")) if operation.at("reply") else []
+        return Binary(
+            facts.text("binary") or operation.place[-1],
+            known.sends or any(map(_is_binary, answers)),
+            _errors(facts),
+            operation.text("summary"),
+            operation.text("description"),
+            facts.flag("deprecated"),
+            tuple(tag.followed().text("name") for tag in operation.member("tags").entries()),
+            facts.texts("scopes"),
+        )
 
     def _receive(self, operation: Node, request: Node) -> Receive:
         facts, message = operation.member(EXTENSION), self._message(request)
@@ -177,7 +203,8 @@ class _Channel:
 
     def _replies(self, operation: Node) -> list[Node]:
         reply = operation.at("reply")
-        return [each for each in self._messages(reply) if not _is_protocol(each)] if reply else []
+        found = self._messages(reply) if reply else []
+        return [each for each in found if not (_is_protocol(each) or _is_binary(each))]
 
     def _messages(self, operation: Node) -> list[Node]:
         """The messages of an operation or reply, which are all of the channel's where it names none."""
@@ -277,6 +304,10 @@ def _is_protocol(node: Node) -> bool:
     return node.member(EXTENSION).flag("protocol")
 
 
+def _is_binary(node: Node) -> bool:
+    return node.text("contentType").partition(";")[0].strip().lower() == BINARY_TYPE
+
+
 def _schema(node: Node) -> Schema | None:
     return node.schema() if node else None
 
@@ -341,5 +372,5 @@ def _used(channels: Iterable[Channel]) -> Iterator[Schema]:
             yield receive.uploads or {}
         for call in channel.calls:
             yield from (call.message.schema, call.answer)
-        for error in (*channel.errors, *(each for receive in channel.receives for each in receive.errors)):
+        for error in channel.all_errors:
             yield error.details or {}

@@ -27,7 +27,7 @@ from socketsundso.contract.asyncapi.parameters import EXTENSION, written
 from socketsundso.contract.asyncapi.payloads import component
 from socketsundso.contract.asyncapi.protocol import Frame, Ref
 from socketsundso.contract.asyncapi.wires import envelope_of, fields_in, payload, pointer_to_ref
-from socketsundso.contract.model import Api, Call, Channel, Error, Message, Receive, Schema
+from socketsundso.contract.model import Api, Binary, Call, Channel, Error, Message, Receive, Schema
 from socketsundso.errors import ContractError
 
 # the second one becomes an object's prototype in @asyncapi/parser 3, which then finds no message there
@@ -85,6 +85,8 @@ class _Channel:
             self._operate("send", push.name or push.type, [self._message(push)], {})
         for call in channel.calls:
             self._call(call)
+        if channel.binary is not None:
+            self._binary(channel.binary)
         self._protocol()
 
     def written(self) -> dict[str, Any]:
@@ -150,6 +152,29 @@ class _Channel:
         frames = [self._frame("error", protocol.package_error(plain))] if plain else []
         detailed = [each for each in self.channel.errors if each.details is not None]
         return frames + [self._frame(f"error.{each.code}", protocol.own_error(each)) for each in (*detailed, *own)]
+
+    def _binary(self, binary: Binary) -> None:
+        key = _free("binary", self._messages)
+        name = _free(f"{self.channel.name}.{key}", self._schemas)
+        self._schemas[name] = dict(protocol.BINARY)
+        self._messages[key] = {"name": "binary", "contentType": protocol.BINARY_TYPE, "payload": component(name)}
+        frame = _reference("channels", self.channel.name, "messages", key)
+        if binary.takes:
+            facts = _told(
+                binary=binary.takes,
+                deprecated=binary.deprecated,
+                errors=[_error_facts(each) for each in binary.errors],
+                scopes=list(binary.security),
+            )
+            words = _told(
+                summary=binary.summary,
+                description=binary.description,
+                tags=[{"name": tag} for tag in binary.tags],
+                security=[_reference("components", "securitySchemes", name) for name in self.channel.security],
+            )
+            self._operate("receive", key, [frame], words | _extension(facts), self._errors(binary.errors))
+        if binary.sends:
+            self._operate("send", key, [frame], {})
 
     def _call(self, call: Call) -> None:
         key = call.message.name or call.message.type

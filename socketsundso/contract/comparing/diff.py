@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from socketsundso.contract.asyncapi import component_name
 from socketsundso.contract.comparing.containment import Containment, Obstacle
-from socketsundso.contract.model import Api, Call, Channel, Error, Message, Parameter, Receive, Schema, Wire
+from socketsundso.contract.model import Api, Binary, Call, Channel, Error, Message, Parameter, Receive, Schema, Wire
 
 Breaks = Literal["old clients", "new clients", "none"]
 T = TypeVar("T")
@@ -81,6 +81,24 @@ class _Comparison:
         for called, calls in _pairs(_keyed(before.calls, _call), _keyed(after.calls, _call)):
             yield from self._call(f"{at}/call", called, calls)
         yield from self._errors(at, before.errors, after.errors)
+        yield from self._binary(f"{at}/binary", before.binary or Binary(), after.binary or Binary())
+
+    def _binary(self, at: str, before: Binary, after: Binary) -> Iterator[Change]:
+        if before.takes and after.takes:
+            yield from _scopes(at, before, after)
+            yield from _deprecation(at, before, after)
+            yield from self._errors(at, before.errors, after.errors)
+        elif before.takes:
+            yield _gone(at, before.takes, "binary frames of clients are taken for JSON now")
+        elif after.takes:
+            text = (
+                "a server of the old version takes binary frames for JSON; old clients must not send messages in them"
+            )
+            yield _come(at, after.takes, text)
+        if before.sends and not after.sends:
+            yield _gone(f"{at}/sent", True, "no binary frames are sent any more")
+        elif after.sends and not before.sends:
+            yield Change(f"{at}/sent", None, True, "none", "binary frames are new: old clients ignore them")
 
     # --- what clients send and get
 
@@ -279,6 +297,11 @@ def _conduct(path: str, before: Receive, after: Receive) -> Iterator[Change]:
         yield _gone(f"{path}/cancel", True, "it cannot be cancelled any more")
     elif after.cancellable and not before.cancellable:
         yield _come(f"{path}/cancel", True, "a server of the old version cannot cancel it")
+    yield from _scopes(path, before, after)
+    yield from _deprecation(path, before, after)
+
+
+def _scopes(path: str, before: Receive | Binary, after: Receive | Binary) -> Iterator[Change]:
     old, new = list(before.security), list(after.security)
     if set(new) - set(old):
         text = f"old clients may not have {_listed(set(new) - set(old))}"
@@ -286,6 +309,9 @@ def _conduct(path: str, before: Receive, after: Receive) -> Iterator[Change]:
     elif set(old) - set(new):
         text = f"a server of the old version asks for {_listed(set(old) - set(new))}"
         yield Change(f"{path}/security", old, new, "new clients", text)
+
+
+def _deprecation(path: str, before: Receive | Binary, after: Receive | Binary) -> Iterator[Change]:
     if before.deprecated != after.deprecated:
         text = "it is deprecated now" if after.deprecated else "it is not deprecated any more"
         yield Change(f"{path}/deprecated", before.deprecated, after.deprecated, "none", text)

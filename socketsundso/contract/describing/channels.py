@@ -20,11 +20,11 @@ from socketsundso.contract.describing.codes import codes_of
 from socketsundso.contract.describing.docstrings import Words, words_of, words_of_class
 from socketsundso.contract.describing.sent import Names, Sent, naming_key
 from socketsundso.contract.describing.wires import wire_of
-from socketsundso.contract.model import Call, Channel, Error, Features, Message, Parameter, Receive, Schema
+from socketsundso.contract.model import Binary, Call, Channel, Error, Features, Message, Parameter, Receive, Schema
 from socketsundso.contract.schemas import Components
 from socketsundso.errors import PACKAGE_CODES, EventError
 from socketsundso.handler import Handler, type_arguments
-from socketsundso.messages import Signature, details_of, members, settled, signature
+from socketsundso.messages import Signature, details_of, members, replies_of, settled, signature
 
 
 def described(
@@ -58,6 +58,7 @@ def described(
         features=Features(bool(endpoint.history), endpoint.presence_events, endpoint.notify_gaps),
         wire=wire_of(endpoint),
         security=tuple(security),
+        binary=told.binary(),
     )
 
 
@@ -84,8 +85,10 @@ class _Endpoint:
             event: _choices(handler, self._read(event), handler.said_of_replies(self._read(event), arguments(handler)))
             for event, handler in self.handlers.items()
         }
+        self._binary = next((each for each in endpoint._binary_handlers if each.include_in_schema), None)
         messages = [each for each in endpoint.emits if each is not bytes]
-        self.pushes = list(sent.pushes(messages, self._framing))
+        pushed = [*sent.pushes(messages, self._framing), *self._replies_to_binary()]
+        self.pushes = list({each.key: each for each in pushed}.values())
         calls = endpoint.calls.items()
         self._asked = [(each, answer) for asked, answer in calls for each in sent.pushes([asked], self._framing)]
         replies = [each for event in self.handlers for each in self._replies(event)]
@@ -118,7 +121,7 @@ class _Endpoint:
             description=docstring.description if handler.description is None else handler.description,
             deprecated=handler.deprecated,
             tags=tuple(dict.fromkeys((*self._endpoint.tags, *handler.tags))),
-            security=tuple(dict.fromkeys(scope for guard in handler.guards for scope in getattr(guard, "scopes", ()))),
+            security=_scopes(handler),
         )
 
     def _words(self, handler: Handler[..., Any], read: Signature) -> Words:
@@ -126,6 +129,34 @@ class _Endpoint:
         words, own = words_of(handler.__doc__), words_of_class(read.message_model)
         is_shared = sum(each is handler for each in self.handlers.values()) > 1
         return own if own.summary and (is_shared or not words.summary) else words
+
+    def _replies_to_binary(self) -> Iterator[Sent]:
+        """The messages that answer binary frames: without a ref, so that they are pushes for who gets them."""
+        if self._binary is None:
+            return
+        read: Signature = self._decoder.binary.signature
+        if replies_of(self._binary.event, read.returns) == "text":
+            choices = _choices(self._binary, read, self._binary.said_of_replies(read, {}))
+            options = self._binary.response_options
+            yield from sent.replies(self._binary.event, choices, options, is_stream=False, framing=self._framing)
+
+    def binary(self) -> Binary | None:
+        """None where no frame is binary."""
+        own, is_pushed = self._binary, bytes in self._endpoint.emits
+        if own is None:
+            return Binary(sends=True) if is_pushed else None
+        read: Signature = self._decoder.binary.signature
+        words = words_of(own.__doc__)
+        return Binary(
+            own.event,
+            is_pushed or replies_of(own.event, read.returns) != "text" or not self._endpoint.emits,
+            errors=tuple(self._error(kind, f"event {own.event!r}") for kind in own.errors),
+            summary=words.summary if own.summary is None else own.summary,
+            description=words.description if own.description is None else own.description,
+            deprecated=own.deprecated,
+            tags=tuple(dict.fromkeys((*self._endpoint.tags, *own.tags))),
+            security=_scopes(own),
+        )
 
     def calls(self) -> Iterator[Call]:
         for asked, answer in self._asked:
@@ -165,6 +196,10 @@ class _Endpoint:
         if not properties:
             return None
         return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+def _scopes(handler: Handler[..., Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(scope for guard in handler.guards for scope in getattr(guard, "scopes", ())))
 
 
 def _choices(handler: Handler[..., Any], read: Signature, said: Any) -> list[Any]:

@@ -35,7 +35,7 @@ function channelOf(document, name, channel) {
       told: (operation.messages ?? []).map(message),
       answers: (operation.reply?.messages ?? []).map(message),
     }));
-  const own = operations.filter(({ facts: { protocol } }) => !protocol);
+  const own = operations.filter(({ facts: { protocol }, told: [message] }) => !protocol && !message?.isBinary);
   return {
     name,
     wire,
@@ -52,6 +52,7 @@ function channelOf(document, name, channel) {
     calls: own
       .filter(({ action, facts: { answer } }) => action === "send" && answer !== undefined)
       .map(({ told, facts: { answer } }) => ({ message: told[0], answer })),
+    binary: operations.filter(({ told: [message] }) => message?.isBinary).map(binaryOf),
     protocol: protocolOf(operations),
     controls: controlsOf(operations),
   };
@@ -69,6 +70,20 @@ function receiveOf({ told: [message], answers, facts, summary, description, tags
     errors: facts.errors ?? [],
     scopes: facts.scopes ?? [],
     tags: (tags ?? []).map((tag) => tag.name),
+    summary: summary ?? "",
+    description: description ?? "",
+  };
+}
+
+/** Binary frames of one side, `receive` or `send` as the server sees them. */
+function binaryOf({ action, facts, summary, description, tags }) {
+  return {
+    action,
+    type: facts.binary ?? "binary",
+    errors: facts.errors ?? [],
+    scopes: facts.scopes ?? [],
+    tags: (tags ?? []).map((tag) => tag.name),
+    deprecated: facts.deprecated ?? false,
     summary: summary ?? "",
     description: description ?? "",
   };
@@ -102,6 +117,7 @@ function protocolOf(operations) {
 function messageOf(document, { $ref }, wire) {
   const message = at(document, $ref);
   const facts = message[EXTENSION] ?? {};
+  if (message.contentType === "application/octet-stream") return { isBinary: true, type: "", isProtocol: false };
   const payload = resolved(document, message.payload ?? {});
   const objects = payload.anyOf ?? [payload];
   const inRoom = wire.isFlat && has(objects[0].properties ?? {}, "seq") && has(objects[0].properties, "room");

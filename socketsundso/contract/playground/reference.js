@@ -24,6 +24,9 @@ export class Reference {
     const calls = channel.calls.map((call) =>
       card("call", call.message.type, call.message, () => this.#call(channel, call)),
     );
+    const binary = channel.binary.map((each) =>
+      card("binary", `${each.action} ${each.type}`, { ...each, schema: {} }, () => this.#binary(each)),
+    );
     const protocol = channel.protocol.map((message) =>
       card("protocol", message.type, message, () => [
         h("p.note", `Sent by ${[...message.senders].join(" and ")}.`),
@@ -45,6 +48,7 @@ export class Reference {
       list("Events", receives, "What clients send."),
       list("Pushes", pushes, "What the server sends by itself."),
       list("Calls", calls, "What the server asks, and clients answer."),
+      list("Binary frames", binary, "Beside messages: what is in them has no schema, and no ref."),
       list("Protocol", protocol, "What connections, streams and rooms say beside the application's own messages."),
       this.#errors(channel),
     );
@@ -133,7 +137,7 @@ export class Reference {
   // --- cards
 
   #card(channel, kind, name, message, body) {
-    const place = ["push", "call", "protocol"].includes(kind) ? kind : "event";
+    const place = ["push", "call", "protocol", "binary"].includes(kind) ? kind : "event";
     const address = addressOf(channel.name, place, name);
     const inside = h("div.inside");
     const head = h(
@@ -207,6 +211,16 @@ export class Reference {
       ],
       this.#replies(channel, receive),
       receive.errors.length > 0 && [h("h4", "Its own errors"), this.#errorTable(receive.errors)],
+    ];
+  }
+
+  #binary({ action, description, scopes, tags, errors }) {
+    return [
+      tags.length > 0 && h("div.actions", tags.map((tag) => h("span.tag", tag))),
+      prose(description),
+      h("p.note", `Sent by ${action === "receive" ? "clients" : "the server"}, as they are.`),
+      scopes.length > 0 && h("p.note", `Asks for ${scopes.join(", ")}.`),
+      errors.length > 0 && [h("h4", "Its own errors"), this.#errorTable(errors)],
     ];
   }
 

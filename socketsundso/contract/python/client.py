@@ -21,7 +21,9 @@ from socketsundso.contract.python.text import class_name, docstring, literal
 from socketsundso.contract.python.types import IN_ANNOTATIONS, Field, Models, Types, is_class, is_object
 from socketsundso.contract.speaking import refuse_unspeakable
 
-METHODS = frozenset(["open", "close", "state", "pushes", "on", "room", "on_open", "on_state", "on_error", "handle"])
+METHODS = frozenset(
+    ["open", "close", "state", "pushes", "on", "room", "on_open", "on_state", "on_error", "handle", "send_bytes"]
+)
 _RESERVED_PUSHES = {
     "history": {"gap": "Gap"},
     "presence": {"presence_state": "PresenceState", "presence_diff": "PresenceDiff"},
@@ -138,7 +140,7 @@ def _key(error: Error) -> tuple[str, str, str]:
 
 def _own_errors(channel: Channel) -> Iterator[Error]:
     """Those that an application has a class for."""
-    for error in (*channel.errors, *(error for receive in channel.receives for error in receive.errors)):
+    for error in channel.all_errors:
         if error.name or error.details is not None:
             yield error
 
@@ -184,6 +186,7 @@ class _ChannelWriter:
             for event in events:
                 yield ""
                 yield from event.method(is_async)
+            yield from self._send_bytes(is_async)
         yield from ("", "")
 
     def _constants(self) -> Iterator[str]:
@@ -193,7 +196,9 @@ class _ChannelWriter:
             if getattr(channel.features, feature):
                 pushes |= reserved
         calls = {call.message.type: self._messages.of(call.message) for call in channel.calls}
-        yield f"{self._names.push}: TypeAlias = {' | '.join(dict.fromkeys(pushes.values())) or 'Never'}"
+        binary = channel.binary is not None and channel.binary.sends
+        kinds = dict.fromkeys([*pushes.values(), *["bytes"] * binary])
+        yield f"{self._names.push}: TypeAlias = {' | '.join(kinds) or 'Never'}"
         yield ""
         yield f"{self._names.constant} = _Channel("
         yield f"    {literal(self._names.client)},"
@@ -209,6 +214,10 @@ class _ChannelWriter:
             yield f"    data_key={literal(channel.wire.data_key)},"
         if channel.wire.parts:
             yield f"    parts=({', '.join(map(literal, channel.wire.parts))}),"
+        if binary:
+            yield "    binary=True,"
+        if channel.binary is not None and (errors := self._errors.table(channel.binary.errors)) != "{}":
+            yield f"    errors={errors},"
         yield ")"
 
     def _head(self, is_async: bool) -> Iterator[str]:
@@ -239,6 +248,25 @@ class _ChannelWriter:
             annotation = self._types.annotation(each.schema, self._names.client + class_name(each.name))
             field = Field(name, each.name, annotation, each.required, ..., each.description)
             yield field, each.place
+
+    def _send_bytes(self, is_async: bool) -> Iterator[str]:
+        binary = self._channel.binary
+        if binary is None or not binary.takes:
+            return
+        raised = self._errors.raised(binary.errors)
+        yield ""
+        word, wait = ("async def", "await ") if is_async else ("def", "")
+        yield f"    {word} send_bytes(self, data: bytes | bytearray | memoryview) -> None:"
+        told = _paragraphs(
+            binary.summary or "Send a binary frame.",
+            binary.description,
+            f"Refused with {', '.join(raised)}, which `on_error` hears." if raised else "",
+            f"Asks for {', '.join(binary.security)}." if binary.security else "",
+            "Deprecated." if binary.deprecated else "",
+            "It waits for no connection: raises Disconnected where there is none.",
+        )
+        yield from docstring(told, "        ")
+        yield f"        {wait}self._send_bytes(data)"
 
     def _handle(self, is_async: bool) -> Iterator[str]:
         offered = [

@@ -425,13 +425,12 @@ def _schemas(api: Api) -> Iterator[object]:
     for channel in api.channels:
         yield from (parameter.schema for parameter in channel.parameters)
         yield from (push.schema for push in channel.pushes)
-        yield from (error.details for error in channel.errors)
+        yield from (error.details for error in channel.all_errors)
         for call in channel.calls:
             yield from (call.message.schema, call.answer)
         for receive in channel.receives:
             yield from (receive.schema, receive.uploads)
             yield from (reply.schema for reply in receive.replies)
-            yield from (error.details for error in receive.errors)
 
 
 def _flat(members: Iterable[Schema]) -> Iterator[Schema]:

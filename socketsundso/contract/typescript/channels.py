@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from socketsundso.contract.identifiers import ECMASCRIPT_KEYWORDS, ECMASCRIPT_OBJECT, Scope, camel, pascal
-from socketsundso.contract.model import Api, Channel, Error, Message, Place, Receive, Schema
+from socketsundso.contract.model import Api, Binary, Channel, Message, Place, Receive, Schema
 from socketsundso.contract.typescript.types import (
     NO_FIELDS,
     NOTHING,
@@ -28,9 +28,10 @@ from socketsundso.contract.typescript.types import (
 )
 
 OWN_METHODS = frozenset({"on", "once", "onState", "onOpen", "handle", "room", "close", "state", "status"})
+OWN_METHODS |= {"sendBytes", "onBytes"}
 """What the client itself has; all else of it begins with `_`."""
 
-CALLED = {"_request", "_tell", "_stream"}
+CALLED = {"_request", "_tell", "_stream", "_sendBytes", "_onBytes"}
 """What methods call of the runtime."""
 
 CLOSED = {"type": "object", "additionalProperties": False}
@@ -57,12 +58,6 @@ class File:
         return next((self.api.components[name] for name in referred(schema, direct=True)), schema)
 
 
-def errors_of(channel: Channel) -> Iterator[Error]:
-    yield from channel.errors
-    for receive in channel.receives:
-        yield from receive.errors
-
-
 class Part:
     """What one channel adds to a file."""
 
@@ -84,6 +79,8 @@ class Part:
             yield "calls"
         if not self._channel.wire.is_flat:
             yield "apart"
+        if self._channel.binary is not None:
+            yield "binary"
 
     def texts(self) -> Iterator[str]:
         methods = []
@@ -91,6 +88,8 @@ class Part:
             interface, params = self._params(receive)
             methods.append(self._method(receive, params))
             yield from interface
+        if self._channel.binary is not None:
+            methods += self._of_binary(self._channel.binary)
         yield self._pushes()
         yield from self._calls()
         yield from self._options()
@@ -141,6 +140,20 @@ class Part:
             f"  {name}({', '.join(takes)}): {returns} {{\n    return this._{kind}({', '.join(gives)});\n  }}\n"
         )
 
+    def _of_binary(self, binary: Binary) -> Iterator[str]:
+        if binary.takes:
+            tags = [*self._throws(binary), *["deprecated"] * binary.deprecated]
+            words = binary.summary or "Sends a binary frame. False: there is no connection, and it was not kept."
+            yield (
+                f"{comment(words, binary.description, tags=tags, indent='  ')}"
+                "  sendBytes(data: ArrayBuffer | ArrayBufferView): boolean {\n    return this._sendBytes(data);\n  }\n"
+            )
+        if binary.sends:
+            yield (
+                "  onBytes(listener: (data: Uint8Array) => unknown): () => void {\n"
+                "    return this._onBytes(listener);\n  }\n"
+            )
+
     def _reply(self, reply: Message, event: str) -> str:
         """One of the event's name that says nothing of what it holds, such as a dict, may have a type of its own."""
         schema = self._file.resolved(reply.schema)
@@ -156,7 +169,7 @@ class Part:
     def _items(self, schema: Schema) -> str:
         return f"UploadItems<{self._types.of(schema, '  ')}>"
 
-    def _throws(self, receive: Receive) -> Iterator[str]:
+    def _throws(self, receive: Receive | Binary) -> Iterator[str]:
         for error in receive.errors:
             name = self._file.errors.get(error.code)
             yield f"throws {{{name}}} {error.description}" if name else f"throws `{error.code}`: {error.description}"
@@ -227,7 +240,7 @@ class Part:
         """What the runtime has to know of the channel."""
         channel = self._channel
         ends = [each.event for each in channel.receives if each.cancellable or each.stream or each.uploads is not None]
-        codes = dict.fromkeys(error.code for error in errors_of(channel) if error.code in self._file.errors)
+        codes = dict.fromkeys(error.code for error in channel.all_errors if error.code in self._file.errors)
         errors = ", ".join(f"{_own_key(code)}: {self._file.errors[code]}" for code in codes)
         told = {
             "type": quoted(channel.wire.type_key),

@@ -26,7 +26,7 @@ from socketsundso.contract.identifiers import (
 )
 from socketsundso.contract.model import Api, Channel, Error, Schema
 from socketsundso.contract.speaking import refuse_unspeakable
-from socketsundso.contract.typescript.channels import CALLED, File, Part, errors_of
+from socketsundso.contract.typescript.channels import CALLED, File, Part
 from socketsundso.contract.typescript.compact import compact
 from socketsundso.contract.typescript.types import Types, comment, quoted, referred
 from socketsundso.errors import ContractError
@@ -96,7 +96,7 @@ def _own_errors(api: Api) -> dict[str, Error]:
     """The application's own by code, in the order in which they are declared."""
     found: dict[str, Error] = {}
     for channel in api.channels:
-        for error in errors_of(channel):
+        for error in channel.all_errors:
             if (error.details is not None or error.name) and found.setdefault(error.code, error) != error:
                 raise ContractError(f"error {error.code!r} is declared twice, and not alike; rename one of them")
     return found

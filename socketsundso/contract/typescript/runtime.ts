@@ -24,6 +24,10 @@ export interface SocketLike {
   onmessage: unknown;
   onerror: unknown;
   onclose: unknown;
+  // #region binary
+  binaryType: unknown;
+  send(data: ArrayBuffer | ArrayBufferView): void;
+  // #endregion
   send(text: string): void;
   close(code?: number, reason?: string): void;
 }
@@ -345,6 +349,9 @@ export class SocketClient<
   private readonly _told = new Map<number, string>();
   private readonly _states = new Set<Listener>();
   private readonly _openers = new Set<Listener>();
+  // #region binary
+  private readonly _binaries = new Set<Listener>();
+  // #endregion
   // #region rooms
   private readonly _rooms = new Map<string, RoomView<Pushes>>();
   // Until those are resumed that could not be.
@@ -421,6 +428,16 @@ export class SocketClient<
   protected _tell(...call: Call): Promise<void> {
     return this._promise("told", call);
   }
+  // #region binary
+  protected _sendBytes(data: ArrayBuffer | ArrayBufferView): boolean {
+    const isOpen = !!this._opening && this._isOpen();
+    if (isOpen) this._socket!.send(data);
+    return isOpen;
+  }
+  protected _onBytes(listener: (data: Uint8Array) => unknown): () => void {
+    return enlist(this._binaries, listener);
+  }
+  // #endregion
   // #region streams
   protected _stream(...call: Call): AsyncIterableIterator<any> {
     const ready: unknown[] = [];
@@ -635,6 +652,9 @@ export class SocketClient<
         for (const each of Array.isArray(value) ? value : [value]) if (each != null) url.searchParams.append(key, each);
       }
       const socket = (this._socket = new WebSocket(url.href, ...(names.length ? [[...names]] : [])));
+      // #region binary
+      socket.binaryType = "arraybuffer";
+      // #endregion
       socket.onopen = () => isPast() || this._open(isPast);
       socket.onmessage = ({ data }: Fields) => isPast() || this._receive(data);
       socket.onclose = ({ code, reason }: Fields) => lost(undefined, code, reason);
@@ -695,6 +715,9 @@ export class SocketClient<
     this._listeners.clear();
     this._states.clear();
     this._openers.clear();
+    // #region binary
+    this._binaries.clear();
+    // #endregion
     for (const ask of lost) {
       this._free(ask);
       ask.fail(new RequestError("closed"));
@@ -763,8 +786,11 @@ export class SocketClient<
     });
   }
 
-  private _receive(data: string): void {
+  private _receive(data: any): void {
     this._heard = true;
+    // #region binary
+    if (typeof data !== "string") return void tellAll(this._binaries, new Uint8Array(data));
+    // #endregion
     try {
       let message: Fields = JSON.parse(data);
       // #region apart

@@ -178,6 +178,19 @@ def test_a_reference_shows_frames_in_their_envelope(places: tuple[int, int], nam
         assert SAMPLES[name] in [json.loads(text) for text in shown if text.startswith(("{", "["))]
 
 
+def test_a_reference_tells_of_binary_frames(places: tuple[int, int]) -> None:
+    """A card for each side: what they are for, who may send them, which errors answer; no form and no sample."""
+    with opened(places, "shop/") as page:
+        said(page, "all('details').forEach((card) => (card.open = true))")
+        cards = "all('.card.binary').map((card) => card.querySelector('.name').textContent)"
+        wait_for(page, f"{cards}.join()", "receive photo,send binary")
+        told = "all('.card.binary').map((card) => card.querySelector('.inside').textContent)"
+        wait_for(page, f"{told}.every((text) => text)", True)
+        clients, server = said(page, told)
+        assert all(each in clients for each in ("orders", "A JPEG.", "Sent by clients", "shop:sell", "blurred"))
+        assert server == "Sent by the server, as they are."
+
+
 def test_form_and_json_are_one_message(places: tuple[int, int]) -> None:
     """A change of one is a change of the other, also of what the form has no field for."""
     with opened(places) as page:

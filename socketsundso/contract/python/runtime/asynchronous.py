@@ -455,6 +455,18 @@ class _Client(Generic[_PushT]):
             return False
         return True
 
+    async def _send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """A binary frame. It waits for no connection: what is late is of no use."""
+        if self._runner is None:
+            raise RuntimeError("the client is not open: `async with` opens it, and so does `open`")
+        connection = self._connection
+        if connection is None or not (self._session.is_open or _opening.get() is connection):
+            raise self._session.ended.again() if self._session.ended is not None else Disconnected("not connected")
+        try:
+            await connection.send(data, text=False)
+        except ConnectionClosed:
+            raise Disconnected("the connection was lost") from None
+
     def _abandon(self, exchange: _Exchange[asyncio.Event], feeder: asyncio.Task[None] | None) -> None:
         if feeder is not None:
             feeder.cancel()

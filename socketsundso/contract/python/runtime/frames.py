@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
-from websockets.frames import DATA_OPCODES, Frame
+from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.protocol import State
+
+from socketsundso.contract.python.runtime.words import _BinaryFrame
 
 _FRAMES_PER_TURN = 256
 _LONGEST_HEAD = 1 << 16
@@ -34,6 +36,7 @@ class _Connection(ClientConnection):
         self._passes_all = False  # websockets' parser alone reads: a handshake that was refused, a message too large
         self._is_paused = False
         self._fragments: list[bytes] = []
+        self._is_binary = False  # they are
 
     def start(self, deliver: Callable[[list[bytes]], None]) -> None:
         deliver(self._early)
@@ -60,10 +63,12 @@ class _Connection(ClientConnection):
     def process_event(self, event: Any) -> None:
         """A frame that went through websockets' parser."""
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            if event.opcode is not Opcode.CONT:
+                self._is_binary = event.opcode is Opcode.BINARY
             self._fragments.append(bytes(event.data))
             if event.fin:
                 message, self._fragments = b"".join(self._fragments), []
-                self._deliver([message])
+                self._deliver([_BinaryFrame(message) if self._is_binary else message])
         else:
             super().process_event(event)
 

@@ -50,7 +50,7 @@ class _Channel:
     What the contract says of an endpoint. `token` is where one goes, under which name, and what stands before it.
 
     Fields stand beside the keys of a message's type and ref, or, with a `data_key`, are the value of that; with `parts`
-    it is an array of these.
+    it is an array of these. With `binary`, the server's binary frames are pushes, too, and never messages.
     """
 
     name: str
@@ -64,6 +64,9 @@ class _Channel:
     ref_key: str = "ref"
     data_key: str = ""
     parts: tuple[str, ...] = ()
+    binary: bool = False
+    errors: Mapping[str, type[RequestError]] = field(default_factory=dict)
+    """Those of binary frames, which no `ref` tells apart."""
 
     def message(self, name: str, fields: Mapping[str, Any], ref: Any) -> Any:
         """A frame, as what its JSON is."""

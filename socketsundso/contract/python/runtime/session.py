@@ -34,6 +34,7 @@ from socketsundso.contract.python.runtime.words import (
     PresenceDiff,
     PresenceState,
     RequestError,
+    _BinaryFrame,
     _RoomPositioned,
     _RoomState,
 )
@@ -173,7 +174,8 @@ class _Session(Generic[_FlagT]):
         raise TypeError(f"{self.channel.name} never asks {kind.__name__}")
 
     def check(self, kind: type[Any]) -> None:
-        if not any(issubclass(known, kind) for known in self.channel.pushes.values()):
+        pushes = [*self.channel.pushes.values(), *[bytes] * self.channel.binary]
+        if not any(issubclass(known, kind) for known in pushes):
             raise TypeError(f"{self.channel.name} pushes no {kind.__name__}")
 
     def listen(
@@ -206,6 +208,11 @@ class _Session(Generic[_FlagT]):
         read_head, pushes, readers = self._head, self.channel.pushes, self._readers
         with self.lock:
             for frame in messages:
+                if type(frame) is _BinaryFrame and self.channel.binary:
+                    data = bytes(frame)
+                    for listener in self._listeners:
+                        listener.offer(data, None)
+                    continue
                 try:
                     head = read_head(frame)
                     data = frame if head.data is UNSET else head.data
@@ -285,7 +292,7 @@ class _Session(Generic[_FlagT]):
 
     def _error(self, event: _Event[Any] | None, data: bytes) -> RequestError:
         frame = self._read(_Failed, data)
-        kind = (event.errors if event is not None else {}).get(frame.code, self.channel.error)
+        kind = (event.errors if event is not None else self.channel.errors).get(frame.code, self.channel.error)
         name = event.name if event is not None else None
         error = kind(frame.code, frame.errors, event=name, retry_after_s=frame.retry_after_s)
         if kind._details is None:

@@ -45,6 +45,7 @@ from socketsundso.contract.python.runtime.words import (
     Overrun,
     RequestError,
     RoomPosition,
+    _BinaryFrame,
     _PushT,
     _RoomState,
 )
@@ -328,7 +329,7 @@ class _ClientSync(Generic[_PushT]):
     def _read(self, connection: _SyncConnection) -> None:
         try:
             while True:
-                self._session.received([connection.recv(decode=False)])
+                self._session.received([_received(connection, self._channel)])
         except ConnectionClosed:
             self._connection = None
             if not self._closing.is_set():
@@ -418,6 +419,18 @@ class _ClientSync(Generic[_PushT]):
         except ConnectionClosed:
             return False
         return True
+
+    def _send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """A binary frame. It waits for no connection: what is late is of no use."""
+        if self._runner is None:
+            raise RuntimeError("the client is not open: `with` opens it, and so does `open`")
+        connection = self._connection
+        if connection is None or not (self._session.is_open or self._opening == threading.get_ident()):
+            raise self._session.ended.again() if self._session.ended is not None else Disconnected("not connected")
+        try:
+            connection.send(data, text=False)
+        except ConnectionClosed:
+            raise Disconnected("the connection was lost") from None
 
     def _feed(self, exchange: _Exchange[threading.Event], items: Iterable[Any] | None) -> None:
         if items is not None:
@@ -546,6 +559,14 @@ class _ClientSync(Generic[_PushT]):
             _log.exception("%s: the answer to %s failed", self._channel.name, kind)
             frame = self._session.frame("reply", ref, error={"code": "internal_error", "message": ""})
         self._send(frame)
+
+
+def _received(connection: _SyncConnection, channel: _Channel) -> bytes:
+    """The next message as bytes. Telling binary frames costs a look at the text, and is done where there are some."""
+    if not channel.binary:
+        return connection.recv(decode=False)
+    data = connection.recv()
+    return data.encode() if isinstance(data, str) else _BinaryFrame(data)
 
 
 def _value_sync(given: Any) -> Any:

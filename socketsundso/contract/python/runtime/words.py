@@ -14,6 +14,10 @@ _P = TypeVar("_P")
 _PushT = TypeVar("_PushT")
 
 
+class _BinaryFrame(bytes):
+    """What came in a binary frame, and is no message."""
+
+
 class RequestError(Exception):
     """
     The server refused a request. `code` says why (`validation_error`, `forbidden`, ...), `errors` has pydantic's keys
