@@ -161,7 +161,7 @@ ONLY_IN = {
     "opentelemetry": {"telemetry/opentelemetry"},
     "rich": {"top/view", "top/screen"},
     "prometheus_client": {"telemetry/prometheus"},
-    "orjson": {"messages/values", "messages/plain_models", "messages/codecs"},
+    "orjson": {"messages/values", "messages/plain_models", "messages/codecs", "messages/packed_replies"},
 }
 """Foreign libraries that are imported nowhere else, by module or folder."""
 

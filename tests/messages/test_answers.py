@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import math
+from datetime import date
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -58,6 +60,10 @@ class Whole(BaseModel):
 
 class Colour(enum.StrEnum):
     RED = "red"
+
+
+class Size(enum.Enum):
+    LARGE = 1.5
 
 
 class Bare(msgspec.Struct):
@@ -120,6 +126,18 @@ VALUES: list[tuple[Any, list[Any]]] = [
     (
         None,
         [{}, {"a": 1, "b": "é", "c": None}, {"a": math.nan}, {"a": [1]}, {"type": "own", "a": 1}, {1: 2}, {"a": 2**70}],
+    ),
+    (
+        None,
+        [{"a": None, "b": [None]}, {"a": "null", "b": None}, {"a": {"b": [math.inf]}, "c": None}, {"a": (1, [True])}],
+    ),
+    (
+        None,
+        [{"a": Size.LARGE, "b": [Colour.RED]}, {"a": UUID(int=5)}, {"a": [date(2020, 1, 1)]}, {"a": {"b": b"bytes"}}],
+    ),
+    (
+        None,
+        [{"a": {1: 2}}, {"a": [{Colour.RED: 1}]}, {"a": [PLAIN, BARE]}, {"a": ["\ud800"]}, {Colour.RED: 1, "b": [2]}],
     ),
     (None, [{"a": Colour.RED, "b": 1.5}, PLAIN, BARE, Tagged("x"), {str(n): n for n in range(20)}]),
 ]
