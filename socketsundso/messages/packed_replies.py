@@ -21,7 +21,8 @@ from socketsundso.messages import codegen
 from socketsundso.messages.aliases import UNIONS
 from socketsundso.messages.framing import Framing
 from socketsundso.messages.packed_framing import FIXMAP, map_head
-from socketsundso.messages.plain_models import Encode, Writing, dict_display, laid_out, plain_encode
+from socketsundso.messages.plain_fields import Writing, dict_display
+from socketsundso.messages.plain_models import Encode, laid_out, plain_encode
 from socketsundso.messages.refs import Ref
 from socketsundso.messages.replies import ModelEncoder, StructEncoder
 from socketsundso.messages.route import Encodes
@@ -42,7 +43,7 @@ def _struct_display(items: Mapping[str, str], names: dict[str, Any]) -> str:
     try:
         kind = msgspec.defstruct("Packed", fields, gc=False)
     except ValueError:  # a key with a quotation mark
-        return dict_display(items)
+        return dict_display(items, names)
     name = f"packed_{len(names)}"
     names[name] = kind
     return f"{name}({', '.join(items.values())})"

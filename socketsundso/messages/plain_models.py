@@ -1,18 +1,20 @@
 """
-Models whose fields are text, numbers, booleans or None: their instances are written without pydantic.
+Models of text, numbers, booleans and None, of lists and dicts of such, and of such models: their instances are written
+without pydantic.
 
     class Posted(BaseModel): room: str; n: int | None = None
     Posted(room="lobby") in reply to "post"            ->   {"type":"post","room":"lobby","n":null}
     the same in answer to {"type":"post","ref":7,...}  ->   {"type":"post","room":"lobby","n":null,"ref":7}
 
 What is written is what pydantic would write, since every value is looked at first: an instance of the class itself,
-each field of exactly its type. All else, also what orjson refuses, is left to the careful way. (Some versions of
-pydantic spell an exponent 1e+16, orjson always 1e16.)
+each field of exactly its type, within as well. All else, also what orjson refuses, is left to the careful way. (Some
+versions of pydantic spell an exponent 1e+16, orjson always 1e16.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -20,32 +22,10 @@ import orjson
 from socketsundso.messages import codegen
 from socketsundso.messages.core_schemas import is_written_as_declared
 from socketsundso.messages.framing import DATA, REF
+from socketsundso.messages.plain_fields import Definitions, Writing, dict_display, plain_model
 from socketsundso.messages.refs import Ref
 
-_SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
-_SEEN_THROUGH = ("default", "function-before", "function-after", "function-wrap")  # they matter to validation alone
-_FIELD = {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
-
-
-class Writing(NamedTuple):
-    """
-    What writes a dict of scalars, and what it raises for one that it refuses. `is_exact` is an expression that is true
-    of the floats whose values it writes; `object` gives one for what is written with these keys, whose values are
-    expressions, and adds the names that it has in it.
-    """
-
-    dumps: Callable[[Any], bytes]
-    refusals: tuple[type[Exception], ...]
-    is_exact: str = ""
-    object: Callable[[Mapping[str, str], dict[str, Any]], str] = lambda items, names: dict_display(items)
-
-
-def dict_display(items: Mapping[str, str]) -> str:
-    """Source of a dict with these keys, whose values are expressions."""
-    return f"{{{', '.join(f'{key!r}: {value}' for key, value in items.items())}}}"
-
-
-AS_JSON = Writing(orjson.dumps, (KeyError, TypeError))
+AS_JSON = Writing(orjson.dumps, (KeyError, TypeError), is_exact="", object=dict_display)
 """TypeError: a number or text that orjson refuses. KeyError, in each: a field that was deleted."""
 
 
@@ -57,7 +37,12 @@ class Encode(NamedTuple):
 
 
 def plain_encode(
-    schema: Any, typing: Typing, by_alias: bool, careful: Encode, writing: Writing = AS_JSON
+    schema: Any,
+    typing: Typing,
+    by_alias: bool,
+    careful: Encode,
+    writing: Writing = AS_JSON,
+    definitions: Definitions = MappingProxyType({}),
 ) -> Encode | None:
     """
     What encodes the model with this core schema, or a union of such: JSON with `type`: the model's own, else the
@@ -65,23 +50,18 @@ def plain_encode(
 
     None if it is no plain model. `careful` is given every value that is not what it is declared to be.
     """
+    if schema["type"] == "definitions":
+        definitions = {each["ref"]: each for each in schema["definitions"]}
+        return plain_encode(schema["schema"], typing, by_alias, careful, writing, definitions)
     if schema["type"] == "nullable":
         schema = schema["schema"]
     if schema["type"] in ("union", "tagged-union"):
-        return _encode_of_any(schema, typing, by_alias, careful, writing)
-    if not _is_plain(schema):
+        return _encode_of_any(schema, typing, by_alias, careful, writing, definitions)
+    model, type_key = plain_model(schema, by_alias, writing, definitions), typing.key
+    if model is None or (type_key in model.items and type_key not in model.texts):
         return None
-    names = {"model": schema["cls"], "dumps": writing.dumps, "refusals": writing.refusals}
-    type_key = typing.key
-    written: dict[str, str] = {}  # key -> where its value is
-    checks = []
-    for index, (name, field) in enumerate(schema["schema"]["fields"].items()):
-        scalar = _scalar(field["schema"]) if _FIELD.issuperset(field) else None
-        key = (by_alias and field.get("serialization_alias")) or name
-        if scalar is None or key in written or (key == type_key and (scalar.kind is not str or scalar.nullable)):
-            return None
-        written[key] = f"value_{index}"
-        checks.append(scalar.check(f"value_{index}", f"fields[{name!r}]", writing.is_exact))
+    names = {**model.names, "dumps": writing.dumps, "refusals": writing.refusals}
+    written, checks = model.items, model.checks
     if type_key is not None and type_key not in written:
         written = {type_key: repr(typing.event), **written}
 
@@ -121,7 +101,9 @@ def laid_out(layout: Any, data: str, writing: Writing, names: dict[str, Any]) ->
     return "ref" if layout == REF else repr(layout)
 
 
-def _encode_of_any(schema: Any, typing: Typing, by_alias: bool, careful: Encode, writing: Writing) -> Encode | None:
+def _encode_of_any(
+    schema: Any, typing: Typing, by_alias: bool, careful: Encode, writing: Writing, definitions: Definitions
+) -> Encode | None:
     """An instance of a member's very class is written as that member; of tagged ones, with one of its own tags."""
     if not is_written_as_declared(schema):
         return None
@@ -129,7 +111,7 @@ def _encode_of_any(schema: Any, typing: Typing, by_alias: bool, careful: Encode,
     encoders: dict[Any, Encode] = {}
     for member in [member for _, member in tagged] or schema["choices"]:
         if isinstance(member, dict) and member["type"] == "model":
-            encode = plain_encode(member, typing, by_alias, careful, writing)
+            encode = plain_encode(member, typing, by_alias, careful, writing, definitions)
             encoders |= {} if encode is None else {member["cls"]: encode}
     if not encoders:
         return None
@@ -157,20 +139,6 @@ def _encode_of_any(schema: Any, typing: Typing, by_alias: bool, careful: Encode,
     return Encode(function("value", 0), function("value, ref", 1))
 
 
-def _is_plain(schema: Any) -> bool:
-    """Is an instance of this model passed on as it is, and written field by field?"""
-    if schema["type"] != "model" or not is_written_as_declared(schema):
-        return False
-    config, fields = schema.get("config") or {}, schema["schema"]
-    return (
-        (schema.get("revalidate_instances") or config.get("revalidate_instances") or "never") == "never"
-        and "ser_json_inf_nan" not in config
-        and fields["type"] == "model-fields"
-        and is_written_as_declared(fields)
-        and not fields.get("computed_fields")
-    )
-
-
 class Typing(Protocol):
     """
     What an event's messages are called, and at which key; or what stands around their data, where that is None, and the
@@ -189,34 +157,3 @@ class Typing(Protocol):
     def ref_key(self) -> str | None: ...
     @property
     def layout(self) -> Any: ...
-
-
-class _Scalar(NamedTuple):
-    """What a field holds: values of exactly this class, or also None."""
-
-    kind: type
-    nullable: bool
-
-    def check(self, value: str, source: str, is_exact: str) -> str:
-        """An expression that is true where `source` holds such a value, and keeps it as `value`."""
-        exact = f" and {is_exact.format(value=value)}" if is_exact and self.kind is float else ""
-        if self.nullable:
-            return f"(({value} := {source}) is None or type({value}) is {self.kind.__name__}{exact})"
-        return f"type({value} := {source}) is {self.kind.__name__}{exact}"
-
-
-def _scalar(schema: Any) -> _Scalar | None:
-    """What a field with this core schema holds, or None if that is no scalar, or is written in another way."""
-    nullable = False
-    while "serialization" not in schema:
-        match schema["type"]:
-            case "str" | "int" | "float" | "bool" as kind:
-                return _Scalar(_SCALARS[kind], nullable)
-            case "literal" if all(type(value) is str for value in schema["expected"]):
-                return _Scalar(str, nullable)
-            case "nullable":
-                nullable = True
-            case kind if kind not in _SEEN_THROUGH:
-                return None
-        schema = schema["schema"]
-    return None

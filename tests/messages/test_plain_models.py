@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import (
     BaseModel,
@@ -25,7 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from socketsundso.messages import ResponseError, ResponseOptions, encoder_for
+from socketsundso.messages import ResponseError, ResponseOptions, encoder_for, packed_encoder, replies
+from socketsundso.messages.codecs import MSGPACK
+from socketsundso.messages.framing import CANONICAL
+from socketsundso.messages.packed_framing import packed
 from socketsundso.messages.plain_models import Encode, plain_encode
 from socketsundso.messages.values import Encoder
 
@@ -78,6 +82,32 @@ class Square(BaseModel):
 
 
 Shape = Annotated[Circle | Square, Field(discriminator="shape")]
+BOXES: list[Any] = [
+    Box[list[int]], Box[list[str | None]], Box[list[float]], Box[dict[str, bool]], Box[dict[str, float | None]],
+    Box[list[int] | None], Box[Empty], Box[Plain], Box[Plain | None], Box[list[Plain]], Box[dict[str, Plain]],
+    Box[list[Plain | None] | None], Box[Box[Box[int]]], Box[dict[Literal["a", "b"], int]], Box[dict[str, list[Plain]]],
+]  # fmt: skip
+
+
+class Pair(BaseModel):
+    """Whose core schema refers to that of what is there twice."""
+
+    left: Plain
+    right: Plain = Plain(text="right")
+    both: list[Plain] = []
+
+
+class Tree(BaseModel):
+    text: str
+    branches: list[Tree] = []
+
+
+class Wide(BaseModel):
+    rows: list[Box[int]]
+    names: dict[str, str]
+    type: str = "wide"
+
+
 UNIONS = [Plain | Typed, Plain | More, Shape, Shape | None, Plain | None | Typed]
 
 
@@ -99,7 +129,9 @@ def is_plain(model: Any) -> bool:
     return plain_encode(TypeAdapter(model).core_schema, Encoder("event").typing, True, careful) is not None
 
 
-@pytest.mark.parametrize("model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None, *UNIONS])
+@pytest.mark.parametrize(
+    "model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None, *UNIONS, *BOXES, Pair, Wide]
+)
 def test_models_of_scalars_are_plain(model: Any) -> None:
     assert is_plain(model)
 
@@ -177,7 +209,9 @@ class Shown(BaseModel):
     "model",
     [
         Computed, Serialized, Checked, Extra, Revalidated, Infinite, Numbered, Nullable, Twice, Left, LeftIf, Shown,
-        Box[Colour], Box[Any], Box[list[int]], Box[bytes], Box[int | str], Box[Literal[1, "a"]], Box[Empty],
+        Box[Colour], Box[Any], Box[bytes], Box[int | str], Box[Literal[1, "a"]], Box[list[Any]], Box[list[bytes]],
+        Box[dict[int, int]], Box[set[int]], Box[tuple[int, ...]], Box[Computed], Box[list[Extra]], Box[Revalidated],
+        Box[dict[str, Infinite]], Box[Annotated[list[int], PlainSerializer(str)]], Tree, Box[list[list[int]]],
         RootModel[int], Computed | Serialized, Annotated[Plain | Typed, PlainSerializer(repr)],
     ],
 )  # fmt: skip
@@ -235,6 +269,87 @@ def test_an_instance_that_was_not_validated_is_written_as_pydantic_would(fields:
     theirs, warned = outcome(lambda: TypeAdapter(Plain).dump_json(value, by_alias=True))
     theirs = {"type": "event", **theirs} if isinstance(theirs, dict) else theirs
     assert outcome(lambda: encode(Plain, value)) == (theirs, warned)
+
+
+class Deep(BaseModel):
+    """With something of each kind within."""
+
+    plain: Plain
+    maybe: Typed | None = None
+    numbers: list[int] = []
+    shares: list[float] = []
+    texts: dict[str, str | None] = {}
+    plains: list[Plain] = []
+    boxes: dict[str, Box[float]] | None = None
+
+
+DEFAULTS = dict(Deep(plain=Plain(text="a")))
+DEFAULTS = dict(Deep(plain=Plain(text="a")))
+short = st.text(max_size=3)
+plains = st.builds(Plain, text=short, share=st.none() | st.floats())
+floats = st.builds(Box[float], content=scalars[float])
+within = {
+    "plain": plains,
+    "maybe": st.none() | st.builds(Typed, n=scalars[int]),
+    "numbers": st.lists(scalars[int], max_size=3),
+    "shares": st.lists(scalars[float], max_size=3),
+    "texts": st.dictionaries(short, st.none() | short, max_size=3),
+    "plains": st.lists(plains, max_size=3),
+    "boxes": st.none() | st.dictionaries(short, floats, max_size=2),
+}
+odd = st.sampled_from(
+    [
+        More(text="a subclass", more="secret"), {"text": "a dict", "more": "secret"}, Plain.model_construct(text=5),
+        Plain.model_construct(), Typed(n=1), (1, 2), {1: "a"}, {"a": [1]}, b"bytes", Colour.RED, 2**70, "\ud800",
+        Box[int](content=1), Extra.model_validate({"x": 1, "more": "secret"}),
+    ]
+)  # fmt: skip
+misplaced = anything | odd | st.lists(odd | anything, max_size=2) | st.dictionaries(short, odd, max_size=2)
+whole_ones = st.fixed_dictionaries(within)
+instances = [
+    whole_ones,
+    st.builds(
+        lambda fields, name, given: {**fields, name: given}, whole_ones, st.sampled_from(list(within)), misplaced
+    ),
+    st.fixed_dictionaries({}, optional=within),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(within, misplaced)),
+]
+
+
+@given(st.one_of(instances))
+@example({**DEFAULTS, "texts": {1: "a"}})
+@example({**DEFAULTS, "plains": [Plain.model_construct(text=5)]})
+@example({**DEFAULTS, "plains": (Plain(text="in a tuple"),)})
+@example({**DEFAULTS, "shares": [1.0, float("inf")]})
+def test_what_is_within_is_written_as_the_careful_way_writes_it(fields: dict[str, Any]) -> None:
+    """Whatever stands there: the same JSON and the same MessagePack, the same warnings, or the same refusal."""
+    value = Deep.model_construct(**fields)
+
+    def outcome(write: Callable[[Any], bytes], read: Callable[[bytes], Any]) -> Any:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                written = repr(read(write(value)))
+            except ResponseError as exc:
+                written = repr(exc.errors)
+        return written, [str(warning.message) for warning in caught]
+
+    expected = outcome(CAREFUL.encode, json.loads)
+    assert outcome(DEEP.encode, json.loads) == expected
+    assert outcome(PACKED.encode, msgspec.msgpack.decode) == outcome(CAREFULLY_PACKED.encode, msgspec.msgpack.decode)
+
+
+def carefully(model: Any) -> Any:
+    """The encoder that nothing is plain to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replies, "plain_encode", lambda *_: None)
+        encoder: Any = encoder_for("event", model, ResponseOptions())
+    encoder.plain = None
+    return encoder
+
+
+DEEP, CAREFUL = encoder_for("event", Deep, ResponseOptions()), carefully(Deep)
+PACKED, CAREFULLY_PACKED = (packed_encoder(each, packed(CANONICAL, MSGPACK)) for each in (DEEP, CAREFUL))
 
 
 def without(value: Plain, name: str) -> Plain:
