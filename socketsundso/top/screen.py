@@ -28,7 +28,8 @@ from socketsundso.top.snapshot import NoAnswer, Snapshot, snapshot_of
 from socketsundso.top.view import SORTS, Shown, lines_of, view
 
 QUIT = "qQ\x03\x04"
-SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH)
+ENDS = {signal.SIGTERM, signal.SIGHUP}
+SIGNALS = (*ENDS, signal.SIGWINCH, signal.SIGTSTP)
 
 
 class Left(Exception):
@@ -83,29 +84,41 @@ def watch(path: str, interval_s: float) -> None:
     """Show it until somebody leaves by a key or a signal. Raises `NoAnswer` if nobody answers at the beginning."""
     history = History()
     history.add(snapshot_of(path))
-    with _woken() as (woken, wake), _keyboard():
+    with _woken() as (woken, wake), Keyboard() as keyboard:
         asking = Asking(path, interval_s, wake)
         console = Console()
         with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
             asking.start()
             try:
-                _show(Shown(path, interval_s=interval_s), history, asking, live, woken)
+                _show(Shown(path, interval_s=interval_s), history, asking, live, keyboard, woken)
             except (Left, KeyboardInterrupt):
                 pass
             finally:
                 asking.stop()
 
 
-def _show(now: Shown, history: History, asking: Asking, live: Live, woken: int) -> None:
+def _show(now: Shown, history: History, asking: Asking, live: Live, keyboard: Keyboard, woken: int) -> None:
     while True:
         live.update(view(now, live.console.width, live.console.height), refresh=True)
-        ready, _, _ = select.select([sys.stdin.fileno(), woken], [], [])
-        if woken in ready and any(sig in (signal.SIGTERM, signal.SIGHUP) for sig in os.read(woken, 4096)):
+        ready, _, _ = select.select([keyboard.fileno(), woken], [], [])
+        signals = set(os.read(woken, 4096)) if woken in ready else set()
+        if signals & ENDS:
             raise Left
-        if sys.stdin.fileno() in ready:
-            now = _after_keys(now, os.read(sys.stdin.fileno(), 64))
+        if signal.SIGTSTP in signals:
+            _suspend(live, keyboard)
+        if keyboard.fileno() in ready:
+            now = _after_keys(now, keyboard.read())
         while not asking.answers.empty():
             now = _after_answer(now, history, asking.answers.get())
+
+
+def _suspend(live: Live, keyboard: Keyboard) -> None:
+    """Ctrl-Z: who looks gets the terminal as it was, and all of this back when it goes on."""
+    live.stop()
+    keyboard.give_back()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    keyboard.take()
+    live.start()
 
 
 def _after_keys(now: Shown, keys: bytes) -> Shown:
@@ -131,16 +144,30 @@ def _after_answer(now: Shown, history: History, answer: Snapshot | NoAnswer) -> 
     return dataclasses.replace(now, figures=figures or now.figures, trouble=None)
 
 
-@contextlib.contextmanager
-def _keyboard() -> Iterator[None]:
-    """Keys are heard one by one and not shown."""
-    keyboard = sys.stdin.fileno()
-    before = termios.tcgetattr(keyboard)
-    tty.setcbreak(keyboard)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+class Keyboard:
+    """Whose keys are heard one by one, and not shown, within the block."""
+
+    def __init__(self) -> None:
+        self._before = termios.tcgetattr(self.fileno())
+
+    def fileno(self) -> int:
+        return sys.stdin.fileno()
+
+    def read(self) -> bytes:
+        return os.read(self.fileno(), 64)
+
+    def take(self) -> None:
+        tty.setcbreak(self.fileno())
+
+    def give_back(self) -> None:
+        termios.tcsetattr(self.fileno(), termios.TCSADRAIN, self._before)
+
+    def __enter__(self) -> Keyboard:
+        self.take()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.give_back()
 
 
 @contextlib.contextmanager

@@ -126,6 +126,23 @@ def test_a_server_that_goes_and_comes_back(tmp_path: Path) -> None:
             assert terminal.is_as_before()
 
 
+def test_ctrl_z_gives_the_terminal_back_for_a_while(tmp_path: Path) -> None:
+    """The process is stopped; when it goes on, everything is drawn anew, with the figures of now."""
+    with watched(tmp_path) as (terminal, server):
+        terminal.press(b"\x1a")
+        terminal.until(NORMAL)
+        pid, status = os.waitpid(terminal.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        assert terminal.is_as_before()
+        server.said = {"pid": 5555}
+        terminal.forget()
+        os.kill(pid, signal.SIGCONT)
+        terminal.until(ALTERNATE, "5555")
+        terminal.press(b"q")
+        assert terminal.ended() == 0
+        assert terminal.is_as_before()
+
+
 def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     """SIGTERM is as good as a key."""
     with watched(tmp_path) as (terminal, _):
