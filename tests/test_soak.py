@@ -44,6 +44,7 @@ def guest(ledger: Ledger) -> Guest:
     return guest
 
 
+@pytest.mark.timeout(300)
 def test_guests_under_faults() -> None:
     """One cycle with a worker and the engine killed: nothing is wrong, and all of it was counted and weighed."""
     faults = {"kill": 1.0, "engine": 1.0}

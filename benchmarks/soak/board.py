@@ -39,7 +39,7 @@ class Row(BaseModel):
 
 
 class Board(Endpoint):
-    history = {"doc:*": Keep(messages=2_000, seconds=120), "note:*": Keep(messages=50)}
+    history = {"doc:*": Keep(messages=2_000, seconds=120), "note:*": Keep(messages=20)}
     presence_events = True
     calls = {Ask: int}
     max_outbound_bytes = 256 * 1024
