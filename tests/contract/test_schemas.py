@@ -7,17 +7,21 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 from pydantic import Field
 
 from socketsundso import Handler, WebSocketHandlingEndpoint
+from socketsundso.contract import api_of, dump
+from socketsundso.contract.asyncapi.drafts import references
 from socketsundso.contract.schemas.components import PREFIX, Components
 from tests.contract.samples import BIG, TABLE, Case
+from tests.enveloping import WIRES, Wire, named
 from tests.harness import talk
 
 REGISTERED = frozenset(
@@ -46,6 +50,7 @@ class Echo:
         # by the alias, a class that could be a whole message is a parameter like any other
         parameter = Annotated[annotation, Field(alias="value")]
         echo.__annotations__ = {"value": parameter, "return": self.reply}
+        self.handle = echo
 
         class App(WebSocketHandlingEndpoint):
             pass
@@ -149,10 +154,20 @@ def formats(schema: Any) -> set[str]:
     return {each["format"] for each in subschemas(schema) if "format" in each}
 
 
-def test_ajv_and_zod_agree() -> None:
-    """The same values pass, and the same near-misses are refused, in JavaScript."""
+def complaints(schemas: list[dict[str, Any]]) -> list[str]:
+    """What ajv and zod say against schemas, each of which has a name and values that are to be accepted, or refused."""
     if shutil.which("node") is None or not (FOLDER / "node_modules/zod").is_dir():
         pytest.skip(f"ajv and zod want Node and {FOLDER}, which .ci/setup-e2e fills")
+    done = subprocess.run(
+        ["node", str(Path(__file__).with_name("validators.mjs")), str(FOLDER)],
+        input=json.dumps({"schemas": schemas, "formats": FORMATS}),
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return list(json.loads(done.stdout))
+
+
+def test_ajv_and_zod_agree() -> None:
+    """The same values pass, and the same near-misses are refused, in JavaScript."""
     schemas = []
     for case in TABLE:
         taken, sent = published_of(case)
@@ -160,9 +175,93 @@ def test_ajv_and_zod_agree() -> None:
         schemas.append({"name": repr(case), "schema": taken, "accepted": accepted, "refused": case.refused})
         values = [{"value": value} for value in echoed(TABLE.index(case)) if value != BIG]
         schemas.append({"name": f"sent {case!r}", "schema": sent, "accepted": values, "refused": [{}]})
-    done = subprocess.run(
-        ["node", str(Path(__file__).with_name("validators.mjs")), str(FOLDER)],
-        input=json.dumps({"schemas": schemas, "formats": FORMATS}),
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    assert json.loads(done.stdout) == []
+    assert complaints(schemas) == []
+
+
+# ---- the same within the frames of each envelope, as the document has them
+
+SAMPLE = TABLE[::6]
+
+
+class Enveloped:
+    """One endpoint with an event for each case of the sample, in an envelope; and what its document says of them."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        app: Any = type("App", (WebSocketHandlingEndpoint,), {"envelope": wire.envelope})
+        for number, case in enumerate(SAMPLE):
+            app.attach_handler(Handler(f"echo{number}", Echo(case).handle))
+        self.app = app
+        self._document = json.loads(dump(api_of(app)))
+
+    def schema(self, message: str) -> dict[str, Any]:
+        """The payload of a message, in one piece."""
+        reference = self._document["channels"]["app"]["messages"][message]["payload"]
+        table, used, waiting = self._document["components"]["schemas"], {}, [reference]
+        while waiting:
+            for each in references(waiting.pop()):
+                name = each.removeprefix(PREFIX)
+                if name not in used:
+                    used[name] = table[name]
+                    waiting.append(table[name])
+        return dict(json.loads(json.dumps({**reference, "definitions": used}).replace(PREFIX, "#/definitions/")))
+
+    def taken(self, number: int, case: Case) -> tuple[list[Any], list[Any]]:
+        """Whole frames that are right and wrong: for what is in them, and for what they are."""
+        event, write = f"echo{number}", self.wire.build
+        accepted = [value for value in case.accepted if value != BIG]
+        right = [write(event, {"value": value}, ref) for value in accepted for ref in (None, 7, "a")]
+        wrong = [write(event, {"value": value}, 1) for value in case.refused]
+        if accepted:
+            data = {"value": accepted[0]}
+            wrong += [write("other", data, 1), write(event, data, 1.5), write(event, data, {}), None, [], {}, "text"]
+            wrong += [write(event, "text", 1)] if self.wire.place else []
+            whole = write(event, data, 1)
+            wrong.append([*whole, 1] if isinstance(whole, list) else {**whole, "other": 1})
+        return right, wrong
+
+    def sent(self, number: int, case: Case) -> list[Any]:
+        frames = (self.wire.build(f"echo{number}", {"value": value}, 7) for value in case.accepted if value != BIG)
+        return talk(self.app, *map(json.dumps, frames)).answers
+
+    def judged(self) -> Iterator[dict[str, Any]]:
+        """What there is to be judged, as `complaints` takes it."""
+        for number, case in enumerate(SAMPLE):
+            right, wrong = self.taken(number, case)
+            event = f"echo{number}"
+            yield {"name": f"{event} {case!r}", "schema": self.schema(event), "accepted": right, "refused": wrong}
+            sent = self.sent(number, case)
+            wrong = [None, self.wire.build("other", {"value": case.accepted[0]}, 7), self.wire.build(event, {}, 7)]
+            schema = self.schema(f"Echo{number}Reply")
+            yield {"name": f"sent {event} {case!r}", "schema": schema, "accepted": sent, "refused": wrong}
+
+
+@cache
+def enveloped(wire: Wire) -> list[dict[str, Any]]:
+    return [{**each, "draft": "draft-07"} for each in Enveloped(wire).judged()]
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=named)
+def test_frames_pass_the_payloads_of_the_document(wire: Wire) -> None:
+    """What clients write and what the server answers, whole; the endpoint refuses what they refuse."""
+    for each in enveloped(wire):
+        validator = Draft7Validator(each["schema"])
+        for frame in each["accepted"]:
+            assert not list(map(str, validator.iter_errors(frame))), (each["name"], frame)
+        assert [frame for frame in each["refused"] if validator.is_valid(frame)] == [], each["name"]
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=named)
+def test_the_endpoint_refuses_what_the_payloads_refuse(wire: Wire) -> None:
+    """Wrong fields, another name, a ref that is none, other keys, other shapes."""
+    served = Enveloped(wire)
+    for number, case in enumerate(SAMPLE):
+        right, wrong = served.taken(number, case)
+        answers = [wire.read(each).type for each in talk(served.app, *map(json.dumps, [*right, *wrong])).answers]
+        assert answers == [f"echo{number}"] * len(right) + ["error"] * len(wrong)
+
+
+def test_ajv_and_zod_agree_on_whole_frames() -> None:
+    """In every envelope."""
+    judged = [{**each, "name": f"{wire.name}: {each['name']}"} for wire in WIRES for each in enveloped(wire)]
+    assert complaints(judged) == []
