@@ -49,7 +49,12 @@ def _struct_display(items: Mapping[str, str], names: dict[str, Any]) -> str:
     return f"{name}({', '.join(items.values())})"
 
 
-PACKING = Writing(_encode, _REFUSALS, is_exact="{value} - {value} == 0", object=_struct_display)
+def _text_of(value: Any) -> str:
+    """Of a time, a date or a UUID, which are texts in JSON."""
+    return orjson.dumps(value, None, orjson.OPT_UTC_Z)[1:-1].decode()
+
+
+PACKING = Writing(_encode, _REFUSALS, is_exact="{value} - {value} == 0", object=_struct_display, text_of=_text_of)
 """Infinities and NaN are null in JSON."""
 
 

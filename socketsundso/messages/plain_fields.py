@@ -4,6 +4,7 @@ written once that is true.
 
     room: str         type(value_0 := fields['room']) is str                                  value_0
     tags: list[str]   type(value_1 := fields['tags']) is list and kinds(map(type, value_1))   value_1
+    at: datetime      type(value_2 := fields['at']) is datetime                               value_2
     by: User          -                                                                       write(fields['by'])
 
 What is written of a model within is found by a function of its own, which raises TypeError where one of its values is
@@ -12,7 +13,10 @@ not what it is declared to be. An instance counts as one of its very class alone
 
 from __future__ import annotations
 
+import datetime
+import enum
 import math
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,20 +29,28 @@ Definitions = Mapping[str, Any]
 _SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
 _SEEN_THROUGH = ("default", "function-before", "function-after", "function-wrap")  # they matter to validation alone
 _FIELD = {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
+_TEXTUAL = {"datetime": datetime.datetime, "date": datetime.date, "uuid": uuid.UUID}
 _TEXTS = frozenset({str})
+
+
+_OWN_WAYS = {"ser_json_inf_nan", "ser_json_temporal"}
+"""Of a model's config: how scalars are written."""
 
 
 class Writing(NamedTuple):
     """
     What writes a dict of plain values, and what it, or finding them, raises where that cannot be. `is_exact` is an
     expression that is true of the floats whose values it writes; empty, it writes all. `object` gives one for what is
-    written with these keys, whose values are expressions, and adds the names that it has in it.
+    written with these keys, whose values are expressions, and adds the names that it has in it. Dates, times and UUIDs
+    are given to `text_of`, if there is one; without, `dumps` writes them, with the arguments `for_times`.
     """
 
     dumps: Callable[[Any], bytes]
     refusals: tuple[type[Exception], ...]
     is_exact: str
     object: Callable[[Mapping[str, str], dict[str, Any]], str]
+    text_of: Callable[[Any], str] | None = None
+    for_times: str = ""
 
 
 def dict_display(items: Mapping[str, str], names: dict[str, Any]) -> str:
@@ -49,13 +61,14 @@ def dict_display(items: Mapping[str, str], names: dict[str, Any]) -> str:
 class PlainModel(NamedTuple):
     """
     Source for the `fields` of an instance: where they pass the checks, its items are what is written. `texts` are the
-    keys of which that is always a text. `names` are those of all this.
+    keys of which that is always a text. `names` are those of all this. Does it, or a model within, have times?
     """
 
     checks: list[str]
     items: dict[str, str]
     texts: frozenset[str]
     names: dict[str, Any]
+    has_times: bool
 
     def lines(self, expression: str) -> list[str]:
         """Return the expression for an instance that passes; else go on."""
@@ -95,7 +108,8 @@ def plain_model(
         items[key] = found.value
         checks += [found.check] if found.check else []
         texts |= {key} if found.kind is str else set()
-    return PlainModel(checks, items, frozenset(texts), {"model": schema["cls"], **reader.names})
+    names = {"model": schema["cls"], **reader.names}
+    return PlainModel(checks, items, frozenset(texts), names, reader.has_times)
 
 
 class _Reader:
@@ -104,6 +118,7 @@ class _Reader:
     def __init__(self, by_alias: bool, writing: Writing, definitions: Definitions, within: tuple[Any, ...]) -> None:
         self._by_alias, self._writing, self._definitions, self._within = by_alias, writing, definitions, within
         self.names: dict[str, Any] = {}
+        self.has_times = False
         self._read = 0
 
     def read(self, schema: Any, source: str) -> _Found | None:
@@ -116,13 +131,12 @@ class _Reader:
         schema, nullable = self._unwrapped(schema)
         if schema is None:
             return None
-        if (rest := self._checks_of_items(schema, value)) is not None:
-            kind = schema["type"]
+        if (single := self._single(schema, value)) is not None:
+            kind, rest, written = single
             if nullable:
-                check = f"(({value} := {source}) is None or (type({value}) is {kind} and {rest}))"
-            else:
-                check = f"type({value} := {source}) is {kind} and {rest}"
-            return _Found(check, value)
+                check = f"(({value} := {source}) is None or (type({value}) is {kind}{rest}))"
+                return _Found(check, written if written == value else f"{value} if {value} is None else {written}")
+            return _Found(f"type({value} := {source}) is {kind}{rest}", written)
         write = self._writer(schema, nullable)
         return None if write is None else _Found("", f"{self._name(write)}({source})")
 
@@ -146,6 +160,19 @@ class _Reader:
                     return schema, nullable
             schema = schema["schema"]
         return None, nullable
+
+    def _single(self, schema: Any, value: str) -> tuple[str, str, str] | None:
+        """What class a value has, what else is true of it, and what is written of it; None for a model, or several."""
+        match schema["type"]:
+            case "datetime" | "date" | "uuid" as name:
+                self.has_times |= name == "datetime"
+                text_of = self._writing.text_of
+                written = value if text_of is None else f"{self._name(text_of)}({value})"
+                return self._name(_TEXTUAL[name]), "", written
+            case "enum":
+                return (self._name(schema["cls"]), "", f"{value}._value_") if _is_plain_enum(schema["cls"]) else None
+        rest = self._checks_of_items(schema, value)
+        return None if rest is None else (schema["type"], f" and {rest}", value)
 
     def _checks_of_items(self, schema: Any, value: str) -> str | None:
         """For a list of scalars, or a dict of such with texts as keys."""
@@ -177,6 +204,7 @@ class _Reader:
                 found = plain_model(schema, self._by_alias, self._writing, self._definitions, self._within)
                 if found is None:
                     return None
+                self.has_times |= found.has_times
                 names = dict(found.names)
                 lines += found.lines(self._writing.object(found.items, names))
             case "list" if write := self._writer_of_item(schema.get("items_schema")):
@@ -197,6 +225,14 @@ class _Reader:
         return None if schema is None else self._writer(schema, nullable)
 
 
+def _is_plain_enum(kind: Any) -> bool:
+    """Is the value of each member, of which there are no others, one that is the same everywhere?"""
+    is_open = issubclass(kind, enum.Flag) or any(
+        "_missing_" in vars(cls) for cls in kind.__mro__ if cls is not enum.Enum
+    )
+    return not is_open and all(type(member.value) in (str, int, bool) for member in kind)
+
+
 def _item(schema: Any, name: str) -> _Scalar | None:
     return _scalar(schema[name]) if name in schema else None
 
@@ -208,7 +244,7 @@ def _is_plain(schema: Any) -> bool:
     config, fields = schema.get("config") or {}, schema["schema"]
     return (
         (schema.get("revalidate_instances") or config.get("revalidate_instances") or "never") == "never"
-        and "ser_json_inf_nan" not in config
+        and _OWN_WAYS.isdisjoint(config)
         and fields["type"] == "model-fields"
         and is_written_as_declared(fields)
         and not fields.get("computed_fields")

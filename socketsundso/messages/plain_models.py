@@ -1,6 +1,6 @@
 """
-Models of text, numbers, booleans and None, of lists and dicts of such, and of such models: their instances are written
-without pydantic.
+Models of text, numbers, booleans, None, times, UUIDs and enums, of lists and dicts of scalars, and of such models:
+their instances are written without pydantic.
 
     class Posted(BaseModel): room: str; n: int | None = None
     Posted(room="lobby") in reply to "post"            ->   {"type":"post","room":"lobby","n":null}
@@ -25,7 +25,9 @@ from socketsundso.messages.framing import DATA, REF
 from socketsundso.messages.plain_fields import Definitions, Writing, dict_display, plain_model
 from socketsundso.messages.refs import Ref
 
-AS_JSON = Writing(orjson.dumps, (KeyError, TypeError), is_exact="", object=dict_display)
+AS_JSON = Writing(
+    orjson.dumps, (KeyError, TypeError), is_exact="", object=dict_display, for_times=f", None, {orjson.OPT_UTC_Z}"
+)
 """TypeError: a number or text that orjson refuses. KeyError, in each: a field that was deleted."""
 
 
@@ -78,15 +80,15 @@ def plain_encode(
         ]
         return codegen.function(arguments, body, {**names, "careful": careful})
 
-    data = writing.object(written, names)
+    data, rest = writing.object(written, names), writing.for_times if model.has_times else ""
     if type_key is None:
         names |= {"open": typing.open, "close": typing.close}
-        message, answer = f"open + dumps({data}) + close", laid_out(typing.layout, data, writing, names)
+        message, answer = f"open + dumps({data}{rest}) + close", laid_out(typing.layout, data, writing, names)
     else:
         answered = {} if typing.ref_key is None else {typing.ref_key: "ref"}
-        message, answer = f"dumps({data})", writing.object({**written, **answered}, names)
+        message, answer = f"dumps({data}{rest})", writing.object({**written, **answered}, names)
     return Encode(
-        function("value", message, careful.message), function("value, ref", f"dumps({answer})", careful.answer)
+        function("value", message, careful.message), function("value, ref", f"dumps({answer}{rest})", careful.answer)
     )
 
 

@@ -6,7 +6,10 @@ import enum
 import json
 import warnings
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -25,6 +28,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import TzInfo
 
 from socketsundso.messages import ResponseError, ResponseOptions, encoder_for, packed_encoder, replies
 from socketsundso.messages.codecs import MSGPACK
@@ -102,6 +106,56 @@ class Tree(BaseModel):
     branches: list[Tree] = []
 
 
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Level(enum.Enum):
+    LOW = "low"
+    HIGH = 2
+
+
+class Labelled(str, enum.Enum):  # noqa: UP042  # its members are made in another way
+    """Whose members are one text, and have another one as their value."""
+
+    A = ("label", "value")
+
+    def __new__(cls, label: str, value: str) -> Labelled:
+        member = str.__new__(cls, label)
+        member._value_ = value
+        return member
+
+
+class Loose(enum.Enum):
+    KNOWN = "known"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Loose:
+        member = object.__new__(cls)
+        member._value_ = value
+        return member
+
+
+class Rights(enum.Flag):
+    READ = 1
+
+
+class Precise(enum.Enum):
+    HALF = 0.5
+
+
+class Timed(BaseModel):
+    at: datetime
+    day: date | None = None
+    id: UUID = UUID(int=5)
+    level: Level = Level.LOW
+    label: Labelled | None = Labelled.A
+
+
+class Seconds(BaseModel, ser_json_temporal="seconds"):
+    at: datetime
+
+
 class Wide(BaseModel):
     rows: list[Box[int]]
     names: dict[str, str]
@@ -130,14 +184,26 @@ def is_plain(model: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    "model", [Plain, Typed, Renamed, Empty, Box[int], Box[str | None], Plain | None, *UNIONS, *BOXES, Pair, Wide]
+    "model",
+    [
+        Plain,
+        Typed,
+        Renamed,
+        Empty,
+        Box[int],
+        Box[str | None],
+        Plain | None,
+        *UNIONS,
+        *BOXES,
+        Pair,
+        Wide,
+        Timed,
+        Box[Timed],
+        Box[Colour],
+    ],
 )
 def test_models_of_scalars_are_plain(model: Any) -> None:
     assert is_plain(model)
-
-
-class Colour(enum.StrEnum):
-    RED = "red"
 
 
 class Computed(BaseModel):
@@ -209,9 +275,10 @@ class Shown(BaseModel):
     "model",
     [
         Computed, Serialized, Checked, Extra, Revalidated, Infinite, Numbered, Nullable, Twice, Left, LeftIf, Shown,
-        Box[Colour], Box[Any], Box[bytes], Box[int | str], Box[Literal[1, "a"]], Box[list[Any]], Box[list[bytes]],
-        Box[dict[int, int]], Box[set[int]], Box[tuple[int, ...]], Box[Computed], Box[list[Extra]], Box[Revalidated],
-        Box[dict[str, Infinite]], Box[Annotated[list[int], PlainSerializer(str)]], Tree, Box[list[list[int]]],
+        Box[Loose], Box[Rights], Box[Precise], Seconds, Box[list[UUID]], Box[Any], Box[bytes], Box[int | str],
+        Box[Literal[1, "a"]], Box[list[Any]], Box[list[bytes]], Box[dict[int, int]], Box[set[int]], Box[Computed],
+        Box[tuple[int, ...]], Box[list[Extra]], Box[Revalidated], Box[dict[str, Infinite]], Tree, Box[list[list[int]]],
+        Box[Annotated[list[int], PlainSerializer(str)]],
         RootModel[int], Computed | Serialized, Annotated[Plain | Typed, PlainSerializer(repr)],
     ],
 )  # fmt: skip
@@ -283,7 +350,28 @@ class Deep(BaseModel):
     boxes: dict[str, Box[float]] | None = None
 
 
-DEFAULTS = dict(Deep(plain=Plain(text="a")))
+zones = st.sampled_from([None, UTC, TzInfo(0), TzInfo(-61), ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=5.5))])
+timed = {
+    "at": st.datetimes() | st.builds(datetime.replace, st.datetimes(), tzinfo=zones),
+    "day": st.none() | st.dates(),
+    "id": st.uuids(),
+    "level": st.sampled_from(Level),
+    "label": st.none() | st.just(Labelled.A),
+}
+elsewhere = anything | st.one_of(*timed.values()) | st.sampled_from([b"bytes", "2020-01-01", Colour.RED, Loose.KNOWN])
+
+
+@given(
+    st.fixed_dictionaries(timed)
+    | st.builds(
+        lambda all_, name, one: {**all_, name: one}, st.fixed_dictionaries(timed), st.sampled_from([*timed]), elsewhere
+    )
+)
+def test_times_and_enums_are_written_as_the_careful_way_writes_them(fields: dict[str, Any]) -> None:
+    """Whatever stands there."""
+    assert_written_alike(Timed.model_construct(**fields), *TIMED)
+
+
 DEFAULTS = dict(Deep(plain=Plain(text="a")))
 short = st.text(max_size=3)
 plains = st.builds(Plain, text=short, share=st.none() | st.floats())
@@ -323,8 +411,10 @@ instances = [
 @example({**DEFAULTS, "shares": [1.0, float("inf")]})
 def test_what_is_within_is_written_as_the_careful_way_writes_it(fields: dict[str, Any]) -> None:
     """Whatever stands there: the same JSON and the same MessagePack, the same warnings, or the same refusal."""
-    value = Deep.model_construct(**fields)
+    assert_written_alike(Deep.model_construct(**fields), *DEEP)
 
+
+def assert_written_alike(value: Any, encoder: Any, careful: Any, packed: Any, carefully_packed: Any) -> None:
     def outcome(write: Callable[[Any], bytes], read: Callable[[bytes], Any]) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -334,9 +424,9 @@ def test_what_is_within_is_written_as_the_careful_way_writes_it(fields: dict[str
                 written = repr(exc.errors)
         return written, [str(warning.message) for warning in caught]
 
-    expected = outcome(CAREFUL.encode, json.loads)
-    assert outcome(DEEP.encode, json.loads) == expected
-    assert outcome(PACKED.encode, msgspec.msgpack.decode) == outcome(CAREFULLY_PACKED.encode, msgspec.msgpack.decode)
+    read = msgspec.msgpack.decode
+    assert outcome(encoder.encode, json.loads) == outcome(careful.encode, json.loads)
+    assert outcome(packed.encode, read) == outcome(carefully_packed.encode, read)
 
 
 def carefully(model: Any) -> Any:
@@ -348,8 +438,13 @@ def carefully(model: Any) -> Any:
     return encoder
 
 
-DEEP, CAREFUL = encoder_for("event", Deep, ResponseOptions()), carefully(Deep)
-PACKED, CAREFULLY_PACKED = (packed_encoder(each, packed(CANONICAL, MSGPACK)) for each in (DEEP, CAREFUL))
+def encoders(model: Any) -> list[Any]:
+    """The encoder and the careful one, and both in MessagePack."""
+    pair = [encoder_for("event", model, ResponseOptions()), carefully(model)]
+    return [*pair, *(packed_encoder(each, packed(CANONICAL, MSGPACK)) for each in pair)]
+
+
+DEEP, TIMED = encoders(Deep), encoders(Timed)
 
 
 def without(value: Plain, name: str) -> Plain:
