@@ -3,8 +3,9 @@ Replies and items in MessagePack: what their JSON says.
 
     {"type":"posted","n":1}   ->   82 a4 type a6 posted a1 n 01
 
-JSON is written, and packed. That is left out for models and Structs of nothing but text, numbers, booleans and None,
-once every value has been looked at, and for dicts that orjson takes without help: those are the same in both.
+JSON is written, and packed. That is left out for models and Structs of text, numbers, booleans and None, and of lists,
+dicts and others of such, once every value has been looked at, and for dicts that orjson takes without help: those are
+the same in both.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from socketsundso.messages.values import Apart, Encoder, Flat, Undeclared, form_
 
 _SCALARS = frozenset({str, bool, int, type(None)})
 _NUMBERS = _SCALARS | {float}
+_TEXTS = frozenset({str})
 _NOTHING_ELSE = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 """With these orjson refuses what msgspec packs in another way. It looks faster than Python could."""
 
@@ -156,34 +158,25 @@ def _dict_encode(encoder: Encoder, framing: Framing, careful: Encode) -> Encode:
 
 
 def _struct_encode(encoder: StructEncoder, framing: Framing, careful: Encode) -> Encode | None:
-    """For one Struct of scalars that brings no name, or has it in its tag."""
-    if len(encoder.whole) != 1:
+    """For one Struct that brings no name, or has it in its tag, and holds what is the same in JSON."""
+    if len(encoder.kinds) != 1 or not issubclass(encoder.kinds[0], msgspec.Struct):
         return None
-    (kind,) = encoder.whole
+    (kind,) = encoder.kinds
     struct: Any = kind
     config, keys, key = struct.__struct_config__, form_of(kind).keys or frozenset(), encoder.typing.key
     is_tagged = key is not None and config.tag_field == key
     if config.array_like or (key in keys and not is_tagged) or encoder.typing.ref_key in keys:
         return None
-    if any(map(iskeyword, struct.__struct_fields__)):
+    names: dict[str, Any] = {"encode": _encode, "with_ref": framing.with_ref, "refusals": (*_REFUSALS, IndexError)}
+    check = _check_of(struct, "value", names, ())
+    if check is None:
         return None
-    checks = [_check(field.name, field.type) for field in msgspec.structs.fields(struct)]
-    if None in checks:
-        return None
-    names = {
-        "scalars": _SCALARS,
-        "numbers": _NUMBERS,
-        "kind": kind,
-        "encode": _encode,
-        "with_ref": framing.with_ref,
-        "refusals": (*_REFUSALS, IndexError),
-    }
     names |= {} if is_tagged else {"splice": _typing(encoder.typing, framing).splice}
     message = "encode(value)" if is_tagged else "splice(encode(value))"
 
     def function(arguments: str, message: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
         lines = [
-            f"if {' and '.join(['type(value) is kind', *map(str, checks)])}:",
+            f"if {check}:",
             "    try:",
             f"        return {message}",
             "    except refusals:",
@@ -211,11 +204,61 @@ def _struct_answer(encoder: StructEncoder, kind: Any, is_tagged: bool, names: di
     return f"encode({_struct_display(items | {typing_.ref_key: 'ref'}, names)})"
 
 
-def _check(name: str, annotation: Any) -> str | None:
-    """An expression that is true where a field holds a scalar; None where it is declared to hold anything else."""
-    kinds = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else (annotation,)
-    if not _NUMBERS.issuperset(kinds):
+def _check_of(kind: Any, source: str, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
+    """
+    An expression that is true where `source` is an instance of this very Struct, whose fields hold what is packed as it
+    is, however deep; adds the names that it has in it. None where it is declared to hold anything else.
+    """
+    if kind in within or any(map(iskeyword, kind.__struct_fields__)):
         return None
-    if float in kinds:
-        return f"(type(it := value.{name}) in numbers and (type(it) is not float or it - it == 0))"
-    return f"type(value.{name}) in scalars"
+    checks = [f"type({source}) is {_named(kind, names)}"]
+    for field in msgspec.structs.fields(kind):
+        check = _check(f"{source}.{field.name}", field.type, names, (*within, kind))
+        if check is None:
+            return None
+        checks.append(check)
+    return " and ".join(checks)
+
+
+def _check(source: str, annotation: Any, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
+    """The same for a field."""
+    kinds = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else (annotation,)
+    if _NUMBERS.issuperset(kinds):
+        if float in kinds:
+            return f"(type(it := {source}) in {_named(_NUMBERS, names)} and (type(it) is not float or it - it == 0))"
+        return f"type({source}) in {_named(_SCALARS, names)}"
+    others = [each for each in kinds if each is not type(None)]
+    check = _check_within(source, others[0], names, within) if len(others) == 1 else None
+    return f"({source} is None or {check})" if check is not None and len(kinds) > 1 else check
+
+
+def _check_within(source: str, annotation: Any, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
+    """For a Struct, a list, or a dict with texts as keys."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return _check_of(annotation, source, names, within)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is dict and args[0] is str:
+        texts = f"type({source}) is dict and {_named(_TEXTS.issuperset, names)}(map(type, {source}))"
+        items = _check_all(f"{source}.values()", args[1], names, within)
+        return None if items is None else f"({texts} and {items})"
+    if origin is list:
+        items = _check_all(source, args[0], names, within)
+        return None if items is None else f"(type({source}) is list and {items})"
+    return None
+
+
+def _check_all(items: str, annotation: Any, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
+    kinds = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else (annotation,)
+    if _SCALARS.issuperset(kinds):
+        return f"{_named(_SCALARS.issuperset, names)}(map(type, {items}))"
+    own: dict[str, Any] = {}
+    check = _check("value", annotation, own, within)
+    if check is None:
+        return None
+    return f"all(map({_named(codegen.function('value', [f'return {check}'], own), names)}, {items}))"
+
+
+def _named(known: Any, names: dict[str, Any]) -> str:
+    name = f"known_{len(names)}"
+    names[name] = known
+    return name

@@ -93,6 +93,20 @@ class Listing(msgspec.Struct):
     bare: Bare
 
 
+class Nesting(msgspec.Struct):
+    bare: Bare
+    tagged: Tagged | None = None
+    shares: list[float] = []
+    bares: list[Bare] = []
+    named: dict[str, Bare] = {}
+    rest: dict[str, int | None] = {}
+    omitting: Omitting | None = None
+
+
+class Branch(msgspec.Struct):
+    branches: list[Branch]
+
+
 class WholeStruct(msgspec.Struct, tag="whole", tag_field="event"):
     payload: int
 
@@ -120,7 +134,12 @@ VALUES: list[tuple[Any, list[Any]]] = [
     (Renaming, [Renaming()]),
     (Omitting, [Omitting(), Omitting("given")]),
     (Empty, [Empty()]),
-    (Listing, [Listing(["a"], BARE)]),
+    (Listing, [Listing(["a"], BARE), Listing(["a"], Heir("x")), Listing([5, None], BARE), Listing([b"a"], BARE)]),  # type: ignore[list-item]
+    (Nesting, [Nesting(BARE), Nesting(BARE, Tagged("x"), [1.5], [BARE], {"a": BARE}, {"b": None}), Nesting(Heir("x"))]),
+    (Nesting, [Nesting(BARE, shares=[math.nan]), Nesting(BARE, bares=[BARE, Heir("x")]), Nesting(BARE, bares=(BARE,))]),  # type: ignore[arg-type]
+    (Nesting, [Nesting(BARE, named={1: BARE}), Nesting(BARE, rest={"a": 1.0}), Nesting(BARE, rest={Colour.RED: 1})]),  # type: ignore[dict-item]
+    (Nesting, [Nesting(BARE, omitting=Omitting()), Nesting(BARE, omitting=Omitting("x")), Nesting(None)]),  # type: ignore[arg-type]
+    (Branch, [Branch([Branch([])])]),
     (WholeStruct, [WholeStruct(2)]),
     (Bare | Plain, [BARE, PLAIN]),
     (
