@@ -39,7 +39,7 @@ WINGS = {
         {"declared", "error_frames", "markers", "envelopes", "json_rpc", "raw_fields"},
         {"forms", "naming", "whole_frames"},
         {"annotations"},
-        {"plain_fields", "signature"},
+        {"plain_fields", "struct_checks", "signature"},
         {"plain_models"},
         {"judge", "response_errors", "conduct", "whole"},
         {"exact_json", "readers", "values", "flat_models"},

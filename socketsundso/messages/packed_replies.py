@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping
-from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
 from socketsundso.messages import codegen
-from socketsundso.messages.aliases import UNIONS
 from socketsundso.messages.framing import Framing
 from socketsundso.messages.packed_framing import FIXMAP, map_head
 from socketsundso.messages.plain_fields import Writing, dict_display
@@ -27,11 +25,9 @@ from socketsundso.messages.plain_models import Encode, laid_out, plain_encode
 from socketsundso.messages.refs import Ref
 from socketsundso.messages.replies import ModelEncoder, StructEncoder
 from socketsundso.messages.route import Encodes
+from socketsundso.messages.struct_checks import check_of
 from socketsundso.messages.values import Apart, Encoder, Flat, Undeclared, form_of
 
-_SCALARS = frozenset({str, bool, int, type(None)})
-_NUMBERS = _SCALARS | {float}
-_TEXTS = frozenset({str})
 _NOTHING_ELSE = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 """With these orjson refuses what msgspec packs in another way. It looks faster than Python could."""
 
@@ -168,7 +164,7 @@ def _struct_encode(encoder: StructEncoder, framing: Framing, careful: Encode) ->
     if config.array_like or (key in keys and not is_tagged) or encoder.typing.ref_key in keys:
         return None
     names: dict[str, Any] = {"encode": _encode, "with_ref": framing.with_ref, "refusals": (*_REFUSALS, IndexError)}
-    check = _check_of(struct, "value", names, ())
+    check = check_of(struct, "value", names)
     if check is None:
         return None
     names |= {} if is_tagged else {"splice": _typing(encoder.typing, framing).splice}
@@ -202,63 +198,3 @@ def _struct_answer(encoder: StructEncoder, kind: Any, is_tagged: bool, names: di
     fields = zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True)
     items |= {key: f"value.{field}" for key, field in fields}
     return f"encode({_struct_display(items | {typing_.ref_key: 'ref'}, names)})"
-
-
-def _check_of(kind: Any, source: str, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
-    """
-    An expression that is true where `source` is an instance of this very Struct, whose fields hold what is packed as it
-    is, however deep; adds the names that it has in it. None where it is declared to hold anything else.
-    """
-    if kind in within or any(map(iskeyword, kind.__struct_fields__)):
-        return None
-    checks = [f"type({source}) is {_named(kind, names)}"]
-    for field in msgspec.structs.fields(kind):
-        check = _check(f"{source}.{field.name}", field.type, names, (*within, kind))
-        if check is None:
-            return None
-        checks.append(check)
-    return " and ".join(checks)
-
-
-def _check(source: str, annotation: Any, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
-    """The same for a field."""
-    kinds = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else (annotation,)
-    if _NUMBERS.issuperset(kinds):
-        if float in kinds:
-            return f"(type(it := {source}) in {_named(_NUMBERS, names)} and (type(it) is not float or it - it == 0))"
-        return f"type({source}) in {_named(_SCALARS, names)}"
-    others = [each for each in kinds if each is not type(None)]
-    check = _check_within(source, others[0], names, within) if len(others) == 1 else None
-    return f"({source} is None or {check})" if check is not None and len(kinds) > 1 else check
-
-
-def _check_within(source: str, annotation: Any, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
-    """For a Struct, a list, or a dict with texts as keys."""
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return _check_of(annotation, source, names, within)
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is dict and args[0] is str:
-        texts = f"type({source}) is dict and {_named(_TEXTS.issuperset, names)}(map(type, {source}))"
-        items = _check_all(f"{source}.values()", args[1], names, within)
-        return None if items is None else f"({texts} and {items})"
-    if origin is list:
-        items = _check_all(source, args[0], names, within)
-        return None if items is None else f"(type({source}) is list and {items})"
-    return None
-
-
-def _check_all(items: str, annotation: Any, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
-    kinds = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else (annotation,)
-    if _SCALARS.issuperset(kinds):
-        return f"{_named(_SCALARS.issuperset, names)}(map(type, {items}))"
-    own: dict[str, Any] = {}
-    check = _check("value", annotation, own, within)
-    if check is None:
-        return None
-    return f"all(map({_named(codegen.function('value', [f'return {check}'], own), names)}, {items}))"
-
-
-def _named(known: Any, names: dict[str, Any]) -> str:
-    name = f"known_{len(names)}"
-    names[name] = known
-    return name

@@ -1,5 +1,5 @@
 """
-Structs in which nothing can hide: their instances are written by msgspec at once, within what their envelope says.
+Structs in which nothing hides: their instances are written by msgspec at once, within what their envelope says.
 
     class Posted(Struct): room: str
     Posted("lobby") in reply to {"type":"post","ref":7}   ->   {"type":"post","room":"lobby","ref":7}
@@ -17,6 +17,7 @@ import msgspec
 from socketsundso.messages import codegen
 from socketsundso.messages.framing import DATA, REF, Framing, Part, parts_of
 from socketsundso.messages.plain_models import Encode
+from socketsundso.messages.struct_checks import check_of, named
 from socketsundso.messages.values import FAILURES, Apart, Flat, failure, form_of, struct_json
 
 _NAMES = {
@@ -28,43 +29,47 @@ _NAMES = {
 }
 
 
-def struct_encode(kind: Any, typing: Flat | Apart, framing: Framing, careful: Encode) -> Encode | None:
+def struct_encode(kind: Any, typing: Flat | Apart, framing: Framing, careful: Encode, looks: bool) -> Encode | None:
     """
-    What encodes the very instances of this class; `careful` is given all other values.
+    What encodes the very instances of this class, those in which there is what is declared, if it `looks`; `careful` is
+    given all other values.
 
-    None where that may be an object without a key, which is put together otherwise, or one that has a `type` without
-    being told by it.
+    None where that cannot be seen; where it may be an object without a key, which is put together otherwise, or one
+    that has a `type` without being told by it.
     """
+    names: dict[str, Any] = dict(_NAMES)
+    check = check_of(kind, "value", names) if looks else f"type(value) is {named(kind, names)}"
+    if check is None:
+        return None
     body: list[Part] = [DATA]
     if isinstance(typing, Apart):
-        return _encode_of(kind, [typing.open, *body, typing.close], framing.parts(typing.event), careful)
+        return _encode_of(check, [typing.open, *body, typing.close], framing.parts(typing.event), careful, names)
     config, behind = kind.__struct_config__, parts_of(framing.ref_end(REF) or b"")
     if config.tag_field == typing.key and isinstance(config.tag, str):
-        return _encode_of(kind, body, body + behind, careful, ("", "[:-1]"))
+        return _encode_of(check, body, body + behind, careful, names, ("", "[:-1]"))
     if config.omit_defaults or not kind.__struct_fields__ or typing.key in (form_of(kind).keys or ()):
         return None
     body.insert(0, typing.open)
-    return _encode_of(kind, body, body + behind, careful, ("[1:]", "[1:-1]"))
+    return _encode_of(check, body, body + behind, careful, names, ("[1:]", "[1:-1]"))
 
 
 def _encode_of(
-    kind: type, message: Sequence[Part], answer: Sequence[Part], careful: Encode, cut: tuple[str, str] = ("", "")
+    check: str,
+    message: Sequence[Part],
+    answer: Sequence[Part],
+    careful: Encode,
+    names: dict[str, Any],
+    cut: tuple[str, str] = ("", ""),
 ) -> Encode:
     """Of what is written for `DATA` only this `cut` is taken, in a message and in an answer."""
-    names = {"kind": kind, **_NAMES}
 
     def source(parts: Sequence[Part], cut: str) -> list[str]:
         known = {DATA: f"dumps(value){cut}", REF: "encode_ref(ref)"}
-        return [known[part] if isinstance(part, str) else constant(part) for part in parts if part]
-
-    def constant(part: bytes) -> str:
-        name = f"part_{len(names)}"
-        names[name] = part
-        return name
+        return [known[part] if isinstance(part, str) else named(part, names) for part in parts if part]
 
     def function(arguments: str, expression: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
         lines = [
-            "if type(value) is not kind:",
+            f"if not ({check}):",
             f"    return careful({arguments})",
             "try:",
             f"    return {expression}",

@@ -294,8 +294,9 @@ class StructEncoder(Encoder):
         self.whole: dict[type, Form] = {}  # by the value's very class: written by msgspec alone
         for kind in writers.whole(declared):
             self.whole = {kind: form_of(kind)}
+        if len(self.kinds) == 1 and issubclass(self.kinds[0], msgspec.Struct):
             careful = Encode(self.encode, self.encode_answer)
-            direct = struct_encode(kind, self.typing, framing, careful) or careful
+            direct = struct_encode(self.kinds[0], self.typing, framing, careful, looks=not self.whole) or careful
             self.encode, self.encode_answer = direct  # type: ignore[method-assign,assignment]
 
     def validate(self, value: Any) -> Any:

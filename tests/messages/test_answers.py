@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from socketsundso import ArrayEnvelope, Endpoint, Envelope, JsonRpc, event
+from socketsundso.messages import ResponseOptions, encoder_for, replies
 
 
 class Plain(BaseModel):
@@ -161,7 +162,7 @@ VALUES: list[tuple[Any, list[Any]]] = [
     (None, [{"a": Colour.RED, "b": 1.5}, PLAIN, BARE, Tagged("x"), {str(n): n for n in range(20)}]),
 ]
 
-ENVELOPES = {
+ENVELOPES: dict[str, Any] = {
     "flat": Envelope(),
     "renamed": Envelope(type="action", ref="requestId"),
     "nested": Envelope(type="event", data="payload"),
@@ -210,6 +211,22 @@ def test_an_answer_is_the_message_with_its_ref(name: str) -> None:
                     assert msgspec.msgpack.decode(said) == msgspec.json.decode(answered), where
                 elif packed:
                     assert tried(packed[f"event {number}"].encode_answer, value, ref) == answered, where
+
+
+@pytest.mark.parametrize(("model", "values"), VALUES)
+def test_what_is_written_at_once_is_what_the_careful_way_writes(
+    model: Any, values: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every envelope."""
+    for envelope in ENVELOPES.values():
+        framing = envelope.framing("ref")
+        encode = encoder_for("event", model, ResponseOptions(), framing).encode
+        with monkeypatch.context() as patch:
+            for name in ("struct_encode", "plain_encode"):
+                patch.setattr(replies, name, lambda *_, **__: None)
+            carefully = encoder_for("event", model, ResponseOptions(), framing).encode
+        for value in values:
+            assert tried(encode, value) == tried(carefully, value), (envelope, value)
 
 
 def test_a_ref_is_written_once_by_who_is_counted_too() -> None:
