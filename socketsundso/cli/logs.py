@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,19 +45,33 @@ def log_config(as_json: bool, level: str | None) -> dict[str, Any]:
 
 
 class Hiding(logging.Filter):
-    """Of targets, nothing behind the `?` is told: also not by uvicorn, whose own lines have all of it."""
+    """
+    Of targets, nothing behind the `?` is told: also not by uvicorn, whose own lines have all of it.
+
+    Nor, with `--log-level debug`, what the package `websockets` tells of each header and frame on uvicorn's protocols.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("uvicorn.") and isinstance(record.args, tuple):
+        if not record.name.startswith("uvicorn."):
+            return True
+        vars(record).pop("websocket", None)  # an object of that package's
+        if record.levelno < logging.INFO and str(record.msg).startswith(("< ", "> ", "! ")):
+            return False
+        if isinstance(record.args, tuple):
             record.args = tuple(map(_hidden, record.args))
         return True
 
 
+_QUERY = re.compile(r"(?:[?#]|%3[Ff]|%23).*", re.DOTALL)
+"""As it may stand in a target, which a client may also write whole, `http://host/path?query`, or escaped."""
+
+
 def _hidden(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("/") and "?" in value:
-        return f"{value.partition('?')[0]}?{HIDDEN}"
-    if isinstance(value, dict) and value.get("query_string"):  # a scope, with `--log-level trace`
-        return {**value, "query_string": HIDDEN}
+    if isinstance(value, str):
+        return _QUERY.sub(f"?{HIDDEN}", value) if value.startswith(("/", "http")) else value
+    if isinstance(value, dict) and "query_string" in value:  # a scope, with `--log-level trace`
+        told = {name: item for name, item in value.items() if name not in ("raw_path", "subprotocols")}
+        return {**told, "path": _hidden(value["path"]), "query_string": HIDDEN if value["query_string"] else b""}
     return value
 
 

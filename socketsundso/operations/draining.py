@@ -28,6 +28,8 @@ from typing import Any, Protocol
 LEAST_PER_S = 10.0
 """The rate where there are few connections."""
 TICK_S = 0.05
+CATCH_UP = 4
+"""So many times as much as the pause before may be made up for at once: less piles up at the end, more is a burst."""
 
 
 class Leaving(Protocol):
@@ -85,7 +87,7 @@ class Drain:
         else:
             # what is missed where a worker is held up once is spread over what is left, and does not come at once;
             # where each step is late, each one has more to do
-            counted_s = min(passed_s, 2 * self._pace_s)
+            counted_s = min(passed_s, CATCH_UP * self._pace_s)
             self._pace_s = max(passed_s, TICK_S)
             self._count += counted_s * max((self._number - self._count) / left_s, LEAST_PER_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ APP = """
 import logging
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 
@@ -30,6 +32,10 @@ from socketsundso import Endpoint, event
 
 class Chat(Endpoint):
     async def authenticate(self):
+        if "deny" in self.websocket.url.query:
+            raise HTTPException(401)
+        if "break" in self.websocket.url.query:
+            raise RuntimeError("broken")
         return {"sub": "ada", "token": "tok-of-claims"}
 
     @event
@@ -49,10 +55,14 @@ async def page(request):
     return PlainTextResponse("a page")
 
 
-app = Starlette(routes=[WebSocketRoute("/ws", Chat), Route("/page", page)])
+async def broken(request):
+    raise RuntimeError("broken")
+
+
+app = Starlette(routes=[WebSocketRoute("/ws", Chat), Route("/page", page), Route("/broken", broken)])
 """
 
-SECRETS = ["tok-of-query", "tok-of-claims", "tok-of-page", "words-of-a-peer"]
+SECRETS = ["tok-of-query", "tok-of-claims", "tok-of-page", "tok-of-header", "x" * 9, "words-of-a-peer"]
 
 
 def log_of(folder: Path, *options: str) -> str:
@@ -68,27 +78,60 @@ def log_of(folder: Path, *options: str) -> str:
             with contextlib.suppress(websockets.exceptions.ConnectionClosed):
                 client.recv(10)
         urllib.request.urlopen(f"{url.replace('ws:', 'http:')}/page?token=tok-of-page").read()
+        for target, headers in REQUESTS.items():
+            ask(int(url.rpartition(":")[2]), target, headers)
     return (folder / "log").read_text()
+
+
+UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+REQUESTS = {
+    "/ws?token=tok-of-query&deny": f"{UPGRADE}Sec-WebSocket-Version: 13\r\n",
+    "/ws?token=tok-of-query&break": f"{UPGRADE}Sec-WebSocket-Version: 13\r\n",
+    "/ws?token=tok-of-query&offer": f"{UPGRADE}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tok-{'x' * 40}\r\n",
+    "/ws?token=tok-of-query&version": f"{UPGRADE}Sec-WebSocket-Version: 7\r\n",
+    "/ws?token=tok-of-query&bearer": f"{UPGRADE}Sec-WebSocket-Version: 13\r\nAuthorization: Bearer tok-of-header\r\n",
+    "/nowhere?token=tok-of-query": f"{UPGRADE}Sec-WebSocket-Version: 13\r\n",
+    "/ws%3Ftoken=tok-of-query": f"{UPGRADE}Sec-WebSocket-Version: 13\r\n",
+    "/broken?token=tok-of-page": "",
+    "http://localhost/page?token=tok-of-page": "",  # as a client of a proxy writes it
+    "/page#tok-of-page": "",
+    "/page?token=tok-of-page \x01": "",
+}
+"""Targets, and headers: what is refused, by whoever it is, or fails."""
+
+
+def ask(port: int, target: str, headers: str) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 ")
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        return log_of(tmp_path_factory.mktemp("lines"))
+        return log_of(tmp_path_factory.mktemp("lines"), "--http", "h11", "--log-level", "trace")
 
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        log = log_of(tmp_path_factory.mktemp("objects"), "--log-json", "--ws", "websockets-sansio")
+        log = log_of(
+            tmp_path_factory.mktemp("objects"),
+            "--log-json",
+            "--ws",
+            "websockets-sansio",
+            "--http",
+            "httptools",
+            "--log-level",
+            "debug",
+        )
     return [json.loads(line) for line in log.splitlines()]
 
 
 def of(objects: list[dict[str, Any]], words: str) -> dict[str, Any]:
-    (found,) = [each for each in objects if words in each["message"]]
-    return found
+    return next(each for each in objects if words in each["message"])
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import gc
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -24,6 +27,7 @@ from tests.rooms.crowd import Client, Process, connect, until
 SLOT_S = 0.5
 AT_ONCE = 25  # members who come at the same time, so that the kernel has more than one worker accept them
 PAUSE_S = 0.5  # of who talks
+BEAT_S = 0.02
 
 
 class Outcome(msgspec.Struct):
@@ -48,6 +52,8 @@ class Outcome(msgspec.Struct):
     """From the first who was told to the last."""
     peak: float
     """The most returns in half a second, as a multiple of the mean."""
+    held_up: float
+    """The longest time in seconds that this process did not run meanwhile: a peak may be its own where that is long."""
 
 
 class Member:
@@ -147,8 +153,33 @@ async def restarted(connections: int, workers: int, drain_s: float, rooms: int) 
             process.output.close()
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Thousands of clients are half a second to the collector, in which nobody looks at the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Pulse:
+    """How regularly this process runs."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+
+    async def beat(self, over: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        then = loop.time()
+        while not over.is_set():
+            await asyncio.sleep(BEAT_S)
+            now = loop.time()
+            self.longest_s, then = max(self.longest_s, now - then - BEAT_S), now
+
+
 async def _restarted(process: Process, members: list[Member]) -> Outcome:
-    over = asyncio.Event()
+    over, pulse = asyncio.Event(), Pulse()
     async with asyncio.TaskGroup() as group:
         staying = []
         for first in range(0, len(members), AT_ONCE):
@@ -158,20 +189,22 @@ async def _restarted(process: Process, members: list[Member]) -> Outcome:
         speakers = list({member.room: member for member in members}.values())
         talking = [group.create_task(speaker.talk(over)) for speaker in speakers]
         old = {member.pid for member in members}
-        process.popen.send_signal(signal.SIGHUP)
-        await until(lambda: all(member.pid and member.pid not in old for member in members), "all are back")
+        group.create_task(pulse.beat(over))
+        with uncollected():
+            process.popen.send_signal(signal.SIGHUP)
+            await until(lambda: all(member.pid and member.pid not in old for member in members), "all are back")
         over.set()
         await asyncio.gather(*talking)
         latest = {speaker.room: max(number for number, _ in speaker.heard) for speaker in speakers}
         await until(lambda: all(m.heard[-1][0] >= latest[m.room] for m in members), "all have heard all")
-        outcome = await _counted(members, speakers, latest)
+        outcome = await _counted(members, speakers, latest, pulse)
         for task in staying:
             task.cancel()
     await asyncio.gather(*(member.leave() for member in members))
     return outcome
 
 
-async def _counted(members: list[Member], speakers: list[Member], latest: dict[str, int]) -> Outcome:
+async def _counted(members: list[Member], speakers: list[Member], latest: dict[str, int], pulse: Pulse) -> Outcome:
     codes = Counter(code for member in members for code in member.codes)
     told_at = sorted(time for member in members for time in member.told_at)
     seconds = told_at[-1] - told_at[0]
@@ -192,6 +225,7 @@ async def _counted(members: list[Member], speakers: list[Member], latest: dict[s
         missing=len(members) - sum(len(set(names)) for names in present.values()),
         seconds=seconds,
         peak=max(slots.values()) / (len(told_at) * SLOT_S / seconds),
+        held_up=pulse.longest_s,
     )
 
 
