@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from tests.backplanes.engines import running as engine
 from tests.pages import files_of
 from tests.rooms.serving import Client, run
-from tests.server.serving import CERTIFICATE
+from tests.server.serving import CERTIFICATE, until
 from tests.serving import free_port, serving, wait_for
 
 TOLD = files_of("deployment.md")
@@ -35,6 +35,8 @@ def nginx(folder: Path, port: int, hosts: list[int]) -> list[str]:
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("/etc/ssl/chat.example.com.pem", str(CERTIFICATE)),
         ("/etc/ssl/private/chat.example.com.key", str(CERTIFICATE)),
+        ("/var/log/nginx/chat.log", "/dev/stdout"),
+        ("/var/log/nginx/chat.error.log", "stderr"),
     )
     (folder / "chat.conf").write_text(site)
     paths = "".join(
@@ -64,9 +66,10 @@ def caddy(folder: Path, port: int, hosts: list[int]) -> list[str]:
         TOLD["/etc/caddy/Caddyfile"],
         hosts,
         ("chat.example.com {", f"https://localhost:{port} {{\n tls {CERTIFICATE} {CERTIFICATE}\n"),
+        # neither the port of its administration, nor that which leads plain HTTP to TLS
+        ("log default {", "admin off\n auto_https disable_redirects\n log default {"),
     )
-    # neither the port of its administration, nor that which leads plain HTTP to TLS
-    (folder / "Caddyfile").write_text(f"{{\n admin off\n auto_https disable_redirects\n}}\n{site}")
+    (folder / "Caddyfile").write_text(site)
     return ["caddy", "run", "--adapter", "caddyfile", "--config", f"{folder}/Caddyfile"]
 
 
@@ -94,6 +97,10 @@ def hosts() -> Iterator[list[int]]:
         yield ports
 
 
+LOGS: dict[str, Path] = {}
+"""What each proxy writes, by its name."""
+
+
 @contextlib.contextmanager
 def proxied(proxy: Callable[[Path, int, list[int]], list[str]], hosts: list[int], folder: Path) -> Iterator[int]:
     """The port of a proxy that answers."""
@@ -102,13 +109,17 @@ def proxied(proxy: Callable[[Path, int, list[int]], list[str]], hosts: list[int]
     port = free_port()
     home = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     command, environment = proxy(folder, port, hosts), {**os.environ, **home, "PATH": PATH}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    LOGS[proxy.__name__] = folder / "log"
+    with (
+        LOGS[proxy.__name__].open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
         try:
             wait_for(port, process)
             yield port
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +133,10 @@ def proxies(hosts: list[int], tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @contextlib.asynccontextmanager
-async def client(port: int, **options: Any) -> AsyncIterator[Client]:
+async def client(port: int, query: str = "", **options: Any) -> AsyncIterator[Client]:
     trust = ssl.create_default_context(cafile=CERTIFICATE)
     options |= {"host": "127.0.0.1", "local_addr": (ADDRESS, 0), "ssl": trust}
-    async with connect(f"wss://localhost:{port}/", **options) as connection:
+    async with connect(f"wss://localhost:{port}/{query}", **options) as connection:
         yield Client(connection)
 
 
@@ -143,6 +154,19 @@ def test_the_client_is_who_it_is_whatever_it_says(proxies: dict[str, int], name:
         assert (told["client"], told["scheme"]) == (ADDRESS, "wss")
 
     run(main)
+
+
+@each_proxy
+def test_its_lines_have_no_query(proxies: dict[str, int], name: str) -> None:
+    """A connection is a line when it has ended, of who it was and how long, without a token."""
+
+    async def main() -> None:
+        async with client(proxies[name], "?token=tok-of-query") as ada:
+            await ada.call("who")
+        await until(lambda: ADDRESS in LOGS[name].read_text())
+
+    run(main)
+    assert "tok-of-query" not in LOGS[name].read_text()
 
 
 @each_proxy
