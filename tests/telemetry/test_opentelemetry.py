@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import pytest
@@ -60,6 +60,16 @@ class EndlessPlain(Iterator[dict[str, str]]):
 
 
 class Chat(Endpoint):
+    left_within: ClassVar[list[dict[str, str]]] = []
+
+    async def on_connect(self) -> None:
+        self.met: list[int] = []
+        self.both = asyncio.Event()
+        await super().on_connect()
+
+    async def on_disconnect(self, close_code: int) -> None:
+        self.left_within.append(current())
+
     async def authenticate(self) -> None:
         if self.websocket.url.query:
             raise HTTPException(401)
@@ -130,6 +140,21 @@ class Chat(Endpoint):
     @event
     async def on_fail(self) -> None:
         raise ZeroDivisionError
+
+    @event(concurrent=True)
+    async def on_meet(self, number: int) -> dict[str, Any]:
+        """Answered when two of them are under way, by each with what is current then."""
+        before = current()
+        self.met.append(number)
+        if len(self.met) == 2:
+            self.both.set()
+        await self.both.wait()
+        return {"number": number, "stays": current() == before, **current()}
+
+    @event
+    async def on_chatter(self) -> None:
+        for number in range(3):
+            await self.send({"type": "chat", "number": number})
 
     @event
     async def on_leave(self, code: int) -> None:
@@ -344,6 +369,43 @@ def test_a_stream_is_one_span(traced: Traced, kind: str) -> None:
     assert span.context is not None
     assert [item.get("span") for item in came] == [*[format_span_id(span.context.span_id)] * 2, None]
     assert format_trace_id(span.context.trace_id) == TRACE
+
+
+def test_a_message_is_one_span_whatever_comes_and_goes(traced: Traced) -> None:
+    """There is none for a frame, an item or a push; and none has a name that a peer invented."""
+    talk({"type": "chatter"}, {"type": "items", "count": 2, "ref": 1}, frames=3)
+    talk({"type": "invented-by-a-peer"}, {"no": "type"})
+    names = sorted(span.name for span in traced.spans)
+    assert names == ["connection Chat", "connection Chat", "process Chat.chatter", "process Chat.items"]
+
+
+def test_nothing_of_a_message_stays_for_the_next(traced: Traced) -> None:
+    """Its trace is not continued by what comes after it on the connection, nor does the connection's end know it."""
+    Chat.left_within.clear()
+    talk(
+        {"type": "say", "msg": "a", KEY: TRACEPARENT}, {"type": "say", "msg": "b"}, {"type": "fail"}, {"type": "plain"}
+    )
+    traces = [format_trace_id(span.context.trace_id) for span in traced.spans if span.kind is SpanKind.CONSUMER]
+    assert traces[0] == TRACE
+    assert len(set(traces)) == 4
+    assert Chat.left_within == [{"span": format_span_id(0)}]
+
+
+def test_messages_at_the_same_time_have_spans_of_their_own(traced: Traced) -> None:
+    """What is current in a handler stays so, whatever other handlers of the connection do meanwhile."""
+    came: list[dict[str, Any]] = []
+
+    async def scenario() -> None:
+        async with connect(Chat) as ws:
+            for number in (1, 2):
+                await ws.send("meet", number=number, ref=number)
+            came.extend([await ws.receive() for _ in range(2)])
+
+    run(scenario())
+    spans = {format_span_id(span.context.span_id) for span in traced.spans if span.kind is SpanKind.CONSUMER}
+    assert [each["stays"] for each in came] == [True, True]
+    assert {each["span"] for each in came} == spans
+    assert len(spans) == 2
 
 
 def test_a_stream_whose_dependency_fails(traced: Traced) -> None:
