@@ -148,6 +148,9 @@ async def restarted(connections: int, workers: int, drain_s: float, rooms: int) 
             await process.has_said("Application startup complete", workers)
             members = [Member(process.port, f"doc:{number % rooms}", number) for number in range(connections)]
             return await _restarted(process, members)
+        except BaseException as exc:
+            exc.add_note(f"The server has said:\n{process.text()[-4000:]}")
+            raise
         finally:
             process.kill()  # without a drain of its own
             process.output.close()
