@@ -64,6 +64,7 @@ from socketsundso.messages.codecs import Frame as Frame
 from socketsundso.messages.codecs import Misshapen as Misshapen
 from socketsundso.messages.codecs import declared_codecs as declared_codecs
 from socketsundso.messages.codecs import text_of as text_of
+from socketsundso.messages.codegen import lines_before as lines_before
 from socketsundso.messages.conduct import Bound as Bound
 from socketsundso.messages.conduct import Conduct as Conduct
 from socketsundso.messages.conduct import conduct_of as conduct_of

@@ -8,16 +8,37 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+_OWN = "generated"
+"""The attribute with the source of a function, its head and its body."""
+
 
 def function(
     arguments: str, body: Sequence[str], names: Mapping[str, Any], *, is_async: bool = False
 ) -> Callable[..., Any]:
     """The function with these arguments and lines, which finds `names` as its globals."""
-    source = f"{'async ' if is_async else ''}def call({arguments}):\n    " + "\n    ".join(body)
+    head = f"{'async ' if is_async else ''}def call({arguments}):"
+    return _function(head, "\n    ".join(body), names)
+
+
+def lines_before(generated: Callable[..., Any], lines: Sequence[str], names: Mapping[str, Any]) -> Any:
+    """
+    The function again, with these lines in front of its own, which find `names`, too. None where it is none of ours.
+
+    A call within a call costs more than all that such lines do: benchmarks/test_telemetry.py.
+    """
+    if not isinstance(generated, types.FunctionType) or _OWN not in vars(generated):
+        return None
+    head, body = vars(generated)[_OWN]
+    return _function(head, "\n    ".join((*lines, body)), {**generated.__globals__, **names})
+
+
+def _function(head: str, body: str, names: Mapping[str, Any]) -> Callable[..., Any]:
     # Builtins by name, too: C code that imports something while this function runs looks for them in its globals.
     scope = {"__builtins__": builtins, **names}
     # a copy: code that several functions share is specialised for none of them
-    return types.FunctionType(_code(source).replace(), scope, "call")
+    made = types.FunctionType(_code(f"{head}\n    {body}").replace(), scope, "call")
+    vars(made)[_OWN] = head, body
+    return made
 
 
 @functools.lru_cache(maxsize=256)

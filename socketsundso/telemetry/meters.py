@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketDisconnect
 
 from socketsundso.errors import EventError
-from socketsundso.messages import CallMessage, Encodes, Frame, Refused, Route, size_of
+from socketsundso.messages import CallMessage, Encodes, Frame, Refused, Route, lines_before, size_of
 from socketsundso.telemetry.families import Histogram
 from socketsundso.telemetry.streaming import Over, watched
 
@@ -88,6 +88,15 @@ def outcome_of(exc: BaseException) -> str:
     return "refused" if isinstance(exc, EventError | HTTPException) else "failed"
 
 
+_COUNTING = (
+    "if _left := _meter._left - 1:",
+    "    _meter._left = _left",
+    "else:",
+    "    return _look(message, endpoint, frame)",
+)
+"""What `Meter` puts before a call that was generated, which has these three arguments."""
+
+
 class Meter:
     """What comes and goes of one event, and how long its handler takes."""
 
@@ -147,11 +156,14 @@ class Meter:
             if left:  # nothing else for most messages: benchmarks/test_telemetry.py
                 meter._left = left
                 return inner(message, endpoint, frame)
+            return look(message, endpoint, frame)
+
+        def look(message: Any, endpoint: Any, frame: Frame) -> Any:
             weight = meter._span
             meter._span = meter._left = meter._stride
             return looked_at(message, endpoint, frame, weight)
 
-        return call
+        return lines_before(inner, _COUNTING, {"_meter": meter, "_look": look}) or call
 
     def _streamed(self, inner: CallMessage) -> CallMessage:
         def call(message: Any, endpoint: Any, frame: Frame) -> Any:

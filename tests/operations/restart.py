@@ -28,6 +28,7 @@ SLOT_S = 0.5
 AT_ONCE = 25  # members who come at the same time, so that the kernel has more than one worker accept them
 PAUSE_S = 0.5  # of who talks
 BEAT_S = 0.02
+BACK_S = 180.0  # on a busy machine new workers take most of a minute to begin, before which nobody is told
 
 
 class Outcome(msgspec.Struct):
@@ -195,7 +196,11 @@ async def _restarted(process: Process, members: list[Member]) -> Outcome:
         group.create_task(pulse.beat(over))
         with uncollected():
             process.popen.send_signal(signal.SIGHUP)
-            await until(lambda: all(member.pid and member.pid not in old for member in members), "all are back")
+            await until(
+                lambda: all(member.pid and member.pid not in old for member in members),
+                "all are back",
+                deadline_s=BACK_S,
+            )
         over.set()
         await asyncio.gather(*talking)
         latest = {speaker.room: max(number for number, _ in speaker.heard) for speaker in speakers}

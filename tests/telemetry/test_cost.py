@@ -10,7 +10,7 @@ from tests.test_hot_path import FRAMES, Chat, cost, serve
 
 @pytest.mark.parametrize("kind", ["struct", "struct, own server"])
 def test_a_message_of_an_event_that_comes_often(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs a call more, and its part of the one in 16 that is looked at."""
+    """It costs a few instructions more, no call, and its part of the one in 64 that is looked at."""
     monkeypatch.setattr(meters, "OFTEN", 1e-9)  # however slow this machine is
     before = cost(kind)
     prometheus.instrument(Chat)
@@ -20,6 +20,6 @@ def test_a_message_of_an_event_that_comes_often(kind: str, monkeypatch: pytest.M
     finally:
         prometheus.uninstrument()
     more = {name: after[name] - before[name] for name in before}
-    assert more["instructions"] <= 45
-    assert more["calls"] <= 4
+    assert more["instructions"] <= 24
+    assert more["calls"] <= 1
     assert cost(kind) == before
