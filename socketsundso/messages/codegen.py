@@ -22,11 +22,14 @@ def function(
 
 def lines_before(generated: Callable[..., Any], lines: Sequence[str], names: Mapping[str, Any]) -> Any:
     """
-    The function again, with these lines in front of its own, which find `names`, too. None where it is none of ours.
+    The function again, with these lines in front of its own, which find `names`, too. None where it is none of ours, or
+    has other things by these names.
 
     A call within a call costs more than all that such lines do: benchmarks/test_telemetry.py.
     """
     if not isinstance(generated, types.FunctionType) or _OWN not in vars(generated):
+        return None
+    if not names.keys().isdisjoint(generated.__globals__):
         return None
     head, body = vars(generated)[_OWN]
     return _function(head, "\n    ".join((*lines, body)), {**generated.__globals__, **names})
