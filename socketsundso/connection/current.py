@@ -50,6 +50,11 @@ def answering(peer: Peer) -> Answering | None:
     return record if record is not None and record[0] is peer else None
 
 
+def being_answered() -> Answering | None:
+    """What the running code answers, whoever that is to."""
+    return _answering.get()
+
+
 _valid: ContextVar[Any] = ContextVar("socketsundso_valid", default=None)  # what an overridden `respond` was given
 
 

@@ -11,10 +11,11 @@ No line has what a message said, and none a token: of a user there is what names
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from socketsundso.connection.current import NOTHING, answering
+from socketsundso.connection.current import NOTHING, answering, being_answered
 from socketsundso.connection.peer import Peer
 
 MAX_NAME = 200
@@ -36,6 +37,25 @@ def about(peer: Peer, endpoint: Any = None) -> dict[str, Any]:
         "ref": shortened(ref),
         "user": name_of(getattr(endpoint, "user", None)),
     }
+
+
+class Completing(logging.Filter):
+    """What a line of the logger does not say itself is that of the message that is being answered, else None."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "user"):
+            peer, route, ref, _, _ = being_answered() or NOTHING
+            known = {
+                "connection": peer and peer.id,
+                "event": route and route.event,
+                "ref": shortened(ref),
+                "user": None,
+            }
+            vars(record).update({**known, **vars(record)})
+        return True
+
+
+logging.getLogger("socketsundso").addFilter(Completing())
 
 
 def name_of(user: Any) -> str | int | None:

@@ -195,6 +195,11 @@ class Peer:
         return f"{client.host}:{client.port}" if client else "a client"
 
     @property
+    def _known(self) -> dict[str, Any]:
+        """For the `extra` of a log line; see `lines`, which knows of messages."""
+        return {"connection": self.id}
+
+    @property
     def over(self) -> int | None:
         """The code that the connection has ended with; None while it lasts."""
         if self.closed is not None:
@@ -255,7 +260,9 @@ class Peer:
         given = message.get("subprotocol")
         if given is not None:
             if given not in self.offered:
-                logger.error("%s: the subprotocol %r was not offered, so it is not accepted", self.name, given)
+                logger.error(
+                    "%s: the subprotocol %r was not offered, so it is not accepted", self.name, given, extra=self._known
+                )
                 given = None
             self.subprotocol = given
         return {**message, "subprotocol": self.subprotocol}
@@ -265,7 +272,9 @@ class Peer:
         given = message.get("code", 1000)
         code = self.closed = sendable_code(given)
         if code != given and given is not None:
-            logger.error("%s: it cannot be closed with %r: closed %d instead", self.name, given, code)
+            logger.error(
+                "%s: it cannot be closed with %r: closed %d instead", self.name, given, code, extra=self._known
+            )
         message = {**message, "code": code, "reason": fitting_reason(message.get("reason") or "")}
         try:
             await self._noting_loss(message)
@@ -275,7 +284,8 @@ class Peer:
             if not self.accepted or code not in PRIVATE_CODES:
                 raise
             instead = PRIVATE_CODES[code]
-            logger.info("the server cannot close with %d (%s): closed %d instead", code, exc, instead)
+            said = code, exc, instead
+            logger.info("the server cannot close with %d (%s): closed %d instead", *said, extra=self._known)
             await self._noting_loss({**message, "code": instead})
 
     def _lose(self) -> None:
