@@ -165,10 +165,14 @@ class _Reader:
         """What class a value has, what else is true of it, and what is written of it; None for a model, or several."""
         match schema["type"]:
             case "datetime" | "date" | "uuid" as name:
-                self.has_times |= name == "datetime"
                 text_of = self._writing.text_of
                 written = value if text_of is None else f"{self._name(text_of)}({value})"
-                return self._name(_TEXTUAL[name]), "", written
+                kind = self._name(_TEXTUAL[name])
+                if name != "datetime":
+                    return kind, "", written
+                self.has_times = True
+                check = f" and ({value}.tzinfo is None or {self._name(_is_of_whole_minutes)}({value}))"
+                return kind, check, written
             case "enum":
                 return (self._name(schema["cls"]), "", f"{value}._value_") if _is_plain_enum(schema["cls"]) else None
         rest = self._checks_of_items(schema, value)
@@ -223,6 +227,12 @@ class _Reader:
     def _writer_of_item(self, schema: Any) -> Callable[[Any], Any] | None:
         schema, nullable = (None, False) if schema is None else self._unwrapped(schema)
         return None if schema is None else self._writer(schema, nullable)
+
+
+def _is_of_whole_minutes(value: datetime.datetime) -> bool:
+    """Is its offset one that orjson does not round? Before there were time zones, places had their own seconds."""
+    offset = value.utcoffset()
+    return offset is None or not (offset.seconds % 60 or offset.microseconds)
 
 
 def _is_plain_enum(kind: Any) -> bool:

@@ -351,6 +351,7 @@ class Deep(BaseModel):
 
 
 zones = st.sampled_from([None, UTC, TzInfo(0), TzInfo(-61), ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=5.5))])
+zones |= st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))  # of seconds and their fractions
 timed = {
     "at": st.datetimes() | st.builds(datetime.replace, st.datetimes(), tzinfo=zones),
     "day": st.none() | st.dates(),
