@@ -177,7 +177,11 @@ def _end(asker: socket.socket, places: asyncio.Semaphore, answered: asyncio.Task
 
 
 async def _answer(asker: socket.socket, read: Read) -> None:
-    reader, writer = await asyncio.open_unix_connection(sock=asker, limit=MAX_REQUEST_BYTES)
+    try:
+        reader, writer = await asyncio.open_unix_connection(sock=asker, limit=MAX_REQUEST_BYTES)
+    except OSError:
+        asker.close()
+        return
     writer.transport.set_write_buffer_limits(0)  # `drain` waits until the kernel has all of it
     try:
         async with asyncio.timeout(WITHIN_S):

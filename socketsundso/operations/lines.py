@@ -63,6 +63,10 @@ class Line:
             return await asyncio.wait_for(asyncio.shield(self._asking), WITHIN_S)
         except TimeoutError:
             return None
+        except asyncio.CancelledError:
+            if not self._asking.cancelled():
+                raise
+            raise EOFError("it has ended") from None  # and its line is closed
 
     async def _ask(self) -> bytes:
         if self._streams is None:
@@ -112,7 +116,8 @@ class Switchboard:
 
     def stop(self) -> None:
         """Returns when nobody is answered any more; the socket is gone then."""
-        self._loop.call_soon_threadsafe(self._over.set)
+        with contextlib.suppress(RuntimeError):  # it has failed, and said so
+            self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
         self._listening.close()
 

@@ -50,11 +50,11 @@ class Reports:
         return json.dumps(
             {
                 "pid": os.getpid(),
+                **self._describe(),
                 "started_at": self._started_at,
                 "uptime_s": self._read_at - self._started,
                 "cpu_s": time.process_time(),
                 "rss_bytes": process_bytes() if tells_memory() else None,
-                **self._describe(),
                 **watched,
             },
             separators=(",", ":"),
@@ -79,3 +79,4 @@ async def reporting(reports: Reports, to: str | socket.socket) -> AsyncIterator[
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            to.close()  # the task may not have begun

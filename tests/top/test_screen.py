@@ -57,8 +57,11 @@ class Terminal:
         """Read on until all of them have been seen."""
         deadline = time.monotonic() + 30
         while not all(text in self.seen for text in texts):
-            readable, _, _ = select.select([self.end], [], [], max(0.0, deadline - time.monotonic()))
-            assert readable, (texts, self.seen[-3000:])
+            readable, _, _ = select.select([self.end], [], [], 0.5)
+            if not readable:
+                assert self.process.poll() is None, self.seen[-3000:]
+                assert time.monotonic() < deadline, (texts, self.seen[-3000:])
+                continue
             self.seen += os.read(self.end, 1 << 16).decode(errors="replace")
 
     def ended(self) -> int:
