@@ -138,7 +138,8 @@ class _Answering:
         if route is None:
             await loop._answer_nameless(request.frame, cast(MessageError, message.error))
             return
-        begin_answer((self._peer, route, ref, self._frame_type, message.error))
+        request.record = record = (self._peer, route, ref, self._frame_type, message.error)
+        begin_answer(record)
         request.task = asyncio.current_task()
         try:
             if request.reason is not None:  # before it began

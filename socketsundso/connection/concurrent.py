@@ -63,8 +63,8 @@ class Concurrent(Serial):
     """The loop of one connection."""
 
     __slots__ = (
-        "_active", "_backlog", "_batches", "_calls", "_context", "_groups", "_handled", "_heard", "_is_answered",
-        "_is_waiting", "_listens", "_running", "_streams", "_tasks", "_turn",
+        "_active", "_backlog", "_batches", "_calls", "_context", "_entered", "_groups", "_handled", "_heard",
+        "_is_answered", "_is_waiting", "_listens", "_running", "_streams", "_tasks", "_turn",
     )  # fmt: skip
 
     endpoint: Any
@@ -116,7 +116,8 @@ class Concurrent(Serial):
         """
         loop: Any = self._converse()
         self._context = copy_context()  # as it was after `on_connect`: no handler ever runs in it
-        run = self._context.copy().run
+        self._entered = self._context.copy()
+        run = self._entered.run
         send = step = loop.send
         value: Any = None
         while True:
@@ -128,7 +129,8 @@ class Concurrent(Serial):
             finally:
                 value = None
             if waits_for is _CHANGED:
-                run, step = self._context.copy().run, send
+                self._entered = self._context.copy()
+                run, step = self._entered.run, send
                 continue
             if self._handled is not None and not self._is_waiting:
                 self._begin_turn()
@@ -257,7 +259,8 @@ class Concurrent(Serial):
     async def _handle(self, request: Request, message: Call) -> None:
         """Call the handler of a request that does not take turns, and answer."""
         route, ref, frame = message.route, message.ref, request.frame
-        begin_answer((self.peer, route, ref, type(frame), None))
+        request.record = record = (self.peer, route, ref, type(frame), None)
+        begin_answer(record)
         try:
             value = message.call(self.endpoint, frame)
             if route.awaited:
@@ -375,7 +378,7 @@ class Concurrent(Serial):
         task = asyncio.current_task()  # that of the handler, whose dependencies are torn down behind its answer
         request = next((each for each in self._running if each.task is task), None)
         if (batch := collecting.get()) is not None:
-            batch.settle()
+            batch.settle(answering(self.peer))
         elif request is not None:
             self._end(request)
             if request.reason == "answered":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Literal, NamedTuple
 
 from starlette.types import Message
@@ -53,6 +53,11 @@ def answering(peer: Peer) -> Answering | None:
 def being_answered() -> Answering | None:
     """What the running code answers, whoever that is to."""
     return _answering.get()
+
+
+def answered_in(context: Context) -> Answering | None:
+    """What the code that runs in this context answers."""
+    return context.get(_answering)
 
 
 _valid: ContextVar[Any] = ContextVar("socketsundso_valid", default=None)  # what an overridden `respond` was given
@@ -113,8 +118,10 @@ class Collected(list[bytes]):
     request: Any = None
     limit: asyncio.Timeout | None = None
 
-    def settle(self) -> None:
-        """The one whose turn it is has answered, though it goes on: nothing stops it any more."""
+    def settle(self, record: Answering | None) -> None:
+        """Who answers this, if it is whose turn it is, has answered, though it goes on: nothing stops it any more."""
+        if self.request is None or self.request.record is not record:
+            return
         self.request.release()
         if self.limit is not None and not self.limit.expired():
             self.limit.reschedule(None)

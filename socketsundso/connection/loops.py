@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from socketsundso.connection.concurrent import Concurrent
-from socketsundso.connection.current import answering, collecting, respond_with_valid
+from socketsundso.connection.current import answered_in, answering, collecting, respond_with_valid
 from socketsundso.connection.lines import about
 from socketsundso.connection.serial import ANSWERS, ENDS, Serial, logger, only
 from socketsundso.messages import Definition, Ref, Route
@@ -153,13 +153,15 @@ class RequestsConcurrent(_Requests, Concurrent):
 
     def note_answer(self, record: Any) -> None:
         super().note_answer(record)
-        if (ref := record[2]) is None:
+        ref, wrong = record[2], record[4]
+        if ref is None or wrong is not None:  # one that is refused may have the `id` of another
             return
         if (batch := collecting.get()) is not None:
-            batch.settle()
+            batch.settle(record)
         elif (request := self._active.get(ref)) is not None:
-            self._settle(request)
-        elif self._handled is not None and self._handled.ref == ref:
+            if request.record is record:  # and not one that had this `id` before, and answers late
+                self._settle(request)
+        elif self._handled is not None and answered_in(self._entered) is record:
             self._settle_turn()
 
     async def _send(self, body: bytes, ref: Ref) -> None:

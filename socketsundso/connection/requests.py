@@ -76,6 +76,7 @@ class Request:
     key: object = None  # equal ones of an event run one at a time
     begins: asyncio.Future[None] | None = None  # of one that waits for its turn, and is called out by its batch
     upload: Upload | None = None  # the items that follow it
+    record: Any = None  # what its handler finds that it answers
     over = False  # its last frame is being sent: nothing stops it any more
 
     def __init__(self, message: Call, frame: Frame, key: object = None) -> None:

@@ -34,6 +34,9 @@ UNDECODABLE = (Exception,)
 """What the fast path may raise for a frame that it does not take: what msgspec raises, and whatever a Struct's
 `__post_init__` or a default's factory does. The judge decides then."""
 
+_NOTIFICATIONS = ("cancel", "item", "complete", "reply")
+"""Routes of what is about another message: in an envelope that answers requests, these are none."""
+
 _NO_TEXTS: Mapping[str, Any] = MappingProxyType({})
 _PADDING_TAG = "\x00"
 _MAX_GIVEN = 128  # characters of an unknown event's name that are echoed
@@ -84,7 +87,8 @@ class Decoder:
         while tag in self.routes:
             tag += _PADDING_TAG
         padding = self.framing.padding(tag, {"call": _refuse, "route": None, "ref": None})
-        structs = tuple(route.struct for route in self.routes.values())
+        answers_apart = self.framing.response is not None and "reply" in self.routes  # by a Struct of their own
+        structs = tuple(each.struct for name, each in self.routes.items() if not (answers_apart and name == "reply"))
         self.decode = self.framing.codec.decoder(Union[(padding, *structs)], by_pydantic)
         if (response := self.framing.response) is not None and "reply" in self.routes:
             self.decode = functools.partial(_decode_either, self.decode, self._responses(response))
@@ -144,7 +148,15 @@ class Decoder:
             check_syntax(text)
         except MalformedFrame as exc:
             raise MessageError("parse_error", [_detail("json_invalid", [], f"Invalid JSON: {exc}")]) from None
-        found = self._envelope(text)
+        try:
+            found = self._envelope(text)
+        except MessageError:
+            if self.framing.is_answer(text):
+                raise MessageError("unexpected_answer", []) from None
+            raise
+        if found.route.apart in _NOTIFICATIONS and found.ref is not None:
+            what = f"{found.route.event!r} is a notification, which has none"
+            raise MalformedMessage([_detail("extra_forbidden", [self.framing.ref_place], what)], found.ref)
         try:
             return Unread(found.route, found.ref, self.framing.named(text, found.route.keys))
         except Misshapen as exc:

@@ -146,6 +146,10 @@ class Framing(ABC):
         """A request whose fields may come without names, with them. Raises `Misshapen` for what has none."""
         return text
 
+    def is_answer(self, text: str) -> bool:
+        """Is it an answer by its shape, which nothing is to answer?"""
+        return False
+
     def requests(self, text: str) -> list[Raw] | None:
         """Those of a frame that has several, None for one that has not. Raises `Misshapen` for how many they are."""
         return None

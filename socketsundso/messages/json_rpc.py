@@ -125,8 +125,13 @@ class JsonRpcFraming(NestedFraming):
         data = data_field(event, [*fields, ("ref", _ID, msgspec.field())], closed, needed=True, name="params")
         return msgspec.defstruct(
             f"Message_{identifier(event)}",
-            [data.field, (*_VERSION, msgspec.field())],
-            namespace={**namespace, "Data": data.struct, "ref": property(operator.attrgetter("data.ref"))},
+            [data.field, (*_VERSION, msgspec.field()), ("id", Raw | UnsetType, UNSET)],
+            namespace={
+                **namespace,
+                "Data": data.struct,
+                "ref": property(operator.attrgetter("data.ref")),
+                "__post_init__": _check_following,
+            },
             tag_field="method",
             tag=event,
             kw_only=True,
@@ -178,11 +183,19 @@ class JsonRpcFraming(NestedFraming):
             ("ref", _ID, msgspec.field(name="id")),
             ("answer", optional, msgspec.field(name="result", default=UNSET)),
             ("failure", optional, msgspec.field(name="error", default=UNSET)),
+            ("method", optional, UNSET),
             (*_VERSION, msgspec.field()),
         ]
         names = {**namespace, "refusal": property(_refusal), "__post_init__": _check_response}
-        closed: Any = {"forbid_unknown_fields": True}  # what has a `method` is a request
-        return msgspec.defstruct("Response", fields, namespace=names, kw_only=True, gc=False, eq=False, **closed)
+        return msgspec.defstruct("Response", fields, namespace=names, kw_only=True, gc=False, eq=False)
+
+    def is_answer(self, text: str) -> bool:
+        """Has it a result or an error, and no method? Whatever is wrong with it, two peers that answer it never end."""
+        try:
+            keys = msgspec.json.decode(text, type=dict[str, Raw]).keys()
+        except UNREADABLE:
+            return False
+        return "method" not in keys and not keys.isdisjoint(("result", "error"))
 
     def requests(self, text: str) -> list[Raw] | None:
         """Those of a batch, None for what is none. Raises `Misshapen` for an empty one, and for one of too many."""
@@ -278,7 +291,14 @@ def _told(code: str) -> tuple[int, str]:
     return _CODES.get(code, _SERVER_ERROR)
 
 
+def _check_following(message: Any) -> None:
+    if message.id is not UNSET:
+        raise ValueError("a request, which is to be answered")
+
+
 def _check_response(response: Any) -> None:
+    if response.method is not UNSET:
+        raise ValueError("a request")
     if response.answer is UNSET and response.failure is UNSET:
         raise ValueError("neither a result nor an error")
 

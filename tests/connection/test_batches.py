@@ -398,6 +398,53 @@ def test_who_has_answered_apart_goes_on(log: Log) -> None:
     assert log[-1] == "apart stopped"
 
 
+@pytest.mark.parametrize("method", ["hold", "hold_apart"])
+@pytest.mark.usefixtures("any_protocol")
+def test_who_has_its_id_refused_takes_no_answer_from_another(method: str, log: Log) -> None:
+    """Nor does one that answers late, behind its own end: the request that has this `id` now is answered as ever."""
+
+    class Holding(Waiting):
+        async def _hold(self) -> int:
+            LOG.append("held")
+            await LOG.has("go on")
+            return 1
+
+        @event
+        async def hold(self) -> int:
+            return await self._hold()
+
+        @event(concurrent=True)
+        async def hold_apart(self) -> int:
+            return await self._hold()
+
+        async def _answer_late(self) -> None:
+            await LOG.has("held")
+            await self.respond(0)
+            LOG.append("late")
+
+        @event
+        async def leave_behind(self) -> None:
+            self.spawn(self._answer_late())
+
+        @event(concurrent=True)
+        async def leave_behind_apart(self) -> None:
+            self.spawn(self._answer_late())
+
+    async def talk(peer: Peer) -> None:
+        for before in ("leave_behind", "leave_behind_apart"):
+            log.clear()
+            assert await peer.ask(request(before)) == result(None)
+            await peer.send(request(method))
+            await log.has("late")
+            assert await peer.hear() == result(0)  # which JSON-RPC does not permit, and nobody could take back
+            answer = await peer.ask(request("wait"))
+            assert answer["error"]["data"]["code"] == "ref_in_use"
+            log.append("go on")
+            assert await peer.hear() == result(1)
+
+    served(talk, Holding)
+
+
 # ---- the end
 
 

@@ -286,17 +286,68 @@ def test_what_is_no_request_is_answered(converses: bool) -> None:
 
 
 def test_an_answer_to_nothing() -> None:
-    """Is no request of an endpoint that asks nothing; of one that does, it is late, and passed over."""
+    """Is passed over, late or nobody's, valid or not: two peers that answer each other's answers never end."""
 
     async def talk(peer: Peer) -> None:
-        assert told(await peer.ask(result(True, 7))) == (REQUEST, 7)
-
-    async def talk_late(peer: Peer) -> None:
-        await peer.send(result(True, "s:7"))
-        assert await peer.ask(request("note")) == result(None)
+        refusal = {"code": -32700, "message": "what was that?"}
+        for answer in (
+            result(True, "s:7"),
+            result(True, 7) | {"took_ms": 3},
+            {"jsonrpc": "2.0", "id": 7, "error": refusal},
+            {"jsonrpc": "2.0", "id": None, "error": refusal},
+            {"jsonrpc": "2.0", "id": 1.5, "error": refusal, "result": 1},
+            {"result": None, "error": None, "id": 7},
+        ):
+            await peer.send(answer)
+            assert await peer.ask(request("note")) == result(None), answer
+            assert await peer.ask([answer, request("note", id_=2)]) == [result(None, 2)], answer
+            assert told(await peer.ask({"method": 5, "jsonrpc": "2.0"} | answer))[0] == REQUEST
 
     served(talk)
-    served(talk_late, Conversing)
+    served(talk, Conversing)
+
+
+def test_answers_to_nothing_count() -> None:
+    """A rate limit sees them."""
+
+    class Limited(Api):
+        rate_limit = RateLimit(2, per_s=3600)
+
+    async def talk(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.send(result(True, 7))
+        assert (await peer.ask(request("note")))["error"]["data"]["code"] == "rate_limited"
+
+    served(talk, Limited)
+
+
+def test_an_answer_may_have_other_keys() -> None:
+    """As requests may: those of tracing, and of libraries that tell how long it took."""
+
+    async def talk(peer: Peer) -> None:
+        asked = await peer.ask(request("ask"))
+        assert await peer.ask(result(True, asked["id"]) | {"took_ms": 3, "traceparent": "00-1-1-01"}) == result(True)
+
+    served(talk, Conversing)
+
+
+@pytest.mark.parametrize("method", ["cancel", "item", "complete", "reply"])
+def test_what_is_about_a_request_is_no_request(method: str) -> None:
+    """With an `id` it would have to be answered: it is, and does nothing."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.send(request("wait", id_="w"))
+        for params in ({"ref": "w"}, {"ref": "w", "item": 1}, {"ref": "w", "answer": 1}, {}, None, []):
+            for id_ in (5, "w"):
+                answer = await peer.ask(request(method, params, id_))
+                assert told(answer) == (REQUEST, id_), params
+                assert answer["error"]["data"]["errors"][0]["loc"] == ["id"]
+            assert [told(each) for each in await peer.ask([request(method, params, 5)])] == [(REQUEST, 5)]
+        assert await peer.ask(request("note")) == result(None)
+        answer = await peer.ask(notification("cancel", {"ref": "w"}))
+        assert answer["error"]["data"]["code"] == "cancelled"
+
+    served(talk, Conversing)
 
 
 def test_errors_of_applications() -> None:
