@@ -122,7 +122,7 @@ WINGS = {
     "top": [{"snapshot", "words"}, {"figures"}, {"view"}, {"screen"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "operations": [
-        {"settings", "draining", "admin"},
+        {"settings", "draining", "admin", "sockets"},
         {"admission", "lines"},
         {"front", "reporting"},
         {"serving"},

@@ -10,6 +10,7 @@ any of uvicorn's protocols. One module per question:
     draining    who is told 1012, and when, while a worker ends
     serving     one worker
     workers     the parent process of several
+    sockets     whose the path of `--uds` is
     admin       the Unix socket at which is told what they do
     reporting   what one worker tells
     lines       between the parent and its workers, who tell it
@@ -19,9 +20,10 @@ from socketsundso.operations.admin import PATH, Unusable, path_of, require_vacan
 from socketsundso.operations.admission import tells_memory
 from socketsundso.operations.serving import STARTUP_FAILURE, Server
 from socketsundso.operations.settings import DRAIN_S, Settings
+from socketsundso.operations.sockets import remove_abandoned
 from socketsundso.operations.workers import Supervisor
 
 __all__ = [
-    "DRAIN_S", "PATH", "STARTUP_FAILURE", "Server", "Settings", "Supervisor", "Unusable", "path_of", "require_vacant",
-    "tells_memory",
+    "DRAIN_S", "PATH", "STARTUP_FAILURE", "Server", "Settings", "Supervisor", "Unusable", "path_of", "remove_abandoned",
+    "require_vacant", "tells_memory",
 ]  # fmt: skip

@@ -7,11 +7,14 @@ that is let in gets the application's own coroutine: nothing of this stays aroun
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import logging
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
 from socketsundso.operations.admission import Admission, Refusal, retry_after_s
+
+logger = logging.getLogger("uvicorn.error")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -22,8 +25,11 @@ LIVE = "/live"
 class Front:
     """An ASGI application around `app`. `draining` and `refusing` are set once, in this order, when the worker ends."""
 
-    def __init__(self, app: Any, admission: Admission, health: str | None, root_path: str) -> None:
-        self._app, self._admission = app, admission
+    def __init__(
+        self, app: Any, admission: Admission, health: str | None, root_path: str, is_full: Callable[[], bool]
+    ) -> None:
+        """`is_full` says whether `--limit-concurrency` is reached: for requests of HTTP, but for probes."""
+        self._app, self._admission, self._is_full = app, admission, is_full
         self._ready = root_path + health if health is not None else None
         self._live = root_path + health + LIVE if health is not None else None
         self.draining = False  # others are to be asked
@@ -43,6 +49,9 @@ class Front:
                 return answer(send, HTTPStatus.OK, "live")
             if self.draining:
                 send = _last(send)
+            if self._is_full():
+                logger.warning("Exceeded concurrency limit.")
+                return answer(_last(send), HTTPStatus.SERVICE_UNAVAILABLE, "too many requests under way")
         application: Awaitable[None] = self._app(scope, receive, send)
         return application
 

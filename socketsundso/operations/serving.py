@@ -6,6 +6,8 @@ backlog of whoever holds the socket; those who are connected are told by and by 
 that, and whoever is left is told at once; one that comes right behind the first was sent to the whole group of
 processes, the parent included, which passes it on. SIGINT, which is Ctrl-C, tells everybody at once from the beginning,
 and the second one waits for nobody. What follows is uvicorn's own shutdown, bounded by `--timeout-graceful-shutdown`.
+SIGHUP, unless it is ignored, is another SIGTERM: a server without workers cannot restart itself, and the system would
+end it without a word to anybody. A signal while the application still starts cancels its lifespan.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import math
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from random import Random
 from time import monotonic
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -31,10 +35,13 @@ from socketsundso.operations.draining import Drain, drain
 from socketsundso.operations.front import Front
 from socketsundso.operations.reporting import Reports, Watch, reporting
 from socketsundso.operations.settings import Settings
+from socketsundso.operations.sockets import BoundPath
 
 logger = logging.getLogger("uvicorn.error")
 
 STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
+Phase = Literal["starting", "serving", "draining"]
+TICK_S = 0.1  # uvicorn's
 TICKS = 2  # of uvicorn's, ten a second, between two looks at what waits and how much memory there is
 SAME_S = 2.0
 """Within so much time a second SIGTERM is the same as the first."""
@@ -60,15 +67,62 @@ class Server(uvicorn.Server):
         self._front: Front | None = None  # from startup on
         self._told_at = math.inf  # when the first signal to end came
         self._hurry = asyncio.Event()  # nobody is to be waited for any more
+        self._loop: asyncio.AbstractEventLoop | None = None  # from startup on
+        self._limit_concurrency: int | None = None  # from startup on
+        self._path = BoundPath(None)  # from startup on, where it listens at one
+
+    @property
+    def phase(self) -> Phase:
+        """For other threads, too: whether it has come to accept connections, and whether it still does."""
+        if self._front is not None and self._front.draining:
+            return "draining"
+        return "serving" if self.started else "starting"
+
+    def hurry(self) -> None:
+        """From another thread: wait for nobody, now or when it is to end."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._hurry.set)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            in_main_thread = threading.current_thread() is threading.main_thread()
+            if not in_main_thread or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
+                yield
+                return
+            signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._front = _stand_before(self.config, self._settings, self._admission)
+        self._loop = asyncio.get_running_loop()
+        self._front = _stand_before(self.config, self._settings, self._admission, self._is_full)
+        # uvicorn's protocols would answer probes with 503, too
+        self._limit_concurrency, self.config.limit_concurrency = self.config.limit_concurrency, None
         await self._begin_to_report()
         try:
-            await super().startup(sockets)
+            if await self._application_starts():
+                await super().startup(sockets)
+                self._path = BoundPath(self.config.uds)
+            else:
+                await self._stop_to_report()
         except BaseException:
             await self._stop_to_report()
             raise
+
+    async def _application_starts(self) -> bool:
+        """False: it has not come to an end of that when a signal came, which uvicorn hears only afterwards."""
+        starting = asyncio.create_task(self.lifespan.startup())
+        while not (await asyncio.wait({starting}, timeout=TICK_S))[0]:
+            if self.should_exit:
+                logger.info("The application has not started yet: cancelled")
+                starting.cancel()
+                return False
+        starting.result()
+        self.lifespan.startup = _already  # uvicorn is to go on behind it
+        return True
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS == 0:
@@ -80,6 +134,8 @@ class Server(uvicorn.Server):
             await self._shut_down(sockets)
         finally:
             await self._stop_to_report()
+            if not self._path.is_ours():
+                self.config.uds = None  # uvicorn would remove it
 
     async def _shut_down(self, sockets: list[socket.socket] | None) -> None:
         front = cast(Front, self._front)
@@ -91,6 +147,11 @@ class Server(uvicorn.Server):
             await self._drain()
         front.refusing = True
         await super().shutdown(sockets)
+
+    def _is_full(self) -> bool:
+        """As uvicorn counts for `--limit-concurrency`; the request itself is a connection, and a task by now."""
+        most, state = self._limit_concurrency, self.server_state
+        return most is not None and (len(state.connections) >= most or len(state.tasks) > most)
 
     # ---- who watches
 
@@ -110,9 +171,7 @@ class Server(uvicorn.Server):
             await self._reporting.aclose()
 
     def _described(self) -> dict[str, Any]:
-        draining = self._front is not None and self._front.draining
-        state = "draining" if draining else "serving" if self.started else "starting"
-        return {"state": state, "websockets": len(self._websockets)}
+        return {"state": self.phase, "websockets": len(self._websockets)}
 
     # ---- how it ends
 
@@ -152,11 +211,17 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _stand_before(config: uvicorn.Config, settings: Settings, admission: Admission) -> Front:
+async def _already() -> None:
+    """It has been done."""
+
+
+def _stand_before(
+    config: uvicorn.Config, settings: Settings, admission: Admission, is_full: Callable[[], bool]
+) -> Front:
     """Put a `Front` before the application, behind who finds out for which client a proxy speaks."""
     outermost: Any = config.loaded_app
     proxied = isinstance(outermost, ProxyHeadersMiddleware)
-    front = Front(outermost.app if proxied else outermost, admission, settings.health, config.root_path)
+    front = Front(outermost.app if proxied else outermost, admission, settings.health, config.root_path, is_full)
     if proxied:
         outermost.app = front
     else:

@@ -6,8 +6,12 @@ serve, the old ones stop to accept and drain, all at the same time: who is told 
 one of the new workers does not come to serve, all of them are ended and the old ones stay. At no time do fewer workers
 accept than there are to be; for as long as a drain takes there are twice as many processes.
 
-SIGTERM ends all workers, which drain; a second signal is passed on to them. A worker that outlives all its bounds,
-since a thread of the application hangs, is killed.
+A worker that ends, or begins to end by itself (`--limit-max-requests`, a signal of its own), gets a successor at once.
+One that does not answer any more is killed; one that has not served yet may take its time, since whoever imports much
+on a busy machine is silent for long. Where a successor cannot start, those who serve go on, and it is tried again.
+
+SIGTERM ends all workers, which drain; SIGINT ends them at once; a second signal is passed on to them. A worker that
+outlives all its bounds, since a thread of the application hangs, is killed. Workers whose parent is gone drain and end.
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ import contextlib
 import inspect
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -30,8 +36,9 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 from socketsundso.operations.admin import Listening, Unusable
 from socketsundso.operations.lines import Known, Line, Switchboard
 from socketsundso.operations.reporting import Watch
-from socketsundso.operations.serving import STARTUP_FAILURE, Server
+from socketsundso.operations.serving import STARTUP_FAILURE, Phase, Server
 from socketsundso.operations.settings import Settings
+from socketsundso.operations.sockets import BoundPath
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -39,6 +46,10 @@ READY_S = 60.0
 """How long new workers may take until they serve, or `--timeout-worker-healthcheck` if that is longer."""
 OVERDUE_S = 15.0
 """How long a worker may live on when its drain and its shutdown should be over."""
+RETRY_S = 5.0
+"""How long it takes until a worker is started again in the place of one that could not."""
+
+_PING, _HURRY = b"ping", b"hurry"
 
 _TAKES_TARGET = "target" in inspect.signature(Process).parameters
 
@@ -53,7 +64,8 @@ class Worker(Process):
         own_target: Any = {"target": self._serve} if _TAKES_TARGET else {}
         super().__init__(config=config, sockets=sockets, **own_target)
         self.config, self._settings, self._watch = config, settings, watch
-        self._is_serving = False
+        self._phase: Phase = "starting"  # as of its latest answer
+        self._asked = False  # and has not answered yet
         self.line: Line | None = None  # to ask what it does
         self._its_end: socket.socket | None = None
         if watch is not None:
@@ -70,6 +82,8 @@ class Worker(Process):
             self._its_end.close()  # else nobody would notice that it has ended
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent's, also where all processes get it
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         self._server = Server(
             self.config, self._settings, self._watch, self._its_end
         )  # before there is a thread that asks whether it serves
@@ -79,20 +93,47 @@ class Worker(Process):
         cast(Server, self._server).run(sockets)
 
     def pong(self) -> None:
-        self.child_conn.recv()
-        self.child_conn.send(cast(Server, self._server).started)
+        server = cast(Server, self._server)
+        if self.child_conn.recv() == _HURRY:
+            server.hurry()
+        else:
+            self.child_conn.send(server.phase)
 
     def is_serving(self) -> bool:
-        """Whether it accepts connections, as far as it has answered by now; asks anew."""
+        """Whether it has come to accept connections, as far as it has answered by now; asks anew."""
+        self._ask()
+        return self._phase != "starting"
+
+    def is_draining(self) -> bool:
+        """Whether it has begun to end, as far as it has answered by now; asks anew."""
+        self._ask()
+        return self._phase == "draining"
+
+    def _ask(self) -> None:
         with contextlib.suppress(OSError, EOFError):
-            self.parent_conn.send(b"ping")
             while self.parent_conn.poll():
-                self._is_serving |= self.parent_conn.recv()
-        return self._is_serving
+                self._phase, self._asked = self.parent_conn.recv(), False
+            if not self._asked:  # who is silent for long is not to find a full pipe, nor is the parent to wait for it
+                self.parent_conn.send(_PING)
+                self._asked = True
+
+    def hurry(self) -> None:
+        """Let it wait for nobody when it is told to end."""
+        with contextlib.suppress(OSError):
+            self.parent_conn.send(_HURRY)
+
+
+def _end_with_parent() -> None:
+    """Nobody else would end this worker, and it would keep the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        logger.error("The parent process is gone: this worker ends.")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's, with workers of ours. Ends, and says so by its status, when a worker cannot start."""
+    """uvicorn's, with workers of ours. Ends, and says so by its status, when no worker can start."""
 
     processes: list[Worker]  # type: ignore[assignment]  # uvicorn has its own in there
 
@@ -103,15 +144,18 @@ class Supervisor(Multiprocess):
         self._coming: list[Worker] = []  # new ones, until all of them serve
         self._given_up_at = 0.0  # unless they serve by then
         self._leaving: dict[Worker, float] = {}  # and when they are killed
+        self._retry_at = -math.inf  # nobody is started before, since the last one could not
+        self._has_failed = False
+        self._hurries = False  # workers are not to drain
+        self._path = BoundPath(config.uds)
 
     def run(self) -> None:
         with self._switched():
             super().run()
-        if self._cannot_start():
+        if not self._path.is_ours():
+            self.config.uds = None  # uvicorn would remove it
+        if self._has_failed:
             sys.exit(STARTUP_FAILURE)
-
-    def _cannot_start(self) -> bool:
-        return any(worker.process.exitcode == STARTUP_FAILURE for worker in self.processes)
 
     @contextlib.contextmanager
     def _switched(self) -> Iterator[None]:
@@ -159,17 +203,34 @@ class Supervisor(Multiprocess):
             return
         self._reap()
         self._advance()
-        for index, worker in enumerate(self.processes):
-            if worker.is_alive(self._answers_within_s):
-                continue
-            worker.kill()  # it may hang
-            self._bury(worker)
-            if self._cannot_start():  # nor would the next one
-                logger.error("Child process [%s] failed to start, stopping the parent process.", worker.pid)
-                self.should_exit.set()
-                return
+        for worker in tuple(self.processes):
+            if worker.is_draining() and worker.process.is_alive():  # by itself
+                self._give_time(worker)
+                self.processes.remove(worker)
+            elif not self._is_well(worker):
+                worker.kill()  # it may hang
+                self._bury(worker)
+                self.processes.remove(worker)
+                self._note_end(worker)
+        if not self.should_exit.is_set() and time.monotonic() >= self._retry_at:
+            self.processes += self._start(self.processes_num - len(self.processes))
+
+    def _is_well(self, worker: Worker) -> bool:
+        if worker.is_serving():
+            return worker.is_alive(self._answers_within_s)
+        return worker.process.is_alive()
+
+    def _note_end(self, worker: Worker) -> None:
+        """Another one takes its place, unless it could not start either."""
+        if worker.process.exitcode != STARTUP_FAILURE:
             logger.info("Child process [%s] died", worker.pid)
-            (self.processes[index],) = self._start(1)
+        elif any(each.is_serving() for each in self.processes):
+            self._retry_at = time.monotonic() + RETRY_S
+            logger.error("Child process [%s] failed to start: another one is started in %g s", worker.pid, RETRY_S)
+        else:  # nor would the next one
+            logger.error("Child process [%s] failed to start, stopping the parent process.", worker.pid)
+            self._has_failed = True
+            self.should_exit.set()
 
     @property
     def _answers_within_s(self) -> float:
@@ -206,16 +267,28 @@ class Supervisor(Multiprocess):
     def handle_ttou(self) -> None:
         if self.processes_num > 1:
             self.processes_num -= 1
-            self._retire(self.processes.pop())
+            for worker in self.processes[self.processes_num :]:
+                self.processes.remove(worker)
+                self._retire(worker)
+
+    def handle_int(self) -> None:
+        self._hurries = True
+        super().handle_int()
 
     # ---- workers go
 
     def _retire(self, worker: Worker) -> None:
         """Let it drain and end."""
+        self._give_time(worker)
+        if self._hurries:
+            worker.hurry()
+        worker.terminate()
+
+    def _give_time(self, worker: Worker) -> None:
+        """It ends; it is killed when that takes too long."""
         shutdown_s = self.config.timeout_graceful_shutdown
         bounds_s = self._settings.drain_s + (math.inf if shutdown_s is None else shutdown_s) + OVERDUE_S
         self._leaving[worker] = time.monotonic() + bounds_s
-        worker.terminate()
 
     def _reap(self) -> None:
         for worker, killed_at in tuple(self._leaving.items()):

@@ -238,7 +238,7 @@ def test_a_server_that_has_no_responses_for_handshakes() -> None:
     """It has ASGI's close alone, which is 403 there."""
     admission = Admission(Settings(max_connections=1))
     admission.enter(HERE)
-    refusing = talk(Front(echo, admission, None, ""), client=THERE, extensions={})
+    refusing = talk(Front(echo, admission, None, "", lambda: False), client=THERE, extensions={})
     assert refusing.sent == [{"type": "websocket.close", "code": 1013, "reason": "too many connections"}]
 
 

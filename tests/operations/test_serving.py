@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from pydantic import BaseModel
 
 from socketsundso import Endpoint, event
-from socketsundso.operations import serving
-from tests.operations.worker import GET, ask, hear, say, working
+from socketsundso.operations import Server, Settings, serving
+from tests.operations.worker import GET, Worker, ask, hear, say, working
 from tests.server.serving import Peer, both_loops, echo, peer, request, run, until
 
 
@@ -306,6 +308,87 @@ def test_readiness() -> None:
             assert await ask(probe, "/healthz") == (503, "draining\n")
             assert (probe.headers["connection"], probe.headers["cache-control"]) == ("close", "no-store")
             assert await ask(living, "/healthz/live") == (200, "live\n")
+
+    run(main())
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_probes_are_not_bounded(http: str) -> None:
+    """`--limit-concurrency`, which counts WebSockets too, refuses requests, and no orchestrator kills the worker."""
+
+    async def main() -> None:
+        async with (
+            working(hello, settings={"health": "/healthz"}, http=http, limit_concurrency=4) as served,
+            peer(served),
+            peer(served),
+            peer(served, b"") as probe,
+        ):
+            assert await ask(probe) == (200, "hello")
+            async with peer(served) as another:
+                assert await ask(probe, "/healthz") == (200, "ready\n")
+                assert await ask(probe, "/healthz/live") == (200, "live\n")
+                assert await ask(probe) == (503, "too many requests under way\n")
+                assert probe.headers["connection"] == "close"
+                await another.leave()
+
+    run(main())
+
+
+def test_a_worker_whose_application_does_not_come_to_start_ends() -> None:
+    """A signal is heard before the lifespan has begun, which is cancelled (Kludex/uvicorn#1301, #2751)."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        worker = Worker(uvicorn.Config(app, log_config=None, port=0), Settings())
+        serving = asyncio.create_task(worker.serve())
+        await begun.wait()
+        assert worker.phase == "starting"
+        worker.handle_exit(signal.SIGTERM, None)
+        await serving
+        assert not worker.started
+
+    asyncio.run(main())
+    assert ended.is_set()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs the signals of POSIX")
+def test_sighup_to_a_server_without_workers_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system would end it without a word; who ignores it (`nohup`) goes on to."""
+    server = Server(uvicorn.Config(echo, log_config=None), Settings())
+    before = signal.getsignal(signal.SIGHUP)
+    with server.capture_signals():
+        signal.raise_signal(signal.SIGHUP)
+        assert (server.should_exit, server.force_exit) == (True, False)
+        server._captured_signals.clear()  # it would be raised again, for the shell to see
+    assert signal.getsignal(signal.SIGHUP) == before
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with server.capture_signals():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_socket_that_is_another_servers_by_now_stays(tmp_path: Path) -> None:
+    """Who drains behind the one that has taken its place at `--uds` does not remove what that one listens at."""
+    path = str(tmp_path / "s")
+
+    async def main() -> None:
+        async with working(hello, uds=path) as first:
+            async with working(hello, uds=path) as second:
+                await first.ends()
+                await until(lambda: not first.server.servers[0].is_serving())
+                assert second.server.config.uds == path
+                first.server.handle_exit(signal.SIGINT, None)
+                await until(lambda: first.server.config.uds is None)
+            assert second.server.config.uds == path
 
     run(main())
 

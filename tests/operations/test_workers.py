@@ -26,6 +26,7 @@ class Worker:
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], settings: Settings, watch: None) -> None:
         self.pid = len(Worker.made) + 1
         self.serves = self.answers = True
+        self.drains = False
         self.told: list[str] = []
         self.process = SimpleNamespace(is_alive=lambda: self.exitcode is None, join=lambda: None, exitcode=None)
         Worker.made.append(self)
@@ -43,8 +44,14 @@ class Worker:
     def is_serving(self) -> bool:
         return self.serves
 
+    def is_draining(self) -> bool:
+        return self.drains
+
     def is_alive(self, timeout: float) -> bool:
         return self.exitcode is None and self.answers
+
+    def hurry(self) -> None:
+        self.told.append("hurry")
 
     def terminate(self) -> None:
         self.told.append("terminate")
@@ -163,13 +170,54 @@ def test_a_worker_that_died_is_replaced(parent: Supervisor) -> None:
 
 
 def test_a_worker_that_cannot_start_ends_all(parent: Supervisor) -> None:
-    """The next one could not either: the parent ends, and says so by its status."""
-    Worker.made[1].ends(STARTUP_FAILURE)
+    """Where none serves the next one could not either: the parent ends, and says so by its status."""
+    first, second = Worker.made
+    first.serves = second.serves = False
+    second.ends(STARTUP_FAILURE)
     parent.keep_subprocess_alive()
     assert parent.should_exit.is_set()
     assert len(Worker.made) == 2
     parent.keep_subprocess_alive()
     assert len(Worker.made) == 2
+
+
+def test_where_others_serve_a_worker_that_cannot_start_ends_nobody(parent: Supervisor, clock: Clock) -> None:
+    """The code on the disk is broken, and a worker dies: the other one goes on, and it is tried again by and by."""
+    Worker.made[1].ends(STARTUP_FAILURE)
+    parent.keep_subprocess_alive()
+    assert (parent.should_exit.is_set(), pids(parent)) == (False, [1])
+    clock.now += workers.RETRY_S
+    parent.keep_subprocess_alive()
+    assert pids(parent) == [1, 3]
+
+
+def test_a_worker_that_has_not_served_yet_is_not_asked_to_answer(parent: Supervisor) -> None:
+    """Who imports much on a busy machine is silent for longer than those who serve may be (Kludex/uvicorn#2506)."""
+    slow = Worker.made[1]
+    slow.serves = slow.answers = False
+    parent.keep_subprocess_alive()
+    assert (slow.told, pids(parent)) == (["start"], [1, 2])
+    slow.serves = True
+    parent.keep_subprocess_alive()
+    assert slow.told == ["start", "kill"]
+
+
+def test_who_drains_by_itself_has_a_successor_at_once(parent: Supervisor, clock: Clock) -> None:
+    """After `--limit-max-requests`, or a signal of its own, it accepts nobody any more; its bounds hold as ever."""
+    first, second = Worker.made
+    first.drains = True
+    parent.keep_subprocess_alive()
+    assert (first.told, pids(parent)) == (["start"], [2, 3])
+    clock.now += 20 + workers.OVERDUE_S + 1
+    parent.keep_subprocess_alive()
+    assert first.told == ["start", "kill"]
+
+
+def test_sigint_to_the_parent_alone_ends_the_workers_at_once(parent: Supervisor) -> None:
+    """They are to tell everybody, instead of draining; SIGTERM lets them drain."""
+    parent.handle_int()
+    parent.terminate_all()
+    assert [worker.told for worker in Worker.made] == [["start", "hurry", "terminate"]] * 2
 
 
 def test_the_number_of_workers_changes(parent: Supervisor) -> None:
@@ -237,14 +285,23 @@ def test_the_parent_waits_until_all_have_ended(parent: Supervisor, clock: Clock)
 
 def test_a_worker_says_when_it_serves() -> None:
     """It is asked over its pipe, and answers by and by; what it has not answered yet is no."""
+    told: list[str] = []
     worker = RealWorker(uvicorn.Config("app", log_config=None), [], Settings())
     assert not worker.is_serving()
-    worker._server = SimpleNamespace(started=False)  # type: ignore[assignment]  # that of its own process
+    worker._server = SimpleNamespace(phase="starting", hurry=lambda: told.append("hurry"))  # type: ignore[assignment]  # that of its own process
     worker.pong()
     assert not worker.is_serving()
-    worker._server.started = True
+    worker._server.phase = "serving"
     worker.pong()
     assert worker.is_serving()
+    assert not worker.is_draining()
+    worker._server.phase = "draining"
+    worker.pong()
+    assert worker.is_draining()
+    worker.pong()
+    worker.hurry()
+    worker.pong()
+    assert told == ["hurry"]
     worker.parent_conn.close()
     assert worker.is_serving()  # it did
     worker.child_conn.close()
