@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import ipaddress
 import math
 import os
 import re
@@ -27,6 +28,7 @@ from typing import Any, cast
 
 import click
 import h11
+import uvicorn
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import WebSocketRoute
@@ -54,6 +56,7 @@ from socketsundso.operations import (
     Supervisor,
     Unusable,
     path_of,
+    remove_abandoned,
     require_vacant,
     tells_memory,
 )
@@ -126,11 +129,12 @@ def _run(app: str, environment: dict[str, str | None], settings: Settings, optio
     os.environ[APP_VARIABLE] = app
     os.environ[FACTORY_VARIABLE] = "1" if options["factory"] else ""
     os.environ[INTERFACE_VARIABLE] = options["interface"]
-    if options["env_file"]:
-        _load_environment(options["env_file"])
     _check_deflate_min()
+    options["forwarded_allow_ips"] = _checked_proxies(options["forwarded_allow_ips"])
     if options["workers"] is None:
         _check_concurrency()
+    if isinstance(options["log_config"], str):
+        _check_log_config(options)
     with _blaming("backplane"):
         open_url(default_url())
     if not options["reload"]:  # under --reload a mistake in the application is corrected while it runs
@@ -140,6 +144,9 @@ def _run(app: str, environment: dict[str, str | None], settings: Settings, optio
     if not options.get("http2"):
         options["http"] = _http_protocol(options["http"])
     _warn_of_lone_workers(options)
+    if options["uds"] is not None and (options["reload"] or _workers(options) > 1):
+        with _blaming("uds"):  # uvicorn does so for a single worker only
+            remove_abandoned(options["uds"])
     serve = cast(Any, uvicorn_command.callback)
     with _served_by_ours(settings):
         serve(app="socketsundso.cli:load_app", **(options | {"factory": True}))
@@ -180,6 +187,8 @@ def _check(options: dict[str, Any]) -> None:
     """Say in one line what uvicorn would answer with a traceback."""
     if not 0 <= options["port"] <= 65535:  # uvloop would serve on the rest of a division by 65536
         raise _wrong("port", f"{options['port']} is not a port: use 0 to 65535")
+    if options["root_path"] and not options["root_path"].startswith("/"):  # uvicorn puts it before each path
+        raise _wrong("root_path", f"{options['root_path']!r} is no path: it begins with /")
     options["headers"] = [_checked_header(header) for header in options["headers"]]
     if options["uds"] is not None:
         _check_socket_path(options["uds"])
@@ -227,13 +236,46 @@ def _check_deflate_min() -> None:
 
 def _check_concurrency() -> None:
     given = os.environ.get("WEB_CONCURRENCY")
-    if given is not None and not given.strip().isdecimal():
-        raise click.UsageError(f"the environment variable WEB_CONCURRENCY is {given!r}, not a number")
+    if given and not (given.strip().isdecimal() and int(given)):
+        raise click.UsageError(f"the environment variable WEB_CONCURRENCY is {given!r}, not a number of workers")
+
+
+def _workers(options: dict[str, Any]) -> int:
+    return options["workers"] or int(os.environ.get("WEB_CONCURRENCY") or 1)
+
+
+def _checked_proxies(given: str | None) -> str:
+    """
+    Whom `--forwarded-allow-ips` names, with the forms of IPv4 addresses that a socket of both kinds shows.
+
+    uvicorn takes whatever is no address for a name, which no client has: its proxy would not be believed.
+    """
+    told = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1") if given is None else given
+    if told.strip() == "*":
+        return "*"
+    proxies = [each.strip() for each in told.split(",") if each.strip()]
+    if "*" in proxies:
+        raise _wrong("forwarded_allow_ips", f"{told!r}: * stands for all, and alone")
+    with _blaming("forwarded_allow_ips"):
+        networks = [ipaddress.ip_network(each) for each in proxies]
+    mapped = [
+        f"::ffff:{network.network_address}/{96 + network.prefixlen}" if "/" in each else f"::ffff:{each}"
+        for each, network in zip(proxies, networks, strict=True)
+        if network.version == 4
+    ]
+    return ",".join([*proxies, *mapped])
+
+
+def _check_log_config(options: dict[str, Any]) -> None:
+    """uvicorn's own way to read it, before anything else is done."""
+    try:
+        uvicorn.Config("", **{name: options[name] for name in ("log_config", "log_level", "use_colors")})
+    except Exception as exc:
+        raise _wrong("log_config", _in_a_line(exc)) from None
 
 
 def _warn_of_lone_workers(options: dict[str, Any]) -> None:
-    workers = options["workers"] or int(os.environ.get("WEB_CONCURRENCY") or 1)
-    engine = default_url()
+    workers, engine = _workers(options), default_url()
     if workers > 1 and not options["reload"] and engine.startswith("memory:"):
         click.echo(
             f"Warning: {workers} workers on {engine} do not hear each other: rooms and hubs that name no engine of "
@@ -317,8 +359,10 @@ def _check_tls(options: dict[str, Any]) -> None:
             raise _wrong("ssl_certfile", f"cannot use {certificate} with {key or 'its own key'}: {exc}") from None
 
 
-def _load_environment(path: str) -> None:
-    # uvicorn does that too, but the application is imported before
+def _load_environment(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    """Before the other options are looked at, which may be in the file; uvicorn would read it after them."""
+    if path is None:
+        return path
     try:
         dotenv = importlib.import_module("dotenv")
     except ImportError:
@@ -327,6 +371,7 @@ def _load_environment(path: str) -> None:
         if os.path.isdir(path):
             raise IsADirectoryError(f"{path} is a folder")
         dotenv.load_dotenv(path)
+    return path
 
 
 # --- what to serve
@@ -483,12 +528,39 @@ _BACKPLANE = click.Option(
 )
 
 
+def _finite(context: click.Context, parameter: click.Parameter, given: float | None) -> float | None:
+    if given is not None and not math.isfinite(given):  # which is in any range
+        raise click.BadParameter(f"{given} is no number")
+    return given
+
+
+_AT_LEAST = {
+    "workers": 1,
+    "limit_concurrency": 1,
+    "limit_max_requests": 1,
+    "limit_max_requests_jitter": 0,
+    "backlog": 1,
+    "ws_max_size": 1,
+    "ws_max_queue": 0,
+    "timeout_keep_alive": 0,
+    "timeout_graceful_shutdown": 0,
+    "timeout_worker_healthcheck": 1,
+    "h11_max_incomplete_event_size": 1,
+}
+"""What uvicorn takes any number for, and then serves nobody, ends at once, or fails later."""
+
+
 def _as_run_has_it(option: click.Parameter) -> click.Parameter:
-    """uvicorn's option, with a default of ours where a server of long connections needs one."""
-    if option.name != "timeout_graceful_shutdown":
-        return option
+    """uvicorn's option, with a default of ours where a server of long connections needs one, and its range."""
     ours = cast(click.Option, copy.copy(option))
-    ours.default, ours.show_default = SHUTDOWN_TIMEOUT_S, True
+    if option.name in _AT_LEAST:
+        ours.type = click.IntRange(min=_AT_LEAST[option.name])
+    if option.name in ("ws_ping_interval", "ws_ping_timeout"):
+        ours.type, ours.callback = click.FloatRange(min=0), _finite
+    if option.name == "timeout_graceful_shutdown":
+        ours.default, ours.show_default = SHUTDOWN_TIMEOUT_S, True
+    if option.name == "env_file":
+        ours.is_eager, ours.callback = True, _load_environment
     return ours
 
 
@@ -508,15 +580,11 @@ _DEFLATE_CONTEXT = click.Option(
 )
 
 
-def _finite(context: click.Context, parameter: click.Parameter, given: float | None) -> float | None:
-    if given is not None and not math.isfinite(given):  # which is in any range
-        raise click.BadParameter(f"{given} is no number")
-    return given
-
-
 def _path(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
     if given is not None and not given.startswith("/"):
         raise click.BadParameter(f"{given!r} is no path: it begins with /")
+    if given is not None and re.search("[?#]", given):
+        raise click.BadParameter(f"{given!r} is more than a path")
     return given
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
 from click.testing import CliRunner
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from socketsundso.cli import main
 from socketsundso.cli import run as cli
@@ -89,6 +91,7 @@ def test_a_reload_does_not_drain(told: list[tuple[Any, Any]]) -> None:
         ("drain-s", "nan"),
         ("drain-s", "inf"),
         ("health", "healthz"),
+        ("health", "/healthz?deep"),
         ("admin", "/no/folder/s"),
         ("admin", "unix:"),
         ("admin", f"/tmp/{'x' * 200}"),
@@ -98,6 +101,21 @@ def test_a_reload_does_not_drain(told: list[tuple[Any, Any]]) -> None:
         ("max-handshakes-per-s", "nan"),
         ("max-queued-bytes", "5X"),
         ("max-rss", "0"),
+        # uvicorn's, which takes them and serves nobody, ends at once, or fails later
+        ("workers", "0"),
+        ("limit-concurrency", "0"),
+        ("limit-max-requests", "-1"),
+        ("limit-max-requests-jitter", "-9"),
+        ("backlog", "-1"),
+        ("ws-max-size", "-1"),
+        ("ws-ping-interval", "nan"),
+        ("timeout-keep-alive", "-1"),
+        ("timeout-graceful-shutdown", "-1"),
+        ("root-path", "api"),
+        # and what it would take for the names of hosts, which no client has
+        ("forwarded-allow-ips", "10.0.0.1/8"),
+        ("forwarded-allow-ips", "nginx"),
+        ("forwarded-allow-ips", "10.0.0.1,*"),
     ],
 )
 def test_what_is_no_setting(told: list[tuple[Any, Any]], option: str, given: str) -> None:
@@ -106,6 +124,52 @@ def test_what_is_no_setting(told: list[tuple[Any, Any]], option: str, given: str
     assert ended.exit_code == 2
     assert f"'--{option}'" in ended.stderr
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.json", "{"),
+        ("log.json", '{"version": 1, "handlers": {"x": {"class": "no.Such"}}}'),
+        ("log.ini", "no sections"),
+        ("log.yaml", "version: ["),
+    ],
+)
+def test_what_is_no_log_config(told: list[tuple[Any, Any]], tmp_path: Path, name: str, text: str) -> None:
+    """The mistake is that option's, and nothing is served."""
+    (tmp_path / name).write_text(text)
+    ended = CliRunner().invoke(main, ["run", "apps:app", "--log-config", str(tmp_path / name)])
+    assert (ended.exit_code, ended.stderr.count("Error:")) == (2, 1)
+    assert "'--log-config'" in ended.stderr
+    assert not told
+
+
+def test_a_file_of_the_environment_has_settings_too(
+    told: list[tuple[Any, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that stands there is not ignored; what is said on the command line counts more."""
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    (tmp_path / "env").write_text("SOCKETSUNDSO_MAX_CONNECTIONS=7\nSOCKETSUNDSO_DRAIN_S=3\nUVICORN_PORT=4711\n")
+    arguments = ["run", "apps:app", "--drain-s", "5", "--env-file", str(tmp_path / "env")]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert settings_of(told[0][0]) == Settings(drain_s=5.0, max_connections=7)
+
+
+@pytest.mark.parametrize(
+    ("given", "trusted", "strangers"),
+    [
+        (None, ["127.0.0.1", "::ffff:127.0.0.1"], ["10.0.0.1", "::1"]),
+        ("10.0.0.0/8, ::1,", ["10.1.2.3", "::ffff:10.1.2.3", "::1"], ["127.0.0.1", "::ffff:11.0.0.1"]),
+        ("*", ["203.0.113.9", "::ffff:203.0.113.9", None], []),
+    ],
+)
+def test_a_proxy_is_trusted_in_both_forms_of_its_address(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, trusted: list[str | None], strangers: list[str]
+) -> None:
+    """A socket of both kinds, as `--host ::` makes with workers, shows an IPv4 address as one of IPv6."""
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    hosts = ProxyHeadersMiddleware(cast(Any, None), cli._checked_proxies(given)).trusted_hosts
+    assert [host in hosts for host in (*trusted, *strangers)] == [True] * len(trusted) + [False] * len(strangers)
 
 
 def test_memory_where_the_system_does_not_tell(told: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,14 +173,35 @@ def test_backplane_is_an_environment_variable(folder: Path) -> None:
         assert told(url)[1] == "redis://nowhere"
 
 
+def refuses(port: int) -> bool:
+    """Whether nobody listens; looks for a moment."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+            probe.recv(1)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def test_workers_share_the_work(folder: Path) -> None:
-    """With `--workers 2` two processes answer."""
-    with running(folder, "served:app", "--workers", "2") as (url, _):
+    """With `--workers 2` two processes answer; they drain and end with their parent, and do not keep its port."""
+    with running(folder, "served:app", "--workers", "2") as (url, parent):
         pids: set[str] = set()
         deadline = time.monotonic() + 60
         while len(pids) < 2 and time.monotonic() < deadline:
             pids.add(told(url)[2])
         assert len(pids) == 2
+        with websockets.sync.client.connect(url) as client:
+            client.recv(30)
+            parent.kill()
+            with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+                client.recv(30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        while not refuses(int(url.rpartition(":")[2])):
+            assert time.monotonic() < deadline
 
 
 def test_sigterm_closes_with_1012(folder: Path) -> None:
@@ -939,16 +960,17 @@ def test_spaces_around_a_header(handed: dict[str, Any]) -> None:
     assert handed["headers"] == ["X-Name:a b", "Empty:"]
 
 
-def test_what_uvicorn_cannot_use(folder: Path) -> None:
+def test_what_uvicorn_cannot_use(handed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What only uvicorn finds wrong is one line too; with `--log-level debug` it has a traceback."""
-    (folder / "log.json").write_text("{")
-    ended = asked(folder, "served:app", "--log-config", "log.json")
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Error: cannot serve served:app: JSONDecodeError: Expecting property name")
-    assert ended.stderr.count("\n") == 1
-    ended = asked(folder, "served:app", "--log-config", "log.json", "--log-level", "debug")
-    assert ended.returncode == 1
-    assert "Traceback" in ended.stderr
+
+    def cannot(**given: Any) -> None:
+        raise ValueError("of no use")
+
+    monkeypatch.setattr(cli.uvicorn_command, "callback", cannot)
+    ended = invoke("run", "served:app")
+    said = "Error: cannot serve served:app: ValueError: of no use (--log-level debug tells where)\n"
+    assert (ended.exit_code, ended.stderr) == (1, said)
+    assert isinstance(invoke("run", "served:app", "--log-level", "debug").exception, ValueError)
 
 
 def test_a_descriptor_that_is_no_socket(handed: dict[str, Any], folder: Path) -> None:
