@@ -178,8 +178,9 @@ def _validation_errors(exc: ValidationError, policy: ErrorPolicy, route: Declare
             return [quiet_error(error, declared) for error in errors]
     except Exception:  # a custom error whose message template fails
         return [_summary(exc.error_count())]
-    errors = [_presentable(error, policy) for error in errors]
-    return errors if len(errors) == 1 else _bounded_inputs(errors)
+    if len(errors) == 1:
+        return [_presentable(errors[0], policy)]
+    return _bounded_inputs([_presentable(error, policy) for error in errors])
 
 
 def _presentable(error: dict[str, Any], policy: ErrorPolicy) -> dict[str, Any]:
