@@ -171,7 +171,8 @@ class _Reader:
                 if name != "datetime":
                     return kind, "", written
                 self.has_times = True
-                check = f" and ({value}.tzinfo is None or {self._name(_is_of_whole_minutes)}({value}))"
+                zone, utc, is_whole = f"{value}.tzinfo", self._name(datetime.UTC), self._name(_is_of_whole_minutes)
+                check = f" and ({zone} is None or {zone} is {utc} or {is_whole}({value}))"
                 return kind, check, written
             case "enum":
                 return (self._name(schema["cls"]), "", f"{value}._value_") if _is_plain_enum(schema["cls"]) else None
@@ -231,7 +232,10 @@ class _Reader:
 
 def _is_of_whole_minutes(value: datetime.datetime) -> bool:
     """Is its offset one that orjson does not round? Before there were time zones, places had their own seconds."""
-    offset = value.utcoffset()
+    try:
+        offset = value.utcoffset()
+    except Exception:  # of somebody's own time zone: whoever writes it tells what that means
+        return False
     return offset is None or not (offset.seconds % 60 or offset.microseconds)
 
 

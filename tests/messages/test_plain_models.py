@@ -6,7 +6,7 @@ import enum
 import json
 import warnings
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -350,7 +350,13 @@ class Deep(BaseModel):
     boxes: dict[str, Box[float]] | None = None
 
 
+class Nowhere(tzinfo):
+    def utcoffset(self, moment: Any) -> timedelta:
+        raise ValueError("no such place")
+
+
 zones = st.sampled_from([None, UTC, TzInfo(0), TzInfo(-61), ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=5.5))])
+zones |= st.just(Nowhere())
 zones |= st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))  # of seconds and their fractions
 timed = {
     "at": st.datetimes() | st.builds(datetime.replace, st.datetimes(), tzinfo=zones),
