@@ -186,10 +186,8 @@ def _keys(shown_: Shown) -> Text | None:
 
 def _workers(figures: Figures, columns: int) -> Section:
     is_wide = columns >= WIDE
-    named = [
-        Column("WORKER", 8, False), Column("STATE", 9, False), Column("CONNS"), Column("IN/S"), Column("OUT/S"),
-        Column("P99"), Column("ERR/S"), Column("UNSENT"), Column("CPU", 5), Column("MEM"),
-    ]  # fmt: skip
+    titles = ["CONNS", "IN/S", "OUT/S", "P99", "ERR/S", *(["UNREAD"] if is_wide else []), "UNSENT"]
+    named = [Column("WORKER", 8, False), Column("STATE", 9, False), *map(Column, titles), Column("CPU", 5)]
     rows: list[list[Cell]] = [
         [
             str(each.pid),
@@ -199,14 +197,15 @@ def _workers(figures: Figures, columns: int) -> Section:
             rate(each.sent_per_s),
             duration(each.p99_s),
             rate(each.errors_per_s),
+            *([size(each.unhandled_bytes)] if is_wide else []),
             size(each.unsent_bytes),
             share(each.cpu),
             size(each.rss_bytes),
-            *([size(each.unhandled_bytes), age(each.uptime_s)] if is_wide else []),
+            *([age(each.uptime_s)] if is_wide else []),
         ]
         for each in figures.workers
     ]
-    return Section([*named, *([Column("UNREAD"), Column("UP")] if is_wide else [])], rows, "no workers")
+    return Section([*named, Column("MEM"), *([Column("UP")] if is_wide else [])], rows, "no workers")
 
 
 def _events(figures: Figures, sort: str) -> Section:
