@@ -116,6 +116,19 @@ def test_what_a_killed_server_has_left_is_replaced(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_where_the_system_refuses(tmp_path: Path) -> None:
+    """In its own words, in a line; nothing stays open."""
+    with pytest.raises(Unusable, match="too long"):
+        Listening(str(tmp_path / ("x" * 150)))
+
+
+def test_a_socket_that_somebody_has_taken_away(tmp_path: Path) -> None:
+    """Its server ends as ever."""
+    listening = Listening(str(tmp_path / "s"))
+    (tmp_path / "s").unlink()
+    listening.close()
+
+
 # ---- answers
 
 

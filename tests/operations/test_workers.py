@@ -305,3 +305,16 @@ def test_a_worker_says_when_it_serves() -> None:
     worker.parent_conn.close()
     assert worker.is_serving()  # it did
     worker.child_conn.close()
+
+
+def test_a_parent_that_cannot_listen_does_not_start(
+    parent: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor do its workers: it says why, and ends with the status of who cannot start."""
+    monkeypatch.setattr(parent, "_settings", Settings(admin="/no/folder/s"))
+    monkeypatch.setattr(parent, "_watch", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        parent.run()
+    assert ended.value.code == STARTUP_FAILURE
+    assert len(Worker.made) == 2  # the fixture's
+    assert "Cannot listen for --admin: no folder" in caplog.text

@@ -77,11 +77,17 @@ class Terminal:
         is_shown = self.seen.rindex(SHOW_CURSOR) > self.seen.rfind("\x1b[?25l")
         return NORMAL in self.seen and is_shown and termios.tcgetattr(self._other) == self.attributes
 
+    def vanish(self) -> None:
+        """As a window that is closed, or a line that breaks."""
+        for each in (self.end, self._other):
+            os.close(each)
+        self.end = self._other = -1
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self.end)
-        os.close(self._other)
+        if self.end != -1:
+            self.vanish()
 
 
 @contextlib.contextmanager
@@ -152,3 +158,10 @@ def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.ended() == 0
         assert terminal.is_as_before()
+
+
+def test_a_terminal_that_vanishes(tmp_path: Path) -> None:
+    """The process ends with it, and asks no server any more."""
+    with watched(tmp_path) as (terminal, _):
+        terminal.vanish()
+        terminal.process.wait(20)
