@@ -40,6 +40,8 @@ class Service:
 
     def __init__(self, backplane: str, workers: int = 1, *, drain_s: float = 2.0) -> None:
         self.port, self.workers = free_port(), workers
+        self._asking = asyncio.Lock()
+        self._links: dict[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="soak-")
         self._log = Path(self._folder.name) / "log"
         command = [
@@ -67,19 +69,24 @@ class Service:
     async def states(self, *, collect: bool = False) -> dict[int, State]:
         """What each process holds, by its number; without those that have just ended."""
         found: dict[int, State] = {}
-        for pid in self.pids():
-            with contextlib.suppress(OSError, EOFError, ValueError):
-                found[pid] = await self._state(pid, collect)
+        async with self._asking:
+            alive = self.pids()
+            for pid in self._links.keys() - alive:
+                self._links.pop(pid)[1].close()
+            for pid in alive:
+                with contextlib.suppress(OSError, EOFError, ValueError):
+                    found[pid] = await self._state(pid, collect)
         return found
 
     async def _state(self, pid: int, collect: bool) -> State:
+        """Over a connection that stays, so that asking is no change."""
         async with asyncio.timeout(PATIENCE_S):
-            reader, writer = await asyncio.open_unix_connection(Path(self._folder.name) / f"{pid}.sock")
-            try:
-                writer.write(b"collect\n" if collect else b"\n")
-                return json.loads(await reader.readline())  # type: ignore[no-any-return]  # an object
-            finally:
-                writer.close()
+            if pid not in self._links:
+                path = Path(self._folder.name) / f"{pid}.sock"
+                self._links[pid] = await asyncio.open_unix_connection(path)
+            reader, writer = self._links[pid]
+            writer.write(b"collect\n" if collect else b"\n")
+            return json.loads(await reader.readline())  # type: ignore[no-any-return]  # an object
 
     async def is_whole(self) -> bool:
         """Whether as many processes serve as there are to be, and all of them reach the engine."""
@@ -114,6 +121,8 @@ class Service:
 
     def close(self) -> None:
         """Kill all of it: how it ends in good order is no question of the soak."""
+        for _, writer in self._links.values():
+            writer.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
