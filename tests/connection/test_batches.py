@@ -50,6 +50,8 @@ def log() -> Log:
 class Waiting(Conversing):
     """Handlers that wait until somebody stops them."""
 
+    disconnect_grace_s = 0.01
+
     async def _wait(self, name: str) -> None:
         LOG.append(name)
         try:
@@ -170,7 +172,7 @@ def test_an_id_of_a_batch_is_in_use() -> None:
         assert answers[0]["error"]["data"]["code"] == "ref_in_use"
         assert answers[1] == result(None, 3)
 
-    served(talk, Conversing)
+    served(talk, Waiting)
 
 
 @pytest.mark.usefixtures("any_protocol")
