@@ -221,8 +221,8 @@ class Backlog:
         return any(message.ref == ref for message, _ in self.queue)
 
     def withdraw(self, ref: Ref) -> tuple[Call, Frame] | None:
-        """The first that waits with this `ref`, which does not wait any more."""
-        found = next((each for each in self.queue if each[0].ref == ref), None)
+        """The first that waits with this `ref`, which does not wait any more; what is wrong with a message stays."""
+        found = next((each for each in self.queue if each[0].ref == ref and each[0].error is None), None)
         if found is not None:
             self.queue.remove(found)
             self.let_go(found[1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -531,3 +533,43 @@ def test_what_others_wait_behind_is_answered_as_ever(log: Log) -> None:
         ]  # fmt: skip
 
     served(talk, Slow)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_request_has_one_answer_whatever_is_cancelled(seed: int) -> None:
+    """Alone and in batches, waiting, running and refused: each `id` is answered once, and nothing else is."""
+    dice = random.Random(seed)
+    methods = ["note", "in_turn", "alone", "stubborn", "apart", "and_returns", "count", "nowhere", "and_takes_long"]
+
+    async def talk(peer: Peer) -> None:
+        asked: list[int] = []
+        answered: Counter[Any] = Counter()
+
+        def one() -> dict[str, Any]:
+            if asked and dice.random() < 0.35:
+                return cancel(dice.choice(asked))
+            asked.append(len(asked))
+            return request(dice.choice(methods), id_=asked[-1])
+
+        async def hear() -> None:
+            heard = await peer.hear()
+            for each in heard if isinstance(heard, list) else [heard]:
+                if "method" not in each:
+                    answered[each["id"]] += 1
+                elif each["method"] == "ask":
+                    await peer.send({"jsonrpc": "2.0", "id": each["id"], "result": True})
+
+        for _ in range(40):
+            await peer.send([one() for _ in range(dice.randint(1, 5))] if dice.random() < 0.6 else one())
+            if dice.random() < 0.2:
+                await asyncio.sleep(0)
+        for ref in asked:
+            await peer.send(cancel(ref))
+        while answered.keys() != set(asked):
+            await hear()
+        await peer.send(request("note", id_="end"))
+        while "end" not in answered:
+            await hear()
+        assert set(answered.values()) == {1}, f"seed {seed}"
+
+    served(talk, TwiceConversing)

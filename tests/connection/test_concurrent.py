@@ -676,6 +676,35 @@ def test_requests_without_a_value_are_acknowledged_where_that_is_wished() -> Non
     assert answers == [{"type": "quiet", "ref": 7}, {"type": "loud", "n": 1, "ref": 8}, {"type": "quiet", "ref": "a"}]
 
 
+def test_what_is_no_message_is_not_cancelled() -> None:
+    """It waits for its turn as messages do, and is answered with what is wrong with it."""
+
+    class App(Endpoint):
+        acknowledge = True
+
+        @event
+        async def on_slow(self) -> None:
+            await go.wait()
+
+        @event(concurrent=True)
+        async def on_go(self) -> None:
+            go.set()
+
+    go = asyncio.Event()
+
+    async def main(client: Client) -> None:
+        await client.send("slow", ref=1)
+        await client.send("nowhere", ref=2)
+        await client.send("cancel", ref=2)
+        await client.send("go")
+        await client.send("slow", ref=3)
+        answers = await client.receives(3)
+        assert [(each["type"], each["ref"]) for each in answers] == [("slow", 1), ("error", 2), ("slow", 3)]
+        assert answers[1]["code"] == "unknown_event"
+
+    talking(App, main)
+
+
 def test_who_answers_by_itself_is_not_acknowledged_too() -> None:
     """A request has one end: also where the handler responds, and where a resume does."""
 
