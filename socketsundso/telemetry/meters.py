@@ -1,9 +1,9 @@
 """
 What comes and goes of one event, and how long its handler takes: plain numbers, put around a compiled route.
 
-Taking times and adding up costs a tenth of what a small message does. So where an event comes more often than `OFTEN`,
-one call in `ONE_IN` is looked at, and stands for those before it; how many messages came is exact. For the others a
-meter is two attributes and a comparison.
+Taking times and adding up costs more than a small message does. So where an event comes more often than `OFTEN`, some
+hundred calls a second are looked at, and each stands for those before it; how many messages came is exact. For the
+others a meter is an attribute that counts down.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 OFTEN = 1000
 """Messages of an event a second; of one that comes more often not every call is looked at."""
 
-ONE_IN = 64
+LOOKS = 100
+"""So many of them are, a second."""
+
+ONE_IN = 256
+"""At least one in so many is."""
+
 WINDOW = 64
 """Messages after which it is looked again how often an event comes."""
 
@@ -219,7 +224,7 @@ class Meter:
         self._window += weight
         now = perf_counter()
         if self._window >= WINDOW:
-            self._stride = ONE_IN if now - self._window_began < self._window / OFTEN else 1
+            self._stride = _stride(self._window, now - self._window_began)
             self._window, self._window_began = 0, now
             if self._stride == 1:
                 self._look_at_next()
@@ -241,6 +246,13 @@ class Meter:
 
     def _look_at_next(self) -> None:
         self._span, self._left = self._span - self._left + 1, 1
+
+
+def _stride(messages: int, seconds: float) -> int:
+    """One in how many is looked at, where so many come in so much time."""
+    if messages <= seconds * OFTEN:
+        return 1
+    return min(ONE_IN, int(messages / (seconds * LOOKS))) if seconds else ONE_IN
 
 
 class _Replies:
