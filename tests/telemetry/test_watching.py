@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from socketsundso import Endpoint, event
 from socketsundso.observing import Load
 from socketsundso.telemetry import prometheus, watching
-from socketsundso.telemetry.meters import BOUNDS
+from socketsundso.telemetry.meters import BOUNDS, ONE_IN
 from socketsundso.testing import connect
 
 Read = Callable[[], Awaitable[dict[str, Any]]]
@@ -136,7 +136,7 @@ def test_beside_prometheus(first: str) -> None:
             report = await read()
             for name in ("received", "sent"):
                 watched = told(report, f"{name}_messages", event="say")["value"]
-                assert watched == count(name) == pytest.approx(5000, abs=64)
+                assert watched == count(name) == pytest.approx(5000, abs=ONE_IN)
             assert told(report, "received_messages", event="say")["value"] == 5000
 
     begin = [watching.watch, lambda: prometheus.instrument(chat)]
