@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -158,12 +159,20 @@ async def restarted(connections: int, workers: int, drain_s: float, rooms: int) 
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Thousands of clients are half a second to the collector, in which nobody looks at the time."""
+def undisturbed() -> Iterator[None]:
+    """
+    Who takes the time goes first, where that is allowed: else all that came while it waited came at the same time.
+
+    Nor is there a collector, to which thousands of clients are half a second.
+    """
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
     gc.disable()
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, niceness - 10)
     try:
         yield
     finally:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
         gc.enable()
 
 
@@ -194,7 +203,7 @@ async def _restarted(process: Process, members: list[Member]) -> Outcome:
         talking = [group.create_task(speaker.talk(over)) for speaker in speakers]
         old = {member.pid for member in members}
         group.create_task(pulse.beat(over))
-        with uncollected():
+        with undisturbed():
             process.popen.send_signal(signal.SIGHUP)
             await until(
                 lambda: all(member.pid and member.pid not in old for member in members),
