@@ -29,6 +29,7 @@ SLOT_S = 0.5
 AT_ONCE = 25  # members who come at the same time, so that the kernel has more than one worker accept them
 PAUSE_S = 0.5  # of who talks
 BEAT_S = 0.02
+LOOKS = 20  # at who is present, until all are
 BACK_S = 180.0  # on a busy machine new workers take most of a minute to begin, before which nobody is told
 
 
@@ -228,7 +229,6 @@ async def _counted(members: list[Member], speakers: list[Member], latest: dict[s
     slots = Counter(int((time - told_at[0]) / SLOT_S) for time in told_at)
     said = {(speaker.room, speaker.number, n) for speaker in speakers for n in speaker.acknowledged}
     heard = {member: {(member.room, sender, n) for _, (sender, n) in member.heard} for member in members}
-    present = {speaker.room: (await speaker._client.call("who", room=speaker.room))["names"] for speaker in speakers}
     return Outcome(
         told=codes[1012],
         reset=codes.total() - codes[1012],
@@ -239,11 +239,22 @@ async def _counted(members: list[Member], speakers: list[Member], latest: dict[s
             any(message not in heard[member] for member in members if member.room == message[0]) for message in said
         ),
         holes=sum(not member.has_all_of(latest[member.room]) for member in members),
-        missing=len(members) - sum(len(set(names)) for names in present.values()),
+        missing=await _missing(members, speakers),
         seconds=seconds,
         peak=max(slots.values()) / (len(told_at) * SLOT_S / seconds),
         held_up=pulse.longest_s,
     )
+
+
+async def _missing(members: list[Member], speakers: list[Member]) -> int:
+    """By presence; who came back last may be on the way into it."""
+    for _ in range(LOOKS):
+        present = [set((await each._client.call("who", room=each.room))["names"]) for each in speakers]
+        missing = len(members) - sum(map(len, present))
+        if not missing:
+            break
+        await asyncio.sleep(PAUSE_S)
+    return missing
 
 
 def main() -> None:
