@@ -6,7 +6,8 @@ How `socketsundso run` logs: with time, level and logger, as lines or, with `--l
     {"time":"2026-11-29T19:35:12.345+00:00","level":"error","logger":"socketsundso","message":"Chat: event ...",
      "connection":"5f0c-1f","event":"say","ref":7,"user":"ada","exception":"Traceback ..."}
 
-What a peer sent is in no line, and of a request's target nothing behind the `?`, where tokens stand.
+What a peer sent is in no line, and of a request's target neither what is behind the `?`, where tokens stand, nor a user
+and password before the host. Whatever else somebody chose begins no line of its own, and every line of JSON is JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def log_config(as_json: bool, level: str | None) -> dict[str, Any]:
     lines, access = (JSONFormatter, JSONFormatter) if as_json else (LineFormatter, AccessLineFormatter)
     config["formatters"] = {"default": {"()": lines}, "access": {"()": access}}
     config["filters"] = {"hiding": {"()": Hiding}}
+    config["handlers"]["unclaimed"] = {"()": LastResort, "formatter": "default", "level": "WARNING"}
     for handler in config["handlers"].values():
         handler["filters"] = ["hiding"]
     config["loggers"]["socketsundso"] = {
@@ -44,6 +46,18 @@ def log_config(as_json: bool, level: str | None) -> dict[str, Any]:
     return config
 
 
+class LastResort(logging.StreamHandler[Any]):
+    """
+    What is logged by whom nobody has configured, such as asyncio or a library, looks like the rest.
+
+    The root logger is left to the application: as soon as it has a handler, this one is not asked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        logging.lastResort = self
+
+
 class Hiding(logging.Filter):
     """
     Of targets, nothing behind the `?` is told: also not by uvicorn, whose own lines have all of it.
@@ -52,23 +66,36 @@ class Hiding(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("uvicorn."):
-            return True
-        vars(record).pop("websocket", None)  # an object of that package's
-        if record.levelno < logging.INFO and str(record.msg).startswith(("< ", "> ", "! ")):
-            return False
-        if isinstance(record.args, tuple):
-            record.args = tuple(map(_hidden, record.args))
+        if record.name.startswith("uvicorn."):
+            vars(record).pop("websocket", None)  # an object of that package's
+            if record.levelno < logging.INFO and str(record.msg).startswith(("< ", "> ", "! ")):
+                return False
+            if isinstance(record.args, tuple):
+                record.args = tuple(map(_hidden, record.args))
+        if isinstance(record.args, tuple) and record.name.startswith(("uvicorn.", "socketsundso")):
+            record.args = tuple(map(_printable, record.args))
         return True
 
 
 _QUERY = re.compile(r"(?:[?#]|%3[Ff]|%23).*", re.DOTALL)
 """As it may stand in a target, which a client may also write whole, `http://host/path?query`, or escaped."""
+_USER = re.compile(r"((?::|%3[Aa])//)[^/?]*(?:@|%40)")
+"""And who it is and the password, before the host."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a line or steers a terminal; a client's address is whatever a proxy that is trusted says."""
+
+
+def _printable(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), value)
 
 
 def _hidden(value: Any) -> Any:
     if isinstance(value, str):
-        return _QUERY.sub(f"?{HIDDEN}", value) if value.startswith(("/", "http")) else value
+        if not value.startswith(("/", "http")):
+            return value
+        return _QUERY.sub(f"?{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", value))
     if isinstance(value, dict) and "query_string" in value:  # a scope, with `--log-level trace`
         told = {name: item for name, item in value.items() if name not in ("raw_path", "subprotocols")}
         return {**told, "path": _hidden(value["path"]), "query_string": HIDDEN if value["query_string"] else b""}
@@ -113,9 +140,29 @@ class JSONFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
-            **{name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None},
+            "message": _message(record),
         }
+        own = {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
+        told = {**told, **own, **told}  # no `extra` stands in the place of these
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+        if record.stack_info:
+            told["stack"] = self.formatStack(record.stack_info)
+        try:
+            return json.dumps(told, default=_text, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):  # keys that are no texts, NaN, what contains itself
+            return json.dumps({name: value if isinstance(value, str) else _text(value) for name, value in told.items()})
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # else the line would be lost, and another one that is no JSON be written
+        return f"{_text(record.msg)} {_text(record.args)}"
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"

@@ -20,6 +20,7 @@ from tests.cli.test_run import running, this_checkout
 __all__ = ["this_checkout"]  # a fixture
 
 APP = """
+import asyncio
 import logging
 
 from starlette.applications import Starlette
@@ -59,17 +60,52 @@ async def broken(request):
     raise RuntimeError("broken")
 
 
-app = Starlette(routes=[WebSocketRoute("/ws", Chat), Route("/page", page), Route("/broken", broken)])
+class Silent:
+    def __str__(self):
+        raise ValueError("says nothing")
+
+
+def of_themselves():
+    itself = []
+    itself.append(itself)
+    return itself
+
+
+async def odd(request):
+    logger = logging.getLogger("socketsundso.mine")
+    logger.warning("a number", extra={"ratio": float("nan")})
+    logger.warning("a key", extra={"keys": {(1, 2): 3}})
+    logger.warning("an object", extra={"silent": Silent()})
+    logger.warning("a circle", extra={"circle": of_themselves()})
+    logger.warning("too %s", "many", "arguments")
+    logger.warning("a stack", stack_info=True)
+    logger.warning("taken", extra={"time": "mine", "level": "mine"})
+    logger.warning("of a peer: %s", "two\\r\\nlines, and \\x1b[31mred")
+    logging.getLogger("a.library").warning("configured by nobody")
+    asyncio.ensure_future(lost()).add_done_callback(lambda _: None)
+    await asyncio.sleep(0)
+    return PlainTextResponse("odd")
+
+
+async def lost():
+    raise RuntimeError("nobody awaits this")
+
+
+pages = [Route("/page", page), Route("/broken", broken), Route("/odd", odd)]
+app = Starlette(routes=[WebSocketRoute("/ws", Chat), *pages])
 """
 
-SECRETS = ["tok-of-query", "tok-of-claims", "tok-of-page", "tok-of-header", "x" * 9, "words-of-a-peer"]
+SECRETS = [
+    "tok-of-query", "tok-of-claims", "tok-of-page", "tok-of-header", "tok-of-user", "x" * 9, "words-of-a-peer",
+]  # fmt: skip
 
 
 def log_of(folder: Path, *options: str) -> str:
     """What a server has logged of a connection, a bad frame, a page and a shutdown."""
     (folder / "served.py").write_text(APP)
     with running(folder, "served:app", *options) as (url, _):
-        with websockets.sync.client.connect(f"{url}/ws?token=tok-of-query") as client:
+        headers = {"Authorization": "Bearer tok-of-header"}
+        with websockets.sync.client.connect(f"{url}/ws?token=tok-of-query", additional_headers=headers) as client:
             client.send('{"type":"fail","ref":"r 7","secret":"words-of-a-peer"}')
             client.recv(10)
             client.send('{"type":"warn"}')
@@ -78,6 +114,7 @@ def log_of(folder: Path, *options: str) -> str:
             with contextlib.suppress(websockets.exceptions.ConnectionClosed):
                 client.recv(10)
         urllib.request.urlopen(f"{url.replace('ws:', 'http:')}/page?token=tok-of-page").read()
+        urllib.request.urlopen(f"{url.replace('ws:', 'http:')}/odd").read()
         for target, headers in REQUESTS.items():
             ask(int(url.rpartition(":")[2]), target, headers)
     return (folder / "log").read_text()
@@ -94,6 +131,9 @@ REQUESTS = {
     "/ws%3Ftoken=tok-of-query": f"{UPGRADE}Sec-WebSocket-Version: 13\r\n",
     "/broken?token=tok-of-page": "",
     "http://localhost/page?token=tok-of-page": "",  # as a client of a proxy writes it
+    "http://ada:tok-of-user@h/page?token=tok-of-page": "",
+    "http://ada:tok-of-user@h/ws?token=tok-of-query": f"{UPGRADE}Sec-WebSocket-Version: 13\r\n",
+    "/page?forwarded": "X-Forwarded-For: 10.0.0.9\x9b31m\r\n",
     "/page#tok-of-page": "",
     "/page?token=tok-of-page \x01": "",
 }
@@ -102,7 +142,7 @@ REQUESTS = {
 
 def ask(port: int, target: str, headers: str) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-        client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode("latin-1"))
         assert client.recv(1000).startswith(b"HTTP/1.1 ")
 
 
@@ -127,7 +167,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
             "--log-level",
             "debug",
         )
-    return [json.loads(line) for line in log.splitlines()]
+    return [json.loads(line, parse_constant=pytest.fail) for line in log.splitlines()]
 
 
 def of(objects: list[dict[str, Any]], words: str) -> dict[str, Any]:
@@ -145,6 +185,11 @@ def of(objects: list[dict[str, Any]], words: str) -> dict[str, Any]:
         r"ERROR: +socketsundso: Chat\.on_disconnect failed for 127\.0\.0\.1:\d+ \[connection=[\w-]+ user=ada\]$",
         r'INFO: +uvicorn\.access: 127\.0\.0\.1:\d+ - "GET /page\?\*\*\* HTTP/1\.1" 200 OK$',
         r'INFO: +uvicorn\.error: 127\.0\.0\.1:\d+ - "WebSocket /ws\?\*\*\*" \[accepted\]$',
+        r'INFO: +uvicorn\.access: 127\.0\.0\.1:\d+ - "GET http%3A//\*\*\*@h/page\?\*\*\* HTTP/1\.1" 404 Not Found$',
+        r'INFO: +uvicorn\.access: 10\.0\.0\.9\\x9b31m:0 - "GET /page\?\*\*\* HTTP/1\.1" 200 OK$',
+        r"WARNING: +socketsundso\.mine: of a peer: two\\r\\nlines, and \\x1b\[31mred$",
+        r"WARNING: +a\.library: configured by nobody$",
+        r"ERROR: +asyncio: Task exception was never retrieved$",
     ],
 )
 def test_a_line_has_time_level_and_logger(lines: str, pattern: str) -> None:
@@ -174,6 +219,19 @@ def test_an_object_has_no_key_for_what_is_not_known(objects: list[dict[str, Any]
     assert of(objects, "on_disconnect failed").keys() == {
         "time", "level", "logger", "message", "connection", "user", "exception",
     }  # fmt: skip
+
+
+def test_whatever_is_logged_is_json(objects: list[dict[str, Any]]) -> None:
+    """Numbers, keys and objects that JSON has not are their text; lines of whom nobody has configured look alike."""
+    assert of(objects, "a number")["ratio"] == "nan"
+    assert of(objects, "a key")["keys"] == "{(1, 2): 3}"
+    assert of(objects, "an object")["silent"] == "<Silent>"
+    assert of(objects, "a circle")["circle"] == "[[...]]"
+    assert of(objects, "too %s")["message"] == "too %s ('many', 'arguments')"
+    assert "in odd" in of(objects, "a stack")["stack"]
+    assert (of(objects, "taken")["level"], of(objects, "taken")["time"] > "2") == ("warning", True)
+    assert of(objects, "configured by nobody")["logger"] == "a.library"
+    assert of(objects, "never retrieved")["exception"].endswith("nobody awaits this")
 
 
 def test_uvicorns_own_protocol_hides_the_query(objects: list[dict[str, Any]]) -> None:
