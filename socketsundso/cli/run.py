@@ -49,6 +49,7 @@ from socketsundso.environment import (
     is_deflate_min,
 )
 from socketsundso.operations import (
+    ANSWER_S,
     DRAIN_S,
     STARTUP_FAILURE,
     Server,
@@ -144,16 +145,17 @@ def _run(app: str, environment: dict[str, str | None], settings: Settings, optio
     if not options.get("http2"):
         options["http"] = _http_protocol(options["http"])
     _warn_of_lone_workers(options)
+    uds_mode = None
     if options["uds"] is not None and (options["reload"] or _workers(options) > 1):
         with _blaming("uds"):  # uvicorn does so for a single worker only
-            remove_abandoned(options["uds"])
+            uds_mode = remove_abandoned(options["uds"])
     serve = cast(Any, uvicorn_command.callback)
-    with _served_by_ours(settings):
+    with _served_by_ours(settings, uds_mode):
         serve(app="socketsundso.cli:load_app", **(options | {"factory": True}))
 
 
 @contextlib.contextmanager
-def _served_by_ours(settings: Settings) -> Iterator[None]:
+def _served_by_ours(settings: Settings, uds_mode: int | None) -> Iterator[None]:
     """Meanwhile uvicorn's command finds our server and our parent process where its own are."""
     names = sys.modules["uvicorn.main"].__dict__
     watched: dict[str, Any] = {}
@@ -163,7 +165,7 @@ def _served_by_ours(settings: Settings) -> Iterator[None]:
         watched["watch"] = watch
     ours = {
         "Server": functools.partial(Server, settings=settings, **watched),
-        "Multiprocess": functools.partial(Supervisor, settings=settings, **watched),
+        "Multiprocess": functools.partial(Supervisor, settings=settings, uds_mode=uds_mode, **watched),
     }
     uvicorns = {name: names[name] for name in ours}
     names.update(ours)
@@ -548,17 +550,19 @@ _AT_LEAST = {
     "h11_max_incomplete_event_size": 1,
 }
 """What uvicorn takes any number for, and then serves nobody, ends at once, or fails later."""
+_DEFAULTS = {"timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_S, "timeout_worker_healthcheck": ANSWER_S}
+"""Where a server of long connections needs others than uvicorn's, which are for ever, and 5 s."""
 
 
 def _as_run_has_it(option: click.Parameter) -> click.Parameter:
-    """uvicorn's option, with a default of ours where a server of long connections needs one, and its range."""
+    """uvicorn's option, with our default and its range."""
     ours = cast(click.Option, copy.copy(option))
     if option.name in _AT_LEAST:
         ours.type = click.IntRange(min=_AT_LEAST[option.name])
     if option.name in ("ws_ping_interval", "ws_ping_timeout"):
         ours.type, ours.callback = click.FloatRange(min=0), _finite
-    if option.name == "timeout_graceful_shutdown":
-        ours.default, ours.show_default = SHUTDOWN_TIMEOUT_S, True
+    if option.name in _DEFAULTS:
+        ours.default, ours.show_default = _DEFAULTS[option.name], True
     if option.name == "env_file":
         ours.is_eager, ours.callback = True, _load_environment
     return ours

@@ -21,9 +21,9 @@ from socketsundso.operations.admission import tells_memory
 from socketsundso.operations.serving import STARTUP_FAILURE, Server
 from socketsundso.operations.settings import DRAIN_S, Settings
 from socketsundso.operations.sockets import remove_abandoned
-from socketsundso.operations.workers import Supervisor
+from socketsundso.operations.workers import ANSWER_S, Supervisor
 
 __all__ = [
-    "DRAIN_S", "PATH", "STARTUP_FAILURE", "Server", "Settings", "Supervisor", "Unusable", "path_of", "remove_abandoned",
-    "require_vacant", "tells_memory",
+    "ANSWER_S", "DRAIN_S", "PATH", "STARTUP_FAILURE", "Server", "Settings", "Supervisor", "Unusable", "path_of",
+    "remove_abandoned", "require_vacant", "tells_memory",
 ]  # fmt: skip

@@ -33,12 +33,18 @@ def _bound_at(path: str | None) -> tuple[int, int, int] | None:
     return None
 
 
-def remove_abandoned(path: str) -> None:
-    """Remove the socket at `path` if nobody listens there. OSError where that is not permitted."""
-    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
-        return
+def remove_abandoned(path: str) -> int | None:
+    """
+    Remove the socket at `path` if nobody listens there. Whom it was open to, as `os.chmod` takes it.
+
+    OSError where that is not permitted.
+    """
+    if not os.path.exists(path) or not stat.S_ISSOCK(mode := os.stat(path).st_mode):
+        return None
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+            return stat.S_IMODE(mode)
+    return None

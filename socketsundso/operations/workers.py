@@ -46,6 +46,8 @@ READY_S = 60.0
 """How long new workers may take until they serve, or `--timeout-worker-healthcheck` if that is longer."""
 OVERDUE_S = 15.0
 """How long a worker may live on when its drain and its shutdown should be over."""
+ANSWER_S = 30
+"""How long a worker may be silent, on a slow system or within a long call of C: who is killed tells nobody."""
 RETRY_S = 5.0
 """How long it takes until a worker is started again in the place of one that could not."""
 
@@ -65,7 +67,7 @@ class Worker(Process):
         super().__init__(config=config, sockets=sockets, **own_target)
         self.config, self._settings, self._watch = config, settings, watch
         self._phase: Phase = "starting"  # as of its latest answer
-        self._asked = False  # and has not answered yet
+        self._asked_at: float | None = None  # when it has not answered since
         self.line: Line | None = None  # to ask what it does
         self._its_end: socket.socket | None = None
         if watch is not None:
@@ -109,13 +111,19 @@ class Worker(Process):
         self._ask()
         return self._phase == "draining"
 
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Whether it runs, and has answered within so many seconds; nobody waits for it here."""
+        self._ask()
+        asked_at = self._asked_at
+        return self.process.is_alive() and (asked_at is None or time.monotonic() - asked_at <= timeout)
+
     def _ask(self) -> None:
         with contextlib.suppress(OSError, EOFError):
             while self.parent_conn.poll():
-                self._phase, self._asked = self.parent_conn.recv(), False
-            if not self._asked:  # who is silent for long is not to find a full pipe, nor is the parent to wait for it
+                self._phase, self._asked_at = self.parent_conn.recv(), None
+            if self._asked_at is None:  # who is silent for long is not to find a full pipe
                 self.parent_conn.send(_PING)
-                self._asked = True
+                self._asked_at = time.monotonic()
 
     def hurry(self) -> None:
         """Let it wait for nobody when it is told to end."""
@@ -137,8 +145,18 @@ class Supervisor(Multiprocess):
 
     processes: list[Worker]  # type: ignore[assignment]  # uvicorn has its own in there
 
-    def __init__(self, config: Config, settings: Settings, watch: Watch | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        watch: Watch | None = None,
+        uds_mode: int | None = None,
+        **given: Any,
+    ) -> None:
+        """`uds_mode`: whom the path of `--uds` is open to, if not to everybody."""
         super().__init__(config, **given)
+        if uds_mode is not None:
+            os.chmod(cast(str, config.uds), uds_mode)
         self._settings, self._watch = settings, watch
         self._switchboard: Switchboard | None = None  # while it runs, if anybody may ask what the workers do
         self._coming: list[Worker] = []  # new ones, until all of them serve
@@ -234,7 +252,7 @@ class Supervisor(Multiprocess):
 
     @property
     def _answers_within_s(self) -> float:
-        return getattr(self.config, "timeout_worker_healthcheck", 5)
+        return getattr(self.config, "timeout_worker_healthcheck", ANSWER_S)
 
     def restart_all(self) -> None:
         """Begin to replace all workers; if that is under way, begin anew: the code may have changed since."""

@@ -21,12 +21,13 @@ def bound(path: Path) -> socket.socket:
 
 
 def test_what_a_killed_server_has_left_is_removed(tmp_path: Path) -> None:
-    """uvicorn with several workers would find the address in use, until somebody removes it."""
+    """uvicorn with several workers would find the address in use; the next one is open to nobody else than that was."""
     path = tmp_path / "s"
     bound(path).close()
-    remove_abandoned(str(path))
+    path.chmod(0o660)
+    assert remove_abandoned(str(path)) == 0o660
     assert not path.exists()
-    remove_abandoned(str(path))  # nothing is there
+    assert remove_abandoned(str(path)) is None  # nothing is there
 
 
 def test_where_somebody_listens_nothing_is_removed(tmp_path: Path) -> None:

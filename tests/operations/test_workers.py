@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -318,3 +319,28 @@ def test_a_parent_that_cannot_listen_does_not_start(
     assert ended.value.code == STARTUP_FAILURE
     assert len(Worker.made) == 2  # the fixture's
     assert "Cannot listen for --admin: no folder" in caplog.text
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile the parent hears its signals; what has been answered counts, however late it is read."""
+    worker = RealWorker(uvicorn.Config("app", log_config=None), [], Settings())
+    worker._server = SimpleNamespace(phase="serving")  # type: ignore[assignment]
+    monkeypatch.setattr(worker.process, "is_alive", lambda: True)
+    assert worker.is_alive(5)
+    clock.now += 5
+    assert worker.is_alive(5)
+    clock.now += 1
+    assert not worker.is_alive(5)
+    worker.pong()
+    assert worker.is_alive(5)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
+def test_the_socket_of_workers_is_open_to_whom_it_was(tmp_path: Path, parent: Supervisor) -> None:
+    """uvicorn opens it to everybody, but for a single worker (Kludex/uvicorn#2731)."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+        config = uvicorn.Config("app", workers=2, log_config=None, uds=str(path))
+        Supervisor(config, settings=Settings(), sockets=[bound], uds_mode=0o660)
+        assert path.stat().st_mode & 0o777 == 0o660
