@@ -154,6 +154,12 @@ class JSONFormatter(logging.Formatter):
             return json.dumps({name: value if isinstance(value, str) else _text(value) for name, value in told.items()})
 
 
+def json_line(level: int, text: str) -> str:
+    """What is to be told while nothing is configured yet."""
+    told = {"name": "socketsundso", "levelno": level, "levelname": logging.getLevelName(level), "msg": text}
+    return JSONFormatter().format(logging.makeLogRecord(told))
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()

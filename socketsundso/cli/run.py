@@ -16,6 +16,7 @@ import functools
 import importlib
 import inspect
 import ipaddress
+import logging
 import math
 import os
 import re
@@ -39,7 +40,7 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from uvicorn.main import main as uvicorn_command
 
 from socketsundso.backplanes import default_url, open_url
-from socketsundso.cli.logs import log_config
+from socketsundso.cli.logs import json_line, log_config
 from socketsundso.cli.target import called, imported, is_coroutine_function, is_factory, takes
 from socketsundso.endpoints import WebSocketHandlingEndpoint
 from socketsundso.environment import (
@@ -76,6 +77,7 @@ APP_VARIABLE = "SOCKETSUNDSO_RUN_APP"
 FACTORY_VARIABLE = "SOCKETSUNDSO_RUN_FACTORY"
 INTERFACE_VARIABLE = "SOCKETSUNDSO_RUN_INTERFACE"
 DOCS_VARIABLE = "SOCKETSUNDSO_RUN_DOCS"
+JSON_VARIABLE = "SOCKETSUNDSO_RUN_LOG_JSON"
 
 SHUTDOWN_TIMEOUT_S = 10
 """How long a shutdown waits for handlers unless told otherwise; uvicorn's own default is for ever."""
@@ -99,7 +101,8 @@ def run(
         BACKPLANE_VARIABLE: backplane,
         DEFLATE_MIN_VARIABLE: ws_deflate_min,
         DEFLATE_CONTEXT_VARIABLE: "1" if ws_deflate_context else None,
-        DOCS_VARIABLE: "1" if docs else None,
+        DOCS_VARIABLE: "1" if docs else "",
+        JSON_VARIABLE: "1" if log_json else "",
     }
     if log_json and options["log_config"]:
         raise click.UsageError("--log-json and --log-config both say how to log")
@@ -126,7 +129,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 def _run(app: str, environment: dict[str, str | None], settings: Settings, options: dict[str, Any]) -> None:
     sys.path.insert(0, options["app_dir"])
     _check(options)
-    os.environ.update({name: value for name, value in environment.items() if value})
+    os.environ.update({name: value for name, value in environment.items() if value is not None})
     os.environ[APP_VARIABLE] = app
     os.environ[FACTORY_VARIABLE] = "1" if options["factory"] else ""
     os.environ[INTERFACE_VARIABLE] = options["interface"]
@@ -180,6 +183,14 @@ def _in_a_line(error: BaseException) -> str:
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     said = " ".join(str(error).split()) or type(error).__name__
     return said if cause is None or str(cause) in str(error) else f"{said}: {_in_a_line(cause)}"
+
+
+def _tell(level: int, text: str) -> None:
+    """A line before there is a log, such as `Warning: ...`; with `--log-json` as one of the log's."""
+    if os.environ.get(JSON_VARIABLE):
+        click.echo(json_line(level, text), err=True)
+    else:
+        click.echo(f"{logging.getLevelName(level).capitalize()}: {text}", err=True)
 
 
 # --- the command line
@@ -279,10 +290,10 @@ def _check_log_config(options: dict[str, Any]) -> None:
 def _warn_of_lone_workers(options: dict[str, Any]) -> None:
     workers, engine = _workers(options), default_url()
     if workers > 1 and not options["reload"] and engine.startswith("memory:"):
-        click.echo(
-            f"Warning: {workers} workers on {engine} do not hear each other: rooms and hubs that name no engine of "
+        _tell(
+            logging.WARNING,
+            f"{workers} workers on {engine} do not hear each other: rooms and hubs that name no engine of "
             "their own reach the connections of one worker only (--backplane names one, such as redis://localhost)",
-            err=True,
         )
 
 
@@ -386,7 +397,7 @@ def load_app() -> Any:
         app = _application(name)
         return _documented(app, name) if os.environ.get(DOCS_VARIABLE) else _served(app, name)
     except click.ClickException as mistake:
-        mistake.show()
+        _tell(logging.ERROR, mistake.format_message())
         sys.exit(STARTUP_FAILURE)  # the status that tells uvicorn's supervisor not to try again
 
 
@@ -395,7 +406,7 @@ def _application(name: str) -> Any:
     if os.environ[FACTORY_VARIABLE]:
         app = _called(app, name)
     elif not _is_application(app):
-        click.echo(f"Warning: {name} takes no arguments: called as with --factory", err=True)
+        _tell(logging.WARNING, f"{name} takes no arguments: called as with --factory")
         app = _called(app, name)
     return app
 
@@ -445,7 +456,7 @@ def _as_uvicorn_takes_it(app: Any, name: str) -> Any:
     if os.environ[INTERFACE_VARIABLE] != "auto" or _is_asgi3_to_uvicorn(app):
         return app
     if takes(app, 1) and not is_coroutine_function(app):
-        click.echo(f"Warning: {name} is served as an ASGI 2 application, as with --interface asgi2", err=True)
+        _tell(logging.WARNING, f"{name} is served as an ASGI 2 application, as with --interface asgi2")
         return app
 
     async def asgi3(scope: Any, receive: Any, send: Any) -> Any:
@@ -500,7 +511,7 @@ def _takes_the_rest(app: type) -> bool:
 def _websocket_protocol() -> str:
     if _importable(PROTOCOL):
         return PROTOCOL
-    click.echo("Warning: picows is not installed: serving with uvicorn's own WebSocket protocol", err=True)
+    _tell(logging.WARNING, "picows is not installed: serving with uvicorn's own WebSocket protocol")
     return "auto"
 
 

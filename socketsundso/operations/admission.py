@@ -19,6 +19,7 @@ import ipaddress
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -39,6 +40,7 @@ ENOUGH = 0.75
 TOLD_EVERY_S = 60.0
 
 _STATM = Path("/proc/self/statm")
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::[0-9]+)?|([^:]+):[0-9]+")
 
 
 class Refusal(NamedTuple):
@@ -166,6 +168,10 @@ def address_of(client: tuple[str, int] | None) -> str | None:
     if client is None:
         return None
     host = client[0].partition("%")[0]
+    if (
+        with_port := _WITH_PORT.fullmatch(host)
+    ) is not None:  # a proxy says so, which earlier versions of uvicorn leave
+        host = with_port[1] or with_port[2]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:  # whatever a proxy writes

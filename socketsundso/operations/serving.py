@@ -40,6 +40,8 @@ from socketsundso.operations.sockets import BoundPath
 logger = logging.getLogger("uvicorn.error")
 
 STARTUP_FAILURE = 3  # uvicorn's exit status of a process that cannot serve; where it keeps it differs between versions
+HANGUP = getattr(signal, "SIGHUP", None)
+"""None where there is none, as on Windows."""
 Phase = Literal["starting", "serving", "draining"]
 TICK_S = 0.1  # uvicorn's
 TICKS = 2  # of uvicorn's, ten a second, between two looks at what waits and how much memory there is
@@ -87,14 +89,14 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         with super().capture_signals():
             in_main_thread = threading.current_thread() is threading.main_thread()
-            if not in_main_thread or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
+            if HANGUP is None or not in_main_thread or signal.getsignal(HANGUP) != signal.SIG_DFL:
                 yield
                 return
-            signal.signal(signal.SIGHUP, self.handle_exit)
+            signal.signal(HANGUP, self.handle_exit)
             try:
                 yield
             finally:
-                signal.signal(signal.SIGHUP, signal.SIG_DFL)
+                signal.signal(HANGUP, signal.SIG_DFL)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

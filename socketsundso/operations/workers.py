@@ -36,7 +36,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 from socketsundso.operations.admin import Listening, Unusable
 from socketsundso.operations.lines import Known, Line, Switchboard
 from socketsundso.operations.reporting import Watch
-from socketsundso.operations.serving import STARTUP_FAILURE, Phase, Server
+from socketsundso.operations.serving import HANGUP, STARTUP_FAILURE, Phase, Server
 from socketsundso.operations.settings import Settings
 from socketsundso.operations.sockets import BoundPath
 
@@ -48,6 +48,8 @@ OVERDUE_S = 15.0
 """How long a worker may live on when its drain and its shutdown should be over."""
 ANSWER_S = 30
 """How long a worker may be silent, on a slow system or within a long call of C: who is killed tells nobody."""
+TERMINAL_S = 5.0
+"""SIGHUP so soon after the process had a terminal that it has no more is that terminal's end."""
 RETRY_S = 5.0
 """How long it takes until a worker is started again in the place of one that could not."""
 
@@ -84,7 +86,8 @@ class Worker(Process):
             self._its_end.close()  # else nobody would notice that it has ended
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent's, also where all processes get it
+        if HANGUP is not None:
+            signal.signal(HANGUP, signal.SIG_IGN)  # the parent's, also where all processes get it
         threading.Thread(target=_end_with_parent, daemon=True).start()
         self._server = Server(
             self.config, self._settings, self._watch, self._its_end
@@ -131,6 +134,14 @@ class Worker(Process):
             self.parent_conn.send(_HURRY)
 
 
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def _end_with_parent() -> None:
     """Nobody else would end this worker, and it would keep the port."""
     parent = multiprocessing.parent_process()
@@ -154,6 +165,8 @@ class Supervisor(Multiprocess):
         **given: Any,
     ) -> None:
         """`uds_mode`: whom the path of `--uds` is open to, if not to everybody."""
+        self._outlives_terminal = HANGUP is not None and signal.getsignal(HANGUP) == signal.SIG_IGN  # `nohup`
+        self._terminal_at = -math.inf  # when there was one
         super().__init__(config, **given)
         if uds_mode is not None:
             os.chmod(cast(str, config.uds), uds_mode)
@@ -219,6 +232,8 @@ class Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         if self.should_exit.is_set():
             return
+        if _has_terminal():
+            self._terminal_at = time.monotonic()
         self._reap()
         self._advance()
         for worker in tuple(self.processes):
@@ -253,6 +268,15 @@ class Supervisor(Multiprocess):
     @property
     def _answers_within_s(self) -> float:
         return getattr(self.config, "timeout_worker_healthcheck", ANSWER_S)
+
+    def handle_hup(self) -> None:
+        """What a terminal sends that is closed is no wish for new code: nobody would end the server any more."""
+        closed = not _has_terminal() and time.monotonic() - self._terminal_at < TERMINAL_S
+        if closed and not self._outlives_terminal:
+            logger.info("The terminal is closed, exiting.")
+            self.should_exit.set()
+        else:
+            super().handle_hup()
 
     def restart_all(self) -> None:
         """Begin to replace all workers; if that is under way, begin anew: the code may have changed since."""

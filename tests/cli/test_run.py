@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -468,7 +469,7 @@ def handed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     options: dict[str, Any] = {}
     monkeypatch.setattr(cli.uvicorn_command, "callback", lambda **given: options.update(given))
     variables = (cli.APP_VARIABLE, cli.FACTORY_VARIABLE, cli.INTERFACE_VARIABLE, cli.BACKPLANE_VARIABLE)
-    variables += (cli.DEFLATE_MIN_VARIABLE, cli.DEFLATE_CONTEXT_VARIABLE)
+    variables += (cli.DEFLATE_MIN_VARIABLE, cli.DEFLATE_CONTEXT_VARIABLE, cli.JSON_VARIABLE)
     for variable in (*variables, "SOCKETSUNDSO_TEST_SECRET"):
         monkeypatch.setenv(variable, "")
     monkeypatch.delenv("SOCKETSUNDSO_TEST_SECRET")
@@ -826,6 +827,20 @@ def test_workers_that_cannot_start(folder: Path, source: str, said: str) -> None
     assert ended.returncode == 3
     assert said in ended.stderr
     assert ended.stderr.count(said) <= 2
+
+
+def test_what_is_told_before_there_is_a_log_is_json_too(
+    handed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Warnings about the command line, and those of a worker that finds what it is to serve, with `--log-json`."""
+    ended = invoke("run", "served:make", "--log-json", "--workers", "2")
+    assert json.loads(ended.stderr)["message"].startswith("2 workers on memory:// do not hear each other")
+    cli.load_app()
+    told = json.loads(capsys.readouterr().err)
+    assert (told["level"], told["message"]) == (
+        "warning",
+        "served:make takes no arguments: called as with --factory",
+    )
 
 
 def test_a_factory_is_seen_without_the_option(handed: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -214,6 +214,24 @@ def test_who_drains_by_itself_has_a_successor_at_once(parent: Supervisor, clock:
     assert first.told == ["start", "kill"]
 
 
+@pytest.mark.parametrize(
+    ("how", "ends"), [("closed", True), ("open", False), ("left long ago", False), ("nohup", False)]
+)
+def test_a_terminal_that_is_closed_ends_all(
+    parent: Supervisor, clock: Clock, monkeypatch: pytest.MonkeyPatch, how: str, ends: bool
+) -> None:
+    """Its SIGHUP would restart workers that nobody sees any more (benoitc/gunicorn#594); any other one does."""
+    monkeypatch.setattr(workers, "_has_terminal", lambda: True)
+    monkeypatch.setattr(parent, "_outlives_terminal", how == "nohup")
+    parent.keep_subprocess_alive()
+    monkeypatch.setattr(workers, "_has_terminal", lambda: how == "open")
+    if how == "left long ago":
+        clock.now += 3600
+    parent.signal_queue.append(signal.SIGHUP)
+    parent.handle_signals()
+    assert (parent.should_exit.is_set(), len(Worker.made)) == (ends, 2 if ends else 4)
+
+
 def test_sigint_to_the_parent_alone_ends_the_workers_at_once(parent: Supervisor) -> None:
     """They are to tell everybody, instead of draining; SIGTERM lets them drain."""
     parent.handle_int()
