@@ -179,6 +179,12 @@ class Guest:
         while (line := self.line) is None or line.gone.is_set() or not await self._return(line):
             await self.arrive()
 
+    async def talk_of_everything(self) -> None:
+        """Each act once, so that its connection has all that it will ever have."""
+        assert self.line is not None
+        for act, _ in self._talks:
+            await act(self, self.line)
+
     async def talk(self) -> None:
         """One act of somebody who stays."""
         assert self.line is not None

@@ -113,6 +113,8 @@ class Steady:
             self.idlers += await asyncio.gather(*map(self._idler, each))
         for first in range(0, self.plan.talking, AT_ONCE):
             await asyncio.gather(*(guest.be_there() for guest in self.guests[first : first + AT_ONCE]))
+        for first in range(0, self.plan.talking, AT_ONCE):
+            await asyncio.gather(*(guest.talk_of_everything() for guest in self.guests[first : first + AT_ONCE]))
 
     async def _idler(self, number: int) -> Idler:
         _, idler = await ws_connect(
