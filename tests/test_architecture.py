@@ -118,7 +118,12 @@ WINGS = {
         {"tally"},
         {"prometheus", "watching"},
     ],
-    "cli": [{"target", "documented", "logs"}, {"run", "schema", "client", "top"}],
+    "cli": [
+        {"target", "documented", "logs"},
+        {"mistakes"},
+        {"checks", "options", "served"},
+        {"run", "schema", "client", "top"},
+    ],
     "top": [{"snapshot", "words"}, {"figures"}, {"view"}, {"screen"}],
     "backplanes": [{"base"}, {"memory", "engine"}, {"redis", "nats"}],
     "operations": [

@@ -9,7 +9,8 @@ import pytest
 import uvicorn
 
 from socketsundso import Endpoint, JsonRpc
-from socketsundso.cli.run import SHUTDOWN_TIMEOUT_S, command
+from socketsundso.cli.options import SHUTDOWN_TIMEOUT_S
+from socketsundso.cli.run import command
 from socketsundso.connection import ahead, batches, calls, limits, requests, uploads
 from socketsundso.endpoints import _FAREWELL_S
 from socketsundso.messages.refs import MAX_REF_LENGTH

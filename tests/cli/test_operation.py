@@ -12,7 +12,7 @@ import uvicorn
 from click.testing import CliRunner
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from socketsundso.cli import main
+from socketsundso.cli import checks, main, served
 from socketsundso.cli import run as cli
 from socketsundso.operations import Server, Settings, Supervisor
 from socketsundso.telemetry import watch
@@ -27,7 +27,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any
     monkeypatch.setattr(
         cli.uvicorn_command, "callback", lambda **_: made.append((names["Server"], names["Multiprocess"]))
     )
-    for variable in (cli.APP_VARIABLE, cli.FACTORY_VARIABLE, cli.INTERFACE_VARIABLE):
+    for variable in (served.APP_VARIABLE, served.FACTORY_VARIABLE, served.INTERFACE_VARIABLE):
         monkeypatch.setenv(variable, "")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "apps", raising=False)
@@ -168,13 +168,13 @@ def test_a_proxy_is_trusted_in_both_forms_of_its_address(
 ) -> None:
     """A socket of both kinds, as `--host ::` makes with workers, shows an IPv4 address as one of IPv6."""
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
-    hosts = ProxyHeadersMiddleware(cast(Any, None), cli._checked_proxies(given)).trusted_hosts
+    hosts = ProxyHeadersMiddleware(cast(Any, None), checks.checked_proxies(given)).trusted_hosts
     assert [host in hosts for host in (*trusted, *strangers)] == [True] * len(trusted) + [False] * len(strangers)
 
 
 def test_memory_where_the_system_does_not_tell(told: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """`--max-rss` is refused there, rather than ignored."""
-    monkeypatch.setattr(cli, "tells_memory", lambda: False)
+    monkeypatch.setattr(options, "tells_memory", lambda: False)
     ended = CliRunner().invoke(main, ["run", "apps:app", "--max-rss", "2G"])
     assert ended.exit_code == 2
     assert "no /proc" in ended.stderr

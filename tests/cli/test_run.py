@@ -26,6 +26,8 @@ from click.testing import CliRunner, Result
 import socketsundso
 from socketsundso.cli import main
 from socketsundso.cli import run as cli
+from socketsundso.cli.options import SHUTDOWN_TIMEOUT_S
+from socketsundso.cli.served import load_app
 from tests.server.serving import CERTIFICATE, request
 from tests.serving import ROOT, free_port
 
@@ -494,7 +496,7 @@ def test_uvicorn_gets_our_protocols_and_every_option(handed: dict[str, Any]) -> 
     assert (handed["port"], handed["root_path"], handed["proxy_headers"]) == (1, "/x", False)
     assert "backplane" not in handed
     assert os.environ[cli.BACKPLANE_VARIABLE] == "redis://h"
-    assert cli.load_app() is sys.modules["served"].app
+    assert load_app() is sys.modules["served"].app
 
 
 @pytest.mark.parametrize(
@@ -541,9 +543,9 @@ def test_what_is_missing_falls_back(handed: dict[str, Any], monkeypatch: pytest.
 def test_factories_and_classes_are_told_apart(handed: dict[str, Any]) -> None:
     """A factory is called, a bare endpoint class is served at `/`, with or without `--factory`."""
     invoke("run", "served:make", "--factory")
-    assert cli.load_app() is sys.modules["served"].app
+    assert load_app() is sys.modules["served"].app
     invoke("run", "served:Endpoint")
-    (route,) = cli.load_app().routes
+    (route,) = load_app().routes
     assert (route.path, route.endpoint) == ("/", sys.modules["served"].Endpoint)
 
 
@@ -732,7 +734,7 @@ def test_asgi_2(handed: dict[str, Any], folder: Path, name: str, capsys: pytest.
     said = f"Warning: kinds:{name} is served as an ASGI 2 application, as with --interface asgi2\n"
     assert capsys.readouterr().err == said
     assert invoke("run", f"kinds:{name}", "--interface", "asgi2").exit_code == 0
-    cli.load_app()
+    load_app()
     assert capsys.readouterr().err == ""
 
 
@@ -751,7 +753,7 @@ def test_wsgi_on_demand(handed: dict[str, Any], folder: Path) -> None:
     """With `--interface wsgi` an application takes two arguments."""
     (folder / "kinds.py").write_text(KINDS)
     assert invoke("run", "kinds:wsgi", "--interface", "wsgi").exit_code == 0
-    assert cli.load_app() is sys.modules["kinds"].wsgi
+    assert load_app() is sys.modules["kinds"].wsgi
 
 
 FACTORIES = """
@@ -794,7 +796,7 @@ def test_a_factory_that_fails(
     (folder / "factories.py").write_text(FACTORIES)
     assert invoke("run", f"factories:{name}", "--factory").exit_code == 0
     with pytest.raises(SystemExit) as ended:
-        cli.load_app()
+        load_app()
     assert ended.value.code == 3
     shown = capsys.readouterr().err.splitlines()
     assert shown[-1].startswith(f"Error: cannot serve factories:{name}: ")
@@ -835,7 +837,7 @@ def test_what_is_told_before_there_is_a_log_is_json_too(
     """Warnings about the command line, and those of a worker that finds what it is to serve, with `--log-json`."""
     ended = invoke("run", "served:make", "--log-json", "--workers", "2")
     assert json.loads(ended.stderr)["message"].startswith("2 workers on memory:// do not hear each other")
-    cli.load_app()
+    load_app()
     told = json.loads(capsys.readouterr().err)
     assert (told["level"], told["message"]) == (
         "warning",
@@ -846,7 +848,7 @@ def test_what_is_told_before_there_is_a_log_is_json_too(
 def test_a_factory_is_seen_without_the_option(handed: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     """What takes no arguments is called, as uvicorn does, with a line that names the option."""
     assert invoke("run", "served:make").exit_code == 0
-    assert cli.load_app() is sys.modules["served"].app
+    assert load_app() is sys.modules["served"].app
     assert capsys.readouterr().err == "Warning: served:make takes no arguments: called as with --factory\n"
 
 
@@ -1106,7 +1108,7 @@ def test_a_shutdown_is_bounded_by_default(
     invoke("run", "served:app", *arguments)
     assert handed["timeout_graceful_shutdown"] == seconds
     (theirs,) = [each for each in cli.uvicorn_command.params if each.name == "timeout_graceful_shutdown"]
-    assert theirs.default is not cli.SHUTDOWN_TIMEOUT_S
+    assert theirs.default is not SHUTDOWN_TIMEOUT_S
 
 
 @pytest.mark.parametrize(
