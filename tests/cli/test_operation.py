@@ -12,7 +12,7 @@ import uvicorn
 from click.testing import CliRunner
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from socketsundso.cli import checks, main, served
+from socketsundso.cli import checks, main, options, served
 from socketsundso.cli import run as cli
 from socketsundso.operations import Server, Settings, Supervisor
 from socketsundso.telemetry import watch
