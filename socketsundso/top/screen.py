@@ -28,7 +28,8 @@ from socketsundso.top.snapshot import NoAnswer, Snapshot, snapshot_of
 from socketsundso.top.view import SORTS, Shown, lines_of, view
 
 QUIT = "qQ\x03\x04"
-ENDS = {signal.SIGTERM, signal.SIGHUP}
+ENDS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Ctrl-C, too, is a byte to be read: an exception could come where it is swallowed, as in a finalizer."""
 SIGNALS = (*ENDS, signal.SIGWINCH, signal.SIGTSTP)
 
 
@@ -91,7 +92,7 @@ def watch(path: str, interval_s: float) -> None:
             asking.start()
             try:
                 _show(Shown(path, interval_s=interval_s), history, asking, live, keyboard, woken)
-            except (Left, KeyboardInterrupt):
+            except Left:
                 pass
             finally:
                 asking.stop()
