@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ os.environ["PYTHONWARNINGS"] = "error"  # as `filterwarnings` here: in the serve
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("any machine")
+
+
+LOGGERS = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "socketsundso")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +44,15 @@ def _failed_if_skipped(report: Any, config: pytest.Config) -> Any:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"{report.nodeid}: {reason}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """A server that runs in the test's process says how to log, and leaves nothing of that to the tests behind it."""
+    before = [(logger, logger.level, logger.propagate, logger.disabled, logger.handlers[:]) for logger in LOGGERS]
+    yield
+    for logger, logger.level, logger.propagate, logger.disabled, handlers in before:
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture
