@@ -28,7 +28,7 @@ from benchmarks import reaper
 from benchmarks.soak.growth import Series
 from benchmarks.soak.guests import Guest
 from benchmarks.soak.ledger import Fault, Ledger
-from benchmarks.soak.services import Service, is_alive, serving, until, weight
+from benchmarks.soak.services import Service, serving, until, weight
 from tests.backplanes.engines import EngineServer
 from tests.backplanes.engines import running as engine_running
 
@@ -69,7 +69,7 @@ async def churned(kind: str, plan: Plan, show: Callable[[str], None]) -> Outcome
     """Run the plan over this engine, `redis` or `nats`."""
     with engine(kind) as server:
         url = f"{server.url}?presence_ttl_s={plan.presence_ttl_s}"
-        faulty, spared = Service(url, plan.workers), Service(url)
+        faulty, spared = Service(url, plan.workers, arenas=False), Service(url, arenas=False)
         with serving(faulty, spared):
             await until(faulty.is_whole, "the workers serve")
             await until(spared.is_whole, "the other one serves")
@@ -170,7 +170,8 @@ class Churn:
 
     async def _has_workers(self, fault: Fault) -> None:
         async def replaced() -> bool:
-            return not any(map(is_alive, fault.pids)) and len(self.faulty.pids()) == self.plan.workers
+            pids = self.faulty.pids()
+            return not fault.pids & set(pids) and len(pids) == self.plan.workers
 
         await until(replaced, f"others come after a {fault.kind}")
         fault.over()

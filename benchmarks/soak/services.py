@@ -38,7 +38,8 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
 class Service:
     """One deployment: a process, or a parent and its workers."""
 
-    def __init__(self, backplane: str, workers: int = 1, *, drain_s: float = 2.0) -> None:
+    def __init__(self, backplane: str, workers: int = 1, *, drain_s: float = 2.0, arenas: bool = True) -> None:
+        """Without `arenas` Python takes each object from the C library: else one more of them is 1 MB at once."""
         self.port, self.workers = free_port(), workers
         self._asking = asyncio.Lock()
         self._links: dict[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
@@ -50,6 +51,8 @@ class Service:
             "--backlog", "4096", "--log-level", "warning", *(["--workers", str(workers)] if workers > 1 else []),
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SOAK_FOLDER": self._folder.name}
+        if not arenas:
+            environment["PYTHONMALLOC"] = "malloc"
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
@@ -62,9 +65,15 @@ class Service:
         return self._popen.pid
 
     def pids(self) -> list[int]:
-        """The processes that serve, by their numbers."""
-        found = (int(path.stem) for path in Path(self._folder.name).glob("*.sock"))
-        return sorted(pid for pid in found if is_alive(pid))
+        """The processes that serve, by their numbers; those of processes that were killed are soon somebody else's."""
+        found = []
+        for path in Path(self._folder.name).glob("*.sock"):
+            pid = int(path.stem)
+            if pid == self.pid or parent_of(pid) == self.pid:
+                found.append(pid)
+            else:
+                path.unlink(missing_ok=True)
+        return sorted(found)
 
     async def states(self, *, collect: bool = False) -> dict[int, State]:
         """What each process holds, by its number; without those that have just ended."""
@@ -139,10 +148,12 @@ def serving(*services: Service) -> Iterator[None]:
             service.close()
 
 
-def is_alive(pid: int) -> bool:
+def parent_of(pid: int) -> int:
+    """The number of a process' parent; 0 where there is no such process any more."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return 0 if state == "Z" else int(parent)
+    return 0
 
 
 def weight(pid: int) -> dict[str, float]:
