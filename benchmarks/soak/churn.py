@@ -71,8 +71,8 @@ async def churned(kind: str, plan: Plan, show: Callable[[str], None]) -> Outcome
         url = f"{server.url}?presence_ttl_s={plan.presence_ttl_s}"
         faulty, spared = Service(url, plan.workers, arenas=False), Service(url, arenas=False)
         with serving(faulty, spared):
-            await until(faulty.is_whole, "the workers serve")
-            await until(spared.is_whole, "the other one serves")
+            await until(faulty.answers, "the workers serve")
+            await until(spared.answers, "the other one serves")
             return await Churn(plan, server, faulty, spared, show).run()
 
 

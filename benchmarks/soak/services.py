@@ -103,6 +103,16 @@ class Service:
             raise AssertionError(f"a server has ended:\n{self.log()[-2000:]}")
         return len(self.pids()) == self.workers and await self.is_connected()
 
+    async def answers(self) -> bool:
+        """The same, and its port is open: a process that listens itself does so when it has begun."""
+        if not await self.is_whole():
+            return False
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.close()
+            return True
+        return False
+
     async def is_connected(self) -> bool:
         """Whether all of its processes reach the engine; one that has never been asked for it does not try."""
         return all(state["backplane"] != "reconnecting" for state in (await self.states()).values())

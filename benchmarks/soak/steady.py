@@ -68,7 +68,7 @@ class Idler(WSListener):  # type: ignore[misc]  # picows' classes are compiled, 
 async def steadied(plan: Plan, show: Callable[[str], None]) -> Outcome:
     service = Service("memory://")
     with serving(service):
-        await until(service.is_whole, "it serves")
+        await until(service.answers, "it serves")
         return await Steady(plan, service, show).run()
 
 

@@ -102,7 +102,8 @@ class NatsBackplane(Engine):
     """
 
     name = "NATS"
-    errors = (nats.errors.Error, OSError, EOFError)  # TimeoutError is an OSError
+    errors = (nats.errors.Error, OSError, EOFError, RuntimeError)
+    """TimeoutError is an OSError; RuntimeError is what uvloop raises where nats-py writes to a link that has broken."""
 
     def __init__(self, url: str) -> None:
         plain, options = split_options(url, OPTIONS)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from socketsundso.backplanes import Backplane, Delivery, Keep, open_url
 from socketsundso.backplanes import engine as engine_module
@@ -94,10 +95,11 @@ def test_why_the_engine_is_away_stands_in_the_log_before_the_loss_is_told(
     assert f"at {engine.url} is away: " in logged[0]
 
 
-def test_a_nats_that_is_killed_while_it_is_written_to_counts_as_lost() -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_nats_that_is_killed_while_it_is_written_to_counts_as_lost(loop: str) -> None:
     """
     The link breaks under what is on its way, which nats-py writes once more when it closes, and raises then instead of
-    telling anybody.
+    telling anybody. Whoever asks meanwhile is told what all are told.
     """
 
     async def main() -> None:
@@ -109,6 +111,7 @@ def test_a_nats_that_is_killed_while_it_is_written_to_counts_as_lost() -> None:
 
                 def noticed() -> bool:
                     under_way.append(asyncio.create_task(ours.append("r", b"", KEEP)))
+                    under_way.append(asyncio.create_task(ours.subscribe(str(len(under_way)))))
                     return ours.state == "reconnecting"
 
                 for _ in range(100):
@@ -118,11 +121,14 @@ def test_a_nats_that_is_killed_while_it_is_written_to_counts_as_lost() -> None:
                 await until(noticed, "it is away", pause_s=0)
                 for each in under_way:
                     each.cancel()
-                await asyncio.gather(*under_way, return_exceptions=True)
+                ended = await asyncio.gather(*under_way, return_exceptions=True)
+                told = {type(each) for each in ended if isinstance(each, BaseException)}
+                assert told <= {BackplaneUnavailable, asyncio.CancelledError}
                 engine.start()
                 await until(lambda: ours.state == "connected", "it is back")
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        runner.run(main())
 
 
 def test_nobody_subscribes_on_a_link_that_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
