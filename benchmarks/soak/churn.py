@@ -69,7 +69,7 @@ async def churned(kind: str, plan: Plan, show: Callable[[str], None]) -> Outcome
     """Run the plan over this engine, `redis` or `nats`."""
     with engine(kind) as server:
         url = f"{server.url}?presence_ttl_s={plan.presence_ttl_s}"
-        faulty, spared = Service(url, plan.workers, arenas=False), Service(url, arenas=False)
+        faulty, spared = Service(url, plan.workers), Service(url)
         with serving(faulty, spared):
             await until(faulty.answers, "the workers serve")
             await until(spared.answers, "the other one serves")

@@ -38,8 +38,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
 class Service:
     """One deployment: a process, or a parent and its workers."""
 
-    def __init__(self, backplane: str, workers: int = 1, *, drain_s: float = 2.0, arenas: bool = True) -> None:
-        """Without `arenas` Python takes each object from the C library: else one more of them is 1 MB at once."""
+    def __init__(self, backplane: str, workers: int = 1, *, drain_s: float = 2.0) -> None:
         self.port, self.workers = free_port(), workers
         self._asking = asyncio.Lock()
         self._links: dict[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
@@ -51,8 +50,6 @@ class Service:
             "--backlog", "4096", "--log-level", "warning", *(["--workers", str(workers)] if workers > 1 else []),
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SOAK_FOLDER": self._folder.name}
-        if not arenas:
-            environment["PYTHONMALLOC"] = "malloc"
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,

@@ -99,7 +99,7 @@ def test_why_the_engine_is_away_stands_in_the_log_before_the_loss_is_told(
 def test_a_nats_that_is_killed_while_it_is_written_to_counts_as_lost(loop: str) -> None:
     """
     The link breaks under what is on its way, which nats-py writes once more when it closes, and raises then instead of
-    telling anybody. Whoever asks meanwhile is told what all are told.
+    telling anybody.
     """
 
     async def main() -> None:
@@ -129,6 +129,27 @@ def test_a_nats_that_is_killed_while_it_is_written_to_counts_as_lost(loop: str) 
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         runner.run(main())
+
+
+def test_what_uvloop_raises_of_a_broken_link_to_nats_is_no_other_error(
+    nats_engine: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A RuntimeError where others raise an OSError, when a write has failed and nobody has been told yet."""
+    from nats.aio.client import Client
+
+    async def fail(client: Client, *flushed: Any) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    async def main() -> None:
+        async with opened(nats_engine.url) as (ours, _):
+            with monkeypatch.context() as broken:
+                broken.setattr(Client, "_send_ping", fail)
+                await ours.subscribe("a")  # is made again when the loss is noticed
+                ours.publish(("a",), b"lost")
+                with pytest.raises(BackplaneUnavailable, match="went away during a publish"):
+                    await ours.flush()
+
+    asyncio.run(main())
 
 
 def test_nobody_subscribes_on_a_link_that_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
