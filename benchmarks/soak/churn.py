@@ -35,6 +35,8 @@ from tests.backplanes.engines import running as engine_running
 KEEPS = {"redis": ["--appendonly", "yes"], "nats": []}
 """What has an engine keep all that it has acknowledged when it is killed."""
 
+WRONGLY_SEEN = 4  # are shown
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -198,7 +200,26 @@ class Churn:
     async def _compare(self) -> None:
         """All guests of a room have heard the same, and see each other, also after a worker was killed."""
         await until(self._all_have_heard, "everybody has heard everything")
-        await until(self._all_are_seen, "presence is right")
+        try:
+            await until(self._all_are_seen, "presence is right")
+        except AssertionError as failed:
+            raise AssertionError(f"{failed}: {await self._seen_wrongly()}") from None
+
+    async def _seen_wrongly(self) -> str:
+        """Who misses whom, or sees who is not there, and what its worker says of the room; a few of them."""
+        found = []
+        for guest, room in [(guest, room) for guest in self.guests for room in guest.rooms]:
+            sees, there = guest.sees(room), self._there(room)
+            if sees != there and len(found) < WRONGLY_SEEN and guest.line is not None:
+                here = await guest.line.ask("who", room=room)
+                names = here["names"] if here is not None else "nothing"
+                found.append(
+                    f"{guest.name} at {guest.line.pid} sees {sees} in {room}, where {there} are; asked: {names}"
+                )
+        return "; ".join(found)
+
+    def _there(self, room: str) -> list[str]:
+        return sorted(guest.name for guest in self.guests if room in guest.rooms)
 
     async def _all_have_heard(self) -> bool:
         latest: dict[str, set[tuple[str, int]]] = {}
@@ -208,12 +229,7 @@ class Churn:
         return all(len(each) == 1 for each in latest.values())
 
     async def _all_are_seen(self) -> bool:
-        for guest in self.guests:
-            for room in guest.rooms:
-                there = sorted(each.name for each in self.guests if room in each.rooms)
-                if guest.sees(room) != there:
-                    return False
-        return True
+        return all(guest.sees(room) == self._there(room) for guest in self.guests for room in guest.rooms)
 
     async def _weigh(self, at_s: float) -> None:
         for service in (self.faulty, self.spared):
