@@ -208,7 +208,7 @@ class Churn:
     async def _seen_wrongly(self) -> str:
         """Who misses whom, or sees who is not there, and what its worker says of the room; a few of them."""
         found = []
-        for guest, room in [(guest, room) for guest in self.guests for room in guest.rooms]:
+        for guest, room in ((each, room) for each in self.guests for room in each.rooms):
             sees, there = guest.sees(room), self._there(room)
             if sees != there and len(found) < WRONGLY_SEEN and guest.line is not None:
                 here = await guest.line.ask("who", room=room)
