@@ -153,10 +153,16 @@ class Roster:
             del self._releasing[topic, connection]
 
     async def _release(self, topic: str, connection: str) -> None:
+        """
+        Told again when the engine knows: a process that has come since it was told, and asked the engine a moment
+        before, would keep who has left for as long as this process lives.
+        """
         try:
             await self._backplane.release(topic, connection)
         except BackplaneUnavailable:  # told when the engine is back; bounded by who was there when it went away
             self._untold.setdefault(topic, set()).add(connection)
+        else:
+            self._publish(topic, {}, [connection])
 
     def _tell_untold(self) -> None:
         """Who left while the engine was away would stay for ever with the others, since its process lives."""

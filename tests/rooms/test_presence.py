@@ -693,6 +693,33 @@ def test_what_is_read_late_does_not_undo_what_was_heard(
     run(main)
 
 
+def test_who_asks_while_somebody_leaves_does_not_keep_it(
+    between_processes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that comes when the leave was told, but asks the engine before that knows of it."""
+
+    async def main() -> None:
+        async with processes(between_processes) as (here, there):
+            ada, watcher, asked = Peer(), Peer(wants_presence=True), asyncio.Event()
+            await there.join(ada.who, "ra")
+            await there.roster.track(ada.who, ada.who.rooms["ra"], b'"ada"')
+            release = there.backplane.release
+
+            async def release_late(topic: str, key: str) -> None:
+                await asked.wait()
+                await release(topic, key)
+
+            monkeypatch.setattr(there.backplane, "release", release_late)
+            there.roster.untrack(ada.who, ada.who.rooms["ra"])
+            await there.backplane.flush()
+            await here.join(watcher.who, "ra")
+            await until(lambda: members_of(watcher.got) == {ada.who.id: "ada"}, "the engine still holds it")
+            asked.set()
+            await until(lambda: members_of(watcher.got) == {}, "it has left")
+
+    run(main)
+
+
 def test_a_process_that_starts_without_the_engine_hears_who_is_there_when_it_comes(between_processes: str) -> None:
     """Its members could be told of its own only; the others hear of them, too."""
 
