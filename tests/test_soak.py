@@ -211,10 +211,11 @@ def test_what_grows_after_the_first_tenth_fails(ledger: Ledger, share: float) ->
 
 def test_what_is_shown_beside_may_grow(ledger: Ledger) -> None:
     """How many objects the garbage collector knows is a hint, and no verdict."""
-    series, show = Series(), silent
+    series = Series()
+    show: Any = silent
     for at_s in range(61):
         series.add("server", at_s, {"objects": 1_000 + 10 * at_s})
-    conclude("soak", churn.Outcome(ledger, series, 60.0), FLAT, {}, show)  # type: ignore[arg-type]  # as of a Show
+    conclude("soak", churn.Outcome(ledger, series, 60.0), FLAT, {}, show)
 
 
 def test_the_nearest_three_samples_stand_for_a_tenth_without(ledger: Ledger) -> None:
