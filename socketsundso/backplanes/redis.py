@@ -192,12 +192,13 @@ class RedisBackplane(Engine):
         turn, and no link is given up that was not asked first.
         """
         silent = turns = 0
+        heard = self._heard
         while silent < SILENT_TURNS:
-            heard = self._heard
             await asyncio.wait({self._reader}, timeout=TURN_S)
             if self._reader.done():
                 return self._reader.result()
             silent = silent + 1 if self._heard == heard else 0
+            heard = self._heard  # before anything is asked: the answer may come while it is still being sent
             if silent == 1:
                 await asyncio.wait_for(self._send("PING"), CALL_TIMEOUT_S)
             turns += 1

@@ -316,6 +316,33 @@ def test_a_quiet_link_is_asked_not_given_up(
     asyncio.run(main())
 
 
+def test_an_answer_that_comes_while_the_question_is_sent_is_one(
+    redis_engine: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On loopback Redis may have answered before whoever asked goes on."""
+    from socketsundso.backplanes import redis as module
+
+    monkeypatch.setattr(module, "TURN_S", 0.1)
+    asked: list[str] = []
+
+    async def main() -> None:
+        async with opened(f"{redis_engine.url}?prefix=prompt") as (ours, ears):
+            link: Any = ours
+            send = link._send
+
+            async def send_and_hear(*command: str) -> None:
+                heard = link._heard
+                await send(*command)
+                await until(lambda: link._heard > heard, "the answer")
+                asked.extend(command)
+
+            monkeypatch.setattr(link, "_send", send_and_hear)
+            await until(lambda: ears.lost or len(asked) == module.SILENT_TURNS, "it is asked again and again")
+            assert ears.lost == 0
+
+    asyncio.run(main())
+
+
 def test_no_link_is_given_up_before_it_was_asked(
     redis_engine: EngineServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
