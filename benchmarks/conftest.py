@@ -22,6 +22,8 @@ from benchmarks.servers import cores
 
 SOAK = "test_soak.py"  # asked for by an option of its own, and no part of the report
 FIGURES: dict[str, Any] = {}
+ASKED = pytest.StashKey[set[Path]]()
+"""The files of a run, those whose questions are on request included."""
 PACKAGES = [
     "socketsundso", "msgspec", "pydantic", "orjson", "picows", "uvicorn", "uvloop", "starlette", "fastapi", "litestar",
     "chanx", "dishka", "python-socketio", "channels", "aiohttp", "websockets", "socketify",
@@ -52,6 +54,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = str(config.getoption("--only"))
     items[:] = [item for item in items if only in item.nodeid]
+    config.stash[ASKED] = {item.path for item in items}
     if not only and not config.getoption("--full"):
         items[:] = [item for item in items if item.get_closest_marker("on_request") is None]
     items.sort(key=lambda item: item.path.name == "test_bounds.py")  # last: it judges what others have measured
@@ -117,7 +120,7 @@ def unfit(session: pytest.Session) -> str:
     """Why the figures of this run are no report of the suite; empty when they are."""
     option = session.config.option
     some = option.only or option.keyword or option.markexpr or option.deselect or "::" in "".join(session.config.args)
-    if some or {item.path for item in session.items} != questions():
+    if some or session.config.stash[ASKED] != questions():
         return "a part of the suite ran (--report FOLDER writes one)"
     return "" if session.exitstatus == 0 else "the run failed"
 

@@ -31,7 +31,7 @@ from benchmarks import test_latency as latency
 from benchmarks import test_scaling as scaling
 from benchmarks import test_wire as wire
 from benchmarks.broadcast_load import BrowserMembers
-from benchmarks.conftest import questions, unfit
+from benchmarks.conftest import pytest_collection_modifyitems, questions, unfit
 from benchmarks.deflate import Answer
 from benchmarks.installed import compiled
 from benchmarks.load import Dialect, Load, Passage, Shape, cpu_seconds, masked_frame, message, payload_of
@@ -435,11 +435,19 @@ def test_only_the_whole_suite_writes_the_report(
     """A part of it, or a run that failed or was interrupted, leaves the committed report alone."""
     chosen = questions() if files is None else [ROOT / "benchmarks" / name for name in files]
     option = SimpleNamespace(**{"only": "", "keyword": "", "markexpr": "", "deselect": None, **options})
-    session: Any = SimpleNamespace(
-        config=SimpleNamespace(option=option, args=["benchmarks/"]),
-        items=[SimpleNamespace(path=path) for path in chosen],
-        exitstatus=exit_code,
-    )
+    said = {"--only": option.only, "--full": False}
+    config: Any = SimpleNamespace(option=option, args=["benchmarks/"], stash={}, getoption=said.get)
+    items: Any = [
+        SimpleNamespace(
+            path=path,
+            nodeid=f"{path.name}::{option.only}",
+            get_closest_marker={"on_request": path.name == "test_wire.py" or None}.get,
+            add_marker=lambda _: None,
+        )
+        for path in chosen
+    ]
+    pytest_collection_modifyitems(config, items)
+    session: Any = SimpleNamespace(config=config, items=items, exitstatus=exit_code)
     assert (why in unfit(session)) if why else not unfit(session)
 
 
