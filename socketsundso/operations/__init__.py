@@ -10,17 +10,17 @@ any of uvicorn's protocols. One module per question:
     draining    who is told 1012, and when, while a worker ends
     serving     one worker
     workers     the parent process of several
-    sockets     whose the path of `--uds` is
+    sockets     paths of Unix sockets, and whose they are
     admin       the Unix socket at which is told what they do
     reporting   what one worker tells
     lines       between the parent and its workers, who tell it
 """
 
-from socketsundso.operations.admin import PATH, Unusable, path_of, require_vacant
+from socketsundso.operations.admin import PATH
 from socketsundso.operations.admission import tells_memory
 from socketsundso.operations.serving import STARTUP_FAILURE, Server
 from socketsundso.operations.settings import DRAIN_S, Settings
-from socketsundso.operations.sockets import remove_abandoned
+from socketsundso.operations.sockets import Unusable, path_of, remove_abandoned, require_vacant
 from socketsundso.operations.workers import ANSWER_S, Supervisor
 
 __all__ = [

@@ -16,18 +16,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import socket
-import stat
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 logger = logging.getLogger("uvicorn.error")
 
 PATH = "/stats"
-LONGEST_PATH = 103 if sys.platform == "darwin" else 107
-"""Bytes of a path that a Unix socket can have."""
 AT_ONCE = 16
 """Who is answered at the same time."""
 MAX_REQUEST_BYTES = 8 << 10
@@ -35,91 +30,6 @@ WITHIN_S = 5.0
 """For a request to come, and for its answer to be taken."""
 
 Read = Callable[[], Awaitable[Sequence[bytes]]]
-
-
-class Unusable(ValueError):
-    """Nothing can listen at this path; says why in one line."""
-
-
-def path_of(given: str) -> str:
-    """`/run/chat.sock`, `unix:/run/chat.sock` and `unix:///run/chat.sock` are the same path; it becomes absolute."""
-    path = given.removeprefix("unix:")
-    if path != given and path.startswith("//"):
-        path = path[2:]
-    if not path:
-        raise Unusable("a path is needed")
-    if "\0" in path:
-        raise Unusable("a path has no null characters")
-    path = os.path.abspath(path)
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        raise Unusable(f"{path} is longer than the path of a Unix socket may be: {LONGEST_PATH} bytes")
-    return path
-
-
-def require_vacant(path: str) -> None:
-    """Raises `Unusable` unless a server may listen here: at most the socket of one that was killed is there."""
-    if sys.platform == "win32" or not hasattr(socket, "AF_UNIX"):
-        raise Unusable("this system has no Unix sockets")
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        raise Unusable(f"no folder for {path}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise Unusable(f"no permission to make {path}")
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise Unusable(f"{path} exists and is no socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return
-        except BlockingIOError:  # so many wait already
-            pass
-        except OSError as error:
-            raise Unusable(f"{path}: {error.strerror or error}") from None
-    raise Unusable(f"another server listens at {path}")
-
-
-class Listening:
-    """A socket of ours at a path, until `close` takes it away."""
-
-    def __init__(self, path: str) -> None:
-        """Raises `Unusable`."""
-        require_vacant(path)
-        self.path = path
-        self.socket = socket.socket(socket.AF_UNIX)
-        others = os.umask(0o177)  # there is no moment in which anybody else may open it
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            self.socket.bind(path)
-            self.socket.listen(AT_ONCE)
-        except OSError as error:
-            self.socket.close()
-            raise Unusable(f"{path}: {error.strerror or error}") from None
-        finally:
-            os.umask(others)
-        self.socket.setblocking(False)
-        self._made = _identity(path)
-
-    def close(self) -> None:
-        self.socket.close()
-        if _identity(self.path) == self._made:  # else it is another server's by now
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-
-
-def _identity(path: str) -> tuple[int, int, int] | None:
-    """An inode alone is soon another file's."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 @contextlib.asynccontextmanager

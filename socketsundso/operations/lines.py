@@ -17,7 +17,8 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from socketsundso.operations.admin import Listening, answering
+from socketsundso.operations.admin import answering
+from socketsundso.operations.sockets import Listening
 
 logger = logging.getLogger("uvicorn.error")
 

@@ -19,9 +19,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from socketsundso.operations.admin import Listening, answering
+from socketsundso.operations.admin import answering
 from socketsundso.operations.admission import process_bytes, tells_memory
 from socketsundso.operations.lines import report_to_parent
+from socketsundso.operations.sockets import Listening
 
 FRESH_S = 0.25
 """For so long a report is told to whoever asks."""

@@ -29,13 +29,12 @@ from typing import Any, Literal, cast
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from socketsundso.operations.admin import Unusable
 from socketsundso.operations.admission import Admission
 from socketsundso.operations.draining import Drain, drain
 from socketsundso.operations.front import Front
 from socketsundso.operations.reporting import Reports, Watch, reporting
 from socketsundso.operations.settings import Settings
-from socketsundso.operations.sockets import BoundPath
+from socketsundso.operations.sockets import BoundPath, Unusable
 
 logger = logging.getLogger("uvicorn.error")
 

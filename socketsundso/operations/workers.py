@@ -33,12 +33,11 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from socketsundso.operations.admin import Listening, Unusable
 from socketsundso.operations.lines import Known, Line, Switchboard
 from socketsundso.operations.reporting import Watch
 from socketsundso.operations.serving import HANGUP, STARTUP_FAILURE, Phase, Server
 from socketsundso.operations.settings import Settings
-from socketsundso.operations.sockets import BoundPath
+from socketsundso.operations.sockets import BoundPath, Listening, Unusable
 
 logger = logging.getLogger("uvicorn.error")
 

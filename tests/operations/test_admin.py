@@ -17,7 +17,8 @@ import pytest
 import uvicorn
 
 from socketsundso.operations import STARTUP_FAILURE, Settings, admin
-from socketsundso.operations.admin import Listening, Unusable, answering, path_of, require_vacant
+from socketsundso.operations.admin import answering
+from socketsundso.operations.sockets import LONGEST_PATH, Listening, Unusable, path_of, require_vacant
 from tests.operations.worker import Worker, working
 from tests.server.serving import both_loops, echo, run, until
 
@@ -55,8 +56,8 @@ def test_what_is_no_path(given: str, why: str) -> None:
 def test_the_longest_path_is_the_systems(tmp_path: Path) -> None:
     """One byte more, and the system would refuse it."""
     with socket.socket(socket.AF_UNIX) as listening, pytest.raises(OSError, match="too long"):
-        listening.bind(f"/{'x' * admin.LONGEST_PATH}")
-    assert path_of(f"/{'x' * (admin.LONGEST_PATH - 1)}")
+        listening.bind(f"/{'x' * LONGEST_PATH}")
+    assert path_of(f"/{'x' * (LONGEST_PATH - 1)}")
 
 
 def test_where_nothing_may_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from socketsundso.operations.admin import Listening, answering
+from socketsundso.operations.admin import answering
+from socketsundso.operations.sockets import Listening
 
 
 class Talking:
