@@ -20,6 +20,13 @@ def function(
     return _function(head, "\n    ".join(body), names)
 
 
+def named(known: Any, names: dict[str, Any]) -> str:
+    """A name for what source refers to, which is added to those that it finds."""
+    name = f"known_{len(names)}"
+    names[name] = known
+    return name
+
+
 def lines_before(generated: Callable[..., Any], lines: Sequence[str], names: Mapping[str, Any]) -> Any:
     """
     The function again, with these lines in front of its own, which find `names`, too. None where it is none of ours, or

@@ -11,7 +11,7 @@ the same in both.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,7 +21,7 @@ from socketsundso.messages import codegen
 from socketsundso.messages.framing import Framing
 from socketsundso.messages.packed_framing import FIXMAP, map_head
 from socketsundso.messages.plain_fields import Writing, dict_display
-from socketsundso.messages.plain_models import Encode, laid_out, plain_encode
+from socketsundso.messages.plain_models import Encode, laid_out, plain_encode, tried
 from socketsundso.messages.refs import Ref
 from socketsundso.messages.replies import ModelEncoder, StructEncoder
 from socketsundso.messages.route import Encodes
@@ -42,9 +42,7 @@ def _struct_display(items: Mapping[str, str], names: dict[str, Any]) -> str:
         kind = msgspec.defstruct("Packed", fields, gc=False)
     except ValueError:  # a key with a quotation mark
         return dict_display(items, names)
-    name = f"packed_{len(names)}"
-    names[name] = kind
-    return f"{name}({', '.join(items.values())})"
+    return f"{codegen.named(kind, names)}({', '.join(items.values())})"
 
 
 def _text_of(value: Any) -> str:
@@ -126,21 +124,16 @@ def _dict_encode(encoder: Encoder, framing: Framing, careful: Encode) -> Encode:
         "splice": typing_.splice,
     }
 
-    def function(arguments: str, message: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
-        keys = [key for key in (typing_.key, typing_.ref_key) if key is not None]
-        lacks = "".join(f" and {key!r} not in value" for key in keys)
-        lines = [
+    lacks = "".join(f" and {key!r} not in value" for key in (typing_.key, typing_.ref_key) if key is not None)
+
+    def lines(expression: str) -> list[str]:
+        return [
             f"if type(value) is dict{lacks}:",
-            "    try:",
-            "        body = dumps(value, None, only)",
+            "    body = dumps(value, None, only)",
             # of which NaN and the infinities could be one, below the top also None, and a word in a text
-            "        if b'null' not in body or body.count(b'null') == [*value.values()].count(None):",
-            f"            return {message}",
-            "    except refusals:",
-            "        pass",
-            f"return careful({arguments})",
+            "    if b'null' not in body or body.count(b'null') == [*value.values()].count(None):",
+            f"        return {expression}",
         ]
-        return codegen.function(arguments, lines, {**names, "careful": careful})
 
     if typing_.key is None:
         message, answer = "splice(pack(value))", laid_out(typing_.layout, "value", PACKING, names)
@@ -148,9 +141,7 @@ def _dict_encode(encoder: Encoder, framing: Framing, careful: Encode) -> Encode:
         own = f"{typing_.key!r}: {typing_.event!r}, "
         message = f"pack({{{own}**value}})"
         answer = f"{{{own}{'' if typing_.ref_key is None else f'{typing_.ref_key!r}: ref, '}**value}}"
-    return Encode(
-        function("value", message, careful.message), function("value, ref", f"pack({answer})", careful.answer)
-    )
+    return tried(lines, message, f"pack({answer})", careful, names)
 
 
 def _struct_encode(encoder: StructEncoder, framing: Framing, careful: Encode) -> Encode | None:
@@ -170,19 +161,8 @@ def _struct_encode(encoder: StructEncoder, framing: Framing, careful: Encode) ->
     names |= {} if is_tagged else {"splice": _typing(encoder.typing, framing).splice}
     message = "encode(value)" if is_tagged else "splice(encode(value))"
 
-    def function(arguments: str, message: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
-        lines = [
-            f"if {check}:",
-            "    try:",
-            f"        return {message}",
-            "    except refusals:",
-            "        pass",
-            f"return careful({arguments})",
-        ]
-        return codegen.function(arguments, lines, {**names, "careful": careful})
-
     answer = _struct_answer(encoder, kind, is_tagged, names) or f"with_ref({message}, ref)"
-    return Encode(function("value", message, careful.message), function("value, ref", answer, careful.answer))
+    return tried(lambda expression: [f"if {check}:", f"    return {expression}"], message, answer, careful, names)
 
 
 def _struct_answer(encoder: StructEncoder, kind: Any, is_tagged: bool, names: dict[str, Any]) -> str | None:

@@ -141,9 +141,7 @@ class _Reader:
         return None if write is None else _Found("", f"{self._name(write)}({source})")
 
     def _name(self, known: Any) -> str:
-        name = f"known_{len(self.names)}"
-        self.names[name] = known
-        return name
+        return codegen.named(known, self.names)
 
     def _unwrapped(self, schema: Any) -> tuple[Any, bool]:
         """What matters to writing, and whether that may be None; no schema for what is written in a way of its own."""

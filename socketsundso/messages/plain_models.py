@@ -13,7 +13,7 @@ versions of pydantic spell an exponent 1e+16, orjson always 1e16.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -63,22 +63,9 @@ def plain_encode(
     if model is None or (type_key in model.items and type_key not in model.texts):
         return None
     names = {**model.names, "dumps": writing.dumps, "refusals": writing.refusals}
-    written, checks = model.items, model.checks
+    written = model.items
     if type_key is not None and type_key not in written:
         written = {type_key: repr(typing.event), **written}
-
-    def function(arguments: str, message: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
-        body = [
-            "if type(value) is model:",
-            "    fields = value.__dict__",
-            "    try:",
-            f"        if {' and '.join(checks) or True}:",
-            f"            return {message}",
-            "    except refusals:",
-            "        pass",
-            f"return careful({arguments})",
-        ]
-        return codegen.function(arguments, body, {**names, "careful": careful})
 
     data, rest = writing.object(written, names), writing.for_times if model.has_times else ""
     if type_key is None:
@@ -87,9 +74,23 @@ def plain_encode(
     else:
         answered = {} if typing.ref_key is None else {typing.ref_key: "ref"}
         message, answer = f"dumps({data}{rest})", writing.object({**written, **answered}, names)
-    return Encode(
-        function("value", message, careful.message), function("value, ref", f"dumps({answer}{rest})", careful.answer)
-    )
+    return tried(model.lines, message, f"dumps({answer}{rest})", careful, names)
+
+
+def tried(
+    lines: Callable[[str], list[str]], message: str, answer: str, careful: Encode, names: Mapping[str, Any]
+) -> Encode:
+    """
+    What returns these expressions in source that `lines` gives for them. All that this does not return, or that raises
+    one of the `refusals` among the names, is left to `careful`.
+    """
+
+    def function(arguments: str, expression: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
+        within = [f"    {line}" for line in lines(expression)]
+        body = ["try:", *within, "except refusals:", "    pass", f"return careful({arguments})"]
+        return codegen.function(arguments, body, {**names, "careful": careful})
+
+    return Encode(function("value", message, careful.message), function("value, ref", answer, careful.answer))
 
 
 def laid_out(layout: Any, data: str, writing: Writing, names: dict[str, Any]) -> str:

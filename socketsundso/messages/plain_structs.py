@@ -17,7 +17,7 @@ import msgspec
 from socketsundso.messages import codegen
 from socketsundso.messages.framing import DATA, REF, Framing, Part, parts_of
 from socketsundso.messages.plain_models import Encode
-from socketsundso.messages.struct_checks import check_of, named
+from socketsundso.messages.struct_checks import check_of
 from socketsundso.messages.values import FAILURES, Apart, Flat, failure, form_of, struct_json
 
 _NAMES = {
@@ -38,7 +38,7 @@ def struct_encode(kind: Any, typing: Flat | Apart, framing: Framing, careful: En
     that has a `type` without being told by it.
     """
     names: dict[str, Any] = dict(_NAMES)
-    check = check_of(kind, "value", names) if looks else f"type(value) is {named(kind, names)}"
+    check = check_of(kind, "value", names) if looks else f"type(value) is {codegen.named(kind, names)}"
     if check is None:
         return None
     body: list[Part] = [DATA]
@@ -65,7 +65,7 @@ def _encode_of(
 
     def source(parts: Sequence[Part], cut: str) -> list[str]:
         known = {DATA: f"dumps(value){cut}", REF: "encode_ref(ref)"}
-        return [known[part] if isinstance(part, str) else named(part, names) for part in parts if part]
+        return [known[part] if isinstance(part, str) else codegen.named(part, names) for part in parts if part]
 
     def function(arguments: str, expression: str, careful: Callable[..., bytes]) -> Callable[..., bytes]:
         lines = [

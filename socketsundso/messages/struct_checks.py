@@ -32,7 +32,7 @@ def check_of(kind: Any, source: str, names: dict[str, Any], within: tuple[Any, .
     """
     if kind in within or any(map(iskeyword, kind.__struct_fields__)):
         return None
-    checks = [f"type({source}) is {named(kind, names)}"]
+    checks = [f"type({source}) is {codegen.named(kind, names)}"]
     for field in msgspec.structs.fields(kind):
         check = _check(f"{source}.{field.name}", field.type, names, (*within, kind))
         if check is None:
@@ -46,8 +46,9 @@ def _check(source: str, annotation: Any, names: dict[str, Any], within: tuple[An
     kinds = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else (annotation,)
     if _NUMBERS.issuperset(kinds):
         if float in kinds:
-            return f"(type(it := {source}) in {named(_NUMBERS, names)} and (type(it) is not float or it - it == 0))"
-        return f"type({source}) in {named(_SCALARS, names)}"
+            numbers = codegen.named(_NUMBERS, names)
+            return f"(type(it := {source}) in {numbers} and (type(it) is not float or it - it == 0))"
+        return f"type({source}) in {codegen.named(_SCALARS, names)}"
     others = [each for each in kinds if each is not type(None)]
     check = _check_within(source, others[0], names, within) if len(others) == 1 else None
     return f"({source} is None or {check})" if check is not None and len(kinds) > 1 else check
@@ -59,7 +60,7 @@ def _check_within(source: str, annotation: Any, names: dict[str, Any], within: t
         return check_of(annotation, source, names, within)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is dict and args[0] is str:
-        texts = f"type({source}) is dict and {named(_TEXTS.issuperset, names)}(map(type, {source}))"
+        texts = f"type({source}) is dict and {codegen.named(_TEXTS.issuperset, names)}(map(type, {source}))"
         items = _check_all(f"{source}.values()", args[1], names, within)
         return None if items is None else f"({texts} and {items})"
     if origin is list:
@@ -71,16 +72,9 @@ def _check_within(source: str, annotation: Any, names: dict[str, Any], within: t
 def _check_all(items: str, annotation: Any, names: dict[str, Any], within: tuple[Any, ...]) -> str | None:
     kinds = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else (annotation,)
     if _SCALARS.issuperset(kinds):
-        return f"{named(_SCALARS.issuperset, names)}(map(type, {items}))"
+        return f"{codegen.named(_SCALARS.issuperset, names)}(map(type, {items}))"
     own: dict[str, Any] = {}
     check = _check("value", annotation, own, within)
     if check is None:
         return None
-    return f"all(map({named(codegen.function('value', [f'return {check}'], own), names)}, {items}))"
-
-
-def named(known: Any, names: dict[str, Any]) -> str:
-    """A name for what source refers to."""
-    name = f"known_{len(names)}"
-    names[name] = known
-    return name
+    return f"all(map({codegen.named(codegen.function('value', [f'return {check}'], own), names)}, {items}))"
